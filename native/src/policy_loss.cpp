@@ -1,0 +1,210 @@
+/*
+ * The C ABI of the per-token kernels, and the fused policy loss that runs them between two sweeps over the logits.
+ *
+ * Policy loss, passes over memory: one read of the logits (and of the old ones when given) for log-probs, entropy
+ * and KL; the surrogate on per-token vectors; one read of the same and one write for the gradient. A ratio per
+ * message needs all of its log-probs before any gradient is known, so two sweeps are the least. Rows that do not
+ * count, and in the second sweep rows whose gradient is 0, are not read.
+ */
+#include <cstring>
+
+#include "abi.h"
+
+namespace teamtr {
+
+static int32_t check_range(const char* name, double x, double low, double high) {
+  if (x >= low && x <= high) return TEAMTR_OK;
+  return fail(TEAMTR_INVALID, "%s: %g is not in %g..%g", name, x, low, high);
+}
+
+static int32_t check_choice(const char* name, int32_t x, int32_t low, int32_t high) {
+  if (x >= low && x <= high) return TEAMTR_OK;
+  return fail(TEAMTR_INVALID, "%s: %d is none of the choices %d..%d", name, x, low, high);
+}
+
+static int32_t check_surrogate(const Surrogate& a) {
+  const double inf = INFINITY, most = 1e300;
+  if (a.tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)a.tokens);
+  TEAMTR_TRY(check_cu_seqlens(a.cu_seqlens, a.messages, a.tokens));
+  if (a.tokens > 0 && (!a.log_probs_new || !a.log_probs_old)) return fail(TEAMTR_INVALID, "logProbsNew, logProbsOld: not given");
+  if ((a.advantage_per_token ? a.tokens : a.messages) > 0 && !a.advantages) return fail(TEAMTR_INVALID, "advantages: not given");
+  if (!a.stats) return fail(TEAMTR_INVALID, "stats: not given");
+  TEAMTR_TRY(check_choice("ratioLevel", a.ratio_level, TEAMTR_RATIO_MESSAGE, TEAMTR_RATIO_MESSAGE_MEAN));
+  TEAMTR_TRY(check_choice("klTerm", a.kl_term, TEAMTR_KL_NONE, TEAMTR_KL_EXACT));
+  TEAMTR_TRY(check_choice("klAggregation", a.kl_aggregation, TEAMTR_TOKEN_MEAN, TEAMTR_FIXED_LENGTH));
+  TEAMTR_TRY(check_choice("aggregation", a.aggregation, TEAMTR_TOKEN_MEAN, TEAMTR_FIXED_LENGTH));
+  if (a.eps_low != inf) TEAMTR_TRY(check_range("epsLow", a.eps_low, 0, 1));
+  TEAMTR_TRY(check_range("epsHigh", a.eps_high, 0, inf));
+  if (!(a.dual_clip > 1)) return fail(TEAMTR_INVALID, "dualClip: %g is not greater than 1", a.dual_clip);
+  TEAMTR_TRY(check_range("beta", a.beta, 0, most));
+  TEAMTR_TRY(check_range("entropyCoef", a.entropy_coef, -most, most));
+  if (a.aggregation == TEAMTR_FIXED_LENGTH || a.kl_aggregation == TEAMTR_FIXED_LENGTH)
+    if (!(a.fixed_length > 0 && a.fixed_length < inf))
+      return fail(TEAMTR_INVALID, "fixedLength: %g is not finite and positive", a.fixed_length);
+  if (a.total_tokens < 0 || a.total_messages < 0)
+    return fail(TEAMTR_INVALID, "totalTokens %lld, totalMessages %lld: negative", (long long)a.total_tokens, (long long)a.total_messages);
+  if (a.kl_term == TEAMTR_KL_EXACT && !a.kl && a.tokens > 0) return fail(TEAMTR_INVALID, "kl: the exact KL term needs it");
+  if (a.entropy_coef != 0 && !a.entropy && a.tokens > 0) return fail(TEAMTR_INVALID, "entropy: entropyCoef %g needs it", a.entropy_coef);
+  return TEAMTR_OK;
+}
+
+}  // namespace teamtr
+
+using namespace teamtr;
+
+extern "C" {
+
+int32_t teamtr_sampled_kl(int32_t estimator, teamtr_address log_probs_old, teamtr_address log_probs_new, int64_t tokens,
+                          teamtr_address cu_seqlens, int32_t cu_type, int64_t messages, teamtr_address per_token,
+                          teamtr_address per_message) {
+  const Ids cu{at<void>(cu_seqlens), cu_type};
+  TEAMTR_TRY(check_choice("estimator", estimator, TEAMTR_K1, TEAMTR_ABS));
+  if (tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)tokens);
+  TEAMTR_TRY(check_given("logProbsOld", log_probs_old, tokens));
+  TEAMTR_TRY(check_given("logProbsNew", log_probs_new, tokens));
+  if (per_message) TEAMTR_TRY(check_cu_seqlens(cu, messages, tokens));
+  sampled_kl(estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages, at<float>(per_token),
+             at<float>(per_message));
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_group_advantages(teamtr_address returns, int64_t count, int64_t group_size, double eps_norm, double clip,
+                                int32_t normalise, teamtr_address advantages, teamtr_address centred) {
+  if (count < 0) return fail(TEAMTR_INVALID, "returns: %lld of them", (long long)count);
+  if (group_size < 1 || count % group_size)
+    return fail(TEAMTR_INVALID, "groupSize: %lld does not divide the %lld returns", (long long)group_size, (long long)count);
+  TEAMTR_TRY(check_given("returns", returns, count));
+  TEAMTR_TRY(check_given("advantages", advantages, count));
+  TEAMTR_TRY(check_range("epsNorm", eps_norm, 0, 1e300));
+  if (!(clip > 0)) return fail(TEAMTR_INVALID, "clip: %g is not positive", clip);
+  group_advantages(at<float>(returns), count, group_size, eps_norm, clip, normalise != 0, at<float>(advantages),
+                   at<float>(centred));
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_surrogate(teamtr_address log_probs_new, teamtr_address log_probs_old, int64_t tokens,
+                         teamtr_address advantages, int32_t advantage_per_token, teamtr_address cu_seqlens,
+                         int32_t cu_type, int64_t messages, teamtr_address mask, teamtr_address kl,
+                         teamtr_address entropy, teamtr_address centred_returns, int32_t ratio_level, double eps_low,
+                         double eps_high, double dual_clip, int32_t kl_term, double beta, int32_t kl_aggregation,
+                         double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
+                         int64_t total_messages, teamtr_address d_log_probs, teamtr_address d_kl,
+                         teamtr_address d_entropy, teamtr_address stats) {
+  const Surrogate a{at<float>(log_probs_new), at<float>(log_probs_old), tokens,
+                    at<float>(advantages), advantage_per_token != 0, {at<void>(cu_seqlens), cu_type}, messages,
+                    at<uint8_t>(mask), {}, at<float>(kl), at<float>(entropy), at<float>(centred_returns),
+                    ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
+                    aggregation, fixed_length, total_tokens, total_messages,
+                    at<float>(d_log_probs), at<float>(d_kl), at<float>(d_entropy), at<double>(stats)};
+  TEAMTR_TRY(check_surrogate(a));
+  surrogate(a);
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_policy_loss(
+    teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride, int64_t rows_per_batch,
+    int64_t batch_stride, teamtr_address old_logits, int64_t old_row_stride, int64_t old_rows_per_batch,
+    int64_t old_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
+    teamtr_address temperatures, teamtr_address log_probs_old, teamtr_address advantages, int32_t advantage_per_token,
+    teamtr_address cu_seqlens, int32_t cu_type, int64_t messages, teamtr_address mask, teamtr_address centred_returns,
+    int32_t ratio_level, double eps_low, double eps_high, double dual_clip, int32_t kl_term, double beta,
+    int32_t kl_aggregation, double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
+    int64_t total_messages, teamtr_address log_probs_new, teamtr_address lse, teamtr_address entropy,
+    teamtr_address kl, teamtr_address work, teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
+    int64_t d_batch_stride, teamtr_address stats) {
+  const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
+  const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
+  const Matrix old(old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride);
+  const bool has_old = old_logits != 0;
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  const uint8_t* counts = at<uint8_t>(mask);
+  float *lp = at<float>(log_probs_new), *out_lse = at<float>(lse), *h = at<float>(entropy), *out_kl = at<float>(kl);
+  float *lse_old = at<float>(work), *log_ratio = lse_old + rows, *d_lp = log_ratio + rows, *d_kl = d_lp + rows,
+        *d_h = d_kl + rows;
+
+  TEAMTR_TRY(check("logits", x));
+  TEAMTR_TRY(check("dLogits", d));
+  if (has_old) {
+    TEAMTR_TRY(check("oldLogits", old));
+    TEAMTR_TRY(check_given("kl", kl, rows));
+  }
+  TEAMTR_TRY(check_given("targets", targets, rows));
+  TEAMTR_TRY(check_targets(t, rows, vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_given("logProbsNew", log_probs_new, rows));
+  TEAMTR_TRY(check_given("lse", lse, rows));
+  TEAMTR_TRY(check_given("work", work, rows));
+  const Surrogate a{lp, at<float>(log_probs_old), rows,
+                    at<float>(advantages), advantage_per_token != 0, {at<void>(cu_seqlens), cu_type}, messages,
+                    counts, t, has_old ? out_kl : nullptr, h, at<float>(centred_returns),
+                    ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
+                    aggregation, fixed_length, total_tokens, total_messages, d_lp, d_kl, d_h, at<double>(stats)};
+  TEAMTR_TRY(check_surrogate(a));
+  const auto left_out = [&](int64_t r) { return t[r] == TEAMTR_IGNORE || (counts && !counts[r]); };
+
+  const auto row_stats = row_kernels().stats[dtype];
+  const auto row_kl = row_kernels().kl[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      if (left_out(r)) {
+        lp[r] = out_lse[r] = 0;
+        if (h) h[r] = 0;
+        if (out_kl) out_kl[r] = 0;
+        continue;
+      }
+      const double T = temp[r];
+      const char* row = x.row(r);
+      const float x_t = x.value(row, t[r]);
+      if (!has_old) {
+        const Finished f(row_stats(row, vocab, T, h != nullptr), T);
+        lp[r] = (float)f.log_prob(x_t);
+        out_lse[r] = (float)f.lse;
+        if (h) h[r] = (float)f.entropy;
+        continue;
+      }
+      KlRow k;
+      row_kl(old.row(r), row, vocab, T, h != nullptr, &k);
+      const Finished p(k.p, T);
+      lp[r] = (float)kl_log_prob_q(k, p, T, old.value(r, t[r]), x_t);
+      lse_old[r] = (float)p.lse;
+      out_lse[r] = (float)(k.has_q ? Finished(k.q, T).lse : p.lse - k.log_ratio);
+      if (h) h[r] = (float)Finished(k.q, T).entropy;
+      out_kl[r] = (float)k.kl;
+      log_ratio[r] = (float)k.log_ratio;
+    }
+  });
+
+  surrogate(a);
+
+  const auto row_gradient_of = row_kernels().gradient[dtype];
+  const auto row_kl_gradient = row_kernels().kl_gradient[dtype];
+  const bool entropy_counts = entropy_coef != 0, kl_counts = kl_term == TEAMTR_KL_EXACT && beta != 0;
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const double g = d_lp[r], gh = entropy_counts ? d_h[r] : 0, gk = kl_counts ? d_kl[r] : 0;
+      if (left_out(r) || (g == 0 && gh == 0 && gk == 0)) {
+        std::memset(d.row(r), 0, vocab * bytes_of(dtype));
+        continue;
+      }
+      const double T = temp[r];
+      const char* row = x.row(r);
+      const float x_t = x.value(row, t[r]);
+      RowGradient rg = row_gradient(T, t[r], x_t, lp[r], out_lse[r], h ? h[r] : 0, g, gh);
+      if (gk == 0) {
+        row_gradient_of(row, vocab, rg, d.row(r));
+        continue;
+      }
+      /* (Q - P) at the target, in double like the rest of it */
+      const float p_t = old.value(r, t[r]);
+      const double log_p = (double)p_t / T - lse_old[r], ratio = ((double)p_t - x_t) / T - log_ratio[r];
+      const double difference = p_t == -INFINITY ? std::exp((double)lp[r]) : std::exp(log_p) * std::expm1(-ratio);
+      rg.at_target = (float)(rg.at_target + gk * difference / T);
+      const KlGradient kg{softmax_from_lse(lse_old[r], T), rg.softmax, T, log_ratio[r], out_kl[r], (float)gk, true, &rg};
+      row_kl_gradient(old.row(r), row, vocab, kg, d.row(r));
+    }
+  });
+  return TEAMTR_OK;
+}
+
+}  // extern "C"

@@ -1,0 +1,428 @@
+/*
+ * The C ABI on the CPU: checks, the choice of a CPU level, and the loops over rows of log-probs, KL and
+ * vocab-parallel parts. surrogate and policy loss: policy_loss.cpp; sampling: sampling.cpp.
+ */
+#include "abi.h"
+
+#include <atomic>
+#include <cstring>
+#include <initializer_list>
+
+namespace teamtr {
+
+/* ---- errors ---- */
+
+char* error_words() {
+  static thread_local char words[kErrorSize];
+  return words;
+}
+
+/* ---- the CPU level ---- */
+
+static int32_t best_level() {
+#if defined(__x86_64__)
+  __builtin_cpu_init(); /* CPUID, and XGETBV for what the system saves */
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    return TEAMTR_AVX512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    return TEAMTR_AVX2;
+#endif
+  return TEAMTR_PORTABLE;
+}
+
+static std::atomic<int32_t>& level() {
+  static std::atomic<int32_t> chosen{best_level()};
+  return chosen;
+}
+
+const RowKernels& row_kernels() {
+#if defined(__x86_64__)
+  switch (level().load(std::memory_order_relaxed)) {
+    case TEAMTR_AVX512: return kRowKernelsAvx512;
+    case TEAMTR_AVX2: return kRowKernelsAvx2;
+  }
+#endif
+  return kRowKernelsPortable;
+}
+
+/* ---- checks ---- */
+
+int32_t check_given(const char* name, teamtr_address a, int64_t count) {
+  if (!a && count > 0) return fail(TEAMTR_INVALID, "%s: not given", name);
+  return TEAMTR_OK;
+}
+
+int32_t check(const char* name, const Matrix& m) {
+  if (m.dtype < TEAMTR_F32 || m.dtype > TEAMTR_F16)
+    return fail(TEAMTR_INVALID, "%s: dtype %d is none of f32 (0), bf16 (1), f16 (2)", name, m.dtype);
+  if (m.rows < 0) return fail(TEAMTR_INVALID, "%s: rows %lld is negative", name, (long long)m.rows);
+  if (m.vocab < 1 || m.vocab > INT32_MAX)
+    return fail(TEAMTR_INVALID, "%s: vocab %lld is not in 1..2147483647", name, (long long)m.vocab);
+  if (m.row_stride < m.vocab)
+    return fail(TEAMTR_INVALID, "%s: row stride %lld is less than vocab %lld", name, (long long)m.row_stride, (long long)m.vocab);
+  if (m.rows_per_batch < 1) return fail(TEAMTR_INVALID, "%s: rows per batch %lld is not positive", name, (long long)m.rows_per_batch);
+  if (m.batch_stride < 0) return fail(TEAMTR_INVALID, "%s: batch stride %lld is negative", name, (long long)m.batch_stride);
+  if (reinterpret_cast<uintptr_t>(m.data) % bytes_of(m.dtype))
+    return fail(TEAMTR_INVALID, "%s: address is not a multiple of its element's %d bytes", name, (int)bytes_of(m.dtype));
+  return check_given(name, reinterpret_cast<uintptr_t>(m.data), m.rows);
+}
+
+int32_t check_index_type(const char* name, int32_t type) {
+  if (type != TEAMTR_I32 && type != TEAMTR_I64)
+    return fail(TEAMTR_INVALID, "%s: type %d is none of int32 (0), int64 (1)", name, type);
+  return TEAMTR_OK;
+}
+
+int32_t check_targets(Ids targets, int64_t rows, int64_t vocab) {
+  if (!targets) return TEAMTR_OK;
+  TEAMTR_TRY(check_index_type("targets", targets.type));
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t t = targets[r];
+    if ((t < 0 || t >= vocab) && t != TEAMTR_IGNORE)
+      return fail(TEAMTR_INVALID, "targets[%lld] is %lld: expected 0..%lld, or %d for a row to ignore", (long long)r,
+                  (long long)t, (long long)(vocab - 1), TEAMTR_IGNORE);
+  }
+  return TEAMTR_OK;
+}
+
+int32_t check_temperature(float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
+  const auto good = [&](float t) { return (t > 0 && t < INFINITY) || (zero_allowed && t == 0); };
+  const char* range = zero_allowed ? "finite and not negative" : "finite and positive";
+  if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not %s", (double)scalar, range);
+  for (int64_t r = 0; r < rows; r++)
+    if (!good(per_row[r]))
+      return fail(TEAMTR_INVALID, "temperature[%lld] is %g: not %s", (long long)r, (double)per_row[r], range);
+  return TEAMTR_OK;
+}
+
+int32_t check_cu_seqlens(Ids cu, int64_t messages, int64_t tokens) {
+  if (messages < 0) return fail(TEAMTR_INVALID, "messages: %lld is negative", (long long)messages);
+  TEAMTR_TRY(check_index_type("cuSeqlens", cu.type));
+  if (!cu) return fail(TEAMTR_INVALID, "cuSeqlens: not given");
+  if (cu[0] != 0) return fail(TEAMTR_INVALID, "cuSeqlens[0] is %lld: expected 0", (long long)cu[0]);
+  for (int64_t m = 0; m < messages; m++)
+    if (cu[m + 1] < cu[m])
+      return fail(TEAMTR_INVALID, "cuSeqlens[%lld] is %lld, less than the %lld before it", (long long)(m + 1),
+                  (long long)cu[m + 1], (long long)cu[m]);
+  if (cu[messages] != tokens)
+    return fail(TEAMTR_INVALID, "cuSeqlens[%lld] is %lld: expected the number of tokens, %lld", (long long)messages,
+                (long long)cu[messages], (long long)tokens);
+  return TEAMTR_OK;
+}
+
+float Matrix::value(const char* row, int64_t v) const {
+  if (dtype == TEAMTR_F32) return reinterpret_cast<const float*>(row)[v];
+  const uint16_t h = reinterpret_cast<const uint16_t*>(row)[v];
+  uint32_t u;
+  if (dtype == TEAMTR_BF16) {
+    u = (uint32_t)h << 16;
+  } else {
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
+    if (e == 0) return (sign ? -1.0f : 1.0f) * (float)m * 0x1p-24f;
+    u = sign | (e == 31 ? 0x7f800000u : (e + 112) << 23) | (m << 13);
+  }
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+
+/* ---- gradients of one row ---- */
+
+Softmax softmax_from_lse(double lse, double temperature) {
+  const double c = 1.44269504088896340736 / temperature;
+  const float shift = (float)(lse * temperature); /* what its rounding loses, the offset keeps */
+  return {shift, (float)c, (float)(((double)shift / temperature - lse) * 1.44269504088896340736)};
+}
+
+RowGradient row_gradient(double t, int64_t target, float target_logit, double log_prob, double lse, double entropy,
+                         double g, double h) {
+  RowGradient out;
+  /* Saved f32 results are exact to 6e-8 of their size: measure from whichever is smaller. */
+  if (target >= 0 && std::fabs(log_prob) < std::fabs(lse))
+    out.softmax = {target_logit, (float)(1.44269504088896340736 / t), (float)(log_prob * 1.44269504088896340736)};
+  else
+    out.softmax = softmax_from_lse(lse, t);
+  if (h == 0) entropy = 0;
+  out.b = (float)(-(g + h * entropy) / t);
+  out.h = (float)(-h * 0.693147180559945309417 / t);
+  out.target = target;
+  const double p = std::exp(log_prob);
+  out.at_target = (float)((-g * std::expm1(log_prob) - (p > 0 ? h * p * (log_prob + entropy) : 0)) / t);
+  return out;
+}
+
+static void zero_row(const Matrix& d, int64_t r) { std::memset(d.row(r), 0, d.vocab * bytes_of(d.dtype)); }
+
+}  // namespace teamtr
+
+using namespace teamtr;
+
+extern "C" {
+
+const char* teamtr_last_error(void) { return error_words(); }
+int32_t teamtr_abi(void) { return 1; }
+int32_t teamtr_cpu_best(void) { return best_level(); }
+int32_t teamtr_cpu_level(void) { return level().load(); }
+
+int32_t teamtr_cpu_force(int32_t wanted) {
+  if (wanted < TEAMTR_PORTABLE || wanted > best_level())
+    return fail(TEAMTR_INVALID, "CPU level %d: this machine has 0 (portable) to %d", wanted, best_level());
+  level().store(wanted);
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_threads(void) { return pool_threads(); }
+
+int32_t teamtr_threads_set(int32_t threads) {
+  if (threads < 1 || threads > 1024) return fail(TEAMTR_INVALID, "threads: %d is not in 1..1024", threads);
+  pool_resize(threads);
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_sweep(teamtr_address data, int64_t bytes, int32_t write, teamtr_address checksum) {
+  if (bytes < 0 || data % 4) return fail(TEAMTR_INVALID, "data: %lld bytes at an address of alignment %d", (long long)bytes, (int)(data % 4));
+  TEAMTR_TRY(check_given("data", data, bytes));
+  const int64_t piece = 1 << 20;
+  std::atomic<uint32_t> sum{0};
+  const auto floor_sweep = row_kernels().floor_sweep;
+  parallel_for((bytes + piece - 1) / piece, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+      sum ^= floor_sweep(at<char>(data) + i * piece, bytes - i * piece < piece ? bytes - i * piece : piece, write != 0);
+  });
+  if (checksum) *at<uint32_t>(checksum) = sum;
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_log_probs(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
+                         int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
+                         float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
+                         teamtr_address entropy) {
+  const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
+  TEAMTR_TRY(check("logits", x));
+  TEAMTR_TRY(check_targets(t, rows, vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  if (out_lp && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
+  const auto stats = row_kernels().stats[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const int64_t target = t ? t[r] : 0;
+      if (target == TEAMTR_IGNORE) {
+        if (out_lp) out_lp[r] = 0;
+        if (out_lse) out_lse[r] = 0;
+        if (out_h) out_h[r] = 0;
+        continue;
+      }
+      const char* row = x.row(r);
+      const Finished f(stats(row, vocab, temp[r], out_h != nullptr), temp[r]);
+      if (out_lp) out_lp[r] = (float)f.log_prob(x.value(row, target));
+      if (out_lse) out_lse[r] = (float)f.lse;
+      if (out_h) out_h[r] = (float)f.entropy;
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_log_probs_backward(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
+                                  int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets,
+                                  int32_t target_type, int64_t vocab_start, int64_t global_vocab, float temperature,
+                                  teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
+                                  teamtr_address entropy, teamtr_address grad_log_probs, teamtr_address grad_entropy,
+                                  teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
+                                  int64_t d_batch_stride) {
+  const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
+  const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  const float *lp = at<float>(log_probs), *saved_lse = at<float>(lse), *saved_h = at<float>(entropy);
+  const float *gl = at<float>(grad_log_probs), *gh = at<float>(grad_entropy);
+  TEAMTR_TRY(check("logits", x));
+  TEAMTR_TRY(check("dLogits", d));
+  if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
+    return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
+                (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
+  TEAMTR_TRY(check_targets(t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_given("lse", lse, rows));
+  if (!gl && !gh) return fail(TEAMTR_INVALID, "gradLogProbs, gradEntropy: neither is given");
+  if (gl && (!t || !lp)) return fail(TEAMTR_INVALID, "gradLogProbs: needs targets and logProbs");
+  if (gh && !saved_h) return fail(TEAMTR_INVALID, "gradEntropy: needs entropy");
+  const auto gradient = row_kernels().gradient[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const double g = gl ? gl[r] : 0, h = gh ? gh[r] : 0;
+      if ((t && t[r] == TEAMTR_IGNORE) || (g == 0 && h == 0)) {
+        zero_row(d, r);
+        continue;
+      }
+      const int64_t local = gl ? t[r] - vocab_start : -1;
+      const int64_t target = local >= 0 && local < vocab ? local : -1;
+      const char* row = x.row(r);
+      const RowGradient rg = row_gradient(temp[r], target, target >= 0 ? x.value(row, target) : 0, gl ? lp[r] : 0,
+                                          saved_lse[r], saved_h ? saved_h[r] : 0, g, h);
+      gradient(row, vocab, rg, d.row(r));
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_kl(teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab, int64_t p_row_stride,
+                  int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+                  int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type,
+                  float temperature, teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p,
+                  teamtr_address log_probs_q, teamtr_address entropy_p, teamtr_address entropy_q) {
+  const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
+  const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  float *out_kl = at<float>(kl), *lp = at<float>(log_probs_p), *lq = at<float>(log_probs_q);
+  float *hp = at<float>(entropy_p), *hq = at<float>(entropy_q);
+  TEAMTR_TRY(check("p", P));
+  TEAMTR_TRY(check("q", Q));
+  TEAMTR_TRY(check_given("kl", kl, rows));
+  TEAMTR_TRY(check_targets(t, rows, vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  if ((lp || lq) && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
+  const auto row_kl = row_kernels().kl[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const int64_t target = t ? t[r] : 0;
+      KlRow k{};
+      if (target != TEAMTR_IGNORE) row_kl(P.row(r), Q.row(r), vocab, temp[r], hq != nullptr, &k);
+      out_kl[r] = (float)k.kl;
+      if (target == TEAMTR_IGNORE) {
+        for (float* o : {lp, lq, hp, hq})
+          if (o) o[r] = 0;
+        continue;
+      }
+      const Finished fp(k.p, temp[r]);
+      const float pt = P.value(r, target), qt = Q.value(r, target);
+      if (lp) lp[r] = (float)fp.log_prob(pt);
+      if (lq) lq[r] = (float)kl_log_prob_q(k, fp, temp[r], pt, qt);
+      if (hp) hp[r] = (float)fp.entropy;
+      if (hq) hq[r] = (float)Finished(k.q, temp[r]).entropy;
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_kl_backward(teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab, int64_t p_row_stride,
+                           int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+                           int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets,
+                           int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address grad_kl,
+                           int32_t wrt_q, teamtr_address d, int64_t d_row_stride, int64_t d_rows_per_batch,
+                           int64_t d_batch_stride) {
+  const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
+  const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
+  const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  const float* g = at<float>(grad_kl);
+  TEAMTR_TRY(check("p", P));
+  TEAMTR_TRY(check("q", Q));
+  TEAMTR_TRY(check("d", D));
+  TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
+  TEAMTR_TRY(check_targets(t, rows, vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  const auto row_kl = row_kernels().kl[dtype];
+  const auto gradient = row_kernels().kl_gradient[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      if ((t && t[r] == TEAMTR_IGNORE) || g[r] == 0) {
+        zero_row(D, r);
+        continue;
+      }
+      KlRow k;
+      row_kl(P.row(r), Q.row(r), vocab, temp[r], false, &k);
+      const double lse_p = Finished(k.p, temp[r]).lse;
+      const double lse_q = k.has_q ? Finished(k.q, temp[r]).lse : lse_p - k.log_ratio;
+      const KlGradient kg{softmax_from_lse(lse_p, temp[r]), softmax_from_lse(lse_q, temp[r]), temp[r], k.log_ratio,
+                          k.kl, g[r], wrt_q != 0, nullptr};
+      gradient(P.row(r), Q.row(r), vocab, kg, D.row(r));
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_log_probs_parts(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
+                               int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets,
+                               int32_t target_type, int64_t vocab_start, int64_t global_vocab, float temperature,
+                               teamtr_address temperatures, teamtr_address parts) {
+  const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  float* out = at<float>(parts);
+  TEAMTR_TRY(check("logits", x));
+  TEAMTR_TRY(check_given("parts", parts, rows));
+  if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
+    return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
+                (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
+  TEAMTR_TRY(check_targets(t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  const auto stats = row_kernels().stats[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      float* o = out + r * 4;
+      if (t && t[r] == TEAMTR_IGNORE) {
+        o[0] = o[1] = o[2] = o[3] = 0;
+        continue;
+      }
+      const char* row = x.row(r);
+      const RowStats s = stats(row, vocab, temp[r], true);
+      const int64_t local = t ? t[r] - vocab_start : -1;
+      o[0] = s.max;
+      o[1] = (float)s.rest;
+      o[2] = (float)s.weighted;
+      o[3] = local >= 0 && local < vocab ? x.value(row, local) : -INFINITY;
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_log_probs_merge(teamtr_address parts, int64_t shards, int64_t rows, teamtr_address targets,
+                               int32_t target_type, float temperature, teamtr_address temperatures,
+                               teamtr_address log_probs, teamtr_address lse, teamtr_address entropy) {
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  const float* in = at<float>(parts);
+  float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
+  if (shards < 1) return fail(TEAMTR_INVALID, "shards: %lld is not positive", (long long)shards);
+  if (rows < 0) return fail(TEAMTR_INVALID, "rows: %lld is negative", (long long)rows);
+  TEAMTR_TRY(check_given("parts", parts, rows));
+  TEAMTR_TRY(check_index_type("targets", target_type));
+  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  for (int64_t r = 0; r < rows; r++) {
+    if (t && t[r] == TEAMTR_IGNORE) {
+      for (float* o : {out_lp, out_lse, out_h})
+        if (o) o[r] = 0;
+      continue;
+    }
+    const double T = temp[r];
+    const auto part = [&](int64_t s) { return in + (s * rows + r) * 4; };
+    int64_t top = 0;
+    float target = -INFINITY;
+    for (int64_t s = 0; s < shards; s++) {
+      if (part(s)[0] > part(top)[0]) top = s;
+      if (!(part(s)[3] <= target)) target = part(s)[3];
+    }
+    RowStats all{part(top)[0], part(top)[1], part(top)[2]};
+    for (int64_t s = 0; s < shards; s++) {
+      if (s == top) continue;
+      const float* o = part(s);
+      if (o[0] == -INFINITY && !std::isnan(o[1])) continue; /* a shard of nothing but masked tokens */
+      const double y = ((double)o[0] - all.max) / T, f = std::exp(y), n = 1 + (double)o[1];
+      all.rest += f * n;
+      all.weighted += f > 0 ? f * (o[2] + n * y) : 0;
+    }
+    const Finished f(all, T);
+    if (out_lp) out_lp[r] = (float)f.log_prob(target);
+    if (out_lse) out_lse[r] = (float)f.lse;
+    if (out_h) out_h[r] = (float)f.entropy;
+  }
+  return TEAMTR_OK;
+}
+
+}  // extern "C"
