@@ -1,0 +1,2 @@
+/** The command line: {@code ./teamtr}. */
+package org.teamtr.cli;

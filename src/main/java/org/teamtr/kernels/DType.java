@@ -1,0 +1,26 @@
+package org.teamtr.kernels;
+
+import org.teamtr.kernels.global.teamtr;
+
+/** Number format of logits and of their gradients. Everything else the kernels take or give is f32. */
+public enum DType {
+    /** IEEE single precision. */
+    F32(teamtr.TEAMTR_F32, 4),
+    /** bfloat16: the upper half of an f32. */
+    BF16(teamtr.TEAMTR_BF16, 2),
+    /** IEEE half precision. */
+    F16(teamtr.TEAMTR_F16, 2);
+
+    final int code;
+    private final int bytes;
+
+    DType(int code, int bytes) {
+        this.code = code;
+        this.bytes = bytes;
+    }
+
+    /** {@return the size of one element in bytes} */
+    public int bytes() {
+        return bytes;
+    }
+}

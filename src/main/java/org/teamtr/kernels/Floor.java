@@ -1,0 +1,46 @@
+package org.teamtr.kernels;
+
+import org.teamtr.kernels.global.teamtr;
+
+/**
+ * What a kernel's time is compared with: the same bytes read once, or read and written back, by the same threads, and
+ * nothing done with them. A kernel that reads its logits once cannot be faster.
+ *
+ * <p>Threads: any number at once; {@link #readWrite} writes back what it reads, so nobody else may write meanwhile.
+ */
+public final class Floor {
+    private Floor() {
+    }
+
+    /**
+     * Reads every byte between the first and the last element once.
+     *
+     * @throws IllegalStateException if the memory was closed, or the kernels cannot be loaded
+     */
+    public static void read(Logits logits) {
+        sweep(logits, 0);
+    }
+
+    /**
+     * Reads every byte between the first and the last element once, and writes it back.
+     *
+     * @throws IllegalStateException if the memory was closed, or the kernels cannot be loaded
+     */
+    public static void readWrite(Logits logits) {
+        sweep(logits, 1);
+    }
+
+    private static void sweep(Logits logits, int write) {
+        Check.given(logits, "logits");
+        final long rows = logits.rows();
+        final long batches = rows == 0 ? 0 : (rows - 1) / logits.rowsPerBatch();
+        final long last = batches * logits.batchStride() + (rows - 1 - batches * logits.rowsPerBatch()) * logits.rowStride();
+        final long bytes = rows == 0 ? 0 : (last + logits.vocab()) * logits.dtype().bytes();
+        Backend.current();
+        final long address = Check.address(logits, "logits");
+        final int skip = (int) (-address & 3); // the sweep goes in words
+        final int status = teamtr.teamtr_sweep(address + skip, Math.max(bytes - skip, 0), write, 0);
+        Check.alive(logits, null, null, null);
+        Check.status(status);
+    }
+}

@@ -1,0 +1,136 @@
+package org.teamtr.kernels;
+
+import java.nio.Buffer;
+import java.nio.ByteOrder;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+
+/** A piece of native memory and the object that keeps it alive. Never copies; frees only what it allocated itself. */
+final class Memory {
+    /** The address of memory without a single byte (an empty tensor has address 0); nothing ever reads it. */
+    private static final long NOWHERE = 64;
+
+    final long address;
+    final long bytes;
+    final boolean writable;
+    private final Object owner;
+    /** The owner if it is a Pointer: closing it sets its address to 0, which is how a closed owner is told. */
+    private final Pointer guard;
+    private final long guardAddress;
+    private final boolean owned;
+
+    private Memory(long address, long bytes, boolean writable, Object owner, boolean owned) {
+        this.address = address;
+        this.bytes = bytes;
+        this.writable = writable;
+        this.owner = owner;
+        this.guard = owner instanceof Pointer pointer ? pointer : null;
+        this.guardAddress = guard == null ? 0 : guard.address();
+        this.owned = owned;
+    }
+
+    /** From the Pointer's position to its limit; its elements are single bytes or of {@code elementBytes}. */
+    static Memory of(Pointer data, int elementBytes) {
+        Check.given(data, "data");
+        if (data.isNull()) {
+            throw new IllegalArgumentException("data: the Pointer is null (never allocated, or closed)");
+        }
+        final int size = data.sizeof();
+        if (size != 1 && size != elementBytes) {
+            throw new IllegalArgumentException("data: expected elements of " + elementBytes + " bytes (or raw bytes), given a "
+                    + data.getClass().getSimpleName() + " with elements of " + size);
+        }
+        if (data.limit() <= 0) {
+            throw new IllegalArgumentException("data: the Pointer does not know its size (limit 0); state it with pointer.capacity(n)");
+        }
+        if (data.position() < 0 || data.position() > data.limit()) {
+            throw new IllegalArgumentException("data: the Pointer's position " + data.position() + " is outside 0 .. its limit "
+                    + data.limit());
+        }
+        final long skipped = Math.multiplyExact(data.position(), size);
+        return aligned(new Memory(Math.addExact(data.address(), skipped),
+                Math.multiplyExact(data.limit() - data.position(), size), true, data, false), elementBytes);
+    }
+
+    /** From the buffer's position to its limit. */
+    static Memory of(Buffer data, ByteOrder order, int elementBytes) {
+        Check.given(data, "data");
+        if (!data.isDirect()) {
+            throw new IllegalArgumentException(
+                    "data: needs a direct buffer (ByteBuffer.allocateDirect), given a heap buffer, which the collector may move");
+        }
+        if (elementBytes > 1 && order != ByteOrder.nativeOrder()) {
+            throw new IllegalArgumentException("data: expected byte order " + ByteOrder.nativeOrder() + ", given " + order
+                    + "; call buffer.order(ByteOrder.nativeOrder())");
+        }
+        Backend.requireJavaCpp();
+        final Buffer rest = data.slice(); // its address is that of the position, on every JavaCPP version
+        // A typed buffer is not a Pointer: its elements' width follows from the view that asked.
+        final int width = data instanceof java.nio.ByteBuffer ? 1 : elementBytes;
+        final long bytes = Math.multiplyExact((long) rest.capacity(), width);
+        final long address = bytes == 0 ? NOWHERE : new Pointer(rest).address();
+        return aligned(new Memory(address, bytes, !data.isReadOnly(), data, false), elementBytes);
+    }
+
+    static Memory at(long address, long capacityBytes, int elementBytes, Object owner) {
+        Check.notNegative(capacityBytes, "capacityBytes");
+        if (address == 0 && capacityBytes > 0) {
+            throw new IllegalArgumentException("address: expected the address of " + capacityBytes + " bytes, given 0");
+        }
+        if (owner instanceof Pointer pointer && pointer.isNull()) {
+            throw new IllegalArgumentException("owner: the Pointer is null (never allocated, or closed)");
+        }
+        Backend.requireJavaCpp();
+        return aligned(new Memory(address == 0 ? NOWHERE : address, capacityBytes, true, owner, false), elementBytes);
+    }
+
+    /** New memory, all zero bytes. */
+    static Memory allocate(long count, int elementBytes) {
+        Check.notNegative(count, "length");
+        if (count > Long.MAX_VALUE / elementBytes) {
+            throw new IllegalArgumentException("length: expected a size in bytes that fits 64 bits, given " + count + " elements of "
+                    + elementBytes);
+        }
+        Backend.requireJavaCpp();
+        final long bytes = count * elementBytes;
+        final BytePointer memory = new BytePointer(Math.max(bytes, elementBytes));
+        memory.zero();
+        return new Memory(memory.address(), bytes, true, memory, true);
+    }
+
+    private static Memory aligned(Memory memory, int elementBytes) {
+        if (memory.address % elementBytes != 0) {
+            throw new IllegalArgumentException("data: expected an address that is a multiple of " + elementBytes + ", given 0x"
+                    + Long.toHexString(memory.address));
+        }
+        return memory;
+    }
+
+    /** Throws if the memory is gone. */
+    void check(String name) {
+        if (guard != null && guard.address() != guardAddress) {
+            throw new IllegalStateException(name + ": its memory was closed");
+        }
+    }
+
+    /** Frees the memory if it was allocated here; the second time does nothing. */
+    void close() {
+        if (owned) {
+            guard.close();
+        }
+    }
+
+    @Override
+    public String toString() {
+        return bytes + " bytes of " + (owner == null ? "foreign memory" : owner.getClass().getSimpleName());
+    }
+
+    /** A Pointer to an absolute address; owns nothing. */
+    static final class Raw extends Pointer {
+        Raw(long address, long elements) {
+            this.address = address;
+            this.limit = elements;
+            this.capacity = elements;
+        }
+    }
+}

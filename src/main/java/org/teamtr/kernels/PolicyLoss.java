@@ -1,0 +1,212 @@
+package org.teamtr.kernels;
+
+import org.teamtr.kernels.global.teamtr;
+
+/**
+ * From logits to the loss of Eq. 10 and its gradient with respect to the logits, in two sweeps: {@link LogProbs} (and, with old
+ * logits, {@link TokenKl#oldNew}), {@link Surrogate}, and the gradient, without a vector going through Java in between.
+ *
+ * <p>One object holds the working memory for up to {@code maxRows} rows and the per-token results of its last call; make one and
+ * reuse it, so that a training step allocates nothing:
+ * <pre>{@code
+ * try (PolicyLoss loss = new PolicyLoss(4096, true)) {
+ *     for (Batch b : batches) {
+ *         loss.forwardBackward(SurrogateConfig.PAPER, b.logits, null, b.targets, Temperature.of(0.8f),
+ *                 b.logProbsOld, b.advantages, b.cuSeqlens, b.mask, null, b.logits); // gradient in place
+ *         log(loss.stats().loss(), loss.stats().monitorK1());
+ *     }
+ * }
+ * }</pre>
+ *
+ * <p><b>Threads.</b> One object serves one call at a time; threads need one each. <b>Memory.</b> 36 bytes per row, freed by
+ * {@link #close()}; inside a JavaCPP {@code PointerScope} it belongs to the scope.
+ */
+public final class PolicyLoss implements AutoCloseable {
+    /** f32 of scratch memory per row, see teamtr_policy_loss. */
+    private static final long WORK = 5;
+
+    private final long maxRows;
+    private final boolean monitorEntropy;
+    private final Floats logProbs;
+    private final Floats lse;
+    private final Floats entropy;
+    private final Floats kl;
+    private final Floats work;
+    private final SurrogateStats stats = new SurrogateStats();
+
+    /** Of the last call; -1 before the first, or after one that failed. */
+    private long rows = -1;
+    private boolean hasEntropy;
+    private boolean hasKl;
+
+    /**
+     * @param maxRows the largest number of rows of a call
+     * @param monitorEntropy whether to compute entropies even where entropyCoef is 0, for {@link SurrogateStats#entropy}
+     * @throws IllegalArgumentException if {@code maxRows} is negative
+     * @throws IllegalStateException if the natives of JavaCPP cannot be loaded
+     */
+    public PolicyLoss(long maxRows, boolean monitorEntropy) {
+        Check.notNegative(maxRows, "maxRows");
+        if (maxRows > Long.MAX_VALUE / (WORK * Float.BYTES)) {
+            throw new IllegalArgumentException("maxRows: expected a size in bytes that fits 64 bits, given " + maxRows);
+        }
+        this.maxRows = maxRows;
+        this.monitorEntropy = monitorEntropy;
+        this.logProbs = Floats.allocate(maxRows);
+        this.lse = Floats.allocate(maxRows);
+        this.entropy = Floats.allocate(maxRows);
+        this.kl = Floats.allocate(maxRows);
+        this.work = Floats.allocate(WORK * maxRows);
+    }
+
+    /**
+     * Computes the loss (in {@link #stats()}) and its gradient with respect to {@code logits}. A row is one token; its target is
+     * the token that was sampled there.
+     *
+     * @param config as for {@link Surrogate}; set {@link SurrogateConfig#withTotals} when this is one micro-batch of several
+     * @param logits [rows, vocab] of the policy being trained
+     * @param oldLogits the same shape and dtype, of the policy that sampled; needed by the KL term EXACT, otherwise may be null. If
+     *     given, the exact KL(old || new) is monitored as well
+     * @param targets [rows]; {@link Indices#IGNORE} takes a token out as a mask of 0 does, and its row is not read
+     * @param temperature at which the tokens were sampled and {@code logProbsOld} computed
+     * @param logProbsOld [rows]
+     * @param advantages [messages] or [rows], as {@link SurrogateConfig#advantagePer} says
+     * @param cuSeqlens [messages + 1], bounds of the messages among the rows
+     * @param mask [rows], or null: every token counts
+     * @param centredReturns [messages], for {@link SurrogateStats#zetaNorm}, or null
+     * @param dLogits written; shape and dtype of the logits, either apart from them or exactly them (then they are lost)
+     * @throws IllegalArgumentException if shapes do not agree, there are more than {@code maxRows} rows, {@code dLogits} overlaps
+     *     anything in part, a vector that is needed is null, or a target, temperature or bound is out of range; nothing has
+     *     then been written
+     * @throws IllegalStateException if memory of an argument or this object was closed, or the kernels cannot be loaded
+     */
+    public void forwardBackward(SurrogateConfig config, Logits logits, Logits oldLogits, Indices targets, Temperature temperature,
+            Floats logProbsOld, Floats advantages, Indices cuSeqlens, Mask mask, Floats centredReturns, Logits dLogits) {
+        rows = -1;
+        Check.given(config, "config");
+        final long n = Check.given(logits, "logits").rows();
+        if (n > maxRows) {
+            throw new IllegalArgumentException("logits: expected at most " + maxRows + " rows (maxRows), given " + n);
+        }
+        if (oldLogits != null) {
+            Check.sameShape(oldLogits, "oldLogits", logits, "logits");
+        } else if (config.klTerm() == SurrogateConfig.KlTerm.EXACT) {
+            Check.needed(null, "oldLogits", "the KL term is EXACT");
+        }
+        Check.length(Check.given(targets, "targets"), "targets", n, Check.ROWS);
+        Check.temperature(temperature, n);
+        Check.length(Check.given(logProbsOld, "logProbsOld"), "logProbsOld", n, Check.ROWS);
+        final long messages = Check.messages(Check.given(cuSeqlens, "cuSeqlens"));
+        config.checkAdvantages(advantages, n, messages);
+        Check.length(mask, "mask", n, Check.ROWS);
+        Check.length(centredReturns, "centredReturns", messages, "the messages of cuSeqlens");
+        Check.gradient(dLogits, "dLogits", logits, "logits");
+        Check.apart(dLogits, "dLogits", oldLogits, "oldLogits");
+        Check.apart(dLogits, "dLogits", targets, "targets");
+        Check.apart(dLogits, "dLogits", temperature.vector(), "temperature");
+        Check.apart(dLogits, "dLogits", logProbsOld, "logProbsOld");
+        Check.apart(dLogits, "dLogits", advantages, "advantages");
+        Check.apart(dLogits, "dLogits", cuSeqlens, "cuSeqlens");
+        Check.apart(dLogits, "dLogits", mask, "mask");
+        Check.apart(dLogits, "dLogits", centredReturns, "centredReturns");
+        // A trainer's second step on a batch is tempted to pass logProbs() of the first as logProbsOld: it needs a copy.
+        checkOwn(logProbsOld, "logProbsOld");
+        checkOwn(advantages, "advantages");
+        checkOwn(temperature.vector(), "temperature");
+
+        final boolean withEntropy = monitorEntropy || config.entropyCoef() != 0;
+        final boolean withKl = oldLogits != null;
+        Backend.current();
+        final int status = teamtr.teamtr_policy_loss(
+                Check.address(logits, "logits"), logits.dtype().code, n, logits.vocab(),
+                logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
+                Check.address(oldLogits, "oldLogits"), withKl ? oldLogits.rowStride() : 0, withKl ? oldLogits.rowsPerBatch() : 0,
+                withKl ? oldLogits.batchStride() : 0,
+                Check.address(targets, "targets"), Check.type(targets),
+                temperature.scalar(), Check.address(temperature),
+                Check.address(logProbsOld, "logProbsOld"), Check.address(advantages, "advantages"), config.perToken(),
+                Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,
+                Check.address(mask, "mask"), Check.address(centredReturns, "centredReturns"),
+                config.ratio().code, config.epsLow(), config.epsHigh(), config.dualClip(),
+                config.klTerm().code, config.beta(), config.klAggregation().code, config.entropyCoef(),
+                config.aggregation().code, config.fixedLength(), config.totalTokens(), config.totalMessages(),
+                Check.address(logProbs, "policyLoss"), Check.address(lse, "policyLoss"),
+                withEntropy ? Check.address(entropy, "policyLoss") : 0, withKl ? Check.address(kl, "policyLoss") : 0,
+                Check.address(work, "policyLoss"),
+                Check.address(dLogits, "dLogits"), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride(),
+                stats.address());
+        Check.alive(logits, oldLogits, targets, temperature);
+        Check.alive(logProbsOld, advantages, cuSeqlens, mask);
+        Check.alive(centredReturns, dLogits, this, null);
+        Check.status(status);
+        hasEntropy = withEntropy;
+        hasKl = withKl;
+        rows = n;
+    }
+
+    private void checkOwn(Floats argument, String name) {
+        if (argument != null && (argument.overlaps(logProbs) || argument.overlaps(lse) || argument.overlaps(entropy)
+                || argument.overlaps(kl))) {
+            throw new IllegalArgumentException(name + ": expected memory apart from this object's results, given a part of them");
+        }
+    }
+
+    /** {@return loss and statistics of the last call; the same object every time} */
+    public SurrogateStats stats() {
+        return stats;
+    }
+
+    /** {@return [rows] log-probs of the last call's targets; a view that the next call overwrites} */
+    public Floats logProbs() {
+        return logProbs.slice(0, lastRows());
+    }
+
+    /** {@return [rows] log-normalisers of the last call; a view that the next call overwrites} */
+    public Floats lse() {
+        return lse.slice(0, lastRows());
+    }
+
+    /**
+     * {@return [rows] entropies of the last call; a view that the next call overwrites}
+     *
+     * @throws IllegalStateException if the last call computed none
+     */
+    public Floats entropy() {
+        final long n = lastRows();
+        if (!hasEntropy) {
+            throw new IllegalStateException("entropy: not computed; construct with monitorEntropy, or set entropyCoef");
+        }
+        return entropy.slice(0, n);
+    }
+
+    /**
+     * {@return [rows] exact KL(old || new) of the last call; a view that the next call overwrites}
+     *
+     * @throws IllegalStateException if the last call had no old logits
+     */
+    public Floats kl() {
+        final long n = lastRows();
+        if (!hasKl) {
+            throw new IllegalStateException("kl: not computed; the last call had no oldLogits");
+        }
+        return kl.slice(0, n);
+    }
+
+    private long lastRows() {
+        if (rows < 0) {
+            throw new IllegalStateException("there is no result: no call of forwardBackward yet, or the last one failed");
+        }
+        return rows;
+    }
+
+    /** Frees the working memory, the results and the statistics. */
+    @Override
+    public void close() {
+        logProbs.close();
+        lse.close();
+        entropy.close();
+        kl.close();
+        work.close();
+        stats.close();
+    }
+}

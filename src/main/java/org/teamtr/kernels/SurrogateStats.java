@@ -1,0 +1,157 @@
+package org.teamtr.kernels;
+
+import org.bytedeco.javacpp.DoublePointer;
+import org.teamtr.kernels.global.teamtr;
+
+/**
+ * The loss of a surrogate call and what there is to know about it. One object serves any number of calls, one at a time; each
+ * call overwrites it. NaN before the first.
+ *
+ * <p>Only tokens that count enter, and only messages with such a token. w is the ratio the configuration names, except in the
+ * monitors and zetas, which are always about whole messages. Where nothing counts, statistics are 0.
+ *
+ * <p>Owns its native memory, freed by {@link #close()}; a getter then throws {@link IllegalStateException}.
+ */
+public final class SurrogateStats implements AutoCloseable {
+    private final Memory memory = Memory.allocate(teamtr.TEAMTR_STATS, Double.BYTES);
+    private final DoublePointer values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
+
+    /** Room for the statistics of one call. */
+    public SurrogateStats() {
+        for (int i = 0; i < teamtr.TEAMTR_STATS; i++) {
+            values.put(i, Double.NaN);
+        }
+    }
+
+    /** {@return -objective + beta * kl - entropyCoef * entropy: what is minimised} */
+    public double loss() {
+        return get(teamtr.TEAMTR_STAT_LOSS);
+    }
+
+    /** {@return the aggregated min(w A, clip(w) A), before the sign} */
+    public double objective() {
+        return get(teamtr.TEAMTR_STAT_OBJECTIVE);
+    }
+
+    /** {@return the aggregated KL term in nats, before beta} */
+    public double kl() {
+        return get(teamtr.TEAMTR_STAT_KL);
+    }
+
+    /** {@return the aggregated entropy in nats, before its coefficient; NaN if entropies were not given} */
+    public double entropy() {
+        return get(teamtr.TEAMTR_STAT_ENTROPY);
+    }
+
+    /** {@return messages with at least one token that counts} */
+    public long messages() {
+        return (long) get(teamtr.TEAMTR_STAT_MESSAGES);
+    }
+
+    /** {@return tokens that count} */
+    public long tokens() {
+        return (long) get(teamtr.TEAMTR_STAT_TOKENS);
+    }
+
+    /** {@return share of the ratios held by the lower clip (A &lt; 0, w &lt; 1 - epsLow)} */
+    public double clipLow() {
+        return get(teamtr.TEAMTR_STAT_CLIP_LOW);
+    }
+
+    /** {@return share of the ratios held by the upper clip (A &gt; 0, w &gt; 1 + epsHigh)} */
+    public double clipHigh() {
+        return get(teamtr.TEAMTR_STAT_CLIP_HIGH);
+    }
+
+    /** {@return share of the ratios held by the dual clip (A &lt; 0, w &gt; dualClip)} */
+    public double clipDual() {
+        return get(teamtr.TEAMTR_STAT_CLIP_DUAL);
+    }
+
+    /** {@return the mean of w} */
+    public double ratioMean() {
+        return get(teamtr.TEAMTR_STAT_RATIO_MEAN);
+    }
+
+    /** {@return the smallest w} */
+    public double ratioMin() {
+        return get(teamtr.TEAMTR_STAT_RATIO_MIN);
+    }
+
+    /** {@return the largest w} */
+    public double ratioMax() {
+        return get(teamtr.TEAMTR_STAT_RATIO_MAX);
+    }
+
+    /** {@return the effective sample size as a share, (sum w)<sup>2</sup> / (N sum w<sup>2</sup>): 1 at equal weights} */
+    public double ess() {
+        return get(teamtr.TEAMTR_STAT_ESS);
+    }
+
+    /**
+     * {@return the trust-region monitor of Eq. 11, an estimate of KL(old || new) in nats: mean over messages of the sum over tokens
+     * of log old - log new; may be negative}
+     */
+    public double monitorK1() {
+        return get(teamtr.TEAMTR_STAT_MONITOR_K1);
+    }
+
+    /** {@return the monitor from the k3 estimator: never negative} */
+    public double monitorK3() {
+        return get(teamtr.TEAMTR_STAT_MONITOR_K3);
+    }
+
+    /** {@return the monitor from the exact per-token KL; NaN if that was not given} */
+    public double monitorExact() {
+        return get(teamtr.TEAMTR_STAT_MONITOR_EXACT);
+    }
+
+    /** {@return the largest sum of log old - log new of a single message, in nats} */
+    public double monitorMax() {
+        return get(teamtr.TEAMTR_STAT_MONITOR_MAX);
+    }
+
+    /** {@return |mean(w A) - mean(min(w A, clip(w) A))| over messages: the bias of clipping, a part of the certificate's zeta} */
+    public double zetaClip() {
+        return get(teamtr.TEAMTR_STAT_ZETA_CLIP);
+    }
+
+    /** {@return |mean(w) - 1| * max |A| over messages: the error of the ratios, a part of zeta} */
+    public double zetaRatio() {
+        return get(teamtr.TEAMTR_STAT_ZETA_RATIO);
+    }
+
+    /**
+     * {@return |mean(w A) - mean(w A0 / s)| over messages, s<sup>2</sup> = mean A0<sup>2</sup>: the bias of normalising advantages, a
+     * part of zeta; NaN if the centred returns A0 were not given}
+     */
+    public double zetaNorm() {
+        return get(teamtr.TEAMTR_STAT_ZETA_NORM);
+    }
+
+    private double get(int statistic) {
+        memory.check("stats");
+        final double value = values.get(statistic);
+        Check.alive(memory, null, null, null);
+        return value;
+    }
+
+    long address() {
+        memory.check("stats");
+        return memory.address;
+    }
+
+    /** Frees the memory. */
+    @Override
+    public void close() {
+        memory.close();
+    }
+
+    @Override
+    public String toString() {
+        return "SurrogateStats[loss " + loss() + ", objective " + objective() + ", kl " + kl() + ", entropy " + entropy()
+                + ", messages " + messages() + ", tokens " + tokens() + ", clip " + clipLow() + "/" + clipHigh() + "/" + clipDual()
+                + ", ratio " + ratioMin() + "/" + ratioMean() + "/" + ratioMax() + ", ess " + ess() + ", monitor " + monitorK1()
+                + ", k3 " + monitorK3() + ", exact " + monitorExact() + ", max " + monitorMax() + "]";
+    }
+}

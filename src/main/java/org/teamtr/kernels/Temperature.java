@@ -1,0 +1,59 @@
+package org.teamtr.kernels;
+
+/**
+ * The T of softmax(logits / T): one number for all rows, or one per row.
+ *
+ * <p>Finite and more than 0. {@link Sampling} alone also takes 0, for all rows or for single ones: the largest logit. Gradients
+ * carry their 1/T. A per-row vector is read by the kernels, so its numbers are checked there and may change between calls.
+ *
+ * <p>Immutable; a per-row vector stays the caller's.
+ */
+public final class Temperature {
+    /** The logits as they are. */
+    public static final Temperature ONE = new Temperature(1, null);
+    /** 0: sampling takes the largest logit. No other kernel accepts it. */
+    public static final Temperature GREEDY = new Temperature(0, null);
+
+    private final float scalar;
+    private final Floats vector;
+
+    private Temperature(float scalar, Floats vector) {
+        this.scalar = scalar;
+        this.vector = vector;
+    }
+
+    /**
+     * One temperature for all rows.
+     *
+     * @throws IllegalArgumentException if it is negative, infinite or NaN
+     */
+    public static Temperature of(float temperature) {
+        if (!(temperature >= 0 && temperature < Float.POSITIVE_INFINITY)) {
+            throw new IllegalArgumentException("temperature: expected 0 or more and finite, given " + temperature);
+        }
+        return new Temperature(temperature, null);
+    }
+
+    /** {@return one temperature per row, read when a kernel runs} */
+    public static Temperature perRow(Floats temperatures) {
+        return new Temperature(1, Check.given(temperatures, "temperatures"));
+    }
+
+    /** The scalar for the native call, which a vector overrules. */
+    float scalar() {
+        return scalar;
+    }
+
+    Floats vector() {
+        return vector;
+    }
+
+    boolean isGreedy() {
+        return vector == null && scalar == 0;
+    }
+
+    @Override
+    public String toString() {
+        return vector == null ? "Temperature[" + scalar + "]" : "Temperature[one for each of " + vector.length() + " rows]";
+    }
+}
