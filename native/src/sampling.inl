@@ -177,24 +177,25 @@ static int64_t race(const Row<D>& row, const SampleArgs& a, const Weight& w, con
 
 static constexpr int kCandidates = 8192;
 static constexpr int kSample = 256; /* vectors */
+static constexpr int kEnough = 32;  /* of the sample: where it need not look closer */
 
 struct Scratch {
   alignas(64) float x[kCandidates + kGroup], w[kCandidates + kGroup]; /* logits and their weights */
 };
 
-/* Order-preserving integers for the values of a dtype, neighbours where its values are; -0 just below 0. */
+/* Order-preserving integers for the values of a dtype, neighbours where its values are; 0 for both zeros. */
 template <class D> struct Key {
   static constexpr int kShift = std::is_same<D, F32>::value ? 0 : std::is_same<D, Bf16>::value ? 16 : 13;
   static int64_t of(float x) {
-    int32_t i;
-    std::memcpy(&i, &x, 4);
-    return (i >= 0 ? i : i ^ 0x7fffffff) >> kShift;
+    uint32_t u;
+    std::memcpy(&u, &x, 4);
+    const int64_t magnitude = (u & 0x7fffffff) >> kShift;
+    return u >> 31 ? -magnitude : magnitude;
   }
   static float value(int64_t key) {
-    int32_t i = (int32_t)((uint32_t)key << kShift);
-    if (key < 0) i = (i | ((1 << kShift) - 1)) ^ 0x7fffffff;
+    const uint32_t u = (uint32_t)(key < 0 ? -key : key) << kShift | (key < 0 ? 0x80000000u : 0);
     float x;
-    std::memcpy(&x, &i, 4);
+    std::memcpy(&x, &u, 4);
     return x;
   }
 };
@@ -287,25 +288,23 @@ static Swept sweep(const Row<D>& row, const Weight& w, float lo, float hi, Scrat
 }
 
 struct Sums {
-  double w, w2; /* of weights and their squares */
+  int64_t n;
+  double w;
 };
 
-/* Of those of n elements in scratch that are not above t; n is a multiple of kGroup. */
+/* How many of n elements in scratch are not above t, and their weight; n is a multiple of kGroup. */
 static Sums sums(const Scratch& scratch, int n, float t) {
-  Sums out{0, 0};
-  const Row<F32> row(scratch.x, n);
+  Sum w;
+  int above = 0;
   const F at = set(t);
-  for (int64_t b = 0; b < row.blocks(); b++) {
-    Sum s, s2;
-    walk(row, b, [&](int k, const float* p) TEAMTR_INLINE_LAMBDA {
-      const F w = zero_if(lt(at, load(p)), load(scratch.w + (p - scratch.x)));
-      s.a[k] = add(s.a[k], w);
-      s2.a[k] = fma(w, w, s2.a[k]);
-    });
-    out.w += s.total();
-    out.w2 += s2.total();
+  for (int i = 0; i < n; i += kGroup) {
+    for (int k = 0; k < 4; k++) {
+      const M m = lt(at, load(scratch.x + i + k * 16));
+      above += count(m);
+      w.a[k] = add(w.a[k], zero_if(m, load(scratch.w + i + k * 16)));
+    }
   }
-  return out;
+  return {n - above, w.total()};
 }
 
 template <bool kCount> static void weigh(const Weight& w, int n, Scratch* scratch) {
@@ -314,8 +313,8 @@ template <bool kCount> static void weigh(const Weight& w, int n, Scratch* scratc
 
 /* Narrows (lo, hi] to where the cut probably is, by a sample: up to the cut, the logits' weight passes `tail`. The tail's
  * and not the head's, since of the few large weights a sample has too many or too few, and the tail has only small ones.
- * Each end is sought until what is left is small against the doubt: two and a half standard deviations, and four
- * tokens that were not seen. */
+ * The doubt is two standard deviations, where a sum of w^2 is at most that of w times the largest, and four tokens
+ * that were not seen. */
 template <class D, bool kCount>
 static void guess(const Row<D>& row, const Weight& w, double tail, Scratch* scratch, int64_t* lo, int64_t* hi) {
   const int64_t vectors = row.whole * 4;
@@ -324,16 +323,14 @@ static void guess(const Row<D>& row, const Weight& w, double tail, Scratch* scra
   for (int i = 0; i < kSample; i++) store(scratch->x + i * 16, D::load(row.x + vectors * i / kSample * 16));
   weigh<kCount>(w, n, scratch);
   const auto narrow = [&](int64_t* from, int64_t* to, double side) {
-    double at_from = 0, at_to = ratio * sums(*scratch, n, Key<D>::value(*to)).w;
-    while (*to - *from > 1) {
+    for (int64_t below = 0, upto = sums(*scratch, n, Key<D>::value(*to)).n; *to - *from > 1 && upto - below > kEnough;) {
       const int64_t mid = *from + (*to - *from) / 2;
       const float t = Key<D>::value(mid);
       const Sums s = sums(*scratch, n, t);
-      const double at = ratio * s.w, deviation = std::sqrt(std::fmax(0.0, s.w2 - s.w * s.w / n));
-      const double doubt = ratio * (2.5 * deviation + 4 * (kCount ? 1.0 : w.of(t)));
-      if (at_to - at_from < doubt / 4) return;
-      if (at + side * doubt > tail) *to = mid, at_to = at;
-      else *from = mid, at_from = at;
+      const double largest = kCount ? 1.0 : w.of(t), deviation = std::sqrt(std::fmax(0.0, s.w * (largest - s.w / n)));
+      const bool high = ratio * (s.w + side * (2 * deviation + 4 * largest)) > tail;
+      (high ? *to : *from) = mid;
+      (high ? upto : below) = s.n;
     }
   };
   int64_t from = *lo, to = *hi;
@@ -451,7 +448,7 @@ static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, c
   if (a.min_p > 0 && !(x >= min_p_logit(a, w))) return false;
   if (within(a, vocab))
     return a.top_p == 1 && 1 + sweep<D, true>(row, w, below(x), below(x), &scratch).above <= (double)a.top_k;
-  return a.top_p == 1 || sweep<D, false>(row, w, below(x), below(x), &scratch).above + 1 - w.of(x) < (1 - 1e-5) * a.top_p * (1 + rest);
+  return a.top_p == 1 || sweep<D, false>(row, w, below(x), below(x), &scratch).above + 1 - w.of(x) < (1 - 1e-4) * a.top_p * (1 + rest);
 }
 
 template <class D> static void sample(const void* x, int64_t vocab, const SampleArgs& a, RowSample* out) {

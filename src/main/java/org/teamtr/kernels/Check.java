@@ -139,6 +139,8 @@ final class Check {
 
     static void apartOrSame(Logits gradient, String name, Logits logits, String logitsName) {
         if (gradient.overlaps(logits) && !gradient.sameLayout(logits)) {
+            gradient.open(name); // memory that was closed may by now be somebody else's: that is then the error
+            logits.open(logitsName);
             throw new IllegalArgumentException(name + ": expected memory apart from " + logitsName
                     + ", or the same address and strides, given an overlap: " + gradient + " and " + logits);
         }
@@ -146,6 +148,8 @@ final class Check {
 
     static void apart(NativeView output, String name, NativeView other, String otherName) {
         if (output != null && other != null && output.overlaps(other)) {
+            output.open(name); // as above
+            other.open(otherName);
             throw new IllegalArgumentException(name + ": expected memory apart from " + otherName + ", given an overlap");
         }
     }
