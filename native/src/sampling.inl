@@ -1,18 +1,19 @@
 /*
  * One row of teamtr_sample, over the sixteen lanes of simd_*.h. Included after kernels.inl, once per CPU level.
  *
- * Job. Statistics, exactly those of log-probs; where the filters cut the row; and the token that wins the race among
- * what is left. The row is read from memory once, by the statistics: it is in the L2 cache for the sweeps that follow
- * (one for the race, one for each filter). Nothing is allocated: scratch is 75 KiB of stack whatever the row's length.
+ * Job. Statistics, exactly those of log-probs; the token that wins the race below; where the filters cut the row. Memory
+ * is read once, by the statistics: the row is in the L2 cache for the sweeps that follow, one for the race, and for
+ * filters one, or two to four when log-probs among the kept are asked for. Nothing is allocated: scratch is 75 KiB of
+ * stack, however long the row.
  *
  * The race. Token v's clock rings at E_v / e_v, with E_v exponential and e_v = exp((x_v - max) / T); the first to ring
- * is a draw from the softmax. That is Gumbel-max, as -log E_v is Gumbel noise and argmax e_v / E_v = argmax x_v / T -
- * log E_v, without a logarithm per token. Scores e_v / E_v are compared; equal ones go to the lower id.
+ * is a draw from the softmax. That is Gumbel-max: -log E_v is Gumbel noise, and argmax x_v / T - log E_v is argmax
+ * e_v / E_v, which needs one logarithm less per token. Equal scores e_v / E_v go to the lower id.
  *
- * The noise. Tokens come in groups of 64, those of one lane in 64 vectors: token v is member (v >> 6 & 31) * 2 + (v >> 4 & 1)
- * of group g = (v >> 11) * 32 + (v >> 5 & 1) * 16 + (v & 15). The first clock of a group to ring, before the weights, is
- * one exponential over 64, and each member is as likely to be it; the others ring later by exponentials of their own
- * (they have no memory). So with independent M_g, J_g and D_v
+ * The noise. Tokens come in groups of 64, those of one lane in 64 vectors: token v is member
+ * (v >> 6 & 31) * 2 + (v >> 4 & 1) of group g = (v >> 11) * 32 + (v >> 5 & 1) * 16 + (v & 15). The first clock of a group
+ * to ring, before the weights, is one exponential over 64, and each member is as likely to be it; the others ring later
+ * by exponentials of their own (they have no memory). So with independent M_g, J_g and D_v
  *     E_v = M_g / 64                 if v is member J_g of its group,
  *           M_g / 64 + D_v           otherwise,
  * are independent exponentials, as if drawn one by one; but now a group's best score is at most max e_v / (M_g / 64),
@@ -24,12 +25,12 @@
  *     D_v        c0 = 2^31 + g * 16 + member % 16, word member / 16
  * and word k stands for -log(1 - (k + 1/2) / 2^32): never 0, at most 22.9.
  *
- * The filters. All three keep a prefix of the tokens ordered by logit, largest first, and then id; so what is kept is
- * a cut: logits above t, and the first few that equal t. Nothing is sorted. A cut is the smallest t with F(t) < target,
- * F(t) being the weight of the logits above t, and a weight 1 for top-k, e_v for top-p. It is bracketed from a sample of
- * the row; one sweep then sums what lies above the bracket, and collects the few thousand logits within, in which it is
- * found by bisection. A bracket that misses or holds too much costs another sweep, at most about 60 (bisection over
- * f32's bits), never V.
+ * The filters. All three keep a prefix of the tokens ordered by logit, largest first, and then id. So what is kept is a
+ * cut: the logits above some t, and the first few that equal t. Nothing is sorted. With F(t) the weight of the logits
+ * above t, where a logit weighs 1 for top-k and e_v for top-p, t is the smallest with F(t) < target. A sample of the row
+ * brackets it, one sweep sums what is above the bracket and collects the few thousand logits within, and bisection over
+ * these finds it. A bracket that misses or holds too much costs more sweeps: of about one row in a hundred up to
+ * V = 262,144, of most beyond, a few; of no row more than some 60, as there are 2^32 values of f32 to bisect.
  */
 namespace teamtr {
 namespace TEAMTR_ISA {
@@ -176,8 +177,7 @@ static int64_t race(const Row<D>& row, const SampleArgs& a, const Weight& w, con
 /* ---- cuts ---- */
 
 static constexpr int kCandidates = 8192;
-static constexpr int kSample = 256; /* vectors */
-static constexpr int kEnough = 32;  /* of the sample: where it need not look closer */
+static constexpr int kEnough = 32; /* logits of a sample, where it need not look closer */
 
 struct Scratch {
   alignas(64) float x[kCandidates + kGroup], w[kCandidates + kGroup]; /* logits and their weights */
@@ -292,19 +292,20 @@ struct Sums {
   double w;
 };
 
-/* How many of n elements in scratch are not above t, and their weight; n is a multiple of kGroup. */
-static Sums sums(const Scratch& scratch, int n, float t) {
+/* Of the n elements in scratch, a multiple of kGroup, those above t, or those not above. */
+template <bool kAbove> static Sums sums(const Scratch& scratch, int n, float t) {
   Sum w;
-  int above = 0;
+  int others = 0;
   const F at = set(t);
   for (int i = 0; i < n; i += kGroup) {
     for (int k = 0; k < 4; k++) {
-      const M m = lt(at, load(scratch.x + i + k * 16));
-      above += count(m);
-      w.a[k] = add(w.a[k], zero_if(m, load(scratch.w + i + k * 16)));
+      const F x = load(scratch.x + i + k * 16);
+      const M other = kAbove ? le(x, at) : lt(at, x);
+      others += count(other);
+      w.a[k] = add(w.a[k], zero_if(other, load(scratch.w + i + k * 16)));
     }
   }
-  return {n - above, w.total()};
+  return {n - others, w.total()};
 }
 
 template <bool kCount> static void weigh(const Weight& w, int n, Scratch* scratch) {
@@ -318,15 +319,16 @@ template <bool kCount> static void weigh(const Weight& w, int n, Scratch* scratc
 template <class D, bool kCount>
 static void guess(const Row<D>& row, const Weight& w, double tail, Scratch* scratch, int64_t* lo, int64_t* hi) {
   const int64_t vectors = row.whole * 4;
-  const int n = kSample * 16;
-  const double ratio = (double)vectors / kSample;
-  for (int i = 0; i < kSample; i++) store(scratch->x + i * 16, D::load(row.x + vectors * i / kSample * 16));
+  const int sampled = vectors < 16384 ? 256 : 512, n = sampled * 16;
+  const double ratio = (double)vectors / sampled;
+  for (int i = 0; i < sampled; i++) store(scratch->x + i * 16, D::load(row.x + vectors * i / sampled * 16));
   weigh<kCount>(w, n, scratch);
   const auto narrow = [&](int64_t* from, int64_t* to, double side) {
-    for (int64_t below = 0, upto = sums(*scratch, n, Key<D>::value(*to)).n; *to - *from > 1 && upto - below > kEnough;) {
+    int64_t below = 0, upto = sums<false>(*scratch, n, Key<D>::value(*to)).n;
+    while (*to - *from > 1 && upto - below > kEnough) {
       const int64_t mid = *from + (*to - *from) / 2;
       const float t = Key<D>::value(mid);
-      const Sums s = sums(*scratch, n, t);
+      const Sums s = sums<false>(*scratch, n, t);
       const double largest = kCount ? 1.0 : w.of(t), deviation = std::sqrt(std::fmax(0.0, s.w * (largest - s.w / n)));
       const bool high = ratio * (s.w + side * (2 * deviation + 4 * largest)) > tail;
       (high ? *to : *from) = mid;
@@ -365,7 +367,8 @@ struct Prefix {
 
 /* The shortest prefix whose weight reaches target, within another prefix. */
 template <class D, bool kCount>
-static Prefix prefix(const Row<D>& row, const Weight& w, double target, double total, const Prefix& within, Scratch* scratch) {
+static Prefix prefix(const Row<D>& row, const Weight& w, double target, double total, const Prefix& within,
+                     Scratch* scratch) {
   const int64_t bottom = Key<D>::of(-kInf), top = Key<D>::of(w.max) - 1;
   /* The cut is in (lo, hi], or at the maximum if hi is still top; from..to is what the next sweep looks into. */
   int64_t lo = within.t == -kInf ? bottom : Key<D>::of(within.t) - 1, hi = top, from = lo, to = hi;
@@ -378,11 +381,13 @@ static Prefix prefix(const Row<D>& row, const Weight& w, double target, double t
         const double ties = std::fmin(std::fmax(std::ceil(target), 1.0), 1 + s.above);
         return {w.max, (int64_t)ties, (int64_t)(1 + s.above), ties - 1};
       }
+      const int64_t step = 4 * (to - from);
       lo = from = to;
-      to = hi;
+      to = hi - to > step ? to + step : hi;
     } else if (1 + s.above + s.inside < target && from > lo) {
+      const int64_t step = 4 * (to - from);
       hi = to = from;
-      from = lo;
+      from = from - lo > step ? from - step : lo;
     } else if (1 + s.above + s.inside < target && lo == bottom) {
       return within; /* all there is, and not enough: masked tokens, or rounding */
     } else if (s.n > kCandidates && to - from > 1) {
@@ -399,8 +404,7 @@ static Prefix prefix(const Row<D>& row, const Weight& w, double target, double t
     const int n = (int)s.n, padded = (n + kGroup - 1) / kGroup * kGroup;
     for (int i = 0; i < kGroup; i += 16) store(scratch->x + n + i, set(-kInf));
     weigh<kCount>(w, padded, scratch);
-    for (int i = n; i < padded; i++) scratch->w[i] = 0;
-    const auto above = [&](float t) { return s.above + (s.inside - sums(*scratch, padded, t).w); };
+    const auto above = [&](float t) { return s.above + sums<true>(*scratch, padded, t).w; };
     t = Key<D>::value(bisect(from, to, [&](int64_t key) { return 1 + above(Key<D>::value(key)) < target; }));
     s.above = above(t);
     of = 0;
@@ -411,7 +415,7 @@ static Prefix prefix(const Row<D>& row, const Weight& w, double target, double t
   return {t, (int64_t)ties, of, s.above + ties * each};
 }
 
-static inline bool within(const SampleArgs& a, int64_t vocab) { return a.top_k > 0 && a.top_k < vocab; }
+static inline bool has_top_k(const SampleArgs& a, int64_t vocab) { return a.top_k > 0 && a.top_k < vocab; }
 
 /* The smallest logit that min-p keeps. */
 static inline float min_p_logit(const SampleArgs& a, const Weight& w) {
@@ -422,16 +426,16 @@ static inline float min_p_logit(const SampleArgs& a, const Weight& w) {
 
 static inline float below(float t) { return Key<F32>::value(Key<F32>::of(t) - 1); }
 
-template <class D> static Cut cut_of(const Row<D>& row, int64_t vocab, const SampleArgs& a, const Weight& w, double rest) {
-  Scratch scratch;
-  const auto rest_above = [&](float t) { return sweep<D, false>(row, w, t, t, &scratch).above; };
+template <class D>
+static Cut cut_of(const Row<D>& row, int64_t vocab, const SampleArgs& a, const Weight& w, double rest, Scratch* scratch) {
+  const auto rest_above = [&](float t) { return sweep<D, false>(row, w, t, t, scratch).above; };
   Prefix kept{-kInf, 1, 1, rest};
-  if (within(a, vocab)) {
-    kept = prefix<D, true>(row, w, (double)a.top_k, (double)vocab, kept, &scratch);
+  if (has_top_k(a, vocab)) {
+    kept = prefix<D, true>(row, w, (double)a.top_k, (double)vocab, kept, scratch);
     kept.rest = rest_above(kept.t) + (double)kept.ties * w.of(kept.t);
   }
   if (a.top_p < 1) {
-    const Prefix p = prefix<D, false>(row, w, a.top_p * (1 + kept.rest), 1 + rest, kept, &scratch);
+    const Prefix p = prefix<D, false>(row, w, a.top_p * (1 + kept.rest), 1 + rest, kept, scratch);
     if (p.t > kept.t || (p.t == kept.t && p.ties < kept.ties)) kept = p; /* rounding may make it one token longer */
   }
   if (a.min_p > 0) {
@@ -441,14 +445,16 @@ template <class D> static Cut cut_of(const Row<D>& row, int64_t vocab, const Sam
   return {kept.t, kept.ties < kept.of ? nth_equal(row, kept.t, kept.ties) : vocab, kept.rest};
 }
 
-/* Whether a token is kept beyond doubt, in one sweep that only looks at what is as likely as it. */
+/* Whether a token of logit x is kept beyond doubt, by one sweep that only looks at what is as likely. */
 template <class D>
-static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, const Weight& w, double rest, float x) {
-  Scratch scratch;
-  if (a.min_p > 0 && !(x >= min_p_logit(a, w))) return false;
-  if (within(a, vocab))
-    return a.top_p == 1 && 1 + sweep<D, true>(row, w, below(x), below(x), &scratch).above <= (double)a.top_k;
-  return a.top_p == 1 || sweep<D, false>(row, w, below(x), below(x), &scratch).above + 1 - w.of(x) < (1 - 1e-4) * a.top_p * (1 + rest);
+static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, const Weight& w, double rest, float x,
+                        Scratch* scratch) {
+  const float t = below(x);
+  if (a.min_p > 0 && x < min_p_logit(a, w)) return false;
+  if (has_top_k(a, vocab)) return a.top_p == 1 && 1 + sweep<D, true>(row, w, t, t, scratch).above <= (double)a.top_k;
+  if (a.top_p == 1) return true;
+  const double others = 1 + sweep<D, false>(row, w, t, t, scratch).above - w.of(x);
+  return others < (1 - 1e-4) * a.top_p * (1 + rest); /* sums are good to some 1e-6 */
 }
 
 template <class D> static void sample(const void* x, int64_t vocab, const SampleArgs& a, RowSample* out) {
@@ -469,12 +475,14 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
     int64_t token = race(row, a, w, cut, (float)((1 + cut.rest) / 4));
     take(token >= 0 ? token : race(row, a, w, cut, 0.0f), cut.rest);
   };
-  const bool filtered = within(a, vocab) || a.top_p < 1 || a.min_p > 0;
+  /* A filter rarely has a say: the winner of all is found first, and only if it may have been left out is the cut. */
+  Scratch scratch;
+  const bool filtered = has_top_k(a, vocab) || a.top_p < 1 || a.min_p > 0;
   if (!filtered || !a.rest_kept) {
     draw({-kInf, vocab, s.rest});
-    if (!filtered || surely_kept(row, vocab, a, w, s.rest, out->logit)) return;
+    if (!filtered || surely_kept(row, vocab, a, w, s.rest, out->logit, &scratch)) return;
   }
-  draw(cut_of(row, vocab, a, w, s.rest));
+  draw(cut_of(row, vocab, a, w, s.rest, &scratch));
 }
 
 }  // namespace TEAMTR_ISA

@@ -1,0 +1,241 @@
+package org.teamtr.kernels;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Predicate;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.kernels.global.teamtr;
+
+/** {@link Backend}: what it says of itself here, and, each in a JVM of its own, its settings and what happens without natives. */
+class BackendTest {
+    private static final List<String> LEVELS = List.of("portable", "avx2", "avx512");
+    private static final String BEST = LEVELS.get(teamtr.teamtr_cpu_best());
+    private static final String CLASS_PATH = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
+
+    @TempDir
+    Path folder;
+
+    /** What the other JVM runs: everything that may answer or refuse, twice, and from several threads at once. */
+    static final class Probe {
+        private Probe() {
+        }
+
+        public static void main(String[] args) throws InterruptedException {
+            final CountDownLatch start = new CountDownLatch(1);
+            final List<String> answers = new ArrayList<>();
+            final List<Thread> threads = new ArrayList<>();
+            for (int i = 0; i < 4; i++) {
+                final Thread thread = new Thread(() -> {
+                    try {
+                        start.await();
+                    } catch (InterruptedException e) {
+                        throw new AssertionError(e);
+                    }
+                    for (int again = 0; again < 2; again++) {
+                        final String answer = answer(() -> "backend " + Backend.current());
+                        synchronized (answers) {
+                            answers.add(answer);
+                        }
+                    }
+                });
+                threads.add(thread);
+                thread.start();
+            }
+            start.countDown();
+            for (Thread thread : threads) {
+                thread.join();
+            }
+            answers.stream().distinct().forEach(System.out::println);
+            System.out.println(answer(() -> {
+                try (Floats two = Floats.ofFloats(0, 0); Floats one = Floats.allocate(1)) {
+                    LogProbs.forward(Logits.ofAddress(two.address(), 8, DType.F32, 1, 1, 2, 0, 2, two), null, Temperature.ONE,
+                            null, one, null);
+                    return "kernel " + one.get(0);
+                }
+            }));
+        }
+
+        private static String answer(Supplier<String> call) {
+            try {
+                return call.get();
+            } catch (IllegalStateException e) {
+                return "refused " + e.getMessage() + (e.getCause() instanceof LinkageError ? " (with its cause)" : "");
+            }
+        }
+    }
+
+    /** The lines that another JVM printed, of both streams. */
+    private List<String> run(String classPath, Map<String, String> environment, String... options) throws IOException,
+            InterruptedException {
+        final List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Duser.language=en", "-cp", classPath));
+        command.addAll(Arrays.asList(options));
+        command.add(Probe.class.getName());
+        final File output = Files.createTempFile(folder, "probe", ".txt").toFile();
+        final ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output);
+        builder.environment().remove("TEAMTR_THREADS");
+        builder.environment().remove("JAVA_TOOL_OPTIONS");
+        builder.environment().putAll(environment);
+        final Process process = builder.start();
+        if (!process.waitFor(60, TimeUnit.SECONDS)) {
+            process.destroyForcibly();
+            throw new AssertionError("still running after a minute: " + command);
+        }
+        final List<String> lines = Files.readAllLines(output.toPath());
+        assertEquals(0, process.exitValue(), String.join("\n", lines));
+        return lines;
+    }
+
+    private List<String> run(String... options) throws IOException, InterruptedException {
+        return run(CLASS_PATH, Map.of(), options);
+    }
+
+    private static long count(List<String> lines, String part) {
+        return lines.stream().filter(line -> line.contains(part)).count();
+    }
+
+    private static void accepted(List<String> lines, String description) {
+        assertEquals(1, count(lines, "backend "), String.join("\n", lines));
+        assertTrue(lines.contains("backend " + description), String.join("\n", lines));
+        assertTrue(lines.contains("kernel " + (float) Math.log(2)), String.join("\n", lines));
+        assertEquals(1, count(lines, "INFO: TeamTR kernels: " + description), "the one line in the log:\n"
+                + String.join("\n", lines));
+        assertEquals(1, count(lines, "INFO: "), String.join("\n", lines));
+    }
+
+    /** Eight askers from four threads and a kernel hear the same. */
+    private static void refused(List<String> lines, String message) {
+        assertEquals(2, count(lines, "refused "), String.join("\n", lines));
+        assertEquals(2, lines.stream().filter(line -> line.equals("refused " + message)).count(), "expected " + message + "\ngiven "
+                + String.join("\n", lines));
+        assertEquals(0, count(lines, "INFO: "), String.join("\n", lines));
+    }
+
+    // ---- here ----
+
+    @Test
+    void describesItself() {
+        final Backend backend = Backend.current();
+        assertSame(backend, Backend.current());
+        assertEquals("cpu", backend.name());
+        assertTrue(LEVELS.contains(backend.level()), backend.level());
+        assertEquals(LEVELS.get(teamtr.teamtr_cpu_level()), backend.level());
+        assertTrue(backend.threads() >= 1 && backend.threads() <= 1024);
+        assertEquals(teamtr.teamtr_abi(), backend.abi());
+        assertFalse(backend.version().isBlank());
+        assertEquals("cpu " + backend.level() + ", " + backend.threads() + (backend.threads() == 1 ? " thread" : " threads"),
+                backend.toString());
+    }
+
+    @Test
+    void forcingALevelTheMachineLacksIsRefused() {
+        final String level = LEVELS.get(teamtr.teamtr_cpu_level());
+        try {
+            for (String wanted : LEVELS) {
+                if (LEVELS.indexOf(wanted) > LEVELS.indexOf(BEST)) {
+                    final String message = assertThrows(IllegalStateException.class, () -> Backend.forceLevel(wanted)).getMessage();
+                    assertEquals("org.teamtr.cpu: expected at most " + BEST + ", the best this machine has, given " + wanted,
+                            message);
+                    assertEquals(level, LEVELS.get(teamtr.teamtr_cpu_level()), "unchanged");
+                } else {
+                    Backend.forceLevel(wanted);
+                    assertEquals(wanted, LEVELS.get(teamtr.teamtr_cpu_level()));
+                    Backend.forceLevel(level);
+                }
+            }
+            assertThrows(IllegalStateException.class, () -> Backend.forceThreads(0));
+            assertThrows(IllegalStateException.class, () -> Backend.forceThreads(1025));
+        } finally {
+            Backend.forceLevel(level);
+        }
+    }
+
+    // ---- in another JVM ----
+
+    @Test
+    void withoutSettings() throws Exception {
+        final int processors = Runtime.getRuntime().availableProcessors();
+        final List<String> lines = run();
+        accepted(lines, "cpu " + BEST + ", " + processors + (processors == 1 ? " thread" : " threads"));
+        assertEquals(BEST.equals("portable") ? 1 : 0, count(lines, "WARNING: "), String.join("\n", lines));
+    }
+
+    @Test
+    void levelByProperty() throws Exception {
+        for (String level : LEVELS.subList(0, LEVELS.indexOf(BEST) + 1)) {
+            final List<String> lines = run("-Dorg.teamtr.cpu=" + level, "-Dorg.teamtr.threads=1");
+            accepted(lines, "cpu " + level + ", 1 thread");
+            assertEquals(level.equals(BEST) && !BEST.equals("portable") ? 0 : 1, count(lines, "WARNING: "),
+                    String.join("\n", lines));
+            if (!level.equals(BEST)) {
+                assertEquals(1, count(lines, level + " is slower than the " + BEST
+                        + " this machine has; remove -Dorg.teamtr.cpu=" + level));
+            }
+        }
+        refused(run("-Dorg.teamtr.cpu=nonsense"), "org.teamtr.cpu: expected avx512, avx2 or portable, given nonsense");
+    }
+
+    @Test
+    void threadsByPropertyElseByEnvironment() throws Exception {
+        accepted(run(CLASS_PATH, Map.of("TEAMTR_THREADS", "3")), "cpu " + BEST + ", 3 threads");
+        accepted(run(CLASS_PATH, Map.of("TEAMTR_THREADS", "x"), "-Dorg.teamtr.threads=5"), "cpu " + BEST + ", 5 threads");
+        refused(run(CLASS_PATH, Map.of("TEAMTR_THREADS", "x")), "TEAMTR_THREADS: expected 1 to 1024, given x");
+        refused(run("-Dorg.teamtr.threads=0"), "org.teamtr.threads: expected 1 to 1024, given 0");
+        refused(run("-Dorg.teamtr.threads=x"), "org.teamtr.threads: expected 1 to 1024, given x");
+        refused(run("-Dorg.teamtr.threads=1025"), "org.teamtr.threads: expected 1 to 1024, given 1025");
+    }
+
+    @Test
+    void backendByProperty() throws Exception {
+        refused(run("-Dorg.teamtr.backend=cuda"),
+                "org.teamtr.backend=cuda: this build has no CUDA kernels; set cpu, or leave it out");
+        refused(run("-Dorg.teamtr.backend=nonsense"), "org.teamtr.backend: expected cpu or cuda, given nonsense");
+    }
+
+    /** Both jars by their coordinates, the reason, and the LinkageError as the cause; from kernels and, for JavaCPP, from views. */
+    @Test
+    void withoutNatives() throws Exception {
+        final List<String> kernels = run(without(entry -> Files.exists(Path.of(entry, "org", "teamtr", "kernels", "linux-x86_64"))),
+                Map.of());
+        missing(kernels, "TeamTR kernels: the native library could not be loaded (");
+        final List<String> javaCpp = run(without(entry -> entry.matches(".*javacpp-[^/]*-linux-x86_64\\.jar")), Map.of());
+        missing(javaCpp, "JavaCPP: the native library could not be loaded (");
+    }
+
+    private static String without(Predicate<String> natives) {
+        final List<String> entries = List.of(CLASS_PATH.split(File.pathSeparator));
+        final String rest = entries.stream().filter(natives.negate()).collect(Collectors.joining(File.pathSeparator));
+        assertTrue(rest.length() < CLASS_PATH.length(), "the natives are not where they are looked for: " + CLASS_PATH);
+        return rest;
+    }
+
+    private static void missing(List<String> lines, String starts) {
+        final List<String> refusals = lines.stream().filter(line -> line.startsWith("refused ")).toList();
+        assertEquals(2, refusals.size(), String.join("\n", lines));
+        assertEquals(refusals.get(0), refusals.get(1), "the same words each time");
+        for (String part : new String[] {"refused " + starts, "The class path needs both org.teamtr:teamtr:",
+                ":linux-x86_64 and org.bytedeco:javacpp:",
+            "(with its cause)"}) {
+            assertTrue(refusals.get(0).contains(part), "expected " + part + "\ngiven " + refusals.get(0));
+        }
+        assertTrue(refusals.get(0).matches(".*org\\.bytedeco:javacpp:[0-9.]+:linux-x86_64.*"), refusals.get(0));
+        assertTrue(refusals.get(0).length() < 400, "words, not a path: " + refusals.get(0));
+    }
+}
