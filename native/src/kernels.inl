@@ -315,7 +315,17 @@ struct NearSums {
   float largest;   /* of |u| */
 };
 
-template <class D, bool kStrict>
+/* p - q - a. With kShifted the rounding of p - q is added back: harmless where p - q is about as small as what is left
+ * of it, it would be all that is left of a small difference between policies whose logits are a constant apart. */
+template <bool kShifted> TEAMTR_INLINE F difference(F p, F q, F a) {
+  const F d = sub(p, q);
+  if (!kShifted) return sub(d, a);
+  const F back = sub(d, p); /* -q, but for rounding */
+  const F lost = sub(sub(p, sub(d, back)), add(q, back));
+  return add(sub(d, a), lost);
+}
+
+template <class D, bool kStrict, bool kShifted>
 static NearSums near_block(const Row<D>& P, const Row<D>& Q, int64_t b, float reference, float c, float a, float inv_t) {
   Sum e, ey, eu, ephi;
   Max m(-kInf), largest(0.0f);
@@ -323,7 +333,7 @@ static NearSums near_block(const Row<D>& P, const Row<D>& Q, int64_t b, float re
   const F ref = set(reference), scale = set(c), base = set(a), inverse = set(inv_t), low = set(kLow);
   walk(P, Q, b, [&](int k, const typename D::T* pp, const typename D::T* pq) TEAMTR_INLINE_LAMBDA {
           const F p = max(low, D::load(pp)), q = max(low, D::load(pq));
-          F u = mul(sub(sub(p, q), base), inverse);
+          F u = mul(difference<kShifted>(p, q, base), inverse);
           u = zero_if(both(le(p, low), le(q, low)), u); /* masked in both */
           largest.a[k] = max(abs(u), largest.a[k]);
           F held;
@@ -343,6 +353,12 @@ static NearSums near_block(const Row<D>& P, const Row<D>& Q, int64_t b, float re
           ephi.a[k] = fma(mul(vu, u), phi_over_u2(u), ephi.a[k]);
         });
   return {{e.total(), ey.total(), kStrict ? reference : m.total(), ties}, eu.total(), ephi.total(), largest.total()};
+}
+
+template <class D, bool kStrict>
+static NearSums near_block_of(const Row<D>& P, const Row<D>& Q, int64_t b, float reference, float c, float a, float inv_t) {
+  return std::fabs(a) <= 0.0625f ? near_block<D, kStrict, false>(P, Q, b, reference, c, a, inv_t)
+                                 : near_block<D, kStrict, true>(P, Q, b, reference, c, a, inv_t);
 }
 
 /* The value of q at the first element of block b of p that equals m. */
@@ -367,7 +383,7 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
       m = block_max(P, 0);
       if (!(m > kLow)) return false;
     } else {
-      s = near_block<D, false>(P, Q, b, r.max, c, a, inv_t);
+      s = near_block_of<D, false>(P, Q, b, r.max, c, a, inv_t);
       m = s.p.max;
     }
     if (m >= r.max) {
@@ -375,7 +391,7 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
       if (m > r.max) {
         const float q = partner(P, Q, b, m);
         const float to = m - q;
-        if (!(std::fabs(to) <= 16.0f)) return false; /* beyond, p - q loses more than (p - max) - (q - max) would */
+        if (!(std::fabs(to) <= -kLow)) return false;
         if (b > 0) { /* u' = u + d in every term so far */
           const double d = ((double)a - (double)to) / temperature, n = r.ties + r.rest;
           if (std::fabs(d) > 4) return false;
@@ -386,7 +402,7 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
         r.raise(m, c);
         a = to;
       }
-      s = near_block<D, true>(P, Q, b, m, c, a, inv_t);
+      s = near_block_of<D, true>(P, Q, b, m, c, a, inv_t);
       r.ties += (double)s.p.at_reference;
     }
     if (!(s.largest <= 1.0f)) return false;
@@ -411,20 +427,19 @@ static inline Softmax softmax_of(const RowStats& s, double temperature) {
   return {s.max, scale_of(temperature), (float)(-std::log1p(s.rest) * kLog2e)};
 }
 
-/* r_v = log P_v - log Q_v, by whichever difference loses less. */
+/* r_v = log P_v - log Q_v = (p_v - q_v) / T - log_ratio */
 struct LogRatio {
-  bool direct;
   F a, b, inverse;
   LogRatio(double temperature, double log_ratio) {
     const float high = (float)(log_ratio * temperature);
-    direct = std::fabs(high) <= 16.0f;
     a = set(high);
     b = set((float)(log_ratio - (double)high / temperature));
     inverse = set((float)(1 / temperature));
   }
-  /* p, q >= kLow; yp, yq: log2 P_v, log2 Q_v */
-  __attribute__((always_inline)) F of(F p, F q, F yp, F yq) const {
-    const F r = direct ? sub(mul(sub(sub(p, q), a), inverse), b) : mul(sub(yp, yq), set((float)kLn2));
+  __attribute__((always_inline)) F of(F p, F q) const {
+    F d = difference<true>(p, q, a);
+    d = select(eq(d, d), d, sub(p, q)); /* p - q was infinite, so what it lost is NaN */
+    const F r = sub(mul(d, inverse), b);
     return max(set(-1e30f), min(set(1e30f), r)); /* 0 * r must be 0 */
   }
 };
@@ -447,10 +462,9 @@ template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, i
     Sum terms, differences;
       walk(P, Q, b, [&](int k, const typename D::T* pp, const typename D::T* pq) TEAMTR_INLINE_LAMBDA {
             const F p = max(low, D::load(pp)), q = max(low, D::load(pq));
-            const F yp = fma(sub(p, set(sp.shift)), scale, set(sp.offset));
-            const F yq = fma(sub(q, set(sq.shift)), scale, set(sq.offset));
-            const F vp = exp2_of(yp), vq = exp2_of(yq);
-            const F r = ratio.of(p, q, yp, yq);
+            const F vp = exp2_of(fma(sub(p, set(sp.shift)), scale, set(sp.offset)));
+            const F vq = exp2_of(fma(sub(q, set(sq.shift)), scale, set(sq.offset)));
+            const F r = ratio.of(p, q);
             infinite |= any(both(le(q, low), lt(low, p)));
             const M small = le(abs(r), one_f);
             const F r2p = mul(mul(r, r), phi_over_u2(r));
@@ -488,12 +502,11 @@ static void kl_gradient_of(const void* p, const void* q, int64_t vocab, const Kl
   const F eb = set(kExtra ? g.extra->b : 0.0f), eh = set(kExtra ? g.extra->h : 0.0f);
   const auto value = [&](const T* pp, const T* pq) TEAMTR_INLINE_LAMBDA {
     const F x = max(low, D::load(pp)), z = max(low, D::load(pq));
-    const F yp = fma(sub(x, sp), cp, op), yq = fma(sub(z, sq), cq, oq);
-    const F vp = exp2_of(yp);
-    const F r = ratio.of(x, z, yp, yq);
+    const F vp = exp2_of(fma(sub(x, sp), cp, op));
+    const F r = ratio.of(x, z);
     if (!kWrtQ) return mul(grad, mul(vp, sub(r, kl)));
     F held;
-    const F vq = exp2_of(yq, &held);
+    const F vq = exp2_of(fma(sub(z, sq), cq, oq), &held);
     const F near = mul(vp, sub(mul(mul(r, r), phi_over_u2(r)), r));
     const F difference = mul(grad, select(le(abs(r), one_f), near, sub(vq, vp)));
     return kExtra ? fma(vq, fma(eh, held, eb), difference) : difference;

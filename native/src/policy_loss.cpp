@@ -62,7 +62,7 @@ int32_t teamtr_sampled_kl(int32_t estimator, teamtr_address log_probs_old, teamt
   if (tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)tokens);
   TEAMTR_TRY(check_given("logProbsOld", log_probs_old, tokens));
   TEAMTR_TRY(check_given("logProbsNew", log_probs_new, tokens));
-  if (per_message) TEAMTR_TRY(check_cu_seqlens(cu, messages, tokens));
+  if (per_message || cu_seqlens) TEAMTR_TRY(check_cu_seqlens(cu, messages, tokens));
   sampled_kl(estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages, at<float>(per_token),
              at<float>(per_message));
   return TEAMTR_OK;

@@ -323,7 +323,7 @@ void group_advantages(const float* returns, int64_t count, int64_t group_size, d
 
     double sum = 0;
     for (int64_t i = g; i < g + group_size; ++i) sum += shifted(i);
-    const double mu = sum / size;
+    const double mu = std::isfinite(sum) ? sum / size : NOT_GIVEN; /* one infinite return, no group */
 
     double squares = 0;
     for (int64_t i = g; i < g + group_size; ++i) squares += (shifted(i) - mu) * (shifted(i) - mu);

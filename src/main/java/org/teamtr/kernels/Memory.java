@@ -47,9 +47,12 @@ final class Memory {
             throw new IllegalArgumentException("data: the Pointer's position " + data.position() + " is outside 0 .. its limit "
                     + data.limit());
         }
-        final long skipped = Math.multiplyExact(data.position(), size);
-        return aligned(new Memory(Math.addExact(data.address(), skipped),
-                Math.multiplyExact(data.limit() - data.position(), size), true, data, false), elementBytes);
+        if (data.limit() > Long.MAX_VALUE / size) {
+            throw new IllegalArgumentException("data: expected a size in bytes that fits 64 bits, given a Pointer of " + data.limit()
+                    + " elements of " + size);
+        }
+        return aligned(new Memory(data.address() + data.position() * size, (data.limit() - data.position()) * size, true, data,
+                false), elementBytes);
     }
 
     /** From the buffer's position to its limit. */

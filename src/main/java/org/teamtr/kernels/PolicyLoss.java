@@ -113,6 +113,7 @@ public final class PolicyLoss implements AutoCloseable {
         checkOwn(logProbsOld, "logProbsOld");
         checkOwn(advantages, "advantages");
         checkOwn(temperature.vector(), "temperature");
+        checkOwn(centredReturns, "centredReturns");
 
         final boolean withEntropy = monitorEntropy || config.entropyCoef() != 0;
         final boolean withKl = oldLogits != null;

@@ -36,7 +36,8 @@ public final class VocabParallel {
         checkShard(logits, vocabStart, globalVocab);
         Check.length(targets, "targets", rows, Check.ROWS);
         Check.temperature(temperature, rows);
-        Check.output(Check.given(parts, "parts"), "parts", Math.multiplyExact(PARTS_PER_ROW, rows), "4 for each row of logits");
+        final long expected = rows <= Long.MAX_VALUE / PARTS_PER_ROW ? rows * PARTS_PER_ROW : Long.MAX_VALUE;
+        Check.output(Check.given(parts, "parts"), "parts", expected, "4 for each row of logits");
         Check.apart(parts, "parts", logits, "logits", targets, "targets", temperature);
 
         Backend.current();

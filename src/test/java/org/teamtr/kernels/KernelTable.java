@@ -62,7 +62,7 @@ final class KernelTable {
                 final int at = REGION * regions.size();
                 regions.put(arg.name, at);
                 for (int i = 0; i < REGION / 4; i++) {
-                    arena.putFloat(at + 4 * i, arg.kind == Kind.FLOATS && arg.name.equals("temperature") ? 1 : -0.5f - i % 7);
+                    arena.putFloat(at + 4 * i, arg.kind == Kind.FLOATS && arg.name.equals("temperature") ? 1 : -0.51f - i % 7);
                 }
                 switch (arg.name) {
                     case "targets" -> put(at, 0, VOCAB - 1, Indices.IGNORE, 0);

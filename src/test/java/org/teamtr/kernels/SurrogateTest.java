@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.teamtr.kernels.SurrogateReference.widen;
 
 import java.util.Arrays;
+import org.bytedeco.javacpp.BytePointer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -315,6 +316,19 @@ class SurrogateTest {
             final float[] all = with.gradients[k];
             assertArrayEquals(without.gradients[k], new float[] {all[0], all[2], all[3], all[6], all[7], all[8]});
             assertArrayEquals(new float[3], new float[] {all[1], all[4], all[5]});
+        }
+    }
+
+    @Test
+    void anyByteBut0Counts() {
+        try (Floats fresh = Floats.ofFloats(-1, -1, -1, Float.NaN);
+                Floats advantage = Floats.ofFloats(3);
+                Indices bounds = Indices.ofInts(0, 4);
+                SurrogateStats stats = new SurrogateStats()) {
+            final Mask mask = Mask.of(new BytePointer(new byte[] {1, 2, -128, 0}));
+            Surrogate.compute(SurrogateConfig.PAPER, fresh, fresh, advantage, bounds, mask, null, null, null, null, null, null, stats);
+            assertEquals(3, stats.tokens());
+            assertEquals(-3.0, stats.loss());
         }
     }
 
