@@ -329,7 +329,8 @@ static void chi_square(const std::vector<double>& counts, const std::vector<doub
 static void test_distribution() {
   const int64_t n = 200000;
   for (const int V : {50, 300, 4500}) {
-    Logits x(TEAMTR_F32, n, V);
+    Logits x(TEAMTR_F32, 1, V);
+    x.rows = n; /* every one the first, by a batch stride of 0 */
     std::vector<float> row(V);
     for (auto& e : row) e = V == 50 ? 2 * normal() : 0.3f * normal();
     row[3] = -INF;
@@ -338,7 +339,7 @@ static void test_distribution() {
       for (const Filters f : {Filters{}, Filters{V / 5, 1, 0}, Filters{0, 0.8f, 0}, Filters{0, 1, 0.1f}}) {
         if (V > 50 && (t != 1 || f.min_p > 0)) continue;
         Call call{&x, t};
-        call.filters = f, call.rows_per_batch = 1, call.want_kept = false; /* every row is the first */
+        call.filters = f, call.rows_per_batch = 1, call.want_kept = false;
         const Sampled s = call();
         std::vector<double> counts(V), p(V), pairs(64), flat(64, 1.0 / 64);
         std::vector<int> order(V);
@@ -355,7 +356,8 @@ static void test_distribution() {
         chi_square(counts, p, "chi-square of 200,000 draws");
       }
   }
-  Logits x(TEAMTR_F32, n, 8); /* successive rows, and successive steps, are independent */
+  Logits x(TEAMTR_F32, 1, 8); /* successive rows, and successive steps, are independent */
+  x.rows = n;
   x.set(0, std::vector<float>(8, 1.0f));
   Call call{&x};
   call.rows_per_batch = 1;
