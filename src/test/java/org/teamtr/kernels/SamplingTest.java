@@ -157,23 +157,46 @@ class SamplingTest {
                 }
             }
         }
-        // Noise is made for many tokens at a time: rows in which few of them, in some pattern, hold all of the probability.
+    }
+
+    /** Noise may be made for many tokens at a time: rows with their mass in patterns, in one token and a flat rest, in a tail. */
+    @Test
+    void noShapeOfARowIsPreferred() {
+        final int vocab = 4_096;
         for (int pace : new int[] {16, 32, 64, 100}) {
-            final float[] x = new float[4_096];
-            final double[] p = new double[4_096];
+            final float[] x = new float[vocab];
             Arrays.fill(x, NEVER);
-            for (int v = 5; v < 4_096; v += pace) {
+            for (int v = 5; v < vocab; v += pace) {
                 x[v] = v % 7 / 4f;
             }
-            Arrays.setAll(p, v -> Math.exp(x[v]));
-            final double sum = Arrays.stream(p).sum();
-            final Draws draws = Draws.repeated(500, x);
-            final long[] counts = new long[4_096];
-            for (draws.step = 0; draws.step < 80; draws.step++) {
-                draws.tokensOnly = draws.step % 2 == 0;
-                Arrays.stream(draws.call().tokens).forEach(t -> counts[t]++);
+            checkFrequencies(x, 0, "every " + pace + "th token");
+        }
+        for (int at : new int[] {0, 17, 2_100, 4_095}) {
+            for (double share : new double[] {0.1, 0.5, 0.9}) {
+                final float[] x = new float[vocab];
+                x[at] = (float) Math.log(share / (1 - share) * (vocab - 1));
+                checkFrequencies(x, at, "a share of " + share + " at token " + at);
             }
-            chiSquare(counts, Arrays.stream(p).map(w -> w / sum).toArray(), "every " + pace + "th token");
+        }
+        final float[] tail = new float[vocab];
+        for (int v = 0; v < vocab; v++) {
+            tail[v * 1_237 % vocab] = (float) -Math.log1p(v);
+        }
+        checkFrequencies(tail, 0, "Zipf");
+    }
+
+    /** Over 40,000 draws; also of one token against all others, which a test of many small counts would not see. */
+    private static void checkFrequencies(float[] x, int token, String what) {
+        final double[] p = kept(x, 1, SamplingConfig.ALL, 0);
+        final Draws draws = Draws.repeated(500, x);
+        draws.tokensOnly = true;
+        final long[] counts = new long[x.length];
+        for (draws.step = 0; draws.step < 80; draws.step++) {
+            Arrays.stream(draws.call().tokens).forEach(t -> counts[t]++);
+        }
+        chiSquare(counts, p, what);
+        if (p[token] > 0.01) {
+            chiSquare(new long[] {counts[token], 40_000 - counts[token]}, new double[] {p[token], 1 - p[token]}, what + ", that token");
         }
     }
 
