@@ -60,7 +60,7 @@ TEAMTR_INLINE Words words(const SampleArgs& a, uint32_t first) {
                 (uint32_t)a.seed, (uint32_t)(a.seed >> 32));
 }
 
-/* -log(1 - u), u = (k + 1/2) / 2^32, to 2 ulp: winners have small ones. With f = min(u, 1 - u), exact from k's bits, it is
+/* -log(1 - u), u = (k + 1/2) / 2^32, to 2 ulp: winners have small ones. With f = min(u, 1 - u), rounded once, it is
  * -log(1 - f) or -log f; the first as log of the rounded 1 - f and what the rounding lost. log m = 2 atanh(z / (2 + z)). */
 TEAMTR_INLINE F exponential(U k) {
   const M upper = lt(to_float(k), set(0.0f));
