@@ -73,7 +73,8 @@ class SamplingTest {
                 final double low = Math.log(widest[token]);
                 final double high = Math.max(low, Math.log(narrowest[token]));
                 final double error = Math.max(low - draws.logProbsKept[r], draws.logProbsKept[r] - high);
-                assertTrue(error <= 2e-6 * (1 - low), what + ": logProbsKept " + draws.logProbsKept[r] + ", not " + low + " .. " + high);
+                assertTrue(error <= 2e-6 * (1 - low),
+                        what + ": logProbsKept " + draws.logProbsKept[r] + ", expected " + low + " .. " + high);
                 worstKept = Math.max(worstKept, error);
             }
         }
