@@ -98,7 +98,7 @@ struct KlRow {
   double kl;
   double log_ratio; /* log-normaliser of p minus that of q: log P_v - log Q_v = (p_v - q_v) / T - log_ratio */
   RowStats p, q;
-  bool has_q;       /* q's statistics were needed and are here; otherwise they follow from p's and log_ratio */
+  bool has_q;       /* q's log-normaliser is that of its statistics; otherwise it follows from p's and log_ratio */
 };
 
 /* d_v = grad * d KL(P || Q) / d row, plus, in the row of Q, the terms of `extra`. */

@@ -482,8 +482,9 @@ template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, i
 template <class D>
 static void kl(const void* p, const void* q, int64_t vocab, double temperature, bool stats_of_q, KlRow* out) {
   const Row<D> P(p, vocab), Q(q, vocab);
-  if (!stats_of_q && kl_near<D>(P, Q, temperature, out)) return;
-  kl_two_sweeps<D>(P, Q, vocab, temperature, out);
+  if (!kl_near<D>(P, Q, temperature, out)) return kl_two_sweeps<D>(P, Q, vocab, temperature, out);
+  /* A second look at q, in cache, for its entropy alone: what else is asked for must not change a result's bits. */
+  if (stats_of_q) out->q = stats_of<D, true>(q, vocab, temperature);
 }
 
 /* ---- gradient of KL(P || Q) ----

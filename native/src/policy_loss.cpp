@@ -7,6 +7,7 @@
  * count, and in the second sweep rows whose gradient is 0, are not read.
  */
 #include <cstring>
+#include <limits>
 
 #include "abi.h"
 
@@ -23,7 +24,7 @@ static int32_t check_choice(const char* name, int32_t x, int32_t low, int32_t hi
 }
 
 static int32_t check_surrogate(const Surrogate& a) {
-  const double inf = INFINITY, most = 1e300;
+  const double inf = INFINITY, most = std::numeric_limits<double>::max();
   if (a.tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)a.tokens);
   TEAMTR_TRY(check_cu_seqlens(a.cu_seqlens, a.messages, a.tokens));
   if (a.tokens > 0 && (!a.log_probs_new || !a.log_probs_old)) return fail(TEAMTR_INVALID, "logProbsNew, logProbsOld: not given");
@@ -75,7 +76,7 @@ int32_t teamtr_group_advantages(teamtr_address returns, int64_t count, int64_t g
     return fail(TEAMTR_INVALID, "groupSize: %lld does not divide the %lld returns", (long long)group_size, (long long)count);
   TEAMTR_TRY(check_given("returns", returns, count));
   TEAMTR_TRY(check_given("advantages", advantages, count));
-  TEAMTR_TRY(check_range("epsNorm", eps_norm, 0, 1e300));
+  TEAMTR_TRY(check_range("epsNorm", eps_norm, 0, std::numeric_limits<double>::max()));
   if (!(clip > 0)) return fail(TEAMTR_INVALID, "clip: %g is not positive", clip);
   group_advantages(at<float>(returns), count, group_size, eps_norm, clip, normalise != 0, at<float>(advantages),
                    at<float>(centred));
