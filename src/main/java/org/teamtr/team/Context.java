@@ -1,0 +1,50 @@
+package org.teamtr.team;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * The shared context of one episode: the prompt and every message so far, verbatim. Only {@link Rollout} appends.
+ */
+public final class Context {
+    private final Prompt prompt;
+    private final long episode;
+    private final List<Message> messages = new ArrayList<>();
+    private final List<Message> view = Collections.unmodifiableList(messages);
+
+    /** @param episode a number that tells it from the other episodes of its batch; random choices are keyed by it */
+    public Context(Prompt prompt, long episode) {
+        this.prompt = prompt;
+        this.episode = episode;
+    }
+
+    /** {@return what the episode started from} */
+    public Prompt prompt() {
+        return prompt;
+    }
+
+    /** {@return the episode's number in its batch} */
+    public long episode() {
+        return episode;
+    }
+
+    /** {@return all messages, the oldest first; unmodifiable, grows with the episode} */
+    public List<Message> messages() {
+        return view;
+    }
+
+    /** {@return the latest message, or null before the first} */
+    public Message last() {
+        return messages.isEmpty() ? null : messages.get(messages.size() - 1);
+    }
+
+    /** {@return how many messages there are: the number of the next turn} */
+    public int turn() {
+        return messages.size();
+    }
+
+    void append(Message message) {
+        messages.add(message);
+    }
+}

@@ -1,0 +1,26 @@
+package org.teamtr.team;
+
+import java.util.List;
+
+/** A finished episode: what was said and what it was worth. */
+public record Episode(Context context, Verifier.Score score) {
+    /** {@return what it started from} */
+    public Prompt prompt() {
+        return context.prompt();
+    }
+
+    /** {@return all messages, the oldest first} */
+    public List<Message> messages() {
+        return context.messages();
+    }
+
+    /** {@return the return R} */
+    public double reward() {
+        return score.reward();
+    }
+
+    /** {@return tokens that were generated} */
+    public long tokens() {
+        return messages().stream().mapToLong(m -> m.utterance().tokens().length).sum();
+    }
+}

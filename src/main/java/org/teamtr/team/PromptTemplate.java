@@ -1,0 +1,78 @@
+package org.teamtr.team;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/**
+ * What an agent is asked, made of the context.
+ *
+ * <p>In {@code system} and {@code user}, {@code {prompt}} stands for the prompt's text, {@code {role}} for the agent's role,
+ * {@code {turn}} for the turn's number from 1 on, and {@code {transcript}} for the messages the agent sees, each written by
+ * {@code message}, where {@code {role}} is the message's speaker and {@code {text}} its text. Texts are put in verbatim: a brace in
+ * a message is only a brace.
+ *
+ * @param system the system turn, or null for none
+ * @param user the user turn
+ * @param message how one message is written
+ */
+public record PromptTemplate(String system, String user, String message) {
+    private static final Pattern FIELD = Pattern.compile("\\{([a-z]+)}");
+
+    /** @throws IllegalArgumentException if a template has a {field} that it cannot have */
+    public PromptTemplate {
+        Objects.requireNonNull(user, "user");
+        Objects.requireNonNull(message, "message");
+        check(system, "system", List.of("prompt", "role", "turn", "transcript"));
+        check(user, "user", List.of("prompt", "role", "turn", "transcript"));
+        check(message, "message", List.of("role", "text", "turn"));
+    }
+
+    /** {@return the turns for the agent of this role, at this point of the context} */
+    public List<ChatTurn> render(Context context, String role, View view) {
+        final List<Message> all = context.messages();
+        final List<Message> seen = switch (view) {
+            case NONE -> List.of();
+            case PREDECESSOR -> all.subList(Math.max(0, all.size() - 1), all.size());
+            case TRANSCRIPT -> all;
+        };
+        final StringBuilder transcript = new StringBuilder();
+        for (Message m : seen) {
+            transcript.append(fill(message, m.role(), m.turn() + 1, "text", m.text(), null, null));
+        }
+        final List<ChatTurn> turns = new ArrayList<>(2);
+        final String said = transcript.toString();
+        if (system != null) {
+            turns.add(new ChatTurn("system", fill(system, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
+        }
+        turns.add(new ChatTurn("user", fill(user, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
+        return turns;
+    }
+
+    private static String fill(String template, String role, int turn, String name1, String text1, String name2, String text2) {
+        final Matcher m = FIELD.matcher(template);
+        final StringBuilder out = new StringBuilder();
+        while (m.find()) {
+            final String field = m.group(1);
+            final String value = field.equals("role") ? role : field.equals("turn") ? Integer.toString(turn)
+                    : field.equals(name1) ? text1 : field.equals(name2) ? text2 : m.group();
+            m.appendReplacement(out, Matcher.quoteReplacement(value));
+        }
+        return m.appendTail(out).toString();
+    }
+
+    private static void check(String template, String name, List<String> fields) {
+        if (template == null) {
+            return;
+        }
+        final Matcher m = FIELD.matcher(template);
+        while (m.find()) {
+            if (!fields.contains(m.group(1))) {
+                throw new IllegalArgumentException(name + ": expected fields among " + fields + ", given {" + m.group(1) + "} in \""
+                        + template + "\"");
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+package org.teamtr.team;
+
+import java.util.List;
+
+/** A policy as a team sees it: it is asked and it answers. A trainable one is an {@code org.teamtr.train.Policy}. */
+public interface Speaker {
+    /**
+     * {@return the tokens of what the model is asked}, by the tokenizer's chat template where it has one, otherwise the turns'
+     * contents one after the other
+     */
+    int[] encode(List<ChatTurn> turns);
+
+    /** {@return the longest prompt and message together, in tokens} */
+    int contextLength();
+
+    /**
+     * Samples one message for every prompt, all at once.
+     *
+     * @param prompts token sequences of any lengths of 1 or more
+     * @param seed of this turn
+     * @param rowIds [prompts], what tells the rows apart in the sampling noise; a message depends on its prompt, the seed and its
+     *     row id, not on the other rows
+     */
+    List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds);
+
+    /** {@return a number that changes whenever the parameters do, and only then; 0 at the start of a run} */
+    long version();
+}

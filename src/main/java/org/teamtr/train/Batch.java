@@ -1,0 +1,58 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.teamtr.team.Utterance;
+
+/**
+ * The messages that one update learns from, in ragged form: message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]} of
+ * every per-token vector.
+ *
+ * @param messages what was asked and what was sampled
+ * @param advantages [messages], of Eq. 9
+ * @param centredReturns [messages], R - mean R of the group, un-normalised
+ * @param cuSeqlens [messages + 1]
+ * @param logProbsOld [tokens], recorded when the tokens were sampled
+ */
+public record Batch(List<Utterance> messages, float[] advantages, float[] centredReturns, long[] cuSeqlens, float[] logProbsOld) {
+    /** {@return the batch of these messages} */
+    public static Batch of(List<Utterance> messages, float[] advantages, float[] centredReturns) {
+        if (advantages.length != messages.size() || centredReturns.length != messages.size()) {
+            throw new IllegalArgumentException("advantages, centredReturns: expected " + messages.size() + " of each, one per message, given "
+                    + advantages.length + " and " + centredReturns.length);
+        }
+        final long[] cuSeqlens = new long[messages.size() + 1];
+        for (int m = 0; m < messages.size(); m++) {
+            cuSeqlens[m + 1] = cuSeqlens[m] + messages.get(m).tokens().length;
+        }
+        final float[] logProbsOld = new float[Math.toIntExact(cuSeqlens[messages.size()])];
+        for (int m = 0; m < messages.size(); m++) {
+            final float[] logProbs = messages.get(m).logProbs();
+            System.arraycopy(logProbs, 0, logProbsOld, (int) cuSeqlens[m], logProbs.length);
+        }
+        return new Batch(List.copyOf(messages), advantages, centredReturns, cuSeqlens, logProbsOld);
+    }
+
+    /** {@return the number of messages} */
+    public int size() {
+        return messages.size();
+    }
+
+    /** {@return the number of tokens of all messages} */
+    public int tokens() {
+        return logProbsOld.length;
+    }
+
+    /** {@return the batch of these of its messages} */
+    public Batch subset(int... indices) {
+        final List<Utterance> some = new ArrayList<>(indices.length);
+        final float[] a = new float[indices.length];
+        final float[] c = new float[indices.length];
+        for (int i = 0; i < indices.length; i++) {
+            some.add(messages.get(indices[i]));
+            a[i] = advantages[indices[i]];
+            c[i] = centredReturns[indices[i]];
+        }
+        return of(some, a, c);
+    }
+}

@@ -1,0 +1,84 @@
+package org.teamtr.train;
+
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/cli/defaults.yaml},
+ * says what each key means. {@code org.teamtr.cli.ConfigFile} reads and checks it.
+ */
+public record Config(long seed, Task task, Team team, Map<String, Model> policies, WarmStart warmStart, Train train, Rollout rollout,
+        TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware) {
+
+    /** What is to be done: the built-in game, or prompts of a file with a verifier. */
+    public record Task(String name, Budget budget, Files files) {
+    }
+
+    /** The built-in "budget relay". */
+    public record Budget(int agents, String view, double width, int heldOut) {
+    }
+
+    /** Prompts of files. */
+    public record Files(String train, String eval, String promptColumn, String answerColumn, String idColumn, String verifier,
+            double wrong) {
+    }
+
+    /** Who speaks when. {@code router}: round_robin, random, random_batch, a list of roles such as [planner, solver], or a class name. */
+    public record Team(List<Agent> agents, Object router, int turns, String stop) {
+    }
+
+    /** One member. */
+    public record Agent(String role, String policy, String system, String template, String message, String view, boolean frozen) {
+    }
+
+    /** A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout. */
+    public record Model(String model, String dtype, Lora lora, boolean thinking) {
+    }
+
+    /** Low-rank adaptation; rank 0 for none. */
+    public record Lora(int rank, double alpha, List<String> targets) {
+    }
+
+    /** Supervised imitation before the first stage, of the built-in task. */
+    public record WarmStart(int steps, int batch, double learningRate) {
+    }
+
+    /** The stage loop. {@code order}: fixed, reversed, random, or a list of roles. {@code agents}: all, or a list of roles. */
+    public record Train(int stages, Object order, Object agents, boolean joint) {
+    }
+
+    /**
+     * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
+     * stage's start only.
+     */
+    public record Rollout(int prompts, int group, double temperature, long topK, double topP, double minP, int maxNewTokens,
+            String truncation, int resampleEvery, boolean importanceWeighting, double importanceCap) {
+    }
+
+    /** δ, its monitor, and what keeps it. {@code delta}: a number, or a map from roles to numbers. */
+    public record TrustRegion(Object delta, String deltaRule, double deltaTarget, String monitor, double fraction, boolean earlyStop,
+            boolean rollback, int halvings, double beta, String betaRule, double betaMin, double betaMax) {
+    }
+
+    /** Eq. 9 and 10. */
+    public record Loss(String ratio, double clipLow, double clipHigh, String aggregation, String klTerm, double entropy,
+            double advantageClip, double epsNorm, boolean normalise) {
+    }
+
+    /** AdamW. */
+    public record Optimiser(double learningRate, int steps, double beta1, double beta2, double eps, double weightDecay,
+            double maxGradNorm, int microBatchTokens) {
+    }
+
+    /** Held-out episodes, for accuracy and realised gain. {@code every}: stages between two; 0 for the start and the end only. */
+    public record Eval(int every, int prompts, int group, double temperature, double topP, int transcripts) {
+    }
+
+    /** Stages between two checkpoints, and how many are kept. */
+    public record Checkpoint(int every, int keep) {
+    }
+
+    /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. */
+    public record Hardware(String device, int threads) {
+    }
+}
