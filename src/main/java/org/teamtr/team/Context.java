@@ -19,6 +19,16 @@ public final class Context {
         this.episode = episode;
     }
 
+    /** {@return a context in which these texts were said, by nobody's policy: for lessons and tests} */
+    public static Context of(Prompt prompt, List<String> texts) {
+        final Context context = new Context(prompt, 0);
+        for (String text : texts) {
+            context.append(new Message(context.turn(), context.turn(), "agent" + (context.turn() + 1),
+                    new Utterance(new int[0], new int[0], new float[0], text, true, 0)));
+        }
+        return context;
+    }
+
     /** {@return what the episode started from} */
     public Prompt prompt() {
         return prompt;

@@ -11,15 +11,15 @@ import java.util.regex.Pattern;
  *
  * <p>In {@code system} and {@code user}, {@code {prompt}} stands for the prompt's text, {@code {role}} for the agent's role,
  * {@code {turn}} for the turn's number from 1 on, and {@code {transcript}} for the messages the agent sees, each written by
- * {@code message}, where {@code {role}} is the message's speaker and {@code {text}} its text. Texts are put in verbatim: a brace in
- * a message is only a brace.
+ * {@code message}, where {@code {role}} is the message's speaker and {@code {text}} its text. In a template, {@code {{} and {@code }}}
+ * stand for single braces: {@code \\boxed{{7}}}. Texts are put in verbatim: a brace in a message is only a brace.
  *
  * @param system the system turn, or null for none
  * @param user the user turn
  * @param message how one message is written
  */
 public record PromptTemplate(String system, String user, String message) {
-    private static final Pattern FIELD = Pattern.compile("\\{([a-z]+)}");
+    private static final Pattern FIELD = Pattern.compile("\\{\\{|}}|\\{([a-z]+)}");
 
     /** @throws IllegalArgumentException if a template has a {field} that it cannot have */
     public PromptTemplate {
@@ -56,7 +56,7 @@ public record PromptTemplate(String system, String user, String message) {
         final StringBuilder out = new StringBuilder();
         while (m.find()) {
             final String field = m.group(1);
-            final String value = field.equals("role") ? role : field.equals("turn") ? Integer.toString(turn)
+            final String value = field == null ? m.group().substring(1) : field.equals("role") ? role : field.equals("turn") ? Integer.toString(turn)
                     : field.equals(name1) ? text1 : field.equals(name2) ? text2 : m.group();
             m.appendReplacement(out, Matcher.quoteReplacement(value));
         }
@@ -69,9 +69,9 @@ public record PromptTemplate(String system, String user, String message) {
         }
         final Matcher m = FIELD.matcher(template);
         while (m.find()) {
-            if (!fields.contains(m.group(1))) {
+            if (m.group(1) != null && !fields.contains(m.group(1))) {
                 throw new IllegalArgumentException(name + ": expected fields among " + fields + ", given {" + m.group(1) + "} in \""
-                        + template + "\"");
+                        + template + "\"; braces that are only braces are written {{ and }}");
             }
         }
     }

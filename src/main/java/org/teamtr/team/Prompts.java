@@ -7,4 +7,20 @@ public interface Prompts {
 
     /** {@return prompt number i, 0 to size - 1} */
     Prompt get(int i);
+
+    /** {@return prompts {@code from} .. {@code to}, the last one excluded} */
+    default Prompts part(int from, int to) {
+        final Prompts all = this;
+        return new Prompts() {
+            @Override
+            public int size() {
+                return to - from;
+            }
+
+            @Override
+            public Prompt get(int i) {
+                return all.get(from + i);
+            }
+        };
+    }
 }

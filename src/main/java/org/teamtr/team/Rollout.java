@@ -69,7 +69,11 @@ public final class Rollout {
                 final Agent agent = team.agents().get(said.get(i).agent());
                 final int[] tokens = speaker.encode(agent.template().render(context, agent.role(), agent.view()));
                 final int room = speaker.contextLength() - generation.maxNewTokens();
-                final boolean cut = tokens.length > room && room > 0 && generation.truncation() != Truncation.ERROR;
+                if (room < 1) {
+                    throw new IllegalArgumentException("max_new_tokens: expected less than the context of " + speaker.contextLength()
+                            + " tokens of " + agent.role() + ", given " + generation.maxNewTokens());
+                }
+                final boolean cut = tokens.length > room && generation.truncation() != Truncation.ERROR;
                 if (tokens.length == 0 || tokens.length > room && !cut) {
                     throw new IllegalArgumentException("prompt: expected 1 to " + room + " tokens (a context of "
                             + speaker.contextLength() + " less max_new_tokens = " + generation.maxNewTokens() + "), given "
