@@ -55,4 +55,20 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         }
         return of(some, a, c);
     }
+
+    /** {@return what a per-token vector of this batch says about some of its messages} */
+    float[] pick(float[] perToken, int[] indices) {
+        int n = 0;
+        for (int m : indices) {
+            n += (int) (cuSeqlens[m + 1] - cuSeqlens[m]);
+        }
+        final float[] out = new float[n];
+        int at = 0;
+        for (int m : indices) {
+            final int length = (int) (cuSeqlens[m + 1] - cuSeqlens[m]);
+            System.arraycopy(perToken, (int) cuSeqlens[m], out, at, length);
+            at += length;
+        }
+        return out;
+    }
 }

@@ -31,8 +31,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Agent(String role, String policy, String system, String template, String message, String view, boolean frozen) {
     }
 
-    /** A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout. */
-    public record Model(String model, String dtype, Lora lora, boolean thinking) {
+    /** A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout, of which random takes no weights. */
+    public record Model(String model, boolean random, String dtype, Lora lora, boolean thinking) {
     }
 
     /** Low-rank adaptation; rank 0 for none. */
@@ -49,9 +49,9 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
-     * stage's start only.
+     * stage's start only. {@code heldBack}: share of the prompts whose episodes only measure the predicted gain.
      */
-    public record Rollout(int prompts, int group, double temperature, long topK, double topP, double minP, int maxNewTokens,
+    public record Rollout(int prompts, int group, double heldBack, double temperature, long topK, double topP, double minP, int maxNewTokens,
             String truncation, int resampleEvery, boolean importanceWeighting, double importanceCap) {
     }
 

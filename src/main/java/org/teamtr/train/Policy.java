@@ -28,6 +28,11 @@ public interface Policy extends Speaker, AutoCloseable {
      * @param entropy [tokens]
      */
     record Scores(float[] logProbs, float[] kl, float[] entropy) {
+        /** {@return the scores of some messages of the batch these are of} */
+        Scores of(Batch batch, int[] messages) {
+            return new Scores(batch.pick(logProbs, messages), kl == null ? null : batch.pick(kl, messages),
+                    batch.pick(entropy, messages));
+        }
     }
 
     /**
@@ -52,6 +57,9 @@ public interface Policy extends Speaker, AutoCloseable {
      * @return the mean negative log-likelihood per token in nats
      */
     double imitate(List<Utterance> messages);
+
+    /** {@return the tokens of a message that says this, the end token included} */
+    int[] encodeMessage(String text);
 
     /**
      * One optimiser step along the gradient.

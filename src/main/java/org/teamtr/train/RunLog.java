@@ -10,8 +10,8 @@ public final class RunLog {
 
     /** One update, a line of {@code metrics.jsonl}. */
     public record Update(int stage, int step, String agent, List<String> order, Map<String, Long> policyVersions, int episodes,
-            int messages, long tokens, double returnMean, double accuracy, double surrogate, double predictedGain, double objective,
-            double kl, double klMax, double delta, double beta, double betaNext, int innerSteps, String stoppedBy, boolean rolledBack,
+            int messages, long tokens, long trainedTokens, double returnMean, double accuracy, double surrogate, double predictedGain, double objective,
+            double kl, double klMax, double klReached, double delta, double beta, double betaNext, int innerSteps, String stoppedBy, boolean rolledBack,
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
             double gradNorm, boolean fresh, double secondsRollout, double secondsUpdate, double secondsKl) {
     }

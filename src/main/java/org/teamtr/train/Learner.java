@@ -1,0 +1,60 @@
+package org.teamtr.train;
+
+import java.util.List;
+import org.teamtr.team.Team;
+
+/**
+ * What one update changes: a policy, with the agents that speak with it, and the state of its trust region. Agents that share a
+ * policy learn together, as one.
+ */
+public final class Learner {
+    final String name;
+    final Policy policy;
+    final List<Integer> agents;
+    /** Radius as configured, and as it is now; they differ if it adapts. */
+    final double delta0;
+    double delta;
+    double beta;
+
+    /**
+     * @param name of the agents, for logs
+     * @param agents indices in the team
+     * @param delta radius δ of Eq. 11 in nats, +inf for none
+     * @param beta first weight β of the KL term
+     */
+    public Learner(String name, Policy policy, List<Integer> agents, double delta, double beta) {
+        if (!(delta > 0)) {
+            throw new IllegalArgumentException("delta: expected more than 0, given " + delta + " for " + name);
+        }
+        this.name = name;
+        this.policy = policy;
+        this.agents = List.copyOf(agents);
+        this.delta0 = delta;
+        this.delta = delta;
+        this.beta = beta;
+    }
+
+    /** {@return the agents' names, joined by +} */
+    public String name() {
+        return name;
+    }
+
+    /** {@return the policy} */
+    public Policy policy() {
+        return policy;
+    }
+
+    boolean speaksAs(int agent) {
+        return agents.contains(agent);
+    }
+
+    /** Checks that the learner's agents speak with its policy, and nobody else does. */
+    void check(Team team) {
+        for (int a = 0; a < team.agents().size(); a++) {
+            if ((team.agents().get(a).speaker() == policy) != speaksAs(a)) {
+                throw new IllegalArgumentException("learner " + name + ": expected it to hold exactly the agents of its policy, given "
+                        + agents + ", which is wrong about agent " + a + " (" + team.agents().get(a).role() + ")");
+            }
+        }
+    }
+}

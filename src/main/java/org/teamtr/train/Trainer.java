@@ -1,0 +1,622 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.stream.IntStream;
+import org.teamtr.kernels.Advantages;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.SamplingConfig;
+import org.teamtr.kernels.Surrogate;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Message;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
+import org.teamtr.team.Utterance;
+import org.teamtr.team.Verifier;
+
+/**
+ * TeamTR, Algorithm 1 (arXiv 2605.15207): stage-wise sequential fine-tuning of a team within a token-level KL trust region.
+ *
+ * <pre>
+ *   for stage k = 1, 2, ...
+ *       draw prompts B; choose an order sigma of the learners
+ *       for i = 1 .. n
+ *           roll out G episodes per prompt with the team as it is now, pihat^(i-1)            play
+ *           group-normalised clipped advantages                                    (Eq. 9)    batch
+ *           ascend the clipped surrogate of learner sigma(i) alone                 (Eq. 10)   update
+ *               until its token KL leaves the radius delta_i                       (Eq. 11)   measure
+ *           pihat^i is pihat^(i-1) with that learner replaced
+ * </pre>
+ *
+ * <p>Everything random is keyed by (seed, stage, update), see {@link Chance}: a run that goes on from a checkpoint draws what it would
+ * have drawn. One thread at a time.
+ */
+public final class Trainer implements AutoCloseable {
+    // What a random draw is for, so that no two share a key.
+    private static final int ORDER = 1;
+    private static final int PROMPTS = 2;
+    private static final int EPISODES = 3;
+    private static final int HELD_OUT = 4;
+    private static final int MONITOR = 5;
+
+    /** Is told what happens, as it happens. What it throws ends the training. */
+    public interface Listener {
+        /** After every update. */
+        void updated(RunLog.Update update);
+
+        /** After every stage, and as stage 0 before the first; the team is then as a checkpoint should keep it. */
+        void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts);
+    }
+
+    private final Config config;
+    private final Team team;
+    private final List<Learner> learners;
+    private final Prompts prompts;
+    private final Prompts heldOut;
+    private final Verifier verifier;
+    private final Generation sampling;
+    private final SurrogateStats stats = new SurrogateStats();
+    private List<Verifier.Score> latest; // of the held-out episodes
+
+    /**
+     * @param learners the policies to train; policies of the team that are not among them stay as they are
+     * @param prompts to train on
+     * @param heldOut to evaluate on
+     */
+    public Trainer(Config config, Team team, List<Learner> learners, Prompts prompts, Prompts heldOut, Verifier verifier) {
+        this.config = config;
+        this.team = team;
+        this.learners = List.copyOf(learners);
+        this.prompts = prompts;
+        this.heldOut = heldOut;
+        this.verifier = verifier;
+        learners.forEach(learner -> learner.check(team));
+        final Config.Rollout r = config.rollout();
+        if (Math.round(r.heldBack() * r.prompts()) >= r.prompts()) {
+            throw new IllegalArgumentException("rollout.held_back: expected to leave prompts to learn from, given " + r.heldBack() + " of "
+                    + r.prompts());
+        }
+        this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), truncation());
+    }
+
+    /**
+     * Trains from behind stage {@code done} (0: from the start) to the last.
+     *
+     * @param heldOut what {@link #heldOut} was after that stage; null from the start. Of other prompts than the configuration's, it is
+     *     measured again
+     */
+    public void train(int done, List<Verifier.Score> heldOut, Listener listener) {
+        final int episodes = Math.min(config.eval().prompts(), this.heldOut.size()) * config.eval().group();
+        final boolean known = heldOut != null && heldOut.size() == episodes;
+        Evaluation before = known ? new Evaluation(heldOut, List.of(), 0) : evaluate();
+        latest = before.scores;
+        if (done == 0) {
+            final RunLog.Stage start = stageLog(0, List.of(), List.of(), 0, before, null, before.seconds);
+            listener.staged(start, transcripts(0, before));
+        }
+        for (int stage = done + 1; stage <= config.train().stages(); stage++) {
+            final long started = System.nanoTime();
+            final List<Learner> sigma = order(stage);
+            final List<Prompt> b = draw(stage);
+            final List<RunLog.Update> updates = new ArrayList<>();
+            Rollouts rollouts = null;
+            for (int i = 0; i < sigma.size(); i++) {
+                if (rollouts == null || resamples(i)) {
+                    rollouts = play(b, stage, i);
+                }
+                final RunLog.Update update = update(stage, i, sigma, rollouts);
+                updates.add(update);
+                listener.updated(update);
+            }
+            final boolean measured = stage == config.train().stages() || config.eval().every() > 0 && stage % config.eval().every() == 0;
+            final Evaluation after = measured ? evaluate() : null;
+            latest = measured ? after.scores : latest;
+            listener.staged(stageLog(stage, names(sigma), updates, tokens(updates), after, before, seconds(started)),
+                    measured ? transcripts(stage, after) : List.of());
+            before = measured ? after : before;
+        }
+    }
+
+    /** {@return the scores of the latest held-out episodes: what a checkpoint keeps for the next realised gain} */
+    public List<Verifier.Score> heldOut() {
+        return latest;
+    }
+
+    // ---- line 2: prompts and order ----
+
+    private List<Learner> order(int stage) {
+        final List<Learner> sigma = new ArrayList<>(learners);
+        if (config.train().order() instanceof List<?> roles) {
+            sigma.sort(Comparator.comparingInt(
+                    learner -> learner.agents.stream().mapToInt(a -> roles.indexOf(team.agents().get(a).role())).min().orElseThrow()));
+        } else if (config.train().order().equals("reversed")) {
+            Collections.reverse(sigma);
+        } else if (config.train().order().equals("random")) {
+            final int[] p = Chance.permutation(learners.size(), config.seed(), ORDER, stage);
+            sigma.replaceAll(learner -> learners.get(p[learners.indexOf(learner)]));
+        }
+        return sigma;
+    }
+
+    /** The stage's prompts: the set is gone through in a new random order each time. */
+    private List<Prompt> draw(int stage) {
+        final int count = config.rollout().prompts();
+        final int size = prompts.size();
+        final List<Prompt> drawn = new ArrayList<>(count);
+        int[] order = null;
+        for (int j = 0; j < count; j++) {
+            final long position = (stage - 1L) * count + j;
+            final int at = (int) (position % size);
+            if (size < Integer.MAX_VALUE && (order == null || at == 0)) {
+                order = Chance.permutation(size, config.seed(), PROMPTS, position / size);
+            }
+            drawn.add(prompts.get(order == null ? at : order[at]));
+        }
+        return drawn;
+    }
+
+    // ---- line 4: rollouts ----
+
+    /** Whether update i of a stage, from 0 on, is preceded by new episodes. */
+    private boolean resamples(int i) {
+        final int every = config.rollout().resampleEvery();
+        return !config.train().joint() && every > 0 && i % every == 0;
+    }
+
+    /** Episodes, with what it takes to go on using them after the team has changed. */
+    private static final class Rollouts {
+        final List<Episode> episodes;
+        final Map<Learner, Long> versions;
+        final int madeFor;
+        final double seconds;
+        /** Log of the weight W of each episode: what learners that were updated since say of their messages, new over old. */
+        final double[] logWeights;
+
+        Rollouts(List<Episode> episodes, Map<Learner, Long> versions, int madeFor, double seconds) {
+            this.episodes = episodes;
+            this.versions = versions;
+            this.madeFor = madeFor;
+            this.seconds = seconds;
+            this.logWeights = new double[episodes.size()];
+        }
+
+        long tokens() {
+            return episodes.stream().mapToLong(Episode::tokens).sum();
+        }
+    }
+
+    private Rollouts play(List<Prompt> b, int stage, int i) {
+        final long started = System.nanoTime();
+        final Map<Learner, Long> versions = versions();
+        final List<Episode> episodes = Rollout.play(team, b, config.rollout().group(), sampling, verifier,
+                Chance.seed(config.seed(), EPISODES, stage, i));
+        return new Rollouts(episodes, versions, i, seconds(started));
+    }
+
+    private Map<Learner, Long> versions() {
+        final Map<Learner, Long> versions = new LinkedHashMap<>();
+        learners.forEach(learner -> versions.put(learner, learner.policy.version()));
+        return versions;
+    }
+
+    /** Every message must come from the policy that the bookkeeping says it came from. */
+    private void checkVersions(Rollouts rollouts) {
+        for (Episode episode : rollouts.episodes) {
+            for (Message message : episode.messages()) {
+                for (Learner learner : learners) {
+                    final long expected = rollouts.versions.get(learner);
+                    if (learner.speaksAs(message.agent()) && message.utterance().version() != expected) {
+                        throw new IllegalStateException("rollouts: expected version " + expected + " of " + learner.name + ", given "
+                                + message.utterance().version() + " in turn " + message.turn() + " of " + episode.prompt().id());
+                    }
+                }
+            }
+        }
+    }
+
+    // ---- line 5: advantages, Eq. 9 ----
+
+    /** A learner's messages in episodes {@code from} .. {@code to} (whole groups), each with its episode's advantage. */
+    private Batch batch(Learner learner, Rollouts rollouts, int from, int to) {
+        final int n = to - from;
+        final float[] returns = new float[n];
+        for (int g = 0; g < n; g++) {
+            returns[g] = (float) rollouts.episodes.get(from + g).reward();
+        }
+        final Config.Loss c = config.loss();
+        final float[] advantages;
+        final float[] centred;
+        try (Floats r = Floats.ofFloats(returns); Floats a = Floats.allocate(n); Floats a0 = Floats.allocate(n)) {
+            Advantages.groupNormalised(r, config.rollout().group(), c.epsNorm(), c.advantageClip(), c.normalise(), a, a0);
+            advantages = a.toArray();
+            centred = a0.toArray();
+        }
+        final List<Utterance> messages = new ArrayList<>();
+        final List<Integer> episodeOf = new ArrayList<>();
+        for (int g = 0; g < n; g++) {
+            for (Message message : rollouts.episodes.get(from + g).messages()) {
+                if (learner.speaksAs(message.agent())) {
+                    messages.add(message.utterance());
+                    episodeOf.add(g);
+                }
+            }
+        }
+        final float[] a = new float[messages.size()];
+        final float[] a0 = new float[messages.size()];
+        for (int m = 0; m < a.length; m++) {
+            final int g = episodeOf.get(m);
+            final double w = weighs() ? weight(rollouts.logWeights[from + g]) : 1;
+            a[m] = (float) (w * advantages[g]);
+            a0[m] = (float) (w * centred[g]);
+        }
+        return Batch.of(messages, a, a0);
+    }
+
+    /** Whether episodes that are no longer fresh are weighed. An update of all at once has nothing to weigh them by. */
+    private boolean weighs() {
+        return config.rollout().importanceWeighting() && !config.train().joint();
+    }
+
+    private double weight(double log) {
+        final double cap = config.rollout().importanceCap();
+        final double w = Math.exp(Math.min(log, 20));
+        return cap > 0 ? Math.min(w, cap) : w;
+    }
+
+    /** Takes into the episodes' weights how the learner, just updated, sees what it said before. */
+    private void reweigh(Learner learner, Rollouts rollouts) {
+        final Batch batch = batch(learner, rollouts, 0, rollouts.episodes.size());
+        final float[] logProbs = learner.policy.score(batch, sampling.temperature(), null).logProbs();
+        int m = 0;
+        for (int g = 0; g < rollouts.episodes.size(); g++) {
+            for (Message message : rollouts.episodes.get(g).messages()) {
+                if (learner.speaksAs(message.agent())) {
+                    rollouts.logWeights[g] += logRatio(batch, logProbs, m++);
+                }
+            }
+        }
+    }
+
+    // ---- lines 6 and 7: the update, Eq. 10 within Eq. 11 ----
+
+    private RunLog.Update update(int stage, int i, List<Learner> sigma, Rollouts rollouts) {
+        final Learner learner = sigma.get(i);
+        final Policy policy = learner.policy;
+        final Config.TrustRegion region = config.trustRegion();
+        final double temperature = sampling.temperature();
+        checkVersions(rollouts);
+        final boolean fresh = rollouts.versions.equals(versions());
+        final Batch batch = batch(learner, rollouts, 0, learnt());
+        if (batch.size() == 0) {
+            return unchanged(stage, i, sigma, rollouts, fresh);
+        }
+        final long started = System.nanoTime();
+        final SurrogateConfig loss = loss(learner.beta);
+        final int[] watched = watched(batch, stage, i);
+        final boolean exact = region.monitor().equals("exact") || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
+        double secondsKl = 0;
+        double scoreGap = 0;
+        double gradNorm = 0;
+        int steps = 0;
+        int halvings = 0;
+        Measure now = null; // of the parameters as they are
+        Policy.Snapshot inside = null; // the latest parameters within the region
+        try (Policy.Snapshot anchor = exact ? policy.snapshot() : null) { // pi_cur of Eq. 11
+            while (steps < config.optimiser().steps()) {
+                final Policy.Scores scores = policy.gradient(batch, temperature, loss, anchor); // Eq. 10, and Eq. 11 with it
+                now = measure(batch, scores, watched, loss);
+                scoreGap = steps == 0 ? gap(batch, scores) : scoreGap;
+                if (steps > 0 && region.earlyStop() && now.kl > learner.delta) {
+                    break;
+                }
+                if (region.rollback()) {
+                    close(inside);
+                    inside = policy.snapshot();
+                }
+                gradNorm = policy.step(config.optimiser().learningRate());
+                steps++;
+                now = null;
+            }
+            if (now == null) { // the last step has not been looked at yet
+                final long looked = System.nanoTime();
+                now = look(learner, batch, watched, loss, anchor);
+                secondsKl += seconds(looked);
+            }
+            final double reached = now.kl;
+            final boolean left = now.kl > learner.delta;
+            while (region.rollback() && now.kl > learner.delta && halvings < region.halvings()) {
+                final long looked = System.nanoTime();
+                policy.halve(inside);
+                halvings++;
+                now = look(learner, batch, watched, loss, anchor);
+                secondsKl += seconds(looked);
+            }
+            if (region.rollback() && now.kl > learner.delta) {
+                final long looked = System.nanoTime();
+                policy.restore(inside);
+                now = look(learner, batch, watched, loss, anchor);
+                secondsKl += seconds(looked);
+            }
+            final int episodes = rollouts.episodes.size();
+            final double predictedGain = learnt() == episodes ? now.predictedGain
+                    : predictedGain(learner, batch(learner, rollouts, learnt(), episodes), episodes - learnt());
+            final double beta = learner.beta;
+            final double delta = learner.delta;
+            adapt(learner, reached, now.kl);
+            if (weighs()) {
+                reweigh(learner, rollouts);
+            }
+            return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
+                    batch.size(), rollouts.madeFor == i ? rollouts.tokens() : 0, batch.tokens(), meanReturn(rollouts.episodes),
+                    accuracy(rollouts.episodes), now.surrogate, predictedGain, now.objective, now.kl, now.klMax, reached, delta, beta, learner.beta, steps,
+                    left ? "kl" : "steps", left && region.rollback(), halvings, now.kl > delta, now.clipFraction, now.ess,
+                    now.ratioMax, scoreGap, now.entropy, gradNorm, fresh, rollouts.madeFor == i ? rollouts.seconds : 0,
+                    seconds(started) - secondsKl, secondsKl);
+        } finally {
+            close(inside);
+        }
+    }
+
+    /** β and δ for the learner's next update: PPO's doubling and halving, by the KL that was reached before any way back. */
+    private void adapt(Learner learner, double reached, double kept) {
+        final Config.TrustRegion region = config.trustRegion();
+        if (region.betaRule().equals("adaptive")) {
+            final double factor = reached > 1.5 * learner.delta ? 2 : reached < learner.delta / 1.5 ? 0.5 : 1;
+            learner.beta = Math.min(region.betaMax(), Math.max(region.betaMin(), learner.beta * factor));
+        }
+        if (region.deltaRule().equals("adaptive")) {
+            final double factor = Math.min(1.5, Math.max(1 / 1.5, region.deltaTarget() / Math.max(kept, 1e-12)));
+            learner.delta = Math.min(10 * learner.delta0, Math.max(learner.delta0 / 10, learner.delta * factor));
+        }
+    }
+
+    private SurrogateConfig loss(double beta) {
+        final Config.Loss c = config.loss();
+        final boolean penalty = !config.trustRegion().betaRule().equals("none");
+        return SurrogateConfig.PAPER.withRatio(SurrogateConfig.Ratio.valueOf(constant(c.ratio())))
+                .withClip(c.clipLow(), c.clipHigh())
+                .withAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.aggregation())))
+                .withKl(penalty ? SurrogateConfig.KlTerm.valueOf(constant(c.klTerm())) : SurrogateConfig.KlTerm.NONE, penalty ? beta : 0)
+                .withEntropyCoef(c.entropy());
+    }
+
+    // ---- Eq. 11 and what else there is to know about an update ----
+
+    /** About the parameters as they are, from the watched messages of a batch. */
+    private record Measure(double kl, double klMax, double objective, double surrogate, double predictedGain, double clipFraction,
+            double ess, double ratioMax, double entropy) {
+    }
+
+    /** The messages the monitor looks at: all, or a random share. */
+    private int[] watched(Batch batch, int stage, int i) {
+        final int count = (int) Math.ceil(config.trustRegion().fraction() * batch.size());
+        final int[] some = Arrays.copyOf(Chance.permutation(batch.size(), config.seed(), MONITOR, stage, i), count);
+        Arrays.sort(some);
+        return some;
+    }
+
+    /** Scores the watched messages with the parameters as they are. */
+    private Measure look(Learner learner, Batch batch, int[] watched, SurrogateConfig loss, Policy.Snapshot anchor) {
+        final Batch some = watched.length == batch.size() ? batch : batch.subset(watched);
+        return measured(some, learner.policy.score(some, sampling.temperature(), anchor), loss, messagesPerEpisode(batch));
+    }
+
+    /** The same from the scores of the whole batch. */
+    private Measure measure(Batch batch, Policy.Scores scores, int[] watched, SurrogateConfig loss) {
+        final double perEpisode = messagesPerEpisode(batch);
+        return watched.length == batch.size() ? measured(batch, scores, loss, perEpisode)
+                : measured(batch.subset(watched), scores.of(batch, watched), loss, perEpisode);
+    }
+
+    private Measure measured(Batch batch, Policy.Scores scores, SurrogateConfig loss, double messagesPerEpisode) {
+        try (Floats logProbsNew = Floats.ofFloats(scores.logProbs()); Floats logProbsOld = Floats.ofFloats(batch.logProbsOld());
+                Floats advantages = Floats.ofFloats(batch.advantages()); Indices cuSeqlens = Indices.ofLongs(batch.cuSeqlens());
+                Floats kl = scores.kl() == null ? null : Floats.ofFloats(scores.kl()); Floats entropy = Floats.ofFloats(scores.entropy());
+                Floats centred = Floats.ofFloats(batch.centredReturns())) {
+            Surrogate.compute(loss, logProbsNew, logProbsOld, advantages, cuSeqlens, null, kl, entropy, centred, null, null, null, stats);
+        }
+        double surrogate = 0;
+        double predicted = 0;
+        for (int m = 0; m < batch.size(); m++) {
+            final double gain = gain(batch, scores.logProbs(), m);
+            surrogate += gain * batch.advantages()[m];
+            predicted += gain * batch.centredReturns()[m];
+        }
+        final double scale = messagesPerEpisode / batch.size();
+        final double monitor = switch (config.trustRegion().monitor()) {
+            case "k1" -> stats.monitorK1();
+            case "k3" -> stats.monitorK3();
+            default -> stats.monitorExact();
+        };
+        return new Measure(monitor, stats.monitorMax(), stats.objective(), surrogate * scale, predicted * scale,
+                stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(), stats.entropy());
+    }
+
+    private double messagesPerEpisode(Batch batch) {
+        return (double) batch.size() / learnt();
+    }
+
+    /** Episodes that are learnt from: those of the first prompts. */
+    private int learnt() {
+        final Config.Rollout r = config.rollout();
+        return (r.prompts() - (int) Math.round(r.heldBack() * r.prompts())) * r.group();
+    }
+
+    /**
+     * What the surrogate promises in units of return, from episodes of the same rollouts that the update has not seen. From those it has
+     * seen it would promise too much: they chose the step.
+     */
+    private double predictedGain(Learner learner, Batch heldBack, int episodes) {
+        if (heldBack.size() == 0) {
+            return 0;
+        }
+        final float[] logProbs = learner.policy.score(heldBack, sampling.temperature(), null).logProbs();
+        double sum = 0;
+        for (int m = 0; m < heldBack.size(); m++) {
+            sum += gain(heldBack, logProbs, m) * heldBack.centredReturns()[m];
+        }
+        return sum / episodes;
+    }
+
+    /** w - 1 of message m. Not clipped: what an update makes likely by mistake was unlikely before, and shows in large w alone. */
+    private static double gain(Batch batch, float[] logProbs, int m) {
+        return Math.expm1(Math.max(-20, Math.min(20, logRatio(batch, logProbs, m))));
+    }
+
+    /** log w of message m: the sum of log new - log old over its tokens. */
+    private static double logRatio(Batch batch, float[] logProbs, int m) {
+        double sum = 0;
+        for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
+            sum += (double) logProbs[u] - batch.logProbsOld()[u];
+        }
+        return sum;
+    }
+
+    /** Cached decoding and full scoring are the same function computed in another order: by how much they differ, at most. */
+    private static double gap(Batch batch, Policy.Scores scores) {
+        double gap = 0;
+        for (int u = 0; u < batch.tokens(); u++) {
+            gap = Math.max(gap, Math.abs((double) scores.logProbs()[u] - batch.logProbsOld()[u]));
+        }
+        return gap;
+    }
+
+    /** The log of a learner that said nothing in these rollouts. */
+    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh) {
+        final Learner learner = sigma.get(i);
+        return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(), 0,
+                rollouts.madeFor == i ? rollouts.tokens() : 0, 0, meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta, learner.beta, 0,
+                "none", false, 0, false, 0, 1, 1, 0, 0, 0, fresh, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
+    }
+
+    // ---- held-out episodes ----
+
+    /**
+     * Held-out episodes.
+     *
+     * @param scores of all
+     * @param shown those that transcripts show
+     * @param seconds they took
+     */
+    public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, double seconds) {
+        /** {@return the mean return} */
+        public double returnMean() {
+            return scores.stream().mapToDouble(Verifier.Score::reward).average().orElse(0);
+        }
+
+        /** {@return the share of the episodes that are correct} */
+        public double accuracy() {
+            return scores.stream().mapToDouble(s -> s.correct() ? 1 : 0).average().orElse(0);
+        }
+    }
+
+    /** {@return held-out episodes} The same prompts and the same sampling noise every time, so that what differs is the team. */
+    public Evaluation evaluate() {
+        final long started = System.nanoTime();
+        final Config.Eval e = config.eval();
+        final List<Prompt> some = new ArrayList<>();
+        for (int j = 0; j < Math.min(e.prompts(), heldOut.size()); j++) {
+            some.add(heldOut.get(j));
+        }
+        final Generation generation = new Generation(e.temperature(), SamplingConfig.ALL.withTopP((float) e.topP()),
+                config.rollout().maxNewTokens(), truncation());
+        final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, Chance.seed(config.seed(), HELD_OUT));
+        final int shown = Math.min(some.size(), e.transcripts());
+        return new Evaluation(episodes.stream().map(Episode::score).toList(),
+                IntStream.range(0, shown).mapToObj(j -> episodes.get(j * e.group())).toList(), seconds(started));
+    }
+
+    private RunLog.Stage stageLog(int stage, List<String> order, List<RunLog.Update> updates, long tokens, Evaluation after,
+            Evaluation before, double seconds) {
+        final Evaluation now = after == null ? before : after;
+        Double realised = null;
+        Double error = null;
+        if (after != null && before != null) {
+            final int group = config.eval().group();
+            final double[] gains = new double[now.scores.size() / group]; // per prompt
+            for (int g = 0; g < now.scores.size(); g++) {
+                gains[g / group] += (now.scores.get(g).reward() - before.scores.get(g).reward()) / group;
+            }
+            final double mean = Arrays.stream(gains).average().orElse(0);
+            realised = mean;
+            error = gains.length < 2 ? null
+                    : Math.sqrt(Arrays.stream(gains).map(x -> (x - mean) * (x - mean)).sum() / (gains.length - 1) / gains.length);
+        }
+        return new RunLog.Stage(stage, order, now.returnMean(), now.accuracy(),
+                updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), realised, error,
+                after == null ? 0 : now.scores.size(),
+                updates.stream().mapToDouble(u -> u.outOfRegion() ? 1 : 0).average().orElse(0),
+                updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() : 0).sum(), tokens,
+                updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
+                updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
+                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds);
+    }
+
+    private static List<RunLog.Transcript> transcripts(int stage, Evaluation evaluation) {
+        return evaluation.shown.stream().map(e -> new RunLog.Transcript(stage, e.prompt().id(), e.prompt().text(), e.prompt().answer(),
+                e.reward(), e.score().correct(), e.messages().stream().map(m -> new RunLog.Said(m.role(), m.text(),
+                        m.utterance().tokens().length, m.utterance().ended())).toList())).toList();
+    }
+
+    // ---- small things ----
+
+    private Truncation truncation() {
+        return Truncation.valueOf(constant(config.rollout().truncation()));
+    }
+
+    private static String constant(String name) {
+        return name.toUpperCase(Locale.ROOT);
+    }
+
+    private static List<String> names(List<Learner> sigma) {
+        return sigma.stream().map(learner -> learner.name).toList();
+    }
+
+    private static Map<String, Long> named(Map<Learner, Long> versions) {
+        final Map<String, Long> named = new LinkedHashMap<>();
+        versions.forEach((learner, version) -> named.put(learner.name, version));
+        return named;
+    }
+
+    private static long tokens(List<RunLog.Update> updates) {
+        return updates.stream().mapToLong(RunLog.Update::tokens).sum();
+    }
+
+    private static double meanReturn(List<Episode> episodes) {
+        return episodes.stream().mapToDouble(Episode::reward).average().orElse(0);
+    }
+
+    private static double accuracy(List<Episode> episodes) {
+        return episodes.stream().mapToDouble(e -> e.score().correct() ? 1 : 0).average().orElse(0);
+    }
+
+    private static double seconds(long since) {
+        return (System.nanoTime() - since) * 1e-9;
+    }
+
+    private static void close(Policy.Snapshot snapshot) {
+        if (snapshot != null) {
+            snapshot.close();
+        }
+    }
+
+    /** Frees its own memory; team and policies stay. */
+    @Override
+    public void close() {
+        stats.close();
+    }
+}
