@@ -1,0 +1,90 @@
+package org.teamtr.torch;
+
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Device;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
+
+/**
+ * AdamW (Loshchilov and Hutter, 2019) on one vector. libtorch's own keeps its state inside C++ objects, from where it can neither be
+ * rolled back nor be saved without its archive format; on a single vector the whole of it is six operations.
+ */
+final class AdamW implements AutoCloseable {
+    /** Its numbers, without the learning rate. */
+    record Settings(double beta1, double beta2, double eps, double weightDecay, double maxGradNorm) {
+    }
+
+    private final Settings settings;
+    final Tensor mean;
+    final Tensor square;
+    long steps;
+
+    AdamW(Settings settings, long length, Device device) {
+        this.settings = settings;
+        this.mean = Weights.zeros(length, device);
+        this.square = Weights.zeros(length, device);
+    }
+
+    private AdamW(AdamW other) {
+        this.settings = other.settings;
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            this.mean = Decoder.kept(other.mean.clone());
+            this.square = Decoder.kept(other.square.clone());
+        }
+        this.steps = other.steps;
+    }
+
+    AdamW copy() {
+        return new AdamW(this);
+    }
+
+    void set(AdamW other) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            mean.copy_(other.mean);
+            square.copy_(other.square);
+        }
+        steps = other.steps;
+    }
+
+    void clear() {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            mean.zero_();
+            square.zero_();
+        }
+        steps = 0;
+    }
+
+    /**
+     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link Settings#maxGradNorm}.
+     *
+     * @return the norm before
+     * @throws ArithmeticException if the norm is not a number; nothing has been moved
+     */
+    double step(Tensor weights, Tensor gradient, double learningRate) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            final double norm = gradient.norm().item_double();
+            if (!Double.isFinite(norm)) {
+                throw new ArithmeticException("gradient: expected a finite norm, given " + norm);
+            }
+            if (norm > settings.maxGradNorm()) {
+                gradient.mul_(new Scalar(settings.maxGradNorm() / norm));
+            }
+            steps++;
+            mean.lerp_(gradient, new Scalar(1 - settings.beta1()));
+            square.mul_(new Scalar(settings.beta2())).addcmul_(gradient, gradient, new Scalar(1 - settings.beta2()));
+            final double correction1 = 1 - Math.pow(settings.beta1(), steps);
+            final double correction2 = 1 - Math.pow(settings.beta2(), steps);
+            final Tensor scale = square.sqrt().div_(new Scalar(Math.sqrt(correction2))).add_(new Scalar(settings.eps()));
+            weights.mul_(new Scalar(1 - learningRate * settings.weightDecay()));
+            weights.addcdiv_(mean, scale, new Scalar(-learningRate / correction1));
+            return norm;
+        }
+    }
+
+    @Override
+    public void close() {
+        mean.close();
+        square.close();
+    }
+}

@@ -1,0 +1,213 @@
+package org.teamtr.torch;
+
+import java.util.Map;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.Device;
+import org.bytedeco.pytorch.DeviceOptional;
+import org.bytedeco.pytorch.DoubleOptional;
+import org.bytedeco.pytorch.LayoutOptional;
+import org.bytedeco.pytorch.MemoryFormatOptional;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.ScalarTypeOptional;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorOptional;
+import org.bytedeco.pytorch.global.torch;
+
+/**
+ * The decoder of the Qwen3, Qwen2.5 and Llama family: RMS norm, rotary positions, grouped-query attention, SwiGLU. A function of
+ * the weights it is handed, so that training, generation and the anchor of the exact KL share it.
+ *
+ * <p>What a method returns belongs to the caller's PointerScope. Thread-safe.
+ */
+final class Decoder implements AutoCloseable {
+    private final ModelConfig c;
+    private final double loraScale;
+    private final TensorOptional none = kept(new TensorOptional());
+    /** Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. */
+    private final Tensor cos;
+    private final Tensor sin;
+
+    /** Keys and values of the tokens so far, [rows, kvHeads, room, headDim] per layer. */
+    static final class Cache {
+        final Tensor[] keys;
+        final Tensor[] values;
+        int length;
+
+        Cache(ModelConfig c, long rows, long room, torch.ScalarType dtype, Device device) {
+            keys = new Tensor[c.layers()];
+            values = new Tensor[c.layers()];
+            final long[] shape = {rows, c.kvHeads(), room, c.headDim()};
+            for (int i = 0; i < keys.length; i++) {
+                keys[i] = empty(shape, dtype, device);
+                values[i] = empty(shape, dtype, device);
+            }
+        }
+
+        /** Keeps these rows only. */
+        void select(Tensor rows) {
+            for (int i = 0; i < keys.length; i++) {
+                keys[i] = replaced(keys[i], rows);
+                values[i] = replaced(values[i], rows);
+            }
+        }
+
+        private static Tensor replaced(Tensor tensor, Tensor rows) {
+            final Tensor kept = tensor.index_select(0, rows);
+            tensor.close();
+            return kept;
+        }
+    }
+
+    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
+        this.c = config;
+        this.loraScale = loraScale;
+        final double[] frequencies = config.frequencies();
+        final int half = frequencies.length;
+        final float[] cosTable = new float[config.positions() * 2 * half];
+        final float[] sinTable = new float[cosTable.length];
+        for (int p = 0; p < config.positions(); p++) {
+            for (int i = 0; i < half; i++) {
+                // The product in f32, as the models were trained with.
+                final double angle = (float) p * (float) frequencies[i];
+                final int at = p * 2 * half + i;
+                cosTable[at] = cosTable[at + half] = (float) Math.cos(angle);
+                sinTable[at + half] = (float) Math.sin(angle);
+                sinTable[at] = -sinTable[at + half];
+            }
+        }
+        try (PointerScope scope = new PointerScope()) {
+            cos = kept(Tensor.create(cosTable, config.positions(), 2L * half).to(device, dtype));
+            sin = kept(Tensor.create(sinTable, config.positions(), 2L * half).to(device, dtype));
+        }
+    }
+
+    /** Keeps an object beyond the scope it was made in. */
+    static <P extends Pointer> P kept(P pointer) {
+        return pointer.retainReference();
+    }
+
+    /** Hands an object that was kept to the scope around. */
+    private static Tensor handed(Tensor tensor) {
+        final PointerScope scope = PointerScope.getInnerScope();
+        if (scope != null) {
+            scope.attach(tensor);
+            tensor.releaseReference();
+        }
+        return tensor;
+    }
+
+    static Tensor empty(long[] shape, torch.ScalarType dtype, Device device) {
+        return torch.empty(shape, new ScalarTypeOptional(dtype), new LayoutOptional(), new DeviceOptional(device), new BoolOptional(),
+                new MemoryFormatOptional());
+    }
+
+    /**
+     * The last hidden states, [rows, length, hidden].
+     *
+     * @param w weights by name, with {@code .lora_A.weight} and {@code .lora_B.weight} beside those that have an adapter
+     * @param ids [rows, length] int64
+     * @param positions [rows * length] int64, or null for 0, 1, 2, ... in every row
+     * @param mask added to the attention's scores, [rows, 1, length, keys]; null for plain causal attention, or, with a cache
+     *     and length 1, for none
+     * @param cache of the tokens before these, which are appended; null without
+     */
+    Tensor hidden(Map<String, Tensor> w, Tensor ids, Tensor positions, Tensor mask, Cache cache) {
+        final long rows = ids.size(0);
+        final long length = ids.size(1);
+        final Tensor cosine = table(cos, positions, rows, length);
+        final Tensor sine = table(sin, positions, rows, length);
+        Tensor x = torch.embedding(w.get("model.embed_tokens.weight"), ids);
+        for (int i = 0; i < c.layers(); i++) {
+            final Tensor input = x;
+            try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
+                x = kept(layer(w, "model.layers." + i + ".", input, cosine, sine, mask, cache, i));
+            }
+            handed(x);
+            input.close();
+        }
+        if (cache != null) {
+            cache.length += (int) length;
+        }
+        return norm(x, w.get("model.norm.weight"));
+    }
+
+    private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache, int i) {
+        final Tensor h = norm(x, w.get(name + "input_layernorm.weight"));
+        final Tensor y = x.add(attention(w, name + "self_attn.", h, cosine, sine, mask, cache, i));
+        final Tensor m = norm(y, w.get(name + "post_attention_layernorm.weight"));
+        final Tensor gate = torch.silu(linear(w, name + "mlp.gate_proj", m));
+        return y.add(linear(w, name + "mlp.down_proj", gate.mul(linear(w, name + "mlp.up_proj", m))));
+    }
+
+    /** Logits [n, vocab] of hidden states [n, hidden]. */
+    Tensor logits(Map<String, Tensor> w, Tensor hidden) {
+        return torch.linear(hidden, w.get(c.tied() ? "model.embed_tokens.weight" : "lm_head.weight"));
+    }
+
+    private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache,
+            int layer) {
+        final long rows = x.size(0);
+        final long length = x.size(1);
+        Tensor q = linear(w, name + "q_proj", x).view(rows, length, c.heads(), c.headDim());
+        Tensor k = linear(w, name + "k_proj", x).view(rows, length, c.kvHeads(), c.headDim());
+        Tensor v = linear(w, name + "v_proj", x).view(rows, length, c.kvHeads(), c.headDim()).transpose(1, 2);
+        if (c.qkNorm()) {
+            q = norm(q, w.get(name + "q_norm.weight"));
+            k = norm(k, w.get(name + "k_norm.weight"));
+        }
+        q = rotated(q.transpose(1, 2), cosine, sine);
+        k = rotated(k.transpose(1, 2), cosine, sine);
+        if (cache != null) {
+            cache.keys[layer].narrow(2, cache.length, length).copy_(k);
+            cache.values[layer].narrow(2, cache.length, length).copy_(v);
+            k = cache.keys[layer].narrow(2, 0, cache.length + length);
+            v = cache.values[layer].narrow(2, 0, cache.length + length);
+        }
+        final boolean causal = mask == null && length > 1;
+        final Tensor out = torch.scaled_dot_product_attention(q, perHead(k), perHead(v), mask == null ? none : new TensorOptional(mask),
+                0, causal, new DoubleOptional(), false);
+        return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, (long) c.heads() * c.headDim()));
+    }
+
+    /** Repeats each head of keys or values for the heads of queries that share it. */
+    private Tensor perHead(Tensor kv) {
+        if (c.kvHeads() == c.heads()) {
+            return kv;
+        }
+        final long share = c.heads() / c.kvHeads();
+        return kv.unsqueeze(2).expand(kv.size(0), c.kvHeads(), share, kv.size(2), c.headDim())
+                .reshape(kv.size(0), c.heads(), kv.size(2), c.headDim());
+    }
+
+    /** (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them. */
+    private Tensor rotated(Tensor x, Tensor cosine, Tensor sine) {
+        final Tensor swapped = x.roll(new long[] {c.headDim() / 2}, -1);
+        return x.mul(cosine).add(swapped.mul(sine));
+    }
+
+    private Tensor table(Tensor table, Tensor positions, long rows, long length) {
+        return positions == null ? table.narrow(0, 0, length).view(1, 1, length, c.headDim())
+                : table.index_select(0, positions).view(rows, 1, length, c.headDim());
+    }
+
+    private Tensor norm(Tensor x, Tensor weight) {
+        return torch.rms_norm(x, new long[] {weight.size(0)}, new TensorOptional(weight), new DoubleOptional(c.normEps()));
+    }
+
+    private Tensor linear(Map<String, Tensor> w, String name, Tensor x) {
+        final Tensor bias = w.get(name + ".bias");
+        final Tensor weight = w.get(name + ".weight");
+        final Tensor y = bias == null ? torch.linear(x, weight) : torch.linear(x, weight, new TensorOptional(bias));
+        final Tensor a = w.get(name + ".lora_A.weight");
+        return a == null ? y : y.add(torch.linear(torch.linear(x, a), w.get(name + ".lora_B.weight")), new Scalar(loraScale));
+    }
+
+    @Override
+    public void close() {
+        cos.close();
+        sin.close();
+        none.close();
+    }
+}

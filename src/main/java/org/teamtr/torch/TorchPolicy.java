@@ -1,0 +1,625 @@
+package org.teamtr.torch;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import java.util.zip.CRC32;
+import java.util.zip.CRC32C;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.Device;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorArrayRefOptional;
+import org.bytedeco.pytorch.global.torch;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.LogProbs;
+import org.teamtr.kernels.Logits;
+import org.teamtr.kernels.PolicyLoss;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.Temperature;
+import org.teamtr.kernels.TokenKl;
+import org.teamtr.team.ChatTurn;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Utterance;
+import org.teamtr.train.Batch;
+import org.teamtr.train.Policy;
+
+/**
+ * A policy on libtorch: a decoder sized by {@code config.json}, its tokenizer, AdamW. Sampling, scoring and gradients go through the
+ * kernels; the gradient reaches the model by {@code logits.backward(dLogits)}.
+ *
+ * <p>Logit columns beyond the tokenizer's vocabulary, with which models are padded, do not count: never sampled, no part of any
+ * sum, gradient 0.
+ *
+ * <p><b>Bits.</b> On the CPU, the same calls give the same bits at the same number of threads. <b>Memory.</b> Native; bounded by
+ * parameters, optimiser, snapshots and one micro-batch per thread, and freed by {@link #close()}.
+ */
+public final class TorchPolicy implements Policy {
+    /** The largest logits of one micro-batch; a single message may exceed it. */
+    private static final long LOGITS_BYTES = 512L << 20;
+
+    /**
+     * How a policy computes.
+     *
+     * @param dtype f32 or bf16, of the weights it computes with; what is trained and the optimiser are f32
+     * @param device cpu, cuda or cuda:N
+     * @param threads of the CPU, 1 or more
+     * @param loraRank 0 to train all weights
+     * @param loraAlpha the adapters count alpha / rank
+     * @param loraTargets last parts of the names of the linear layers that get an adapter
+     * @param thinking the chat template's {@code enable_thinking}
+     * @param microBatchTokens prompt and message tokens, padding included, that are computed at once
+     */
+    public record Settings(String dtype, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
+            boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens) {
+        torch.ScalarType scalarType() {
+            return switch (dtype) {
+                case "f32" -> torch.ScalarType.Float;
+                case "bf16" -> torch.ScalarType.BFloat16;
+                default -> throw new IllegalArgumentException("dtype: expected f32 or bf16, given " + dtype);
+            };
+        }
+    }
+
+    final ModelConfig config;
+    final Settings settings;
+    final Tokenizer tokenizer;
+    private final ChatTemplate chatTemplate;
+    private final Device device;
+    private final Decoder decoder;
+    private final Workers workers;
+    /** Logit columns that count. */
+    private final int vocab;
+    /** Frozen weights below the adapters; null if all weights are trained. */
+    final Weights base;
+    /** What is trained. */
+    final Weights weights;
+    final AdamW optimiser;
+    final Tensor gradient;
+    private boolean hasGradient;
+    private long version;
+    private long versions; // ever given out
+
+    /** Takes the tokenizer over; weights are zeros until somebody sets them. */
+    TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings) {
+        this.config = config;
+        this.settings = settings;
+        this.tokenizer = tokenizer;
+        this.chatTemplate = tokenizer.chatTemplate();
+        this.vocab = Math.min(config.vocab(), tokenizer.vocab());
+        final boolean lora = settings.loraRank() > 0;
+        try (PointerScope scope = new PointerScope()) {
+            final Layout layout = Layout.of(config);
+            final Layout trained = lora ? Layout.lora(layout, settings.loraRank(), settings.loraTargets()) : layout; // throws first
+            this.device = Decoder.kept(new Device(settings.device()));
+            this.decoder = new Decoder(config, settings.scalarType(), device, lora ? settings.loraAlpha() / settings.loraRank() : 0);
+            this.workers = new Workers(layout.length(), settings.threads());
+            workers.use();
+            this.base = lora ? new Weights(layout, settings.scalarType(), device) : null;
+            this.weights = new Weights(trained, settings.scalarType(), device);
+            this.optimiser = optimiser();
+            this.gradient = Weights.zeros(weights.layout.length(), device);
+        }
+    }
+
+    private AdamW optimiser() {
+        return new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
+                settings.maxGradNorm()), weights.layout.length(), device);
+    }
+
+    /** {@return a model with random weights} The tokenizer is the policy's from here on. */
+    public static TorchPolicy random(ModelConfig config, Tokenizer tokenizer, Settings settings, long seed) {
+        final TorchPolicy policy = new TorchPolicy(config, tokenizer, settings);
+        if (policy.base != null) {
+            policy.base.random(seed);
+        }
+        policy.weights.random(seed);
+        return policy;
+    }
+
+    /** {@return a model of the sizes and with the tokenizer of a folder, but with random weights} The folder needs none. */
+    public static TorchPolicy random(Path folder, Settings settings, long seed) throws IOException {
+        return random(ModelConfig.read(folder.resolve(ModelFiles.CONFIG)), Tokenizer.open(folder), settings, seed);
+    }
+
+    /** {@return the number of parameters} */
+    public long parameters() {
+        return weights.layout.length() + (base == null ? 0 : base.layout.length());
+    }
+
+    /** {@return the number of parameters that are trained} */
+    public long trained() {
+        return weights.layout.length();
+    }
+
+    /** {@return bytes of weights, gradient and the optimiser's moments} */
+    public long bytes() {
+        final long frozen = base == null ? 0 : base.layout.length() * (Float.BYTES + roundedBytes());
+        return frozen + weights.layout.length() * (4 * Float.BYTES + roundedBytes());
+    }
+
+    /** {@return bytes that an update needs beside {@link #bytes}, activations and logits: two snapshots} */
+    public long updateBytes() {
+        return 2 * weights.layout.length() * (3 * Float.BYTES + roundedBytes());
+    }
+
+    private long roundedBytes() {
+        return settings.scalarType() == torch.ScalarType.Float ? 0 : 2;
+    }
+
+    /** Forgets what the optimiser has gathered, and counts versions from 0 again. */
+    public void startOver() {
+        optimiser.clear();
+        version = 0;
+        versions = 0;
+        hasGradient = false;
+    }
+
+    // ---- speaking ----
+
+    @Override
+    public int[] encode(List<ChatTurn> turns) {
+        if (chatTemplate != null) {
+            final Map<String, Object> variables = new HashMap<>(tokenizer.specialTokens());
+            variables.put("add_generation_prompt", true);
+            variables.put("enable_thinking", settings.thinking());
+            variables.put("tools", null);
+            variables.put("documents", null);
+            return tokenizer.encode(chatTemplate.render(turns, variables));
+        }
+        return tokenizer.encode(turns.stream().map(ChatTurn::content).collect(Collectors.joining()));
+    }
+
+    @Override
+    public int[] encodeMessage(String text) {
+        final int[] ends = tokenizer.endTokens();
+        if (ends.length == 0) {
+            throw new IllegalStateException("the tokenizer has no token that ends a message: expected an eos_token in its files");
+        }
+        final int[] tokens = tokenizer.encode(text);
+        final int[] message = Arrays.copyOf(tokens, tokens.length + 1);
+        message[tokens.length] = ends[0];
+        return message;
+    }
+
+    @Override
+    public int contextLength() {
+        return config.positions();
+    }
+
+    @Override
+    public long version() {
+        return version;
+    }
+
+    @Override
+    public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
+        if (rowIds.length != prompts.size()) {
+            throw new IllegalArgumentException("rowIds: expected " + prompts.size() + ", one per prompt, given " + rowIds.length);
+        }
+        final int room = config.positions() - generation.maxNewTokens();
+        for (int i = 0; i < prompts.size(); i++) {
+            final int length = prompts.get(i).length;
+            if (length < 1 || length > room) {
+                throw new IllegalArgumentException("prompts[" + i + "]: expected 1 to " + room + " tokens, which leave room for "
+                        + generation.maxNewTokens() + " of the context's " + config.positions() + ", given " + length);
+            }
+            checkIds("prompts[" + i + "]", prompts.get(i), config.vocab());
+        }
+        if (prompts.isEmpty()) {
+            return List.of();
+        }
+        final Generator generator = new Generator(config, decoder, all(weights.compute()), settings.scalarType(), device, vocab,
+                tokenizer.endTokens());
+        final int parts = Math.min(workers.count(), prompts.size());
+        final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
+        for (int part = 0; part < parts; part++) {
+            final int from = (int) ((long) prompts.size() * part / parts);
+            final int to = (int) ((long) prompts.size() * (part + 1) / parts);
+            tasks.add(() -> generator.generate(prompts.subList(from, to), generation, seed, Arrays.copyOfRange(rowIds, from, to)));
+        }
+        final List<Utterance> utterances = new ArrayList<>(prompts.size());
+        workers.run(tasks, rows -> {
+            for (Generator.Row row : rows) {
+                final int[] tokens = Arrays.copyOf(row.tokens, row.length);
+                utterances.add(new Utterance(prompts.get(utterances.size()), tokens, Arrays.copyOf(row.logProbs, row.length),
+                        tokenizer.decode(tokens), row.ended, version));
+            }
+        });
+        return utterances;
+    }
+
+    private static void checkIds(String name, int[] tokens, int vocab) {
+        for (int token : tokens) {
+            if (token < 0 || token >= vocab) {
+                throw new IllegalArgumentException(name + ": expected tokens from 0 to " + (vocab - 1) + ", given " + token);
+            }
+        }
+    }
+
+    /** The trained weights, over the frozen ones where there are such. */
+    private Map<String, Tensor> all(Map<String, Tensor> trained) {
+        if (base == null) {
+            return trained;
+        }
+        final Map<String, Tensor> map = new HashMap<>(base.compute());
+        map.putAll(trained);
+        return map;
+    }
+
+    // ---- learning ----
+
+    private List<MicroBatch> split(List<Utterance> messages) {
+        for (int m = 0; m < messages.size(); m++) {
+            check("messages[" + m + "]", messages.get(m));
+        }
+        final long row = (long) config.vocab() * (settings.dtype().equals("f32") ? 4 : 2);
+        return MicroBatch.split(messages, settings.microBatchTokens(), LOGITS_BYTES / row, workers.count());
+    }
+
+    private void check(String name, Utterance message) {
+        final int prompt = message.prompt().length;
+        final int tokens = message.tokens().length;
+        if (prompt < 1 || tokens < 1 || prompt + tokens - 1 > config.positions()) {
+            throw new IllegalArgumentException(name + ": expected a prompt and a message of 1 token or more and of "
+                    + (config.positions() + 1) + " at most together, given " + prompt + " and " + tokens);
+        }
+        checkIds(name + ".prompt", message.prompt(), config.vocab());
+        checkIds(name + ".tokens", message.tokens(), vocab);
+    }
+
+    /** Logits at the tokens of the messages, [tokens, vocab with padding], by one forward pass over the padded sequences. */
+    private Tensor logits(Map<String, Tensor> w, MicroBatch micro) {
+        final int rows = micro.messages().size();
+        final Tensor hidden = decoder.hidden(w, longs(micro.ids(), rows, micro.width()), null, null, null);
+        final long[] at = micro.positions();
+        return decoder.logits(w, hidden.view((long) rows * micro.width(), config.hidden()).index_select(0, longs(at, at.length)));
+    }
+
+    private Logits view(Tensor logits) {
+        return TensorViews.logits(logits.narrow(1, 0, vocab));
+    }
+
+    private Indices targets(MicroBatch micro) {
+        return Indices.ofInts(micro.targets());
+    }
+
+    private Tensor longs(long[] values, long... shape) {
+        return Tensor.create(values, shape).to(device, torch.ScalarType.Long);
+    }
+
+    @Override
+    public Scores score(Batch batch, double temperature, Snapshot anchor) {
+        final Scores out = scores(batch, anchor);
+        final Map<String, Tensor> now = all(weights.compute());
+        final List<MicroBatch> micros = split(batch.messages());
+        final Then then = anchor == null ? null : ((TorchSnapshot) anchor).then(batch, micros.size());
+        final List<Callable<Void>> tasks = new ArrayList<>();
+        for (int i = 0; i < micros.size(); i++) {
+            final MicroBatch micro = micros.get(i);
+            final int part = i;
+            tasks.add(() -> {
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope();
+                        Indices targets = targets(micro); Floats logProbs = Floats.allocate(micro.tokens());
+                        Floats entropy = Floats.allocate(micro.tokens()); Floats kl = Floats.allocate(micro.tokens())) {
+                    final Logits logits = view(logits(now, micro));
+                    final Temperature t = Temperature.of((float) temperature);
+                    LogProbs.forward(logits, targets, t, logProbs, null, entropy);
+                    if (then != null) {
+                        TokenKl.oldNew(view(then.logits(part, micro)), logits, null, t, kl, null, null, null, null);
+                        micro.scatter(kl.toArray(), out.kl(), batch.cuSeqlens());
+                    }
+                    micro.scatter(logProbs.toArray(), out.logProbs(), batch.cuSeqlens());
+                    micro.scatter(entropy.toArray(), out.entropy(), batch.cuSeqlens());
+                }
+                return null;
+            });
+        }
+        workers.run(tasks, nothing -> { });
+        return out;
+    }
+
+    private static Scores scores(Batch batch, Snapshot anchor) {
+        return new Scores(new float[batch.tokens()], anchor == null ? null : new float[batch.tokens()], new float[batch.tokens()]);
+    }
+
+    @Override
+    public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
+        final Scores out = scores(batch, anchor);
+        final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
+        final List<MicroBatch> micros = split(batch.messages());
+        final Then then = anchor == null ? null : ((TorchSnapshot) anchor).then(batch, micros.size());
+        final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
+        for (int i = 0; i < micros.size(); i++) {
+            final MicroBatch micro = micros.get(i);
+            final int part = i;
+            tasks.add(() -> backward(micro, logits -> {
+                final Logits view = view(logits);
+                final Logits old;
+                try (NoGradGuard guard = new NoGradGuard()) {
+                    old = then == null ? null : view(then.logits(part, micro));
+                }
+                try (PolicyLoss policyLoss = new PolicyLoss(micro.tokens(), true);
+                        Indices targets = targets(micro);
+                        Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
+                        Floats a = Floats.ofFloats(micro.ofMessages(batch.advantages()));
+                        Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens())) {
+                    policyLoss.forwardBackward(whole, view, old, targets, Temperature.of((float) temperature), logProbsOld, a, cuSeqlens,
+                            null, null, view); // the gradient in place of the logits
+                    micro.scatter(policyLoss.logProbs().toArray(), out.logProbs(), batch.cuSeqlens());
+                    micro.scatter(policyLoss.entropy().toArray(), out.entropy(), batch.cuSeqlens());
+                    if (old != null) {
+                        micro.scatter(policyLoss.kl().toArray(), out.kl(), batch.cuSeqlens());
+                    }
+                }
+            }));
+        }
+        accumulate(tasks);
+        return out;
+    }
+
+    @Override
+    public double imitate(List<Utterance> messages) {
+        final long tokens = messages.stream().mapToLong(m -> m.tokens().length).sum();
+        final List<MicroBatch> micros = split(messages);
+        final double[] sums = new double[micros.size()];
+        final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
+        for (int i = 0; i < micros.size(); i++) {
+            final MicroBatch micro = micros.get(i);
+            final int part = i;
+            tasks.add(() -> backward(micro, logits -> {
+                final float[] slope = new float[micro.tokens()];
+                Arrays.fill(slope, (float) (-1.0 / tokens));
+                try (Indices targets = targets(micro); Floats logProbs = Floats.allocate(micro.tokens());
+                        Floats lse = Floats.allocate(micro.tokens()); Floats gradLogProbs = Floats.ofFloats(slope)) {
+                    final Logits view = view(logits);
+                    LogProbs.forward(view, targets, Temperature.ONE, logProbs, lse, null);
+                    LogProbs.backward(view, targets, Temperature.ONE, logProbs, lse, null, gradLogProbs, null, view);
+                    for (float lp : logProbs.toArray()) {
+                        sums[part] -= lp;
+                    }
+                }
+            }));
+        }
+        accumulate(tasks);
+        return Arrays.stream(sums).sum() / tokens;
+    }
+
+    /** Overwrites logits with the loss's gradient with respect to them. */
+    private interface LogitsGradient {
+        void replace(Tensor logits);
+    }
+
+    /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
+    private Map<String, Tensor> backward(MicroBatch micro, LogitsGradient loss) {
+        try (PointerScope scope = new PointerScope()) {
+            final Map<String, Tensor> leaves = weights.leaves();
+            final Tensor logits = logits(all(leaves), micro);
+            // The same memory, which autograd does not watch: no operation kept the logits for its own backward.
+            final Tensor data = logits.detach();
+            loss.replace(data);
+            if (vocab < config.vocab()) {
+                data.narrow(1, vocab, config.vocab() - vocab).zero_();
+            }
+            logits.backward(data, new BoolOptional(), false, new TensorArrayRefOptional());
+            final Map<String, Tensor> gradients = new HashMap<>();
+            leaves.forEach((name, leaf) -> {
+                final Tensor grad = leaf.grad();
+                if (grad.defined()) {
+                    gradients.put(name, Decoder.kept(grad.detach())); // grad itself is a part of the leaf
+                }
+            });
+            return gradients;
+        }
+    }
+
+    private void accumulate(List<Callable<Map<String, Tensor>>> tasks) {
+        hasGradient = false;
+        try (NoGradGuard guard = new NoGradGuard()) {
+            gradient.zero_();
+        }
+        workers.run(tasks, gradients -> {
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                gradients.forEach((name, grad) -> {
+                    Weights.view(gradient, weights.layout.parts.get(name)).add_(grad);
+                    grad.close();
+                });
+            }
+        });
+        hasGradient = true;
+    }
+
+    @Override
+    public double step(double learningRate) {
+        if (!hasGradient) {
+            throw new IllegalStateException("step: there is no gradient; call gradient or imitate first");
+        }
+        workers.use();
+        final double norm = optimiser.step(weights.master, gradient, learningRate);
+        weights.refresh();
+        hasGradient = false;
+        version = ++versions;
+        return norm;
+    }
+
+    // ---- going back ----
+
+    /** Logits of a batch under the parameters of a snapshot; kept where they are small, since every inner step asks for them. */
+    private final class Then {
+        final Batch batch;
+        private final Map<String, Tensor> weights;
+        private final Tensor[] kept;
+
+        Then(Batch batch, Map<String, Tensor> weights, int micros) {
+            this.batch = batch;
+            this.weights = weights;
+            this.kept = (long) batch.tokens() * config.vocab() * Float.BYTES <= LOGITS_BYTES ? new Tensor[micros] : null;
+        }
+
+        /** Each part is asked for by one thread at a time. */
+        Tensor logits(int part, MicroBatch micro) {
+            if (kept == null) {
+                return TorchPolicy.this.logits(weights, micro);
+            }
+            if (kept[part] == null) {
+                kept[part] = Decoder.kept(TorchPolicy.this.logits(weights, micro));
+            }
+            return kept[part];
+        }
+
+        void close() {
+            if (kept != null) {
+                Arrays.stream(kept).filter(Objects::nonNull).forEach(Tensor::close);
+            }
+        }
+    }
+
+    private final class TorchSnapshot implements Snapshot {
+        final Weights weights;
+        final AdamW optimiser;
+        final long version;
+        private Then then;
+
+        TorchSnapshot(Weights weights, AdamW optimiser, long version) {
+            this.weights = weights;
+            this.optimiser = optimiser;
+            this.version = version;
+        }
+
+        Then then(Batch batch, int micros) {
+            if (then == null || then.batch != batch) {
+                if (then != null) {
+                    then.close();
+                }
+                then = new Then(batch, all(weights.compute()), micros);
+            }
+            return then;
+        }
+
+        @Override
+        public void close() {
+            if (then != null) {
+                then.close();
+            }
+            weights.close();
+            optimiser.close();
+        }
+    }
+
+    @Override
+    public Snapshot snapshot() {
+        return new TorchSnapshot(weights.copy(), optimiser.copy(), version);
+    }
+
+    @Override
+    public void restore(Snapshot snapshot) {
+        final TorchSnapshot s = (TorchSnapshot) snapshot;
+        weights.set(s.weights);
+        optimiser.set(s.optimiser);
+        version = s.version;
+        hasGradient = false;
+    }
+
+    @Override
+    public void halve(Snapshot snapshot) {
+        weights.halve(((TorchSnapshot) snapshot).weights);
+        version = ++versions;
+    }
+
+    @Override
+    public long fingerprint() {
+        final CRC32C castagnoli = new CRC32C();
+        final CRC32 ieee = new CRC32();
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor data = weights.master.cpu();
+            final long chunk = 64 << 20;
+            for (long from = 0; from < data.numel(); from += chunk) {
+                final Tensor part = data.narrow(0, from, Math.min(chunk, data.numel() - from));
+                final ByteBuffer bytes = ModelFiles.bytes(part);
+                castagnoli.update(bytes.duplicate());
+                ieee.update(bytes);
+            }
+        }
+        return castagnoli.getValue() << 32 | ieee.getValue();
+    }
+
+    // ---- files ----
+
+    /**
+     * A model of the Hugging Face layout: {@code config.json}, {@code tokenizer.json}, {@code model.safetensors} or its shards.
+     *
+     * @throws IOException if a file is missing, wrong, or of a model that this decoder does not compute, naming it
+     */
+    public static TorchPolicy load(Path folder, Settings settings) throws IOException {
+        final ModelConfig config = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
+        final TorchPolicy policy = new TorchPolicy(config, Tokenizer.open(folder), settings);
+        try {
+            ModelFiles.readModel(folder, config, policy.base == null ? policy.weights : policy.base);
+            if (policy.base != null) {
+                policy.weights.random(0); // A random, B zero: the model as it was
+            }
+            return policy;
+        } catch (IOException | RuntimeException e) {
+            policy.close();
+            throw e;
+        }
+    }
+
+    /**
+     * Writes the model in the Hugging Face layout, or, where only adapters are trained, the adapters in that of PEFT; beside it the
+     * optimiser's state.
+     */
+    @Override
+    public void save(Path folder) throws IOException {
+        if (base == null) {
+            config.write(folder.resolve(ModelFiles.CONFIG), settings.dtype().equals("f32") ? "float32" : "bfloat16",
+                    tokenizer.endTokens());
+            ModelFiles.writeModel(folder, weights);
+            tokenizer.copyTo(folder);
+        } else {
+            ModelFiles.writeAdapter(folder, weights, settings);
+        }
+        ModelFiles.writeTraining(folder, weights, optimiser, version, versions);
+    }
+
+    @Override
+    public void load(Path folder) throws IOException {
+        if (base == null) {
+            final ModelConfig given = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
+            if (!given.equals(config)) {
+                throw new IOException(folder.resolve(ModelFiles.CONFIG) + ": expected " + config + ", given " + given);
+            }
+            ModelFiles.readModel(folder, config, weights);
+        } else {
+            ModelFiles.readAdapter(folder, weights, settings);
+        }
+        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser);
+        version = counters[0];
+        versions = counters[1];
+        hasGradient = false;
+    }
+
+    @Override
+    public void close() {
+        workers.close();
+        weights.close();
+        if (base != null) {
+            base.close();
+        }
+        optimiser.close();
+        gradient.close();
+        decoder.close();
+        tokenizer.close();
+        device.close();
+    }
+}

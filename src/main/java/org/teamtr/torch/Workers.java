@@ -1,0 +1,109 @@
+package org.teamtr.torch;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.function.Consumer;
+import org.bytedeco.openblas.global.openblas_nolapack;
+import org.bytedeco.pytorch.global.torch;
+
+/**
+ * The threads a policy works with. A small model wants several threads that each run operations alone, since splitting a small
+ * operation costs more than it gives; a large model wants one thread whose operations are split (docs/method.md has the
+ * measurement).
+ */
+final class Workers implements AutoCloseable {
+    /** Parameters up to which a model counts as small. */
+    private static final long SMALL = 8_000_000;
+
+    private final int count;
+    private final int perOperation;
+    private final ExecutorService pool;
+
+    Workers(long parameters, int threads) {
+        final boolean small = parameters <= SMALL;
+        this.count = small ? threads : 1;
+        this.perOperation = small ? 1 : threads;
+        this.pool = count == 1 ? null : Executors.newFixedThreadPool(count, task -> {
+            final Thread thread = new Thread(task, "teamtr-worker");
+            thread.setDaemon(true);
+            return thread;
+        });
+    }
+
+    /** How many tasks run at once. */
+    int count() {
+        return count;
+    }
+
+    /** libtorch keeps the number of threads per operation for each calling thread by itself, OpenBLAS one for the process. */
+    void use() {
+        if (openblas_nolapack.blas_get_num_threads() != perOperation) { // its threads wait busily: on a busy machine, for long
+            openblas_nolapack.blas_set_num_threads(perOperation);
+        }
+        if (torch.get_num_threads() != perOperation) {
+            torch.set_num_threads(perOperation);
+        }
+    }
+
+    /** Runs the tasks and hands over their results in the order of the tasks, whichever is done first. */
+    <T> void run(List<Callable<T>> tasks, Consumer<T> inOrder) {
+        if (pool == null || tasks.size() == 1) {
+            use();
+            for (Callable<T> task : tasks) {
+                inOrder.accept(call(task));
+            }
+            return;
+        }
+        final List<Future<T>> futures = new ArrayList<>(tasks.size());
+        for (Callable<T> task : tasks) {
+            futures.add(pool.submit(() -> {
+                use();
+                return task.call();
+            }));
+        }
+        RuntimeException failure = null;
+        for (Future<T> future : futures) { // all are waited for, also after a failure: they use the caller's memory
+            try {
+                final T result = future.get();
+                if (failure == null) {
+                    inOrder.accept(result);
+                }
+            } catch (ExecutionException e) {
+                failure = failure == null ? asRuntime(e.getCause()) : failure;
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                failure = new IllegalStateException("interrupted", e);
+            }
+        }
+        if (failure != null) {
+            throw failure;
+        }
+    }
+
+    private static <T> T call(Callable<T> task) {
+        try {
+            return task.call();
+        } catch (Exception e) {
+            throw asRuntime(e);
+        }
+    }
+
+    private static RuntimeException asRuntime(Throwable t) {
+        if (t instanceof Error error) {
+            throw error;
+        }
+        return t instanceof RuntimeException e ? e : new IllegalStateException(t);
+    }
+
+    @Override
+    public void close() {
+        if (pool != null) {
+            pool.shutdown();
+        }
+    }
+}
