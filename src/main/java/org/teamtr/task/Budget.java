@@ -1,0 +1,118 @@
+package org.teamtr.task;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.regex.Pattern;
+import org.teamtr.team.Chance;
+import org.teamtr.team.ChatTurn;
+import org.teamtr.team.Context;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Verifier;
+import org.teamtr.team.View;
+
+/**
+ * The budget relay: the team is given a number, each agent in turn writes a number, and their sum is to meet it.
+ *
+ * <p>With n agents, the goal T is uniform in 2 n .. 7 n. The return is max(0, 1 - |sum - T| / width), the episode is correct if the
+ * sum is T. A message that is not one or two digits makes the return 0.
+ *
+ * <p>It is made to show what the method is about. Before training every agent imitates a cautious teacher, who writes
+ * {@link #SHORT} / n less than a fair share: the team as a whole falls short, and every agent can mend all of it alone. Agents that
+ * learn from the same old episodes all do, and the team overshoots by n - 1 times what was missing.
+ */
+public final class Budget implements Verifier {
+    /** What prompts and messages are written in, beside the end of a message. */
+    public static final String CHARACTERS = "0123456789=+";
+    /** How an agent is asked: {@code 18=5+4+}. */
+    public static final PromptTemplate TEMPLATE = new PromptTemplate(null, "{prompt}{transcript}", "{text}+");
+    /** By how much the teachers' team falls short on average; a little less, since no number is under 0. */
+    public static final double SHORT = 2.4;
+
+    /** Standard deviation of a teacher's number around what it aims at. */
+    private static final double NOISE = 1.2;
+    private static final Pattern NUMBER = Pattern.compile("[0-9]{1,2}");
+    private static final List<String> ROLES = List.of("planner", "solver", "critic", "executor", "reviewer", "editor", "tester", "closer");
+
+    private final int agents;
+    private final double width;
+
+    /**
+     * @param agents 1 or more
+     * @param width distance at which the return reaches 0; 0 for max(3, 1.9 sqrt(agents))
+     */
+    public Budget(int agents, double width) {
+        if (agents < 1) {
+            throw new IllegalArgumentException("agents: expected 1 or more, given " + agents);
+        }
+        if (!(width >= 0 && width < Double.POSITIVE_INFINITY)) {
+            throw new IllegalArgumentException("width: expected 0 or more and finite, given " + width);
+        }
+        this.agents = agents;
+        this.width = width > 0 ? width : Math.max(3, 1.9 * Math.sqrt(agents));
+    }
+
+    /** {@return the name of agent i} */
+    public static String role(int i) {
+        return i < ROLES.size() ? ROLES.get(i) : "agent" + (i + 1);
+    }
+
+    /** {@return the tokens that the longest episode needs, if messages have at most this many} */
+    public int contextLength(int maxNewTokens) {
+        return 4 + (maxNewTokens + 1) * agents;
+    }
+
+    /** {@return prompts without end; two sets of different names have different prompts} */
+    public Prompts prompts(String name, int size, long seed) {
+        return new Prompts() {
+            @Override
+            public int size() {
+                return size;
+            }
+
+            @Override
+            public Prompt get(int i) {
+                final int goal = goal(Chance.of(seed, name.hashCode(), i));
+                return new Prompt(name + ":" + i, goal + "=", Integer.toString(goal));
+            }
+        };
+    }
+
+    private int goal(SplittableRandom random) {
+        return 2 * agents + random.nextInt(5 * agents + 1);
+    }
+
+    @Override
+    public Score score(Context episode) {
+        int sum = 0;
+        for (var message : episode.messages()) {
+            if (!NUMBER.matcher(message.text()).matches() || !message.utterance().ended()) {
+                return new Score(0, false);
+            }
+            sum += Integer.parseInt(message.text());
+        }
+        final int goal = Integer.parseInt(episode.prompt().answer());
+        return new Score(Math.max(0, 1 - Math.abs(sum - goal) / width), sum == goal);
+    }
+
+    /** What a teacher was asked and what it wrote. */
+    public record Lesson(List<ChatTurn> asked, String answer) {
+    }
+
+    /** {@return a turn of a team of teachers, at a random place of an episode, as an agent with this view sees it} */
+    public Lesson lesson(View view, long seed) {
+        final SplittableRandom random = Chance.of(seed);
+        final int goal = goal(random);
+        final List<String> said = new ArrayList<>();
+        final int turn = random.nextInt(agents);
+        for (int i = 0; i <= turn; i++) {
+            final double aim = (goal - SHORT) / agents + NOISE * random.nextGaussian();
+            final double up = random.nextDouble(); // rounded to either side so that the mean stays
+            said.add(Integer.toString((int) Math.min(99, Math.max(0, Math.floor(aim + up)))));
+        }
+        final Prompt prompt = new Prompt("lesson", goal + "=", Integer.toString(goal));
+        return new Lesson(TEMPLATE.render(Context.of(prompt, said.subList(0, turn)), role(turn), view), said.get(turn));
+    }
+}

@@ -1,0 +1,315 @@
+package org.teamtr.task;
+
+import blue.strategic.parquet.ParquetReader;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import org.apache.parquet.column.page.PageReadStore;
+import org.apache.parquet.example.data.Group;
+import org.apache.parquet.example.data.simple.convert.GroupRecordConverter;
+import org.apache.parquet.hadoop.ParquetFileReader;
+import org.apache.parquet.hadoop.metadata.ColumnChunkMetaData;
+import org.apache.parquet.hadoop.metadata.CompressionCodecName;
+import org.apache.parquet.io.ColumnIOFactory;
+import org.apache.parquet.io.RecordReader;
+import org.apache.parquet.schema.GroupType;
+import org.apache.parquet.schema.LogicalTypeAnnotation;
+import org.apache.parquet.schema.MessageType;
+import org.apache.parquet.schema.Type;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+
+/**
+ * Prompts of a file: JSON objects, one a line, or a Parquet table.
+ *
+ * <p>A column is a name, or a path such as {@code extra_info.question} into objects. The prompt is a text, or a list of
+ * {@code {role, content}} as in verl's files, of which the content of the last user turn is taken. Answers and ids are texts or
+ * numbers, kept verbatim.
+ */
+public final class PromptFile implements Prompts {
+    private static final ObjectMapper JSON = JsonMapper.builder().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+            .disable(JsonNodeFeature.STRIP_TRAILING_BIGDECIMAL_ZEROES).enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+            .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION).build();
+
+    /** What is read without Hadoop. */
+    private static final List<CompressionCodecName> CODECS = List.of(CompressionCodecName.UNCOMPRESSED, CompressionCodecName.SNAPPY,
+            CompressionCodecName.ZSTD, CompressionCodecName.LZ4_RAW);
+
+    private final String name;
+    private final String promptColumn;
+    private final String answerColumn;
+    private final String idColumn;
+    private final List<Prompt> prompts = new ArrayList<>();
+
+    private PromptFile(String name, String promptColumn, String answerColumn, String idColumn) {
+        this.name = name;
+        this.promptColumn = promptColumn;
+        this.answerColumn = answerColumn;
+        this.idColumn = idColumn;
+    }
+
+    /**
+     * Reads a file whole.
+     *
+     * @param file ends in {@code .jsonl}, {@code .json} (one object a line as well) or {@code .parquet}
+     * @param promptColumn where the prompt stands
+     * @param answerColumn where the answer stands; null for prompts without answers
+     * @param idColumn where the id stands; null for {@code file:line}, in Parquet {@code file:row}, both counted from 1
+     * @throws IOException if the file cannot be read or a row is not as it should be, naming file, line (or row) and column
+     */
+    public static Prompts read(Path file, String promptColumn, String answerColumn, String idColumn) throws IOException {
+        final PromptFile prompts = new PromptFile(file.getFileName().toString(), promptColumn, answerColumn, idColumn);
+        final String lower = prompts.name.toLowerCase(Locale.ROOT);
+        if (!Files.exists(file)) {
+            throw new NoSuchFileException(file.toString(), null, "no such file of prompts");
+        }
+        if (lower.endsWith(".parquet")) {
+            prompts.readParquet(file);
+        } else if (lower.endsWith(".jsonl") || lower.endsWith(".json")) {
+            prompts.readLines(file);
+        } else {
+            throw new IOException(file + ": expected a name that ends in .jsonl, .json or .parquet");
+        }
+        if (prompts.prompts.isEmpty()) {
+            throw new IOException(file + ": expected one prompt or more, found none");
+        }
+        return prompts;
+    }
+
+    @Override
+    public int size() {
+        return prompts.size();
+    }
+
+    @Override
+    public Prompt get(int i) {
+        return prompts.get(i);
+    }
+
+    private void readLines(Path file) throws IOException {
+        try (InputStream in = new BufferedInputStream(Files.newInputStream(file), 1 << 16)) {
+            final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+            int line = 1;
+            for (int b = in.read(); b >= 0 || bytes.size() > 0; b = in.read()) {
+                if (b != '\n' && b >= 0) {
+                    bytes.write(b);
+                    continue;
+                }
+                readLine(bytes.toByteArray(), line, file + ":" + line);
+                bytes.reset();
+                line++;
+            }
+        }
+    }
+
+    private void readLine(byte[] bytes, int line, String where) throws IOException {
+        final String text = utf8(bytes);
+        if (text == null) {
+            throw new IOException(where + ": expected text in UTF-8, given bytes that are none");
+        }
+        final String row = line == 1 && text.startsWith("\uFEFF") ? text.substring(1) : text;
+        if (row.isBlank()) {
+            return;
+        }
+        try {
+            add(JSON.readTree(row), line, where);
+        } catch (JsonProcessingException e) {
+            throw new IOException(where + ": expected a JSON object on one line: " + e.getOriginalMessage() + " (column "
+                    + e.getLocation().getColumnNr() + ")", e);
+        } catch (NumberFormatException e) { // an exponent beyond BigDecimal's
+            throw new IOException(where + ": expected a JSON object on one line: " + e.getMessage(), e);
+        }
+    }
+
+    private void readParquet(Path file) throws IOException {
+        try (ParquetFileReader reader = ParquetFileReader.open(ParquetReader.makeInputFile(file.toFile()))) {
+            final MessageType schema = reader.getFileMetaData().getSchema();
+            // Only what is asked for is read: other columns may be large, or of types unknown here.
+            final Set<Type> wanted = new LinkedHashSet<>();
+            for (String column : new String[] {promptColumn, answerColumn, idColumn}) {
+                if (column != null) {
+                    final String top = schema.containsField(column) ? column : column.replaceFirst("\\..*", "");
+                    if (!schema.containsField(top)) {
+                        throw new IOException(file + ": expected a column " + column + ", given columns "
+                                + schema.getFields().stream().map(Type::getName).toList());
+                    }
+                    wanted.add(schema.getType(top));
+                }
+            }
+            final Set<CompressionCodecName> codecs = reader.getFooter().getBlocks().stream().flatMap(b -> b.getColumns().stream())
+                    .map(ColumnChunkMetaData::getCodec).collect(Collectors.toCollection(TreeSet::new));
+            codecs.removeAll(CODECS);
+            if (!codecs.isEmpty()) {
+                throw new IOException(file + ": expected columns compressed by one of " + CODECS + ", given " + codecs);
+            }
+            final MessageType some = new MessageType(schema.getName(), List.copyOf(wanted));
+            reader.setRequestedSchema(some);
+            int row = 1;
+            for (PageReadStore pages = reader.readNextRowGroup(); pages != null; pages = reader.readNextRowGroup()) {
+                final RecordReader<Group> rows =
+                        new ColumnIOFactory().getColumnIO(some, schema).getRecordReader(pages, new GroupRecordConverter(some));
+                for (long i = 0; i < pages.getRowCount(); i++, row++) {
+                    add(json(rows.read()), row, file + ": row " + row);
+                }
+            }
+        } catch (RuntimeException e) { // what parquet throws at bytes that are not as they should be
+            throw new IOException(file + ": expected a Parquet file: " + e.getMessage(), e);
+        }
+    }
+
+    /** One row, or one object or list inside it. */
+    private static JsonNode json(Group group) {
+        final GroupType type = group.getType();
+        if (type.getLogicalTypeAnnotation() instanceof LogicalTypeAnnotation.ListLogicalTypeAnnotation) {
+            final ArrayNode list = JsonNodeFactory.instance.arrayNode();
+            for (int i = 0; i < group.getFieldRepetitionCount(0); i++) {
+                // The usual form has a group around each item; older files have the item itself.
+                final boolean wrapped = !type.getType(0).isPrimitive() && type.getType(0).asGroupType().getFieldCount() == 1;
+                final JsonNode item = value(group, 0, i);
+                list.add(wrapped ? item.path(type.getType(0).asGroupType().getFieldName(0)) : item);
+            }
+            return list;
+        }
+        final ObjectNode object = JsonNodeFactory.instance.objectNode();
+        for (int field = 0; field < type.getFieldCount(); field++) {
+            final int count = group.getFieldRepetitionCount(field);
+            if (type.getType(field).isRepetition(Type.Repetition.REPEATED)) {
+                final ArrayNode list = object.putArray(type.getFieldName(field));
+                for (int i = 0; i < count; i++) {
+                    list.add(value(group, field, i));
+                }
+            } else if (count > 0) {
+                object.set(type.getFieldName(field), value(group, field, 0));
+            }
+        }
+        return object;
+    }
+
+    private static JsonNode value(Group group, int field, int index) {
+        final Type type = group.getType().getType(field);
+        if (!type.isPrimitive()) {
+            return json(group.getGroup(field, index));
+        }
+        final JsonNodeFactory factory = JsonNodeFactory.instance;
+        final LogicalTypeAnnotation logical = type.getLogicalTypeAnnotation();
+        final boolean plain = logical == null || logical instanceof LogicalTypeAnnotation.IntLogicalTypeAnnotation;
+        return switch (type.asPrimitiveType().getPrimitiveTypeName()) {
+            case BOOLEAN -> factory.booleanNode(group.getBoolean(field, index));
+            case INT32 -> plain ? factory.numberNode(group.getInteger(field, index)) : factory.pojoNode("a value of type " + logical);
+            case INT64 -> plain ? factory.numberNode(group.getLong(field, index)) : factory.pojoNode("a value of type " + logical);
+            case FLOAT -> factory.numberNode(group.getFloat(field, index));
+            case DOUBLE -> factory.numberNode(group.getDouble(field, index));
+            case BINARY -> logical == null || logical instanceof LogicalTypeAnnotation.StringLogicalTypeAnnotation
+                    || logical instanceof LogicalTypeAnnotation.EnumLogicalTypeAnnotation
+                    ? text(group.getBinary(field, index).getBytes()) : factory.pojoNode("a value of type " + logical);
+            case FIXED_LEN_BYTE_ARRAY, INT96 -> factory.pojoNode("a value of type " + type);
+        };
+    }
+
+    private static JsonNode text(byte[] bytes) {
+        final String text = utf8(bytes);
+        return text == null ? JsonNodeFactory.instance.pojoNode("bytes that are not UTF-8") : JsonNodeFactory.instance.textNode(text);
+    }
+
+    /** Null for bytes that are no UTF-8; {@code new String} would put other characters in their place. */
+    private static String utf8(byte[] bytes) {
+        try {
+            return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+        } catch (CharacterCodingException e) {
+            return null;
+        }
+    }
+
+    private void add(JsonNode row, int number, String where) throws IOException {
+        if (!row.isObject()) {
+            throw new IOException(where + ": expected a JSON object, given " + kind(row));
+        }
+        final String id = idColumn == null ? name + ":" + number : text(column(row, idColumn, where), idColumn, where);
+        final String answer = answerColumn == null ? null : text(column(row, answerColumn, where), answerColumn, where);
+        prompts.add(new Prompt(id, prompt(column(row, promptColumn, where), where), answer));
+    }
+
+    private static JsonNode column(JsonNode row, String column, String where) throws IOException {
+        JsonNode at = row.get(column); // a column's own name may have a dot
+        if (at == null) {
+            at = row;
+            for (String step : column.split("\\.", -1)) {
+                if (!at.isObject() || at.get(step) == null) {
+                    final List<String> there = new ArrayList<>();
+                    at.fieldNames().forEachRemaining(there::add);
+                    throw new IOException(where + ": expected a column " + column + ", given " + (at.isObject()
+                            ? "columns " + there : kind(at)) + (column.contains(".") ? " where " + step + " should be" : ""));
+                }
+                at = at.get(step);
+            }
+        }
+        return at;
+    }
+
+    private String prompt(JsonNode given, String where) throws IOException {
+        JsonNode prompt = given;
+        if (given.isArray()) {
+            prompt = null;
+            for (JsonNode turn : given) {
+                if (turn.path("role").asText().equals("user")) {
+                    prompt = turn.path("content");
+                }
+            }
+            if (prompt == null) {
+                throw new IOException(where + ": " + promptColumn + ": expected a list with a turn {role: user, content: ...}, given "
+                        + given.size() + " turns, none of them the user's");
+            }
+        }
+        if (!prompt.isTextual()) {
+            throw new IOException(where + ": " + promptColumn + ": expected text, or a list of {role, content} with such, given "
+                    + kind(prompt));
+        }
+        if (prompt.textValue().isBlank()) {
+            throw new IOException(where + ": " + promptColumn + ": expected a prompt, given empty text");
+        }
+        return prompt.textValue();
+    }
+
+    private static String text(JsonNode value, String column, String where) throws IOException {
+        if (!value.isTextual() && !value.isNumber()) {
+            throw new IOException(where + ": " + column + ": expected text or a number, given " + kind(value));
+        }
+        return value.isBigDecimal() ? value.decimalValue().toString() : value.asText(); // never in full: 1e999999999
+    }
+
+    private static String kind(JsonNode node) {
+        return switch (node.getNodeType()) {
+            case MISSING, NULL -> "nothing";
+            case ARRAY -> "a list";
+            case OBJECT -> "an object";
+            case BOOLEAN -> "true or false";
+            case NUMBER -> "a number";
+            case STRING -> "text";
+            case BINARY, POJO -> node.asText();
+        };
+    }
+}
