@@ -1,0 +1,205 @@
+package org.teamtr.report;
+
+import java.awt.Color;
+import java.awt.Dimension;
+import java.awt.Font;
+import java.awt.Graphics2D;
+import java.awt.geom.AffineTransform;
+import java.awt.image.BufferedImage;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import javax.imageio.ImageIO;
+import org.apache.batik.svggen.SVGGraphics2D;
+import org.knowm.xchart.XYChart;
+import org.knowm.xchart.style.Styler;
+import org.teamtr.train.RunLog;
+
+/**
+ * Several runs' ledgers side by side: what the surrogates promised and what held-out episodes gained, summed over the stages. All
+ * panels share their scale, so that one sees where the promise runs ahead.
+ */
+public final class LedgerPicture {
+    private static final String HEADER = "label,stage,predicted_gain,realised_gain,realised_gain_error,predicted_total,realised_total,"
+            + "realised_total_error";
+    private static final Pattern ROW = Pattern.compile("\"(.+)\",(\\d+(?:,-?[0-9.]+(?:E-?\\d+)?){6})");
+    private static final int WIDTH = 420;
+    private static final int HEIGHT = 320;
+    /** Of a PNG for each unit: XChart's own encoder has one, which looks coarse on today's screens. */
+    private static final int PIXELS = 2;
+    private static final int COLUMNS = 3;
+    private static final int POINTS = 60;
+
+    private LedgerPicture() {
+    }
+
+    /**
+     * A run to compare.
+     *
+     * @param label names it in the picture, for example {@code n = 4, stale}; not empty, one line
+     * @param run its directory
+     */
+    public record Labelled(String label, Path run) {
+        /** @throws IllegalArgumentException if the label is empty or has line breaks */
+        public Labelled {
+            if (label.isBlank() || label.contains("\n") || label.contains("\r")) {
+                throw new IllegalArgumentException("label: expected one line of text, given \"" + label + "\"");
+            }
+        }
+    }
+
+    /**
+     * Writes the data of the picture: one line for each label and measured stage, with sums from the first stage on. Runs of the same
+     * label, which should differ in their seeds alone, are averaged as far as all of them go.
+     *
+     * @throws IOException if a run cannot be read or has no stage with a realised gain, naming it
+     */
+    public static void csv(List<Labelled> runs, Path csv) throws IOException {
+        final Map<String, List<List<Ledger.Entry>>> ledgers = new LinkedHashMap<>();
+        for (Labelled labelled : runs) {
+            final List<RunLog.Stage> stages = RunFiles.stages(labelled.run());
+            final List<Ledger.Entry> entries = Ledger.of(stages);
+            if (entries.isEmpty()) {
+                throw new IOException(labelled.run() + ": expected stages with a realised gain, given " + stages.size()
+                        + " stages without one; eval.every decides how often it is measured");
+            }
+            ledgers.computeIfAbsent(labelled.label(), l -> new ArrayList<>()).add(entries);
+        }
+        final StringBuilder text = new StringBuilder(HEADER).append('\n');
+        ledgers.forEach((label, seeds) -> {
+            final List<Ledger.Entry> entries = Ledger.mean(seeds);
+            final List<Ledger.Entry> totals = Ledger.cumulated(entries);
+            for (int i = 0; i < entries.size(); i++) {
+                final Ledger.Entry e = entries.get(i);
+                final Ledger.Entry t = totals.get(i);
+                text.append('"').append(label.replace("\"", "\"\"")).append("\",").append(e.stage());
+                for (double value : new double[] {e.predicted(), e.realised(), e.error(), t.predicted(), t.realised(),
+                        t.error()}) {
+                    text.append(',').append(value);
+                }
+                text.append('\n');
+            }
+        });
+        RunWriter.replace(csv, text.toString().getBytes(StandardCharsets.UTF_8));
+    }
+
+    /**
+     * Draws the picture from what {@link #csv} wrote.
+     *
+     * @param picture its name ends in .svg or .png
+     * @throws IOException if the CSV file is of another form, naming the line, or there are no fonts to draw with
+     * @throws IllegalArgumentException if the picture's name ends otherwise
+     */
+    public static void draw(Path csv, Path picture) throws IOException {
+        final String name = picture.getFileName().toString().toLowerCase(Locale.ROOT);
+        if (!name.endsWith(".svg") && !name.endsWith(".png")) {
+            throw new IllegalArgumentException("picture: expected a name that ends in .svg or .png, given " + picture);
+        }
+        final String missing = Charts.missing();
+        if (missing != null) {
+            throw new IOException(missing);
+        }
+        final List<XYChart> panels = panels(read(csv));
+        final int columns = panels.size() == 4 ? 2 : Math.min(COLUMNS, panels.size());
+        final int rows = (panels.size() + columns - 1) / columns;
+        if (name.endsWith(".svg")) {
+            final SVGGraphics2D graphics = Charts.graphics();
+            graphics.setSVGCanvasSize(new Dimension(columns * WIDTH, rows * HEIGHT));
+            paint(graphics, panels, columns);
+            RunWriter.replace(picture, Charts.write(graphics).getBytes(StandardCharsets.UTF_8));
+        } else {
+            final BufferedImage image = new BufferedImage(PIXELS * columns * WIDTH, PIXELS * rows * HEIGHT,
+                    BufferedImage.TYPE_INT_RGB);
+            final Graphics2D graphics = image.createGraphics();
+            graphics.setPaint(Color.WHITE);
+            graphics.fillRect(0, 0, image.getWidth(), image.getHeight());
+            graphics.scale(PIXELS, PIXELS);
+            paint(graphics, panels, columns);
+            graphics.dispose();
+            final ByteArrayOutputStream png = new ByteArrayOutputStream();
+            ImageIO.write(image, "png", png);
+            RunWriter.replace(picture, png.toByteArray());
+        }
+    }
+
+    private static void paint(Graphics2D graphics, List<XYChart> panels, int columns) {
+        final AffineTransform origin = graphics.getTransform();
+        for (int i = 0; i < panels.size(); i++) {
+            graphics.setTransform(origin);
+            graphics.translate(i % columns * WIDTH, i / columns * HEIGHT);
+            panels.get(i).paint(graphics, WIDTH, HEIGHT);
+        }
+    }
+
+    /** Rows by label, in the file's order: stage, predicted total, realised total, its error. */
+    private static Map<String, List<double[]>> read(Path csv) throws IOException {
+        final List<String> lines = Files.readAllLines(csv);
+        if (lines.isEmpty() || !lines.get(0).equals(HEADER)) {
+            throw new IOException(csv + ", line 1: expected \"" + HEADER + "\", given \"" + (lines.isEmpty() ? "" : lines.get(0))
+                    + "\"");
+        }
+        final Map<String, List<double[]>> runs = new LinkedHashMap<>();
+        for (int i = 1; i < lines.size(); i++) {
+            final Matcher row = ROW.matcher(lines.get(i));
+            if (!row.matches()) {
+                throw new IOException(csv + ", line " + (i + 1) + ": expected \"label\" and 7 numbers, given " + lines.get(i));
+            }
+            final double[] numbers = Arrays.stream(row.group(2).split(",")).mapToDouble(Double::parseDouble).toArray();
+            runs.computeIfAbsent(row.group(1).replace("\"\"", "\""), l -> new ArrayList<>())
+                    .add(new double[] {numbers[0], numbers[4], numbers[5], numbers[6]});
+        }
+        if (runs.isEmpty()) {
+            throw new IOException(csv + ": expected one run or more, given none");
+        }
+        return runs;
+    }
+
+    private static List<XYChart> panels(Map<String, List<double[]>> runs) {
+        final List<double[]> all = runs.values().stream().flatMap(List::stream).toList();
+        final double least = Math.min(0, all.stream().mapToDouble(r -> Math.min(r[1], r[2] - r[3])).min().orElseThrow());
+        final double most = Math.max(0, all.stream().mapToDouble(r -> Math.max(r[1], r[2] + r[3])).max().orElseThrow());
+        final double last = all.stream().mapToDouble(r -> r[0]).max().orElseThrow();
+        final double room = most > least ? 0.04 * (most - least) : 1;
+        final List<XYChart> panels = new ArrayList<>();
+        runs.forEach((label, rows) -> {
+            final XYChart chart = new XYChart(WIDTH, HEIGHT);
+            chart.setTitle(label);
+            chart.setXAxisTitle("stage");
+            chart.setYAxisTitle("gain so far");
+            Charts.style(chart.getStyler(), Color.DARK_GRAY, Color.WHITE);
+            chart.getStyler().setXAxisTitleVisible(true).setYAxisTitleVisible(true).setYAxisMin(least - room)
+                    .setYAxisMax(most + room)
+                    .setXAxisMin(0.0).setXAxisMax(1.03 * last).setAxisTitleFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
+            chart.getStyler().setChartTitleVisible(true).setChartTitleBoxVisible(false)
+                    .setChartTitleFont(new Font(Font.SANS_SERIF, Font.BOLD, 15)).setChartFontColor(Color.DARK_GRAY)
+                    .setLegendVisible(true).setLegendPosition(Styler.LegendPosition.OutsideS)
+                    .setLegendLayout(Styler.LegendLayout.Horizontal).setLegendBorderColor(Color.WHITE)
+                    .setLegendFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
+            // From the origin on: before the first stage nothing is promised and nothing gained.
+            final List<double[]> points = new ArrayList<>(List.of(new double[4]));
+            final int[] bins = Charts.bins(rows.size(), POINTS);
+            for (int b = 1; b < bins.length; b++) {
+                points.add(rows.get(bins[b] - 1));
+            }
+            final double[] x = points.stream().mapToDouble(r -> r[0]).toArray();
+            final Charts.Series predicted = Charts.Series.line("predicted", x, points.stream().mapToDouble(r -> r[1]).toArray(),
+                    Charts.PALETTE.get(1));
+            final Charts.Series realised = new Charts.Series("realised", x, points.stream().mapToDouble(r -> r[2]).toArray(),
+                    points.stream().mapToDouble(r -> r[3]).toArray(), Charts.PALETTE.get(0), Charts.Look.LINE);
+            Charts.add(chart, predicted);
+            Charts.add(chart, realised);
+            panels.add(chart);
+        });
+        return panels;
+    }
+}

@@ -1,0 +1,173 @@
+package org.teamtr.report;
+
+import java.io.PrintStream;
+import java.time.Duration;
+import java.util.Locale;
+import java.util.function.LongSupplier;
+import me.tongfei.progressbar.ConsoleProgressBarConsumer;
+import me.tongfei.progressbar.ProgressBar;
+import me.tongfei.progressbar.ProgressBarBuilder;
+import me.tongfei.progressbar.ProgressState;
+import org.teamtr.train.RunLog;
+
+/**
+ * Says how a training run gets on: one live line on a terminal, otherwise one plain line for each stage. Never more than 100
+ * columns. One thread at a time. Meant for standard error, so that standard output holds results only.
+ */
+public final class Progress implements AutoCloseable {
+    private static final int COLUMNS = 100;
+    private static final int BAR = 24;
+    private static final int ROLE = 12;
+
+    private final PrintStream out;
+    private final int stages;
+    private final int updatesPerStage;
+    private final LongSupplier nanos;
+    private final long start;
+    private final int columns;
+    private final ProgressBar bar;
+    private volatile int first = -1; // updates of earlier processes, for a run that was resumed; the bar's thread reads it
+    private volatile int done;
+    private volatile String live = "starting";
+    private long tokens;
+    private RunLog.Update widest; // of this stage: what used most of its trust region
+
+    private Progress(PrintStream out, boolean terminal, int stages, int updatesPerStage, LongSupplier nanos) {
+        this.out = out;
+        this.stages = stages;
+        this.updatesPerStage = updatesPerStage;
+        this.nanos = nanos;
+        start = nanos.getAsLong();
+        // A consumer that is asked for its width only: it is the library's way to find the terminal's.
+        columns = terminal ? Math.min(COLUMNS, new ConsoleProgressBarConsumer(out).getMaxRenderedLength()) : COLUMNS;
+        bar = terminal ? bar() : null; // last: its thread reads the fields above
+    }
+
+    /**
+     * {@return progress that writes there}
+     *
+     * @param out usually {@link System#err}
+     * @param terminal whether it is one
+     * @param stages of the whole run
+     * @param updatesPerStage updates of each
+     */
+    public static Progress open(PrintStream out, boolean terminal, int stages, int updatesPerStage) {
+        return open(out, terminal, stages, updatesPerStage, System::nanoTime);
+    }
+
+    static Progress open(PrintStream out, boolean terminal, int stages, int updatesPerStage, LongSupplier nanos) {
+        return new Progress(out, terminal, stages, updatesPerStage, nanos);
+    }
+
+    private ProgressBar bar() {
+        return new ProgressBarBuilder().setTaskName("").setInitialMax((long) stages * updatesPerStage)
+                .setConsumer(new ConsoleProgressBarConsumer(out, columns)).setRenderer(this::render).build();
+    }
+
+    /** The live line: a bar as long as there is room for, then the same numbers as in the plain lines. */
+    private String render(ProgressState state, int width) {
+        final String text = live + time();
+        final int room = Math.min(BAR, width - text.length() - 3);
+        final int full = (int) Math.round(room * Math.min(1, state.getNormalizedProgress()));
+        final String line = room < 4 ? text : "[" + "#".repeat(full) + " ".repeat(room - full) + "] " + text;
+        return line.length() > width ? line.substring(0, width) : line + " ".repeat(width - line.length());
+    }
+
+    /**
+     * An update is done.
+     *
+     * @param tokensSoFar generated since this was opened
+     */
+    public void update(RunLog.Update u, long tokensSoFar) {
+        if (first < 0) {
+            first = (u.stage() - 1) * updatesPerStage;
+        }
+        tokens = tokensSoFar;
+        if (widest == null || widest.stage() != u.stage() || u.kl() / u.delta() > widest.kl() / widest.delta()) {
+            widest = u;
+        }
+        live = "stage " + numbers(u.stage(), u.returnMean(), u);
+        done = done + 1;
+        if (bar != null) {
+            bar.stepTo(first + done);
+        }
+    }
+
+    /** A stage is done; stage 0 is the team before its first update. */
+    public void stage(RunLog.Stage s) {
+        if (bar != null) {
+            return;
+        }
+        final RunLog.Update u = widest != null && widest.stage() == s.stage() ? widest : null;
+        final boolean measured = s.heldOutEpisodes() > 0 || u == null; // otherwise what the training episodes say
+        final double reward = measured ? s.returnMean() : u.returnMean();
+        final double accuracy = measured ? s.accuracy() : u.accuracy();
+        final String time = time();
+        final String line = "stage " + numbers(s.stage(), reward, u);
+        final String right = Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "";
+        out.println(cut(line.length() + right.length() + time.length() <= COLUMNS ? line + right + time : line + time));
+        out.flush();
+    }
+
+    /** A line of its own, above the live one. */
+    public void note(String line) {
+        final String text = cut(line.replaceAll("\\p{Cntrl}", " "));
+        if (bar == null) {
+            out.println(text);
+            out.flush();
+        } else {
+            // In one piece, since the bar is drawn by a thread of its own; blanks over what is left of it.
+            out.print("\r" + text + " ".repeat(Math.max(0, columns - text.length())) + System.lineSeparator());
+            bar.refresh();
+        }
+    }
+
+    /** Ends the live line. */
+    @Override
+    public void close() {
+        if (bar != null) {
+            bar.close();
+        }
+    }
+
+    private String numbers(int stage, double reward, RunLog.Update u) {
+        final StringBuilder text = new StringBuilder(stage + "/" + stages);
+        if (Double.isFinite(reward)) {
+            text.append(String.format(Locale.ROOT, "  reward %.3f", reward));
+        }
+        if (u != null) {
+            final String role = u.agent().length() <= ROLE ? u.agent() : u.agent().substring(0, ROLE);
+            text.append("  ").append(role).append(String.format(Locale.ROOT, " KL %.3g", u.kl()));
+            if (Double.isFinite(u.delta())) {
+                text.append(String.format(Locale.ROOT, "/%.3g", u.delta()));
+            }
+            text.append(String.format(Locale.ROOT, "  %.0f tok/s", tokens / Math.max(1e-9, elapsed().toNanos() / 1e9)));
+        }
+        return text.toString();
+    }
+
+    private String time() {
+        final Duration left = left();
+        return "  " + clock(elapsed()) + (left == null ? "" : ", " + clock(left) + " left");
+    }
+
+    private Duration elapsed() {
+        return Duration.ofNanos(nanos.getAsLong() - start);
+    }
+
+    /** What is left if the rest goes on as it went, or null before there is anything to go by. */
+    private Duration left() {
+        final long rest = (long) stages * updatesPerStage - Math.max(0, first) - done;
+        return done == 0 ? null : Duration.ofNanos((long) ((double) elapsed().toNanos() / done * Math.max(0, rest)));
+    }
+
+    private static String clock(Duration d) {
+        final long s = Math.round(d.toNanos() / 1e9);
+        return s < 3600 ? String.format(Locale.ROOT, "%d:%02d", s / 60, s % 60)
+                : String.format(Locale.ROOT, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+    }
+
+    private String cut(String line) {
+        return line.length() <= columns ? line : line.substring(0, columns - 3) + "...";
+    }
+}

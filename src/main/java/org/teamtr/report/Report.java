@@ -1,0 +1,489 @@
+package org.teamtr.report;
+
+import java.awt.Color;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.function.Function;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.knowm.xchart.internal.chartpart.Chart;
+import org.teamtr.train.RunLog;
+
+/** {@code report.html}: a run on one page that needs nothing but itself. */
+public final class Report {
+    /** Points of a line and bars of a chart; longer runs are averaged or summed down to this, so that a page stays a page. */
+    private static final int POINTS = 200;
+    private static final int BARS = 40;
+    /** Characters of transcripts; the file has all. */
+    private static final int TRANSCRIPT_CHARACTERS = 400_000;
+
+    private final List<RunLog.Update> updates;
+    private final List<RunLog.Stage> stages;
+    private final List<RunLog.Transcript> transcripts;
+    private final RunSummary summary;
+    private final String config;
+    private final String name;
+    private final String noCharts;
+    private final Map<String, List<Integer>> byAgent = new LinkedHashMap<>(); // indices of updates
+    private final Map<String, Color> colours = new LinkedHashMap<>();
+    private final StringBuilder out = new StringBuilder();
+
+    private Report(Path run, String noCharts) throws IOException {
+        updates = RunFiles.updates(run);
+        stages = RunFiles.stages(run);
+        transcripts = RunFiles.transcripts(run);
+        this.noCharts = noCharts;
+        name = run.toAbsolutePath().normalize().getFileName().toString();
+        config = Files.exists(run.resolve(RunFiles.CONFIG)) ? Files.readString(run.resolve(RunFiles.CONFIG)) : "";
+        final RunSummary written = Files.exists(run.resolve(RunFiles.SUMMARY)) ? RunFiles.summary(run) : null;
+        for (int i = 0; i < updates.size(); i++) {
+            byAgent.computeIfAbsent(updates.get(i).agent(), a -> new ArrayList<>()).add(i);
+        }
+        // In the team's order where it is known, and those of the transcripts too: frozen agents speak but are not updated.
+        final List<String> roles = new ArrayList<>(written == null ? List.of() : written.agents());
+        roles.addAll(byAgent.keySet());
+        transcripts.forEach(t -> t.messages().forEach(m -> roles.add(m.role())));
+        roles.stream().distinct().forEach(r -> colours.put(r, Charts.PALETTE.get(colours.size() % Charts.PALETTE.size())));
+        summary = written != null ? written : RunSummary.of("", "", 0, List.copyOf(byAgent.keySet()),
+                new double[] {Double.NaN, Double.NaN}, updates, stages);
+    }
+
+    /**
+     * Writes {@code report.html} from the other files of a run, replacing one that is there. A run that was killed has a report
+     * of what it got to. Without fonts on the machine the charts are missing, and a sentence says what to install.
+     *
+     * @param run the run directory
+     * @return where the report is
+     * @throws IOException if it is not a run directory or a line cannot be read, naming file and line
+     */
+    public static Path write(Path run) throws IOException {
+        final Path file = run.resolve(RunFiles.REPORT);
+        RunWriter.replace(file, new Report(run, Charts.missing()).page().getBytes(StandardCharsets.UTF_8));
+        return file;
+    }
+
+    private String page() throws IOException {
+        out.append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+                .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>")
+                .append(Html.escape(name))
+                .append(" · TeamTR</title>\n<style>\n");
+        try (InputStream css = Report.class.getResourceAsStream("report.css")) {
+            out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
+        }
+        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.version()))
+                .append(" · run ")
+                .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
+        tiles();
+        if (noCharts != null) {
+            out.append("<p class=\"note\" style=\"margin-top:24px\">").append(Html.escape(noCharts)).append("</p>\n");
+        } else if (updates.isEmpty()) {
+            out.append("<p class=\"lead\" style=\"margin-top:24px\">Charts appear with the first updates.</p>\n");
+        } else {
+            progress();
+            ledger();
+            trustRegion();
+            health();
+            time();
+        }
+        agents();
+        transcripts();
+        configuration();
+        return out.append("</main>\n</body>\n</html>\n").toString();
+    }
+
+    /** What the run shows, in one sentence made of its numbers. */
+    private String headline() {
+        final RunSummary s = summary;
+        final String left = updates.stream().noneMatch(u -> Double.isFinite(u.delta())) ? "without a trust region"
+                : s.outOfRegionUpdates() == 0 ? "no update left its trust region"
+                : s.outOfRegionUpdates() + " of " + s.updates() + " left the trust region";
+        final String work = count(s.updates(), "update");
+        if (s.updates() == 0) {
+            return "Before the first update" + (Double.isFinite(s.returnBefore()) ? ": accuracy " + percent(s.accuracyBefore())
+                    + ", return " + Charts.number(s.returnBefore()) : "");
+        }
+        if (Double.isFinite(s.accuracyBefore()) && Double.isFinite(s.accuracyLast())) {
+            return "Accuracy from " + percent(s.accuracyBefore()) + " to " + percent(s.accuracyLast()) + " over " + work + "; "
+                    + left;
+        }
+        return Double.isFinite(s.returnBefore()) ? "Return from " + Charts.number(s.returnBefore()) + " to "
+                + Charts.number(s.returnLast()) + " over " + work + "; " + left : "After " + work + ", " + left;
+    }
+
+    private void tiles() {
+        final RunSummary s = summary;
+        out.append("<dl class=\"tiles\">\n");
+        tile("Accuracy", percent(s.accuracyLast()), "before " + percent(s.accuracyBefore()) + ", best "
+                + percent(s.accuracyBest()));
+        tile("Return", Charts.number(s.returnLast()), "before " + Charts.number(s.returnBefore()) + ", best "
+                + Charts.number(s.returnBest()) + " in stage " + s.bestStage());
+        tile("Gain, realised", Charts.number(s.realisedGain()), "predicted " + Charts.number(s.predictedGain()));
+        tile("Out of region", percent(s.outOfRegionRate()), s.outOfRegionUpdates() + " of " + count(s.updates(), "update"));
+        tile("Updates", grouped(s.updates()), "in " + count(s.stages(), "stage") + ", " + count(s.agents().size(), "agent"));
+        tile("Episodes", grouped(s.episodes()), grouped(s.tokens()) + " tokens");
+        tile("Time", duration(s.seconds()), Double.isFinite(s.tokensPerSecond())
+                ? grouped(Math.round(s.tokensPerSecond())) + " tokens/s in rollouts" : "");
+        tile("Monitor’s share", percent(s.monitorShareOfUpdate()), "of an update’s time, rollouts included");
+        tile("Score gap", Charts.number(s.scoreGap()), "nats, scored less sampled, largest");
+        if (s.peakResidentBytes() != null) {
+            tile("Memory", String.format(Locale.ROOT, "%.2f GiB", s.peakResidentBytes() / 0x1p30), "largest resident");
+        }
+        out.append("</dl>\n");
+    }
+
+    private void tile(String what, String value, String more) {
+        out.append("<div><dt>").append(Html.escape(what)).append("</dt><dd>").append(Html.escape(value)).append("<small>")
+                .append(Html.escape(more)).append("</small></dd></div>\n");
+    }
+
+    private void progress() {
+        section("Does it learn?", "Held-out episodes after each stage, always of the same prompts; and the rollouts that each "
+                + "update learnt from, averaged over a stage.");
+        final List<RunLog.Stage> measured = stages.stream().filter(s -> s.heldOutEpisodes() > 0).toList();
+        final double[] stage = of(measured, s -> s.stage());
+        final Map<Integer, List<RunLog.Update>> perStage =
+                updates.stream().collect(Collectors.groupingBy(RunLog.Update::stage, TreeMap::new, Collectors.toList()));
+        final double[] trained = perStage.keySet().stream().mapToDouble(k -> k).toArray();
+        final List<Charts.Series> accuracy = List.of(
+                Charts.Series.line("held-out", stage, of(measured, s -> 100 * s.accuracy()), Charts.PALETTE.get(0)),
+                new Charts.Series("training", trained, means(perStage.values(), u -> 100 * u.accuracy()), null, Charts.GREY,
+                        Charts.Look.DASHES));
+        final List<Charts.Series> returns = List.of(
+                Charts.Series.line("held-out", stage, of(measured, RunLog.Stage::returnMean), Charts.PALETTE.get(0)),
+                new Charts.Series("training", trained, means(perStage.values(), RunLog.Update::returnMean), null, Charts.GREY,
+                        Charts.Look.DASHES));
+        lines("Accuracy", "Right answers in percent", "stage", accuracy, Charts.Scale.LINEAR);
+        lines("Return", "Mean reward of an episode", "stage", returns, Charts.Scale.LINEAR);
+        end();
+    }
+
+    private void ledger() {
+        section("Does the surrogate keep its promise?", "Predicted gain is what the surrogate objective says an update is worth, in "
+                + "units of return; realised gain is what held-out episodes with the same prompts and seeds gained. Where the "
+                + "promise runs ahead of what came, the rollouts no longer look like the team.");
+        final List<Ledger.Entry> entries = Ledger.of(stages);
+        if (!entries.isEmpty()) {
+            final int[] bins = Charts.bins(entries.size(), BARS);
+            final List<String> labels = new ArrayList<>();
+            final List<double[]> sums = new ArrayList<>();
+            for (int b = 0; b + 1 < bins.length; b++) {
+                final List<Ledger.Entry> bin = entries.subList(bins[b], bins[b + 1]);
+                labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
+                sums.add(new double[] {bin.stream().mapToDouble(Ledger.Entry::predicted).sum(),
+                        bin.stream().mapToDouble(Ledger.Entry::realised).sum(),
+                        Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
+            }
+            final double[] none = new double[labels.size()];
+            figure("Gain per stage", "In units of return; with the standard error of the realised gain"
+                    + (bins.length - 1 < entries.size() ? "; " + (bins[1] - bins[0]) + " stages to a bar" : ""), "stage",
+                    legend(Map.of("predicted", Charts.PALETTE.get(1)), Map.of("realised", Charts.PALETTE.get(0))),
+                    Charts.bars(labels, List.of(
+                            new Charts.Series("predicted", none, column(sums, 0), null, Charts.PALETTE.get(1), Charts.Look.LINE),
+                            new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0),
+                                    Charts.Look.LINE)), false));
+            final List<Ledger.Entry> total = Ledger.cumulated(entries);
+            final double[] stage = of(total, e -> e.stage());
+            lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
+                    thin(Charts.Series.line("predicted", stage, of(total, Ledger.Entry::predicted), Charts.PALETTE.get(1)), 60),
+                    thin(new Charts.Series("realised", stage, of(total, Ledger.Entry::realised), of(total, Ledger.Entry::error),
+                            Charts.PALETTE.get(0), Charts.Look.LINE), 60)), Charts.Scale.LINEAR);
+        } else {
+            out.append("<p class=\"lead\">No stage was measured on held-out episodes before and after, so there is no ledger.</p>");
+        }
+        end();
+    }
+
+    private void trustRegion() {
+        section("Does it stay in the trust region?", "KL(old ‖ new) of each update as its monitor found it (Eq. 11: summed over the "
+                + "tokens of a message, mean over messages, in nats), beside the radius δ. Red is out of the region.");
+        byAgent.forEach((agent, all) -> {
+            final int[] bins = Charts.bins(all.size(), POINTS);
+            // One point for each bin: the update that used most of its radius, so that none that left it goes unseen.
+            final List<Integer> worst = new ArrayList<>();
+            for (int b = 0; b + 1 < bins.length; b++) {
+                worst.add(all.subList(bins[b], bins[b + 1]).stream()
+                        .max((i, j) -> Double.compare(used(updates.get(i)), used(updates.get(j)))).orElseThrow());
+            }
+            final double[] x = worst.stream().mapToDouble(i -> i + 1).toArray();
+            final RunLog.Update[] u = worst.stream().map(updates::get).toArray(RunLog.Update[]::new);
+            final List<Charts.Series> series = List.of(
+                    new Charts.Series("δ", x, of(Arrays.asList(u), RunLog.Update::delta), null, Charts.GREY, Charts.Look.DASHES),
+                    new Charts.Series("in the region", x, of(Arrays.asList(u), r -> r.outOfRegion() ? Double.NaN : r.kl()), null,
+                            colours.get(agent), Charts.Look.POINTS),
+                    new Charts.Series("out of it", x, of(Arrays.asList(u), r -> r.outOfRegion() ? r.kl() : Double.NaN), null,
+                            Charts.RED, Charts.Look.POINTS));
+            final String every = bins.length - 1 < all.size() ? "; the largest of every " + (bins[1] - bins[0]) : "";
+            lines(agent, count(all.size(), "update") + every, "update", series, Charts.Scale.FROM_ZERO);
+        });
+        perAgent("Penalty β", "Weight of the KL term in Eq. 10", RunLog.Update::beta, Charts.Scale.LOGARITHMIC);
+        perAgent("Radius δ", "The bound on KL, in nats", RunLog.Update::delta, Charts.Scale.FROM_ZERO);
+        end();
+    }
+
+    private static double used(RunLog.Update u) {
+        return u.outOfRegion() ? Double.MAX_VALUE : Double.isFinite(u.delta()) ? u.kl() / u.delta() : u.kl();
+    }
+
+    private void health() {
+        section("How healthy are the updates?", "A rising clip fraction or a falling sample size says that an update reaches further "
+                + "than its data; entropy going to zero, that the agents stopped exploring.");
+        perAgent("Clip fraction", "Share of the messages whose ratio is clipped", RunLog.Update::clipFraction,
+                Charts.Scale.FROM_ZERO);
+        perAgent("Effective sample size", "As a share of the messages: 1 when all weigh the same", RunLog.Update::ess,
+                Charts.Scale.FROM_ZERO);
+        perAgent("Entropy", "Mean over tokens, in nats", RunLog.Update::entropy, Charts.Scale.FROM_ZERO);
+        end();
+    }
+
+    private void time() {
+        section("Where does the time go?", "");
+        final List<RunLog.Stage> timed = stages.stream().filter(s -> s.stage() > 0).toList();
+        final int[] bins = Charts.bins(timed.size(), BARS);
+        final List<String> labels = new ArrayList<>();
+        final List<double[]> means = new ArrayList<>();
+        for (int b = 0; b + 1 < bins.length; b++) {
+            final List<RunLog.Stage> bin = timed.subList(bins[b], bins[b + 1]);
+            labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
+            means.add(new double[] {mean(bin, RunLog.Stage::secondsRollout), mean(bin, RunLog.Stage::secondsUpdate),
+                    mean(bin, RunLog.Stage::secondsKl), mean(bin, RunLog.Stage::secondsEval)});
+        }
+        if (timed.isEmpty()) {
+            out.append("<p class=\"lead\">No stage is finished yet.</p>");
+            end();
+            return;
+        }
+        final String[] parts = {"rollout", "update", "monitor", "held-out episodes"};
+        final Color[] paint = {Charts.PALETTE.get(0), Charts.PALETTE.get(1), Charts.PALETTE.get(2), Charts.GREY};
+        final List<Charts.Series> series = new ArrayList<>();
+        final Map<String, Color> legend = new LinkedHashMap<>();
+        for (int i = 0; i < parts.length; i++) {
+            series.add(new Charts.Series(parts[i], new double[labels.size()], column(means, i), null, paint[i],
+                    Charts.Look.LINE));
+            legend.put(parts[i], paint[i]);
+        }
+        figure("Seconds per stage", "Wall-clock time" + (bins.length - 1 < timed.size() ? ", mean of " + (bins[1] - bins[0])
+                + " stages to a bar" : ""), "stage", legend(legend), Charts.bars(labels, series, true));
+        end();
+    }
+
+    private void agents() {
+        if (byAgent.isEmpty()) {
+            return;
+        }
+        out.append("<h2>Agents</h2>\n<p>What stopped an update: all its inner steps were done, or the monitor passed δ.</p>\n")
+                .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>updates<th>mean KL<th>KL / δ, largest<th>inner steps")
+                .append("<th>stopped by<th>rolled back<th>halvings<th>out of region</tr></thead><tbody>\n");
+        byAgent.forEach((agent, all) -> {
+            final List<RunLog.Update> us = all.stream().map(updates::get).toList();
+            final Map<String, Long> stopped = us.stream()
+                    .collect(Collectors.groupingBy(RunLog.Update::stoppedBy, TreeMap::new, Collectors.counting()));
+            final long left = us.stream().filter(RunLog.Update::outOfRegion).count();
+            out.append("<tr><td>").append(chip(agent));
+            for (String cell : List.of(grouped(us.size()), Charts.number(mean(us, RunLog.Update::kl)),
+                    Charts.number(us.stream().mapToDouble(u -> u.kl() / u.delta()).max().orElse(Double.NaN)),
+                    String.format(Locale.ROOT, "%.1f", mean(us, u -> u.innerSteps())),
+                    stopped.entrySet().stream().map(e -> e.getKey() + " " + grouped(e.getValue()))
+                    .collect(Collectors.joining(" · ")),
+                    grouped(us.stream().filter(RunLog.Update::rolledBack).count()),
+                    grouped(us.stream().mapToLong(RunLog.Update::halvings).sum()))) {
+                out.append("<td>").append(Html.escape(cell));
+            }
+            out.append("<td").append(left > 0 ? " class=\"bad\">" : ">").append(grouped(left)).append("</tr>\n");
+        });
+        out.append("</tbody></table></div>\n");
+    }
+
+    private void transcripts() {
+        if (transcripts.isEmpty()) {
+            return;
+        }
+        final int first = transcripts.stream().mapToInt(RunLog.Transcript::stage).min().orElseThrow();
+        final int last = transcripts.stream().mapToInt(RunLog.Transcript::stage).max().orElseThrow();
+        final List<RunLog.Transcript> before = transcripts.stream().filter(t -> t.stage() == first).toList();
+        final Map<String, ArrayDeque<RunLog.Transcript>> after = transcripts.stream()
+                .filter(t -> t.stage() == last && last != first)
+                .collect(Collectors.groupingBy(RunLog.Transcript::prompt, Collectors.toCollection(ArrayDeque::new)));
+        out.append("<h2>What they say</h2>\n<p>Held-out episodes, ").append(last == first ? stageName(first)
+                : "the same prompts " + stageName(first) + " and " + stageName(last)).append(".</p>\n");
+        final int start = out.length();
+        int shown = 0;
+        for (RunLog.Transcript old : before) {
+            if (out.length() - start > TRANSCRIPT_CHARACTERS) {
+                break;
+            }
+            final ArrayDeque<RunLog.Transcript> left = after.get(old.prompt());
+            final RunLog.Transcript now = left == null ? null : left.poll();
+            out.append("<details class=\"card\"").append(shown < 3 ? " open" : "").append("><summary>")
+                    .append(Html.escape(old.prompt()))
+                    .append("<span>").append(mark(old)).append(now == null ? "" : " → " + mark(now)).append("</span></summary>\n")
+                    .append("<div class=\"task text\" dir=\"auto\">").append(Html.escape(old.text())).append("</div>\n");
+            if (old.answer() != null) {
+                out.append("<div class=\"task\" style=\"padding-top:8px\">Answer: <code>").append(Html.escape(old.answer()))
+                        .append("</code></div>\n");
+            }
+            out.append("<div class=\"pair\">\n");
+            episode(old);
+            if (now != null) {
+                episode(now);
+            }
+            out.append("</div></details>\n");
+            shown++;
+        }
+        if (shown < before.size()) {
+            out.append("<p class=\"lead\">").append(before.size() - shown).append(" more in <code>").append(RunFiles.TRANSCRIPTS)
+                    .append("</code>.</p>\n");
+        }
+    }
+
+    private void episode(RunLog.Transcript t) {
+        out.append("<section><h3>").append(capital(stageName(t.stage()))).append(" · reward ").append(Charts.number(t.reward()))
+                .append(" ").append(mark(t)).append("</h3>\n");
+        for (RunLog.Said said : t.messages()) {
+            out.append("<div class=\"said\">").append(chip(said.role())).append("<small>").append(count(said.tokens(), "token"))
+                    .append(said.ended() ? "" : ", cut off").append("</small><div class=\"text\" dir=\"auto\">")
+                    .append(Html.escape(said.text())).append("</div></div>\n");
+        }
+        out.append("</section>\n");
+    }
+
+    private void configuration() {
+        out.append("<h2>Configuration</h2>\n<p>Everything that was set, defaults included.");
+        if (!summary.command().isEmpty()) {
+            out.append(" Started as <code>").append(Html.escape(summary.command())).append("</code>.");
+        }
+        out.append("</p>\n<details class=\"card\"><summary>").append(RunFiles.CONFIG).append("</summary><pre>")
+                .append(Html.escape(config)).append("</pre></details>\n");
+    }
+
+    // Figures.
+
+    private void section(String title, String text) {
+        out.append("<h2>").append(Html.escape(title)).append("</h2>\n<p>").append(Html.escape(text)).append("</p>\n")
+                .append("<div class=\"figures\">\n");
+    }
+
+    private void end() {
+        out.append("</div>\n");
+    }
+
+    /** One line for each agent, over its own updates. */
+    private void perAgent(String title, String caption, ToDoubleFunction<RunLog.Update> value, Charts.Scale scale) {
+        final List<Charts.Series> series = new ArrayList<>();
+        byAgent.forEach((agent, all) -> series.add(thin(Charts.Series.line(agent, all.stream().mapToDouble(i -> i + 1).toArray(),
+                all.stream().mapToDouble(i -> value.applyAsDouble(updates.get(i))).toArray(), colours.get(agent)), POINTS)));
+        lines(title, caption, "update", series, scale);
+    }
+
+    private void lines(String title, String caption, String axis, List<Charts.Series> series, Charts.Scale scale) {
+        final Map<String, Color> legend = new LinkedHashMap<>();
+        series.stream().filter(s -> s.x().length > 0).forEach(s -> legend.put(s.name(), s.color()));
+        final List<Charts.Series> thinned = series.stream().map(s -> s.look() == Charts.Look.POINTS ? s : thin(s, POINTS))
+                .toList();
+        figure(title, caption, axis, legend(legend), Charts.xy(thinned, scale));
+    }
+
+    private void figure(String title, String caption, String axis, String legend, Chart<?, ?> chart) {
+        if (chart == null) {
+            return;
+        }
+        out.append("<figure><figcaption><b>").append(Html.escape(title)).append("</b>").append(Html.escape(caption))
+                .append(legend)
+                .append("</figcaption>\n").append(Charts.svg(chart, title + ": " + caption)).append("<footer>")
+                .append(Html.escape(axis)).append("</footer></figure>\n");
+    }
+
+    @SafeVarargs
+    private static String legend(Map<String, Color>... parts) {
+        final StringBuilder html = new StringBuilder("<ul class=\"legend\">");
+        for (Map<String, Color> part : parts) {
+            part.forEach((name, colour) -> html.append("<li><i style=\"--c:").append(css(colour)).append("\"></i>")
+                    .append(Html.escape(name)).append("</li>"));
+        }
+        return html.append("</ul>").toString();
+    }
+
+    /** Means over bins of neighbours, so that at most so many points are left. */
+    private static Charts.Series thin(Charts.Series s, int most) {
+        if (s.x().length <= most) {
+            return s;
+        }
+        final int[] bins = Charts.bins(s.x().length, most);
+        final Function<double[], double[]> means = values -> IntStream.range(0, bins.length - 1)
+                .mapToDouble(b -> Arrays.stream(values, bins[b], bins[b + 1]).average().orElseThrow()).toArray();
+        return new Charts.Series(s.name(), means.apply(s.x()), means.apply(s.y()),
+                s.error() == null ? null : means.apply(s.error()), s.color(), s.look());
+    }
+
+    // Numbers and words.
+
+    private static <T> double[] of(List<T> all, ToDoubleFunction<T> value) {
+        return all.stream().mapToDouble(value).toArray();
+    }
+
+    private static <T> double mean(List<T> all, ToDoubleFunction<T> value) {
+        return all.stream().mapToDouble(value).average().orElse(Double.NaN);
+    }
+
+    private static <T> double[] means(Collection<List<T>> groups, ToDoubleFunction<T> value) {
+        return groups.stream().mapToDouble(g -> mean(g, value)).toArray();
+    }
+
+    private static double[] column(List<double[]> rows, int i) {
+        return rows.stream().mapToDouble(r -> r[i]).toArray();
+    }
+
+    private String chip(String role) {
+        return "<span class=\"chip\" style=\"--c:" + css(colours.getOrDefault(role, Charts.GREY)) + "\">" + Html.escape(role)
+                + "</span>";
+    }
+
+    private static String css(Color colour) {
+        return String.format("#%06x", colour.getRGB() & 0xffffff);
+    }
+
+    private static String mark(RunLog.Transcript t) {
+        return t.correct() ? "<b class=\"good\">✓ right</b>" : "<b class=\"bad\">✗ wrong</b>";
+    }
+
+    private static String stageName(int stage) {
+        return stage == 0 ? "before the first update" : "after stage " + stage;
+    }
+
+    private static String capital(String text) {
+        return Character.toUpperCase(text.charAt(0)) + text.substring(1);
+    }
+
+    private static String percent(double share) {
+        return Double.isFinite(share) ? String.format(Locale.ROOT, "%.1f %%", 100 * share) : "–";
+    }
+
+    private static String grouped(long count) {
+        return String.format(Locale.ROOT, "%,d", count).replace(',', '\u202f');
+    }
+
+    private static String count(long count, String what) {
+        return grouped(count) + " " + what + (count == 1 ? "" : "s");
+    }
+
+    private static String duration(double seconds) {
+        if (!Double.isFinite(seconds)) {
+            return "–";
+        }
+        final long s = Math.round(seconds);
+        return s < 60 ? String.format(Locale.ROOT, "%.1f s", seconds) : s < 3600 ? s / 60 + " min " + s % 60 + " s"
+                : s / 3600 + " h " + s % 3600 / 60 + " min";
+    }
+}

@@ -1,0 +1,108 @@
+package org.teamtr.report;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.Collectors;
+
+/** Several runs in numbers: a CSV line for each, and a Markdown table with a line for each label, over its seeds. */
+public final class RunTable {
+    private static final String BEGIN = "<!-- runs -->";
+    private static final String END = "<!-- /runs -->";
+
+    /** Columns of the CSV file beside label and seed; docs/metrics.md explains them. */
+    private static final Map<String, ToDoubleFunction<RunSummary>> COLUMNS = columns();
+
+    private RunTable() {
+    }
+
+    private static Map<String, ToDoubleFunction<RunSummary>> columns() {
+        final Map<String, ToDoubleFunction<RunSummary>> c = new LinkedHashMap<>();
+        c.put("stages", RunSummary::stages);
+        c.put("updates", RunSummary::updates);
+        c.put("accuracy_untrained", RunSummary::accuracyUntrained);
+        c.put("accuracy_before", RunSummary::accuracyBefore);
+        c.put("accuracy_best", RunSummary::accuracyBest);
+        c.put("accuracy_last", RunSummary::accuracyLast);
+        c.put("return_before", RunSummary::returnBefore);
+        c.put("return_last", RunSummary::returnLast);
+        c.put("out_of_region_updates", RunSummary::outOfRegionUpdates);
+        c.put("predicted_gain", RunSummary::predictedGain);
+        c.put("realised_gain", RunSummary::realisedGain);
+        c.put("score_gap", RunSummary::scoreGap);
+        c.put("episodes", RunSummary::episodes);
+        c.put("tokens_per_second", RunSummary::tokensPerSecond);
+        c.put("seconds", RunSummary::seconds);
+        c.put("share_rollout", RunSummary::shareRollout);
+        c.put("share_update", RunSummary::shareUpdate);
+        c.put("monitor_share_of_update", RunSummary::monitorShareOfUpdate);
+        c.put("peak_resident_bytes", s -> s.peakResidentBytes() == null ? Double.NaN : s.peakResidentBytes());
+        return c;
+    }
+
+    /** Writes one line for each run. */
+    public static void csv(List<LedgerPicture.Labelled> runs, Path file) throws IOException {
+        final StringBuilder text = new StringBuilder("label,seed," + String.join(",", COLUMNS.keySet()) + ",command\n");
+        for (LedgerPicture.Labelled run : runs) {
+            final RunSummary s = RunFiles.summary(run.run());
+            text.append(quoted(run.label())).append(',').append(s.seed());
+            for (ToDoubleFunction<RunSummary> column : COLUMNS.values()) {
+                final double value = column.applyAsDouble(s);
+                text.append(',').append(value == Math.rint(value) ? String.format(Locale.ROOT, "%.0f", value) : Double.toString(value));
+            }
+            text.append(',').append(quoted(s.command())).append('\n');
+        }
+        RunWriter.replace(file, text.toString().getBytes(StandardCharsets.UTF_8));
+    }
+
+    private static String quoted(String text) {
+        return '"' + text.replace("\"", "\"\"") + '"';
+    }
+
+    /**
+     * Puts the table between the lines {@code <!-- runs -->} and {@code <!-- /runs -->} of a Markdown file.
+     *
+     * @throws IOException if the file cannot be read or has no such lines
+     */
+    public static void markdown(List<LedgerPicture.Labelled> runs, Path file) throws IOException {
+        final String text = Files.readString(file);
+        final int begin = text.indexOf(BEGIN + "\n");
+        final int end = text.indexOf(END + "\n");
+        if (begin < 0 || end < begin) {
+            throw new IOException(file + ": expected the lines " + BEGIN + " and " + END);
+        }
+        final Map<String, List<RunSummary>> byLabel = new LinkedHashMap<>();
+        for (LedgerPicture.Labelled run : runs) {
+            byLabel.computeIfAbsent(run.label(), l -> new ArrayList<>()).add(RunFiles.summary(run.run()));
+        }
+        final StringBuilder table = new StringBuilder("| run | accuracy untrained | after warm start | after training | each seed | "
+                + "gain promised | gain realised | updates out of region | rollout / update / monitor | minutes |\n"
+                + "|---|---|---|---|---|---|---|---|---|---|\n");
+        byLabel.forEach((label, seeds) -> table.append(String.format(Locale.ROOT,
+                "| %s | %.1f %% | %.1f %% | **%.1f %%** | %s | %.3f | %.3f | %d of %d | %.0f / %.0f / %.1f %% | %.1f |%n", label,
+                100 * mean(seeds, RunSummary::accuracyUntrained), 100 * mean(seeds, RunSummary::accuracyBefore),
+                100 * mean(seeds, RunSummary::accuracyLast),
+                seeds.stream().map(s -> String.format(Locale.ROOT, "%.1f", 100 * s.accuracyLast())).collect(Collectors.joining(", ")),
+                mean(seeds, RunSummary::predictedGain), mean(seeds, RunSummary::realisedGain),
+                seeds.stream().mapToInt(RunSummary::outOfRegionUpdates).sum(), seeds.stream().mapToInt(RunSummary::updates).sum(),
+                100 * mean(seeds, s -> s.shareRollout() / busy(s)), 100 * mean(seeds, s -> s.shareUpdate() / busy(s)),
+                100 * mean(seeds, s -> s.shareMonitor() / busy(s)), mean(seeds, RunSummary::seconds) / 60)));
+        RunWriter.replace(file, (text.substring(0, begin + BEGIN.length() + 1) + table + text.substring(end)).getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** Rollouts, updates and monitor together: what the split is of. */
+    private static double busy(RunSummary s) {
+        return s.shareRollout() + s.shareUpdate() + s.shareMonitor();
+    }
+
+    private static double mean(List<RunSummary> seeds, ToDoubleFunction<RunSummary> value) {
+        return seeds.stream().mapToDouble(value).average().orElse(Double.NaN);
+    }
+}

@@ -1,0 +1,94 @@
+package org.teamtr.report;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.teamtr.train.RunLog;
+
+class ProgressTest {
+    private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    private final PrintStream out = new PrintStream(bytes, true);
+    private long nanos;
+
+    @Test
+    void oneLineForEachStageWithoutATerminal() {
+        try (Progress progress = Progress.open(out, false, 4, 2, () -> nanos)) {
+            progress.note("warm start: 200 steps\u001b[2J");
+            progress.stage(stage(0, 0.125, 0.25));
+            nanos = 30_000_000_000L;
+            progress.update(update(1, "planner", 0.012, 0.05), 15_000);
+            nanos = 60_000_000_000L;
+            progress.update(update(1, "solver", 0.031, 0.05), 30_000);
+            progress.stage(stage(1, 0.4125, 0.41));
+            nanos = 3_600_000_000_000L;
+            progress.update(update(2, "planner", 0.2, Double.NaN), 3_600_000);
+            progress.stage(new RunLog.Stage(2, List.of(), 0.9, 0.9, null, null, null, 0, 0, 0, 0, 0, 0, 0, 0, 0)); // not measured
+        }
+        assertEquals("""
+                warm start: 200 steps [2J
+                stage 0/4  reward 0.125  accuracy 25.0 %  0:00
+                stage 1/4  reward 0.413  solver KL 0.0310/0.0500  500 tok/s  accuracy 41.0 %  1:00, 3:00 left
+                stage 2/4  reward 0.300  planner KL 0.200  1000 tok/s  accuracy 20.0 %  1:00:00, 1:40:00 left
+                """, bytes.toString());
+    }
+
+    @Test
+    void aResumedRunCountsFromWhereItWas() {
+        try (Progress progress = Progress.open(out, false, 10, 1, () -> nanos)) {
+            nanos = 10_000_000_000L;
+            progress.update(update(9, "solver", 0.01, 0.05), 100);
+            progress.stage(stage(9, 0.5, 0.5));
+        }
+        assertEquals("stage 9/10  reward 0.500  solver KL 0.0100/0.0500  10 tok/s  accuracy 50.0 %  0:10, 0:10 left\n",
+                bytes.toString());
+    }
+
+    @Test
+    void neverMoreThanAHundredColumns() {
+        try (Progress progress = Progress.open(out, false, 100_000, 8, () -> nanos)) {
+            nanos = 1_000_000_000_000_000L;
+            progress.update(update(1, "a-role-with-a-name-of-some-length", 0.0312345, 0.05), Long.MAX_VALUE / 1000);
+            progress.stage(stage(1, -1234567.891, 1));
+            progress.note("x".repeat(101));
+        }
+        final List<String> lines = bytes.toString().lines().toList();
+        assertEquals(2, lines.size());
+        assertTrue(lines.stream().allMatch(l -> l.length() <= 100), lines.toString());
+        assertEquals("x".repeat(97) + "...", lines.get(1));
+    }
+
+    @Test
+    void oneLiveLineOnATerminal() {
+        try (Progress progress = Progress.open(out, true, 4, 2, () -> nanos)) {
+            nanos = 10_000_000_000L;
+            progress.update(update(1, "s", 0.012, 0.05), 5_000);
+            progress.note("a note");
+            progress.stage(stage(1, 0.4, 0.4));
+        }
+        final String all = bytes.toString();
+        assertTrue(all.contains("\ra note" + " ".repeat(60)), all);
+        assertTrue(all.endsWith("\n"), all);
+        // 80 columns or more, whatever the test's terminal is. 1 of 8 updates is done, 7 of 10 s are left.
+        assertTrue(Pattern.compile("\r\\[#+ +] stage 1/4  reward 0\\.300  s KL 0\\.0120/0\\.0500  500 tok/s  0:10, 1:10 left")
+                .matcher(all).find(), all);
+        assertTrue(Arrays.stream(all.split("[\\r\\n]+")).allMatch(l -> l.length() <= 100), all);
+        assertEquals(2, all.chars().filter(c -> c == '\n').count(), all); // the note's, and the last
+    }
+
+    private static RunLog.Update update(int stage, String agent, double kl, double delta) {
+        return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
+                delta, 0, 0, 1,
+                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 1, 1, 0);
+    }
+
+    private static RunLog.Stage stage(int stage, double reward, double accuracy) {
+        return new RunLog.Stage(stage, List.of(), reward, accuracy, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0);
+    }
+}

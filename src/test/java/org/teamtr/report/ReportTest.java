@@ -1,0 +1,158 @@
+package org.teamtr.report;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.train.RunLog;
+
+class ReportTest {
+    @TempDir
+    private Path run;
+
+    @Test
+    void aRunOnOnePage() throws IOException {
+        SyntheticRun.write(run, 12, 3, 1.4);
+        final String html = report();
+        // 2 of learning, 2 of the ledger, 3 agents, β, δ, 3 of health, 1 of time.
+        assertEquals(13, count(html, "<svg viewBox=\"0 0 440 236\""));
+        assertEquals(13, count(html, "</svg>"));
+        assertTrue(html.contains("currentColor") && !html.contains("rgb(1,2,3)"), "the page's own text colour");
+        final RunSummary s = RunFiles.summary(run);
+        assertTrue(Pattern.compile("<h1>Accuracy from 12\\.0 % to \\d\\d\\.\\d % over 36 updates; (no update left its trust region|"
+                + s.outOfRegionUpdates() + " of 36 left the trust region)</h1>").matcher(html).find(), html.substring(0, 9000));
+        // Six prompts, before and after, each marked in the line above it and beside it; one is still wrong after.
+        assertEquals(2 * 7, count(html, "✗ wrong</b>"));
+        assertEquals(2 * 5, count(html, "✓ right</b>"));
+        assertTrue(html.contains("seed: 7\ntask:\n  name: synthetic # &lt;made up&gt; &amp; nothing else"));
+        selfContained(html);
+    }
+
+    @Test
+    void nothingOfATranscriptBecomesHtml() throws IOException {
+        SyntheticRun.write(run, 1, 1, 1);
+        final String hostile = "</div><script>alert('1')</script><img src=x onerror=\"alert(2)\">&lt;\u0000\u001b[31m\u007f\u0085";
+        try (RunWriter writer = new RunWriter(run)) {
+            writer.transcript(new RunLog.Transcript(0, hostile, hostile, hostile, 0, false,
+                    List.of(new RunLog.Said(hostile, hostile, 1, true))));
+        }
+        Files.writeString(run.resolve("config.yaml"), hostile);
+        final String html = report();
+        final String escaped = "&lt;/div&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&lt;img src=x onerror=&quot;alert(2)&quot;&gt;"
+                + "&amp;lt;␀␛[31m␡\ufffd";
+        assertEquals(6, count(html, escaped)); // id, text, answer, role, message, configuration
+        assertEquals(0, count(html, "<script"));
+        assertEquals(0, count(html, "<img"));
+        assertFalse(Pattern.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]").matcher(html).find());
+    }
+
+    @Test
+    void theTeamBeforeItsFirstUpdate() throws IOException {
+        SyntheticRun.write(run, 0, 3, 1);
+        final String html = report();
+        assertTrue(html.contains("<h1>Before the first update: accuracy 12.0 %, return 0.12</h1>"));
+        assertTrue(html.contains("Charts appear with the first updates."));
+        assertEquals(0, count(html, "<svg"));
+        assertEquals(0, count(html, "NaN"));
+        selfContained(html);
+    }
+
+    @Test
+    void aRunThatWasKilledHasAReportOfWhatItGotTo() throws IOException {
+        SyntheticRun.write(run, 3, 2, 1);
+        Files.delete(run.resolve("summary.json"));
+        Files.delete(run.resolve("config.yaml"));
+        Files.writeString(run.resolve("metrics.jsonl"), "{\"stage\":4,", StandardOpenOption.APPEND);
+        assertTrue(report().contains("over 6 updates"));
+    }
+
+    @Test
+    void aRunWithoutATrustRegionSaysSo() throws IOException {
+        SyntheticRun.write(run, 3, 2, 1);
+        final Path metrics = run.resolve("metrics.jsonl");
+        Files.writeString(metrics, Files.readString(metrics).replaceAll("\"delta\":[0-9.]+", "\"delta\":null"));
+        final String html = report();
+        assertTrue(html.contains("over 6 updates; without a trust region</h1>"));
+        assertEquals(0, count(html, "NaN"));
+    }
+
+    @Test
+    void aLongRunIsStillAPage() throws IOException {
+        SyntheticRun.write(run, 1000, 8, 2);
+        final String html = report();
+        assertTrue(html.length() < 3_000_000, html.length() + " characters");
+        assertTrue(html.contains("1\u202f000 updates; the largest of every 5"));
+        assertTrue(html.contains("; 25 stages to a bar"));
+    }
+
+    /** In a JVM of its own, whose fontconfig knows no fonts. */
+    @Test
+    void withoutFontsASentenceStandsInsteadOfTheCharts() throws Exception {
+        SyntheticRun.write(run, 2, 2, 1);
+        final ProcessBuilder java = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Duser.home=" + run, "-cp", // Java keeps in ~/.java which fonts it found the last time
+                System.getProperty("java.class.path"), Main.class.getName(), run.toString());
+        final Path fonts = Files.writeString(run.resolve("fonts.conf"), "<fontconfig></fontconfig>");
+        java.environment().put("FONTCONFIG_FILE", fonts.toString());
+        final Process process = java.redirectErrorStream(true).start();
+        final String said = new String(process.getInputStream().readAllBytes());
+        assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, said);
+        final String html = Files.readString(run.resolve("report.html"));
+        assertTrue(html.contains("apt-get install fontconfig fonts-dejavu-core"), said);
+        assertEquals(0, count(html, "<svg"));
+        assertTrue(html.contains("What they say"));
+    }
+
+    /** Writes the report of the run it is given. */
+    static final class Main {
+        private Main() {
+        }
+
+        public static void main(String[] args) throws IOException {
+            Report.write(Path.of(args[0]));
+        }
+    }
+
+    @Test
+    void aFolderThatIsNoRunIsAnError() {
+        final String message = assertThrows(IOException.class, () -> Report.write(run)).getMessage();
+        assertTrue(message.startsWith(run + "/metrics.jsonl: no such file"), message);
+    }
+
+    @Test
+    void numbersAreShort() {
+        assertEquals("0.0312", Charts.number(0.031249));
+        assertEquals("−0.5", Charts.number(-0.5));
+        assertEquals("12300", Charts.number(12345));
+        assertEquals("3e−6", Charts.number(3e-6));
+        assertEquals("1.23e7", Charts.number(12_345_678));
+        assertEquals("0", Charts.number(-0.0));
+        assertEquals("–", Charts.number(Double.NaN));
+    }
+
+    private String report() throws IOException {
+        return Files.readString(Report.write(run));
+    }
+
+    /** Nothing in it makes a browser ask for another file. */
+    private static void selfContained(String html) {
+        for (String load : List.of("://", "src=", "href=", "@import", "url(", "<link", "<script", "<iframe", "<object")) {
+            // The one url() is SVG's way to name a clip path of the same page.
+            assertEquals(0, count(html.replaceAll("url\\(#[\\w-]+\\)", ""), load), load);
+        }
+    }
+
+    private static int count(String text, String part) {
+        return text.split(Pattern.quote(part), -1).length - 1;
+    }
+}
