@@ -1,0 +1,417 @@
+package org.teamtr.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.team.Agent;
+import org.teamtr.team.Context;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Router;
+import org.teamtr.team.Team;
+import org.teamtr.team.Verifier;
+import org.teamtr.team.View;
+
+/** Algorithm 1 with policies that are tables: who is updated, from whose rollouts, and how far. */
+class TrainerTest {
+    private static final int VOCAB = 4;
+
+    /** A configuration to vary; fields as the records have them. */
+    private static final class Settings {
+        int stages = 3;
+        Object order = "fixed";
+        boolean joint;
+        int group = 4;
+        double heldBack;
+        int resampleEvery = 1;
+        boolean importanceWeighting;
+        double importanceCap;
+        double delta = 0.05;
+        String deltaRule = "fixed";
+        String monitor = "exact";
+        double fraction = 1;
+        boolean earlyStop = true;
+        boolean rollback = true;
+        int halvings = 5;
+        String betaRule = "adaptive";
+        double learningRate = 1;
+        int steps = 4;
+        int turns;
+        long seed = 1;
+        Router router = Router.ROUND_ROBIN;
+
+        Config config() {
+            return new Config(seed, null, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
+                    new Config.Rollout(3, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, importanceWeighting, importanceCap),
+                    new Config.TrustRegion(delta, deltaRule, 0.01, monitor, fraction, earlyStop, rollback, halvings, 0.1, betaRule, 1e-4,
+                            1e3),
+                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", 0, 2, 1e-6, true),
+                    new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
+                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1));
+        }
+    }
+
+    /** A team of tables and all that happened to it. */
+    private static final class Game implements Trainer.Listener {
+        final List<TabularPolicy> policies = new ArrayList<>();
+        final List<RunLog.Update> updates = new ArrayList<>();
+        final List<RunLog.Stage> stages = new ArrayList<>();
+        final List<List<Long>> fingerprints = new ArrayList<>();
+        final List<Learner> learners = new ArrayList<>();
+
+        /** Agents 0 .. n - 1, agent i with policy {@code policyOf[i]}. */
+        static Game play(Settings s, int... policyOf) {
+            final Game game = new Game();
+            final int count = IntStream.of(policyOf).max().orElseThrow() + 1;
+            for (int p = 0; p < count; p++) {
+                game.policies.add(new TabularPolicy(VOCAB, 17 + p, 0.7));
+            }
+            final PromptTemplate template = new PromptTemplate(null, "{role}:{prompt}{transcript}", "[{text}]");
+            final List<Agent> agents = new ArrayList<>();
+            for (int a = 0; a < policyOf.length; a++) {
+                agents.add(new Agent("agent" + a, game.policies.get(policyOf[a]), template, View.TRANSCRIPT, false));
+            }
+            final Config config = s.config();
+            for (int p = 0; p < count; p++) {
+                final int policy = p;
+                final List<Integer> own = IntStream.range(0, policyOf.length).filter(a -> policyOf[a] == policy).boxed().toList();
+                game.learners.add(new Learner(String.join("+", own.stream().map(a -> "agent" + a).toList()), game.policies.get(p), own,
+                        s.delta, 0.1));
+            }
+            final Team team = new Team(agents, s.router, s.turns > 0 ? s.turns : agents.size(), context -> false);
+            try (Trainer trainer = new Trainer(config, team, game.learners, prompts(), prompts(), TrainerTest::score)) {
+                trainer.train(0, null, game);
+            }
+            return game;
+        }
+
+        @Override
+        public void updated(RunLog.Update update) {
+            updates.add(update);
+            fingerprints.add(policies.stream().map(TabularPolicy::fingerprint).toList());
+        }
+
+        @Override
+        public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+            stages.add(stage);
+        }
+    }
+
+    private static Prompts prompts() {
+        return new Prompts() {
+            @Override
+            public int size() {
+                return 5;
+            }
+
+            @Override
+            public Prompt get(int i) {
+                return new Prompt("p" + i, Integer.toString(i), null);
+            }
+        };
+    }
+
+    /** The more a's, the better; but no two messages in a row may be the same. */
+    private static Verifier.Score score(Context episode) {
+        double reward = 0;
+        String before = null;
+        for (var m : episode.messages()) {
+            reward += m.text().chars().filter(c -> c == 'a').count() - (m.text().equals(before) ? 1 : 0);
+            before = m.text();
+        }
+        return new Verifier.Score(reward, reward > 2);
+    }
+
+    private static int[] separate(int n) {
+        return IntStream.range(0, n).toArray();
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2, 3, 5, 8})
+    void everyUpdateChangesItsOwnAgentAlone(int n) {
+        final Game game = Game.play(new Settings(), separate(n));
+        assertEquals(3 * n, game.updates.size());
+        List<Long> before = game.policies.stream().map(p -> 1L).toList(); // of a table that is as it was drawn
+        for (int i = 0; i < game.updates.size(); i++) {
+            final List<Long> after = game.fingerprints.get(i);
+            final RunLog.Update u = game.updates.get(i);
+            for (int p = 0; p < n; p++) {
+                if (!u.agent().equals("agent" + p)) {
+                    assertEquals(before.get(p), after.get(p), "policy " + p + " in the update of " + u.agent());
+                } else if (u.klReached() > 0) {
+                    assertNotEquals(before.get(p), after.get(p), "policy " + p + " in its own update");
+                }
+            }
+            before = after;
+        }
+    }
+
+    /** F5: fresh rollouts come from the agents updated so far and the old ones of the others, stale ones from the stage's start. */
+    @Test
+    void versionsOfTheRollouts() {
+        for (int every : new int[] {1, 0, 2}) {
+            final Settings s = new Settings();
+            s.resampleEvery = every;
+            final Game game = Game.play(s, separate(4));
+            final Map<String, Long> now = new HashMap<>(Map.of("agent0", 0L, "agent1", 0L, "agent2", 0L, "agent3", 0L));
+            Map<String, Long> rollouts = null;
+            final Map<String, Long> lastSeen = new HashMap<>(now);
+            for (int i = 0; i < game.updates.size(); i++) {
+                final RunLog.Update u = game.updates.get(i);
+                final boolean resampled = i % 4 == 0 || every > 0 && (i % 4) % every == 0;
+                if (resampled) {
+                    rollouts = u.policyVersions();
+                    assertTrue(u.fresh());
+                    assertTrue(u.tokens() > 0);
+                } else {
+                    assertEquals(rollouts, u.policyVersions(), "every " + every + ", update " + i);
+                    assertEquals(0, u.tokens());
+                    assertFalse(u.fresh());
+                }
+                // Whoever was not updated between two rollouts has the same version in both; whoever was, a later one.
+                for (String agent : lastSeen.keySet()) {
+                    assertTrue(u.policyVersions().get(agent) >= lastSeen.get(agent), agent);
+                    lastSeen.put(agent, u.policyVersions().get(agent));
+                }
+                if (every == 1 && i > 0) {
+                    final RunLog.Update before = game.updates.get(i - 1);
+                    for (String agent : now.keySet()) {
+                        if (!agent.equals(before.agent())) {
+                            assertEquals(before.policyVersions().get(agent), u.policyVersions().get(agent));
+                        } else if (before.kl() != 0) {
+                            assertTrue(u.policyVersions().get(agent) > before.policyVersions().get(agent));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    void orders() {
+        final Settings s = new Settings();
+        s.stages = 12;
+        final List<String> forward = List.of("agent0", "agent1", "agent2");
+        assertTrue(Game.play(s, separate(3)).updates.stream().allMatch(u -> u.order().equals(forward)));
+        s.order = "reversed";
+        assertTrue(Game.play(s, separate(3)).updates.stream().allMatch(u -> u.order().equals(List.of("agent2", "agent1", "agent0"))));
+        s.order = List.of("agent1", "agent2", "agent0");
+        assertTrue(Game.play(s, separate(3)).updates.stream().allMatch(u -> u.order().equals(s.order)));
+        s.order = "random";
+        final Set<List<String>> met = new HashSet<>();
+        for (RunLog.Update u : Game.play(s, separate(3)).updates) {
+            assertEquals(Set.copyOf(forward), Set.copyOf(u.order()));
+            assertEquals(u.order().get(u.step() - 1), u.agent());
+            met.add(u.order());
+        }
+        assertTrue(met.size() > 2, "orders met: " + met);
+    }
+
+    /** The promise of the trust region, for every estimator, at steps far too large. */
+    @Test
+    void noUpdateLeavesTheRegionWithRollback() {
+        int taken = 0;
+        int left = 0;
+        for (String monitor : List.of("k1", "k3", "exact")) {
+            for (double fraction : new double[] {1, 0.5}) {
+                for (double delta : new double[] {0.001, 0.03, 0.3}) {
+                    final Settings s = new Settings();
+                    s.monitor = monitor;
+                    s.fraction = fraction;
+                    s.delta = delta;
+                    s.learningRate = 6;
+                    s.seed = taken;
+                    for (RunLog.Update u : Game.play(s, separate(3)).updates) {
+                        assertTrue(u.kl() <= delta, monitor + ": " + u);
+                        assertFalse(u.outOfRegion());
+                        taken += u.rolledBack() ? 1 : 0;
+                        assertEquals(u.klReached() > delta, u.rolledBack());
+                        assertEquals(u.rolledBack() ? "kl" : "steps", u.stoppedBy());
+                    }
+                    s.rollback = false;
+                    left += (int) Game.play(s, separate(3)).updates.stream().filter(RunLog.Update::outOfRegion).count();
+                }
+            }
+        }
+        assertTrue(taken > 30, taken + " roll-backs");
+        assertTrue(left > 30, left + " updates out of the region without it");
+    }
+
+    /** What the monitor says of the parameters that were accepted is the exact KL of enumerated messages. */
+    @Test
+    void rollbackRestoresThePolicyToTheBit() {
+        final Settings s = new Settings();
+        s.halvings = 0;
+        s.delta = 1e-9; // no step fits
+        s.stages = 1;
+        final Game game = Game.play(s, separate(2));
+        for (RunLog.Update u : game.updates) {
+            assertTrue(u.rolledBack());
+            assertEquals(0, u.kl(), 0);
+        }
+        assertEquals(List.of(1L, 1L), game.fingerprints.get(1));
+        assertEquals(Map.of("agent0", 0L, "agent1", 0L), game.updates.get(1).policyVersions());
+    }
+
+    @Test
+    void betaFollowsTheKlThatWasReached() {
+        final Settings s = new Settings();
+        s.stages = 6;
+        s.learningRate = 6;
+        int up = 0;
+        for (RunLog.Update u : Game.play(s, separate(2)).updates) {
+            final double factor = u.klReached() > 1.5 * u.delta() ? 2 : u.klReached() < u.delta() / 1.5 ? 0.5 : 1;
+            assertEquals(u.beta() * factor, u.betaNext(), 1e-12);
+            up += factor == 2 ? 1 : 0;
+        }
+        assertTrue(up > 0);
+        s.betaRule = "fixed";
+        assertTrue(Game.play(s, separate(2)).updates.stream().allMatch(u -> u.beta() == 0.1 && u.betaNext() == 0.1));
+    }
+
+    @Test
+    void adaptiveDeltaAimsAtItsTargetAndStaysNear() {
+        final Settings s = new Settings();
+        s.deltaRule = "adaptive";
+        s.stages = 12;
+        s.delta = 0.2;
+        double last = 0.2;
+        for (RunLog.Update u : Game.play(s, separate(1)).updates) {
+            assertEquals(last, u.delta(), 1e-12);
+            last = Math.min(2, Math.max(0.02, u.delta() * Math.min(1.5, Math.max(1 / 1.5, 0.01 / Math.max(u.kl(), 1e-12)))));
+        }
+        assertTrue(last < 0.1);
+    }
+
+    /** With separate policies, all updates at once are the sequential ones from stale rollouts: nothing passes between them. */
+    @Test
+    void jointIsStale() {
+        final Settings s = new Settings();
+        s.resampleEvery = 0;
+        final Game stale = Game.play(s, separate(3));
+        s.resampleEvery = 1;
+        s.joint = true;
+        final Game joint = Game.play(s, separate(3));
+        assertEquals(stale.fingerprints, joint.fingerprints);
+        s.joint = false;
+        assertNotEquals(stale.fingerprints, Game.play(s, separate(3)).fingerprints);
+    }
+
+    /** The first update of a stage is the same under every schedule: switches change nothing else. */
+    @Test
+    void schedulesAgreeUntilRolloutsDiffer() {
+        final Settings fresh = new Settings();
+        fresh.stages = 1;
+        final Settings stale = new Settings();
+        stale.stages = 1;
+        stale.resampleEvery = 0;
+        final Settings weighted = new Settings();
+        weighted.stages = 1;
+        weighted.resampleEvery = 0;
+        weighted.importanceWeighting = true;
+        final List<Long> first = Game.play(fresh, separate(3)).fingerprints.get(0);
+        assertEquals(first, Game.play(stale, separate(3)).fingerprints.get(0));
+        assertEquals(first, Game.play(weighted, separate(3)).fingerprints.get(0));
+        assertNotEquals(Game.play(stale, separate(3)).fingerprints.get(1), Game.play(weighted, separate(3)).fingerprints.get(1));
+    }
+
+    /** Agents that share a policy are one learner; its messages are those of all of them. */
+    @Test
+    void sharedPolicy() {
+        final Settings s = new Settings();
+        s.router = Router.ROUND_ROBIN;
+        s.turns = 6;
+        final Game game = Game.play(s, 0, 1, 0);
+        assertEquals(Set.of("agent0+agent2", "agent1"), game.updates.get(0).policyVersions().keySet());
+        for (RunLog.Update u : game.updates) {
+            assertEquals(12 * (u.agent().equals("agent1") ? 2 : 4), u.messages());
+            assertEquals(12, u.episodes());
+        }
+    }
+
+    @Test
+    void sameSeedSameBits() {
+        final Settings s = new Settings();
+        s.order = "random";
+        final Game one = Game.play(s, separate(3));
+        final Game two = Game.play(s, separate(3));
+        assertEquals(one.fingerprints, two.fingerprints);
+        assertEquals(one.stages.stream().map(RunLog.Stage::returnMean).toList(), two.stages.stream().map(RunLog.Stage::returnMean).toList());
+        s.seed = 2;
+        assertNotEquals(one.fingerprints, Game.play(s, separate(3)).fingerprints);
+    }
+
+    /** No more episodes are generated than are asked for: prompts x group, each turn once. */
+    @Test
+    void everyEpisodeIsGeneratedOnce() {
+        final Settings s = new Settings();
+        s.stages = 1;
+        final Game game = Game.play(s, separate(2));
+        for (TabularPolicy policy : game.policies) {
+            // held-out before (4 prompts x 2), two rollouts (3 x 4 each), held-out after
+            assertEquals(List.of(8, 12, 12, 8), policy.generated);
+        }
+    }
+
+    /** Predicted gain, by hand: the mean over episodes of (w - 1)(R - mean R), which sums to the realised one over all messages. */
+    @Test
+    void ledgerOfStages() {
+        final Settings s = new Settings();
+        final Game game = Game.play(s, separate(2));
+        assertEquals(4, game.stages.size());
+        assertEquals(null, game.stages.get(0).predictedGain());
+        for (int k = 1; k <= 3; k++) {
+            final int stage = k;
+            final RunLog.Stage log = game.stages.get(k);
+            assertEquals(game.updates.stream().filter(u -> u.stage() == stage).mapToDouble(RunLog.Update::predictedGain).sum(),
+                    log.predictedGain(), 1e-12);
+            assertEquals(log.returnMean() - game.stages.get(k - 1).returnMean(), log.realisedGain(), 1e-6);
+        }
+    }
+
+    /** Episodes that are held back are played and never learnt from; what they promise is measured on them alone. */
+    @Test
+    void heldBackEpisodes() {
+        final Settings s = new Settings();
+        s.stages = 1;
+        s.heldBack = 1.0 / 3;
+        s.delta = 0.5;
+        final Game some = Game.play(s, separate(1));
+        assertEquals(12, some.updates.get(0).episodes());
+        assertEquals(8, some.updates.get(0).messages());
+        // A table keeps contexts apart, and here every prompt is one: what is learnt of two prompts says nothing of the third.
+        assertEquals(0, some.updates.get(0).predictedGain(), 0);
+        assertTrue(some.updates.get(0).surrogate() > 0);
+        s.heldBack = 0;
+        final RunLog.Update all = Game.play(s, separate(1)).updates.get(0);
+        assertEquals(12, all.messages());
+        assertTrue(all.predictedGain() > 0);
+        s.heldBack = 0.9;
+        assertThrows(IllegalArgumentException.class, () -> Game.play(s, separate(1)));
+    }
+
+    @Test
+    void aLearnerMustHoldTheAgentsOfItsPolicy() {
+        final TabularPolicy policy = new TabularPolicy(VOCAB, 1, 1);
+        final PromptTemplate template = new PromptTemplate(null, "{prompt}", "{text}");
+        final Team team = Team.of(List.of(new Agent("a", policy, template, View.NONE, false), new Agent("b", policy, template, View.NONE, false)));
+        final IllegalArgumentException e = assertThrows(IllegalArgumentException.class,
+                () -> new Trainer(new Settings().config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(), prompts(),
+                        TrainerTest::score).close());
+        assertTrue(e.getMessage().contains("agent 1 (b)"), e.getMessage());
+    }
+}
