@@ -1,0 +1,30 @@
+package org.teamtr.cli;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/** What a configuration says once everything is filled in, or all that is wrong with it. */
+@Command(name = "check-config", mixinStandardHelpOptions = true,
+        description = "Prints a configuration with all defaults filled in, or everything that is wrong with it (exit code 2).")
+final class CheckConfig implements Callable<Integer> {
+    @Parameters(arity = "0..1", paramLabel = "FILE", description = "The configuration; without one, the defaults.")
+    private Path file;
+
+    @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, for example --set rollout.group=4.")
+    private List<String> sets = List.of();
+
+    @Override
+    public Integer call() {
+        try {
+            System.out.print(ConfigFile.text(ConfigFile.load(file, sets)));
+            return 0;
+        } catch (ConfigException e) {
+            System.err.println(e.getMessage());
+            return 2;
+        }
+    }
+}

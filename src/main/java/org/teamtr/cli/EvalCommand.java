@@ -1,0 +1,136 @@
+package org.teamtr.cli;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import org.teamtr.kernels.SamplingConfig;
+import org.teamtr.report.Json;
+import org.teamtr.report.RunFiles;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Truncation;
+import org.teamtr.train.Checkpoints;
+import org.teamtr.train.Config;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** Plays held-out episodes with the latest checkpoint of a run, or with the models of a configuration as they are. */
+@Command(name = "eval", mixinStandardHelpOptions = true,
+        description = "Evaluates the team of a run (its latest checkpoint) or of a configuration (its models as they are).")
+final class EvalCommand implements Callable<Integer> {
+    @Spec
+    private CommandSpec spec;
+
+    @Parameters(paramLabel = "RUN|FILE", description = "Run directory or configuration.")
+    private Path what;
+
+    @Option(names = "--k", description = "Episodes for each prompt, 1 or more. Default: 1.")
+    private int k = 1;
+
+    @Option(names = "--data", paramLabel = "FILE", description = "Prompts instead of the held-out ones, in the same columns.")
+    private Path data;
+
+    @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, e.g. eval.temperature=0. Repeatable.")
+    private List<String> sets = List.of();
+
+    @Option(names = "--json", description = "One JSON object instead of text.")
+    private boolean json;
+
+    /**
+     * The answer. Names are those of the JSON.
+     *
+     * @param avgAtK mean share of correct episodes
+     * @param passAtK share of prompts with at least one correct episode
+     * @param allOfK share of prompts with nothing but correct episodes
+     */
+    record Result(String team, int prompts, int k, double returnMean, double returnError, double avgAtK, double passAtK, double allOfK,
+            long tokens, double seconds) {
+    }
+
+    @Override
+    public Integer call() throws IOException, ConfigException {
+        final boolean isRun = Files.isDirectory(what);
+        final Config config = Setup.resolved(ConfigFile.load(isRun ? what.resolve(RunFiles.CONFIG) : what, sets));
+        if (k < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--k: expected 1 or more, given " + k);
+        }
+        if (data != null && Setup.isBudget(config)) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--data: expected a team whose task.name is files, given "
+                    + config.task().name());
+        }
+        final Path latest = isRun ? new Checkpoints(what, 1).latest() : null;
+        if (isRun && latest == null) {
+            throw new IOException(what + ": there is no checkpoint yet");
+        }
+        final Path scratch = isRun ? null : Files.createTempDirectory("teamtr-eval");
+        try (Setup setup = new Setup(config, isRun ? what : scratch, line -> System.err.println(line))) {
+            if (isRun) {
+                Checkpoints.load(latest, setup.learners);
+            }
+            final Prompts prompts = data == null ? setup.heldOut : setup.prompts(data);
+            final Result result = evaluate(setup, prompts, isRun ? latest.toString() : "as configured");
+            if (json) {
+                System.out.println(Json.MAPPER.writeValueAsString(result));
+            } else {
+                System.out.printf("%s: %,d prompts x %d%n", result.team(), result.prompts(), k);
+                System.out.printf("return  %.4f +- %.4f%n", result.returnMean(), result.returnError());
+                System.out.printf("avg@%d   %.2f %%%n", k, 100 * result.avgAtK());
+                System.out.printf("pass@%d  %.2f %%   (any of %d correct)%n", k, 100 * result.passAtK(), k);
+                System.out.printf("pass^%d  %.2f %%   (all %d correct)%n", k, 100 * result.allOfK(), k);
+                System.out.printf("%,d tokens in %.1f s%n", result.tokens(), result.seconds());
+            }
+        } finally {
+            if (scratch != null) {
+                Checkpoints.remove(scratch);
+            }
+        }
+        return 0;
+    }
+
+    private Result evaluate(Setup setup, Prompts prompts, String team) {
+        final Config c = setup.config;
+        final long started = System.nanoTime();
+        final int n = data == null ? Math.min(c.eval().prompts(), prompts.size()) : prompts.size();
+        final List<Prompt> some = new ArrayList<>();
+        for (int i = 0; i < n; i++) {
+            some.add(prompts.get(i));
+        }
+        final Generation generation = new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
+                c.rollout().maxNewTokens(), Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+        final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, Chance.seed(c.seed(), -1));
+        double sum = 0;
+        double squares = 0;
+        double correct = 0;
+        int any = 0;
+        int all = 0;
+        for (int p = 0; p < n; p++) {
+            double reward = 0;
+            int right = 0;
+            for (Episode e : episodes.subList(p * k, (p + 1) * k)) {
+                reward += e.reward() / k;
+                right += e.score().correct() ? 1 : 0;
+            }
+            sum += reward;
+            squares += reward * reward;
+            correct += right;
+            any += right > 0 ? 1 : 0;
+            all += right == k ? 1 : 0;
+        }
+        final double mean = sum / n;
+        final double error = n < 2 ? Double.NaN : Math.sqrt(Math.max(0, squares / n - mean * mean) / (n - 1));
+        return new Result(team, n, k, mean, error, correct / ((double) n * k), (double) any / n, (double) all / n,
+                episodes.stream().mapToLong(Episode::tokens).sum(), (System.nanoTime() - started) * 1e-9);
+    }
+}

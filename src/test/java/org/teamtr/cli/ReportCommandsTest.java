@@ -1,0 +1,95 @@
+package org.teamtr.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.report.RunWriter;
+import org.teamtr.train.RunLog;
+import picocli.CommandLine;
+
+/** {@code report} and {@code compare}: what they print where, and their exit codes. */
+class ReportCommandsTest {
+    @TempDir
+    private Path folder;
+
+    private record Said(int code, String out, String err) {
+    }
+
+    @Test
+    void reportWritesThePageAndPrintsWhereItIs() throws IOException {
+        final Path run = run("a");
+        assertEquals(new Said(0, run.resolve("report.html") + System.lineSeparator(), ""),
+                teamtr(new ReportCommand(), run.toString()));
+        assertTrue(Files.readString(run.resolve("report.html")).startsWith("<!DOCTYPE html>"));
+    }
+
+    @Test
+    void reportOfSomethingElseFails() {
+        assertEquals(new Said(1, "", "teamtr report: " + folder.resolve("metrics.jsonl")
+                + ": no such file; is its folder a run directory?" + System.lineSeparator()),
+                teamtr(new ReportCommand(), folder.toString()));
+    }
+
+    @Test
+    void compareWritesTableAndPicture() throws IOException {
+        final Path csv = folder.resolve("c.csv");
+        final Path picture = folder.resolve("c.png");
+        final Said said = teamtr(new Compare(), "n = 4, fresh=" + run("a"), "n = 4, stale=" + run("b"), "--csv", csv.toString(),
+                "--picture",
+                picture.toString());
+        assertEquals(new Said(0, csv + System.lineSeparator() + picture + System.lineSeparator(), ""), said);
+        assertEquals(List.of("\"n = 4, fresh\"", "\"n = 4, stale\""),
+                Files.readAllLines(csv).stream().skip(1).map(l -> l.substring(0, l.lastIndexOf('"') + 1)).toList());
+        assertTrue(Files.size(picture) > 1000);
+    }
+
+    @Test
+    void compareWithoutALabelIsWrongUsage() {
+        final Said said = teamtr(new Compare(), "runs/a", "--csv", folder.resolve("c.csv").toString());
+        assertEquals(2, said.code());
+        assertTrue(said.err().startsWith("LABEL=RUN: expected a label, =, and a run directory, given runs/a"), said.err());
+    }
+
+    @Test
+    void compareOfSomethingElseFails() {
+        final Said said = teamtr(new Compare(), "a=" + folder, "--csv", folder.resolve("c.csv").toString());
+        assertEquals(1, said.code());
+        assertTrue(said.err().startsWith("teamtr compare: " + folder.resolve("stages.jsonl") + ": no such file"), said.err());
+    }
+
+    private Path run(String name) throws IOException {
+        final Path run = folder.resolve(name);
+        try (RunWriter writer = new RunWriter(run)) {
+            writer.stage(new RunLog.Stage(0, List.of(), 0.1, 0.1, null, null, null, 8, 0, 0, 0, 0, 0, 0, 1, 1));
+            writer.stage(new RunLog.Stage(1, List.of("a"), 0.3, 0.3, 0.25, 0.2, 0.01, 8, 0, 8, 80, 1, 1, 0, 1, 3));
+        }
+        return run;
+    }
+
+    private static Said teamtr(Object command, String... args) {
+        final ByteArrayOutputStream out = new ByteArrayOutputStream();
+        final ByteArrayOutputStream err = new ByteArrayOutputStream();
+        final StringWriter usage = new StringWriter();
+        final PrintStream oldOut = System.out;
+        final PrintStream oldErr = System.err;
+        System.setOut(new PrintStream(out, true));
+        System.setErr(new PrintStream(err, true));
+        try {
+            final int code = new CommandLine(command).setErr(new PrintWriter(usage)).execute(args);
+            return new Said(code, out.toString(), err.toString() + usage);
+        } finally {
+            System.setOut(oldOut);
+            System.setErr(oldErr);
+        }
+    }
+}
