@@ -27,7 +27,10 @@ import org.teamtr.kernels.global.teamtr;
 class BackendTest {
     private static final List<String> LEVELS = List.of("portable", "avx2", "avx512");
     private static final String BEST = LEVELS.get(teamtr.teamtr_cpu_best());
-    private static final String CLASS_PATH = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
+    /** Without the bridge to SLF4J, which only the command line brings: what a program sees that links the kernels alone. */
+    private static final String CLASS_PATH = Arrays
+            .stream(System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")).split(File.pathSeparator))
+            .filter(entry -> !entry.contains("slf4j-jdk-platform-logging")).collect(Collectors.joining(File.pathSeparator));
 
     @TempDir
     Path folder;
