@@ -472,9 +472,12 @@ public final class Trainer implements AutoCloseable {
         return sum / episodes;
     }
 
-    /** w - 1 of message m. Not clipped: what an update makes likely by mistake was unlikely before, and shows in large w alone. */
+    /**
+     * w - 1 of message m, w at most the root of the number of messages: truncated importance sampling (Ionides, 2008). Without it, a
+     * single message that was all but impossible before outweighs all others of a batch.
+     */
     private static double gain(Batch batch, float[] logProbs, int m) {
-        return Math.expm1(Math.max(-20, Math.min(20, logRatio(batch, logProbs, m))));
+        return Math.min(Math.exp(logRatio(batch, logProbs, m)), Math.max(1, Math.sqrt(batch.size()))) - 1;
     }
 
     /** log w of message m: the sum of log new - log old over its tokens. */
