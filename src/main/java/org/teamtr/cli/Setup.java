@@ -117,10 +117,10 @@ final class Setup implements AutoCloseable {
     static Config resolved(Config c) {
         List<Config.Agent> agents = c.team().agents();
         Map<String, Config.Model> policies = c.policies();
-        Config.Rollout rollout = c.rollout();
         if (isBudget(c) && agents.isEmpty()) {
             final PromptTemplate t = Budget.TEMPLATE;
-            final Config.Lora none = new Config.Lora(0, 64, List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"));
+            final Config.Lora none = new Config.Lora(0, 64,
+                    List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"));
             final List<String> roles = IntStream.range(0, c.task().budget().agents()).mapToObj(Budget::role).toList();
             agents = roles.stream().map(role -> new Config.Agent(role, role, t.system(), t.user(), t.message(), c.task().budget().view(),
                     false)).toList();
@@ -133,7 +133,7 @@ final class Setup implements AutoCloseable {
                 : c.team().router() instanceof List<?> sequence ? sequence.size() : agents.size();
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
-                c.warmStart(), c.train(), rollout, c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
+                c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
                 new Config.Hardware(c.hardware().device(), threads));
     }
 

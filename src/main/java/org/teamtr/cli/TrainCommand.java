@@ -161,8 +161,8 @@ final class TrainCommand implements Callable<Integer> {
             System.out.printf("untrained:        return %.3f, accuracy %.1f %%%n", s.returnUntrained(), 100 * s.accuracyUntrained());
         }
         System.out.printf("before stage 1:   return %.3f, accuracy %.1f %%%n", s.returnBefore(), 100 * s.accuracyBefore());
-        System.out.printf("after stage %-4d  return %.3f, accuracy %.1f %%%n", s.stages() , s.returnLast(), 100 * s.accuracyLast());
-        System.out.printf("gain per update:  predicted %.3f, realised %.3f in all%n", s.predictedGain(), s.realisedGain());
+        System.out.printf("after stage %-4d  return %.3f, accuracy %.1f %%%n", s.stages(), s.returnLast(), 100 * s.accuracyLast());
+        System.out.printf("gain in all:      predicted %.3f, realised %.3f%n", s.predictedGain(), s.realisedGain());
         System.out.printf("trust region:     %d of %d updates left it%n", s.outOfRegionUpdates(), s.updates());
         System.out.printf("report:           %s%n", report);
     }
