@@ -1,37 +1,40 @@
 #!/usr/bin/env bash
 # Makes the runs behind the README's table and picture, then docs/data/runs.csv, docs/data/ledger.csv, docs/ledger.png and
 # docs/ledger.svg from them, and puts the table into README.md. About half an hour on two cores. Runs that are
-# finished are kept: RUNS names their folder, and a second start makes only what is missing.
+# finished are kept: RUNS names their folder, and a second start makes only what is missing. SEEDS are 1, 2 and 3.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 runs=${RUNS:-runs/readme}
 mkdir -p "$runs" docs/data
 
-ledger=() # of what the picture shows
-table=()  # of what the table shows
-for seed in 1 2 3; do
-  for n in 4 8; do
-    for schedule in fresh stale; do
-      run=$runs/n$n-$schedule-$seed
-      options=(--set "seed=$seed" --set "task.budget.agents=$n")
-      [[ $schedule == fresh ]] || options+=(--set rollout.resample_every=0)
-      # Eight agents take four times as long to play a stage, and show what there is to see in fewer.
-      [[ $n == 4 ]] || options+=(--set train.stages=10)
-      if [[ ! -f $run/summary.json ]]; then
-        rm -rf "$run"
-        ./teamtr train "${options[@]}" --out "$run"
-      fi
-      ledger+=("n = $n, $schedule=$run")
-      table+=("n = $n, $schedule=$run")
-    done
-  done
-  run=$runs/n4-no-rollback-$seed
+# train RUN OPTION... makes a run that is not there yet; what is there without a summary was not finished.
+train() {
+  local run=$1
+  shift
   if [[ ! -f $run/summary.json ]]; then
     rm -rf "$run"
-    ./teamtr train --set "seed=$seed" --set trust_region.rollback=false --out "$run"
+    ./teamtr train "$@" --out "$run"
   fi
-  table+=("n = 4, fresh, no roll-back=$run")
+}
+
+# Eight agents and a radius twice as wide, which larger steps make use of; what there is to see comes early.
+eight=(--set task.budget.agents=8 --set trust_region.delta=0.2 --set loss.clip_low=0.6 --set loss.clip_high=0.6
+  --set optimiser.learning_rate=3e-3 --set train.stages=10)
+stale=(--set rollout.resample_every=0)
+
+ledger=() # of what the picture shows
+table=()  # of what the table shows
+for seed in ${SEEDS:-1 2 3}; do
+  at=(--set "seed=$seed")
+  train "$runs/n4-fresh-$seed" "${at[@]}"
+  train "$runs/n4-stale-$seed" "${at[@]}" "${stale[@]}"
+  train "$runs/n8-fresh-$seed" "${at[@]}" "${eight[@]}"
+  train "$runs/n8-stale-$seed" "${at[@]}" "${eight[@]}" "${stale[@]}"
+  train "$runs/n4-no-rollback-$seed" "${at[@]}" --set trust_region.rollback=false
+  ledger+=("n = 4, δ = 0.1, fresh=$runs/n4-fresh-$seed" "n = 4, δ = 0.1, stale=$runs/n4-stale-$seed"
+    "n = 8, δ = 0.2, fresh=$runs/n8-fresh-$seed" "n = 8, δ = 0.2, stale=$runs/n8-stale-$seed")
+  table+=("no roll-back, n = 4, δ = 0.1, fresh=$runs/n4-no-rollback-$seed")
 done
 ./teamtr compare "${ledger[@]}" --csv docs/data/ledger.csv --picture docs/ledger.png
 ./teamtr compare "${ledger[@]}" --csv docs/data/ledger.csv --picture docs/ledger.svg
-./teamtr compare "${table[@]}" --summaries docs/data/runs.csv --table README.md
+./teamtr compare "${ledger[@]}" "${table[@]}" --summaries docs/data/runs.csv --table README.md

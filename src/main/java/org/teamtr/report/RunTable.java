@@ -83,17 +83,17 @@ public final class RunTable {
             byLabel.computeIfAbsent(run.label(), l -> new ArrayList<>()).add(RunFiles.summary(run.run()));
         }
         final StringBuilder table = new StringBuilder("| run | accuracy untrained | after warm start | after training | each seed | "
-                + "gain promised | gain realised | updates out of region | rollout / update / monitor | minutes |\n"
-                + "|---|---|---|---|---|---|---|---|---|---|\n");
+                + "gain promised | gain realised | updates out of region | rollout / update / monitor |\n"
+                + "|---|---|---|---|---|---|---|---|---|\n");
         byLabel.forEach((label, seeds) -> table.append(String.format(Locale.ROOT,
-                "| %s | %.1f %% | %.1f %% | **%.1f %%** | %s | %.3f | %.3f | %d of %d | %.0f / %.0f / %.1f %% | %.1f |%n", label,
+                "| %s | %.1f %% | %.1f %% | **%.1f %%** | %s | %.3f | %.3f | %d of %d | %.0f / %.0f / %.1f %% |%n", label,
                 100 * mean(seeds, RunSummary::accuracyUntrained), 100 * mean(seeds, RunSummary::accuracyBefore),
                 100 * mean(seeds, RunSummary::accuracyLast),
                 seeds.stream().map(s -> String.format(Locale.ROOT, "%.1f", 100 * s.accuracyLast())).collect(Collectors.joining(", ")),
                 mean(seeds, RunSummary::predictedGain), mean(seeds, RunSummary::realisedGain),
                 seeds.stream().mapToInt(RunSummary::outOfRegionUpdates).sum(), seeds.stream().mapToInt(RunSummary::updates).sum(),
                 100 * mean(seeds, s -> s.shareRollout() / busy(s)), 100 * mean(seeds, s -> s.shareUpdate() / busy(s)),
-                100 * mean(seeds, s -> s.shareMonitor() / busy(s)), mean(seeds, RunSummary::seconds) / 60)));
+                100 * mean(seeds, s -> s.shareMonitor() / busy(s)))));
         RunWriter.replace(file, (text.substring(0, begin + BEGIN.length() + 1) + table + text.substring(end)).getBytes(StandardCharsets.UTF_8));
     }
 
