@@ -61,7 +61,12 @@ public final class Progress implements AutoCloseable {
 
     private ProgressBar bar() {
         return new ProgressBarBuilder().setTaskName("").setInitialMax((long) stages * updatesPerStage)
-                .setConsumer(new ConsoleProgressBarConsumer(out, columns)).setRenderer(this::render).build();
+                .setConsumer(new ConsoleProgressBarConsumer(out, columns) {
+                    @Override
+                    public void close() {
+                        // The library ends the line on its own thread, and now and then not at all: see Progress.close.
+                    }
+                }).setRenderer(this::render).build();
     }
 
     /** The live line: a bar as long as there is room for, then the same numbers as in the plain lines. */
@@ -127,6 +132,8 @@ public final class Progress implements AutoCloseable {
     public void close() {
         if (bar != null) {
             bar.close();
+            out.println();
+            out.flush();
         }
     }
 
