@@ -301,8 +301,8 @@ public final class Trainer implements AutoCloseable {
         checkVersions(rollouts);
         final boolean fresh = rollouts.versions.equals(versions());
         final Batch batch = batch(learner, rollouts, 0, learnt());
-        if (batch.size() == 0) {
-            return unchanged(stage, i, sigma, rollouts, fresh);
+        if (hasNothingToLearn(batch)) {
+            return unchanged(stage, i, sigma, rollouts, fresh, batch);
         }
         final long started = System.nanoTime();
         final SurrogateConfig loss = loss(learner.beta);
@@ -498,12 +498,25 @@ public final class Trainer implements AutoCloseable {
         return gap;
     }
 
-    /** The log of a learner that said nothing in these rollouts. */
-    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh) {
+    /**
+     * Where no message is better than another, the objective's gradient is rounding noise, which AdamW would blow up to full steps.
+     */
+    private boolean hasNothingToLearn(Batch batch) {
+        for (float advantage : batch.advantages()) {
+            if (advantage != 0) {
+                return false;
+            }
+        }
+        return config.loss().entropy() == 0 || batch.size() == 0;
+    }
+
+    /** The log of an update that left everything as it was. */
+    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch) {
         final Learner learner = sigma.get(i);
-        return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(), 0,
-                rollouts.madeFor == i ? rollouts.tokens() : 0, 0, meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta, learner.beta, 0,
-                "none", false, 0, false, 0, 1, 1, 0, 0, 0, fresh, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
+        return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
+                batch.size(), rollouts.madeFor == i ? rollouts.tokens() : 0, 0, meanReturn(rollouts.episodes),
+                accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta, learner.beta, 0, "none", false, 0, false, 0, 1,
+                1, 0, Double.NaN, 0, fresh, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
     }
 
     // ---- held-out episodes ----

@@ -404,6 +404,28 @@ class TrainerTest {
         assertThrows(IllegalArgumentException.class, () -> Game.play(s, separate(1)));
     }
 
+    /** Equal returns say nothing: the policy stays as it is, to the bit, and so do its version and β. */
+    @Test
+    void nothingToLearnLeavesEverythingAsItWas() {
+        final TabularPolicy policy = new TabularPolicy(VOCAB, 1, 1);
+        final Team team = Team.of(List.of(new Agent("a", policy, new PromptTemplate(null, "{prompt}", "{text}"), View.NONE, false)));
+        final Game game = new Game();
+        game.policies.add(policy);
+        try (Trainer trainer = new Trainer(new Settings().config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
+                prompts(), episode -> new Verifier.Score(0.5, false))) {
+            trainer.train(0, null, game);
+        }
+        assertEquals(3, game.updates.size());
+        for (RunLog.Update u : game.updates) {
+            assertEquals("none", u.stoppedBy());
+            assertEquals(0, u.innerSteps());
+            assertEquals(12, u.messages());
+            assertEquals(0.1, u.betaNext(), 0);
+        }
+        assertEquals(1L, policy.fingerprint());
+        assertEquals(0, policy.version());
+    }
+
     @Test
     void aLearnerMustHoldTheAgentsOfItsPolicy() {
         final TabularPolicy policy = new TabularPolicy(VOCAB, 1, 1);
