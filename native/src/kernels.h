@@ -5,26 +5,14 @@
  * kernels_*.cpp    one row of every vocab-sized kernel, compiled once per CPU level from kernels.inl
  * token_kernels.cpp  work on per-token vectors (surrogate, sampled KL, advantages), in double
  * pool.cpp         the threads
+ * rows.h           what a row is and what is computed of it once, for the CPU and for CUDA
  */
 #ifndef TEAMTR_KERNELS_H
 #define TEAMTR_KERNELS_H
 
-#include <cstddef>
-#include <cstdint>
-
-#include "teamtr.h"
+#include "rows.h"
 
 namespace teamtr {
-
-/* An index vector of either width; a null one answers `otherwise`. */
-struct Ids {
-  const void* data = nullptr;
-  int32_t type = TEAMTR_I64;
-  int64_t operator[](int64_t i) const {
-    return type == TEAMTR_I32 ? static_cast<const int32_t*>(data)[i] : static_cast<const int64_t*>(data)[i];
-  }
-  explicit operator bool() const { return data != nullptr; }
-};
 
 /* ---- pool.cpp ---- */
 
@@ -72,43 +60,6 @@ void group_advantages(const float* returns, int64_t count, int64_t group_size, d
                       bool normalise, float* advantages, float* centred);
 
 /* ---- kernels_*.cpp: one row ---- */
-
-/* What one read of a row leaves: all of softmax(x / T) that needs no second look. `rest` leaves one occurrence of
- * the maximum out of the sum, so that log p and 1 - p stay exact as p -> 1. */
-struct RowStats {
-  float max;       /* of x; -inf: a fully masked row, +inf or a NaN in rest: no distribution either */
-  double rest;     /* sum exp((x - max) / T) - 1 */
-  double weighted; /* sum exp((x - max) / T) * (x - max) / T; only if asked for */
-};
-
-/* p_v = exp2((x_v - shift) * scale + offset): a normalised row, from statistics or from a saved log-sum-exp. */
-struct Softmax {
-  float shift, scale, offset;
-};
-
-/* d_v = p_v * (b + h * log2 p_v), and at the target the value formed in double beforehand. */
-struct RowGradient {
-  Softmax softmax;
-  float b, h;
-  int64_t target; /* -1: none in this row */
-  float at_target;
-};
-
-struct KlRow {
-  double kl;
-  double log_ratio; /* log-normaliser of p minus that of q: log P_v - log Q_v = (p_v - q_v) / T - log_ratio */
-  RowStats p, q;
-  bool has_q;       /* q's log-normaliser is that of its statistics; otherwise it follows from p's and log_ratio */
-};
-
-/* d_v = grad * d KL(P || Q) / d row, plus, in the row of Q, the terms of `extra`. */
-struct KlGradient {
-  Softmax p, q;
-  double temperature, log_ratio, kl;
-  float grad;
-  bool wrt_q;
-  const RowGradient* extra; /* only with wrt_q; its softmax is q */
-};
 
 struct SampleArgs {
   double temperature;   /* 0: the largest logit */

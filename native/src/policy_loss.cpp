@@ -23,10 +23,10 @@ static int32_t check_choice(const char* name, int32_t x, int32_t low, int32_t hi
   return fail(TEAMTR_INVALID, "%s: %d is none of the choices %d..%d", name, x, low, high);
 }
 
-static int32_t check_surrogate(const Surrogate& a) {
+static int32_t check_surrogate(const Place& place, const Surrogate& a) {
   const double inf = INFINITY, most = std::numeric_limits<double>::max();
   if (a.tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)a.tokens);
-  TEAMTR_TRY(check_cu_seqlens(a.cu_seqlens, a.messages, a.tokens));
+  TEAMTR_TRY(check_cu_seqlens(place, a.cu_seqlens, a.messages, a.tokens));
   if (a.tokens > 0 && (!a.log_probs_new || !a.log_probs_old)) return fail(TEAMTR_INVALID, "logProbsNew, logProbsOld: not given");
   if ((a.advantage_per_token ? a.tokens : a.messages) > 0 && !a.advantages) return fail(TEAMTR_INVALID, "advantages: not given");
   if (!a.stats) return fail(TEAMTR_INVALID, "stats: not given");
@@ -55,22 +55,31 @@ using namespace teamtr;
 
 extern "C" {
 
-int32_t teamtr_sampled_kl(int32_t estimator, teamtr_address log_probs_old, teamtr_address log_probs_new, int64_t tokens,
-                          teamtr_address cu_seqlens, int32_t cu_type, int64_t messages, teamtr_address per_token,
-                          teamtr_address per_message) {
+int32_t teamtr_sampled_kl(
+    int32_t device, teamtr_address stream, int32_t estimator, teamtr_address log_probs_old,
+    teamtr_address log_probs_new, int64_t tokens, teamtr_address cu_seqlens, int32_t cu_type, int64_t messages,
+    teamtr_address per_token, teamtr_address per_message) {
+  const Place place{device, stream};
   const Ids cu{at<void>(cu_seqlens), cu_type};
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check_choice("estimator", estimator, TEAMTR_K1, TEAMTR_ABS));
   if (tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)tokens);
   TEAMTR_TRY(check_given("logProbsOld", log_probs_old, tokens));
   TEAMTR_TRY(check_given("logProbsNew", log_probs_new, tokens));
-  if (per_message || cu_seqlens) TEAMTR_TRY(check_cu_seqlens(cu, messages, tokens));
+  if (per_message || cu_seqlens) TEAMTR_TRY(check_cu_seqlens(place, cu, messages, tokens));
+  if (!place.on_cpu())
+    return cuda::sampled_kl(place, estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages,
+                            at<float>(per_token), at<float>(per_message));
   sampled_kl(estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages, at<float>(per_token),
              at<float>(per_message));
   return TEAMTR_OK;
 }
 
-int32_t teamtr_group_advantages(teamtr_address returns, int64_t count, int64_t group_size, double eps_norm, double clip,
-                                int32_t normalise, teamtr_address advantages, teamtr_address centred) {
+int32_t teamtr_group_advantages(
+    int32_t device, teamtr_address stream, teamtr_address returns, int64_t count, int64_t group_size, double eps_norm,
+    double clip, int32_t normalise, teamtr_address advantages, teamtr_address centred) {
+  const Place place{device, stream};
+  TEAMTR_TRY(check(place));
   if (count < 0) return fail(TEAMTR_INVALID, "returns: %lld of them", (long long)count);
   if (group_size < 1 || count % group_size)
     return fail(TEAMTR_INVALID, "groupSize: %lld does not divide the %lld returns", (long long)group_size, (long long)count);
@@ -78,41 +87,49 @@ int32_t teamtr_group_advantages(teamtr_address returns, int64_t count, int64_t g
   TEAMTR_TRY(check_given("advantages", advantages, count));
   TEAMTR_TRY(check_range("epsNorm", eps_norm, 0, std::numeric_limits<double>::max()));
   if (!(clip > 0)) return fail(TEAMTR_INVALID, "clip: %g is not positive", clip);
+  if (!place.on_cpu())
+    return cuda::group_advantages(place, at<float>(returns), count, group_size, eps_norm, clip, normalise != 0,
+                                  at<float>(advantages), at<float>(centred));
   group_advantages(at<float>(returns), count, group_size, eps_norm, clip, normalise != 0, at<float>(advantages),
                    at<float>(centred));
   return TEAMTR_OK;
 }
 
-int32_t teamtr_surrogate(teamtr_address log_probs_new, teamtr_address log_probs_old, int64_t tokens,
-                         teamtr_address advantages, int32_t advantage_per_token, teamtr_address cu_seqlens,
-                         int32_t cu_type, int64_t messages, teamtr_address mask, teamtr_address kl,
-                         teamtr_address entropy, teamtr_address centred_returns, int32_t ratio_level, double eps_low,
-                         double eps_high, double dual_clip, int32_t kl_term, double beta, int32_t kl_aggregation,
-                         double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
-                         int64_t total_messages, teamtr_address d_log_probs, teamtr_address d_kl,
-                         teamtr_address d_entropy, teamtr_address stats) {
+int32_t teamtr_surrogate(
+    int32_t device, teamtr_address stream, teamtr_address log_probs_new, teamtr_address log_probs_old, int64_t tokens,
+    teamtr_address advantages, int32_t advantage_per_token, teamtr_address cu_seqlens, int32_t cu_type,
+    int64_t messages, teamtr_address mask, teamtr_address kl, teamtr_address entropy, teamtr_address centred_returns,
+    int32_t ratio_level, double eps_low, double eps_high, double dual_clip, int32_t kl_term, double beta,
+    int32_t kl_aggregation, double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
+    int64_t total_messages, teamtr_address d_log_probs, teamtr_address d_kl, teamtr_address d_entropy,
+    teamtr_address stats) {
+  const Place place{device, stream};
   const Surrogate a{at<float>(log_probs_new), at<float>(log_probs_old), tokens,
                     at<float>(advantages), advantage_per_token != 0, {at<void>(cu_seqlens), cu_type}, messages,
                     at<uint8_t>(mask), {}, at<float>(kl), at<float>(entropy), at<float>(centred_returns),
                     ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
                     aggregation, fixed_length, total_tokens, total_messages,
                     at<float>(d_log_probs), at<float>(d_kl), at<float>(d_entropy), at<double>(stats)};
-  TEAMTR_TRY(check_surrogate(a));
+  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check_surrogate(place, a));
+  if (!place.on_cpu()) return cuda::surrogate(place, a);
   surrogate(a);
   return TEAMTR_OK;
 }
 
 int32_t teamtr_policy_loss(
-    teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride, int64_t rows_per_batch,
-    int64_t batch_stride, teamtr_address old_logits, int64_t old_row_stride, int64_t old_rows_per_batch,
-    int64_t old_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
-    teamtr_address temperatures, teamtr_address log_probs_old, teamtr_address advantages, int32_t advantage_per_token,
-    teamtr_address cu_seqlens, int32_t cu_type, int64_t messages, teamtr_address mask, teamtr_address centred_returns,
-    int32_t ratio_level, double eps_low, double eps_high, double dual_clip, int32_t kl_term, double beta,
-    int32_t kl_aggregation, double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
-    int64_t total_messages, teamtr_address log_probs_new, teamtr_address lse, teamtr_address entropy,
-    teamtr_address kl, teamtr_address work, teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
-    int64_t d_batch_stride, teamtr_address stats) {
+    int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address old_logits,
+    int64_t old_row_stride, int64_t old_rows_per_batch, int64_t old_batch_stride, teamtr_address targets,
+    int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address log_probs_old,
+    teamtr_address advantages, int32_t advantage_per_token, teamtr_address cu_seqlens, int32_t cu_type,
+    int64_t messages, teamtr_address mask, teamtr_address centred_returns, int32_t ratio_level, double eps_low,
+    double eps_high, double dual_clip, int32_t kl_term, double beta, int32_t kl_aggregation, double entropy_coef,
+    int32_t aggregation, double fixed_length, int64_t total_tokens, int64_t total_messages,
+    teamtr_address log_probs_new, teamtr_address lse, teamtr_address entropy, teamtr_address kl, teamtr_address work,
+    teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch, int64_t d_batch_stride,
+    teamtr_address stats) {
+  const Place place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Matrix old(old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride);
@@ -124,6 +141,7 @@ int32_t teamtr_policy_loss(
   float *lse_old = at<float>(work), *log_ratio = lse_old + rows, *d_lp = log_ratio + rows, *d_kl = d_lp + rows,
         *d_h = d_kl + rows;
 
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check("dLogits", d));
   if (has_old) {
@@ -131,8 +149,8 @@ int32_t teamtr_policy_loss(
     TEAMTR_TRY(check_given("kl", kl, rows));
   }
   TEAMTR_TRY(check_given("targets", targets, rows));
-  TEAMTR_TRY(check_targets(t, rows, vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   TEAMTR_TRY(check_given("logProbsNew", log_probs_new, rows));
   TEAMTR_TRY(check_given("lse", lse, rows));
   TEAMTR_TRY(check_given("work", work, rows));
@@ -141,7 +159,15 @@ int32_t teamtr_policy_loss(
                     counts, t, has_old ? out_kl : nullptr, h, at<float>(centred_returns),
                     ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
                     aggregation, fixed_length, total_tokens, total_messages, d_lp, d_kl, d_h, at<double>(stats)};
-  TEAMTR_TRY(check_surrogate(a));
+  TEAMTR_TRY(check_surrogate(place, a));
+  const bool entropy_counts = entropy_coef != 0, kl_counts = kl_term == TEAMTR_KL_EXACT && beta != 0;
+  if (!place.on_cpu()) {
+    const cuda::PolicyLoss sweeps{x, old, d, t, temp, counts, lp, out_lse, h, out_kl, lse_old, log_ratio,
+                                  d_lp, kl_counts ? d_kl : nullptr, entropy_counts ? d_h : nullptr};
+    TEAMTR_TRY(cuda::policy_loss_forward(place, sweeps));
+    TEAMTR_TRY(cuda::surrogate(place, a));
+    return cuda::policy_loss_backward(place, sweeps);
+  }
   const auto left_out = [&](int64_t r) { return t[r] == TEAMTR_IGNORE || (counts && !counts[r]); };
 
   const auto row_stats = row_kernels().stats[dtype];
@@ -180,7 +206,6 @@ int32_t teamtr_policy_loss(
 
   const auto row_gradient_of = row_kernels().gradient[dtype];
   const auto row_kl_gradient = row_kernels().kl_gradient[dtype];
-  const bool entropy_counts = entropy_coef != 0, kl_counts = kl_term == TEAMTR_KL_EXACT && beta != 0;
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
       const double g = d_lp[r], gh = entropy_counts ? d_h[r] : 0, gk = kl_counts ? d_kl[r] : 0;
@@ -196,10 +221,7 @@ int32_t teamtr_policy_loss(
         row_gradient_of(row, vocab, rg, d.row(r));
         continue;
       }
-      /* (Q - P) at the target, in double like the rest of it */
-      const float p_t = old.value(r, t[r]);
-      const double log_p = (double)p_t / T - lse_old[r], ratio = ((double)p_t - x_t) / T - log_ratio[r];
-      const double difference = p_t == -INFINITY ? std::exp((double)lp[r]) : std::exp(log_p) * std::expm1(-ratio);
+      const double difference = kl_target_difference(T, old.value(r, t[r]), x_t, lp[r], lse_old[r], log_ratio[r]);
       rg.at_target = (float)(rg.at_target + gk * difference / T);
       const KlGradient kg{softmax_from_lse(lse_old[r], T), rg.softmax, T, log_ratio[r], out_kl[r], (float)gk, true, &rg};
       row_kl_gradient(old.row(r), row, vocab, kg, d.row(r));

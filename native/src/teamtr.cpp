@@ -53,6 +53,14 @@ int32_t check_given(const char* name, teamtr_address a, int64_t count) {
   return TEAMTR_OK;
 }
 
+int32_t check(const Place& place) {
+  if (place.on_cpu()) return TEAMTR_OK;
+  const int32_t count = cuda::count();
+  if (count == 0) return TEAMTR_DEVICE; /* its words say why */
+  if (place.device >= 0 && place.device < count) return TEAMTR_OK;
+  return fail(TEAMTR_INVALID, "device %d: expected -1 (the CPU) to %d", place.device, count - 1);
+}
+
 int32_t check(const char* name, const Matrix& m) {
   if (m.dtype < TEAMTR_F32 || m.dtype > TEAMTR_F16)
     return fail(TEAMTR_INVALID, "%s: dtype %d is none of f32 (0), bf16 (1), f16 (2)", name, m.dtype);
@@ -74,9 +82,10 @@ int32_t check_index_type(const char* name, int32_t type) {
   return TEAMTR_OK;
 }
 
-int32_t check_targets(Ids targets, int64_t rows, int64_t vocab) {
+int32_t check_targets(const Place& place, Ids targets, int64_t rows, int64_t vocab) {
   if (!targets) return TEAMTR_OK;
   TEAMTR_TRY(check_index_type("targets", targets.type));
+  if (!place.on_cpu()) return TEAMTR_OK;
   for (int64_t r = 0; r < rows; r++) {
     const int64_t t = targets[r];
     if ((t < 0 || t >= vocab) && t != TEAMTR_IGNORE)
@@ -86,20 +95,22 @@ int32_t check_targets(Ids targets, int64_t rows, int64_t vocab) {
   return TEAMTR_OK;
 }
 
-int32_t check_temperature(float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
+int32_t check_temperature(const Place& place, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
   const auto good = [&](float t) { return (t > 0 && t < INFINITY) || (zero_allowed && t == 0); };
   const char* range = zero_allowed ? "finite and not negative" : "finite and positive";
   if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not %s", (double)scalar, range);
+  if (!place.on_cpu()) return TEAMTR_OK;
   for (int64_t r = 0; r < rows; r++)
     if (!good(per_row[r]))
       return fail(TEAMTR_INVALID, "temperature[%lld] is %g: not %s", (long long)r, (double)per_row[r], range);
   return TEAMTR_OK;
 }
 
-int32_t check_cu_seqlens(Ids cu, int64_t messages, int64_t tokens) {
+int32_t check_cu_seqlens(const Place& place, Ids cu, int64_t messages, int64_t tokens) {
   if (messages < 0) return fail(TEAMTR_INVALID, "messages: %lld is negative", (long long)messages);
   TEAMTR_TRY(check_index_type("cuSeqlens", cu.type));
   if (!cu) return fail(TEAMTR_INVALID, "cuSeqlens: not given");
+  if (!place.on_cpu()) return TEAMTR_OK;
   if (cu[0] != 0) return fail(TEAMTR_INVALID, "cuSeqlens[0] is %lld: expected 0", (long long)cu[0]);
   for (int64_t m = 0; m < messages; m++)
     if (cu[m + 1] < cu[m])
@@ -111,47 +122,6 @@ int32_t check_cu_seqlens(Ids cu, int64_t messages, int64_t tokens) {
   return TEAMTR_OK;
 }
 
-float Matrix::value(const char* row, int64_t v) const {
-  if (dtype == TEAMTR_F32) return reinterpret_cast<const float*>(row)[v];
-  const uint16_t h = reinterpret_cast<const uint16_t*>(row)[v];
-  uint32_t u;
-  if (dtype == TEAMTR_BF16) {
-    u = (uint32_t)h << 16;
-  } else {
-    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
-    if (e == 0) return (sign ? -1.0f : 1.0f) * (float)m * 0x1p-24f;
-    u = sign | (e == 31 ? 0x7f800000u : (e + 112) << 23) | (m << 13);
-  }
-  float f;
-  std::memcpy(&f, &u, 4);
-  return f;
-}
-
-/* ---- gradients of one row ---- */
-
-Softmax softmax_from_lse(double lse, double temperature) {
-  const double c = 1.44269504088896340736 / temperature;
-  const float shift = (float)(lse * temperature); /* what its rounding loses, the offset keeps */
-  return {shift, (float)c, (float)(((double)shift / temperature - lse) * 1.44269504088896340736)};
-}
-
-RowGradient row_gradient(double t, int64_t target, float target_logit, double log_prob, double lse, double entropy,
-                         double g, double h) {
-  RowGradient out;
-  /* Saved f32 results are exact to 6e-8 of their size: measure from whichever is smaller. */
-  if (target >= 0 && std::fabs(log_prob) < std::fabs(lse))
-    out.softmax = {target_logit, (float)(1.44269504088896340736 / t), (float)(log_prob * 1.44269504088896340736)};
-  else
-    out.softmax = softmax_from_lse(lse, t);
-  if (h == 0) entropy = 0;
-  out.b = (float)(-(g + h * entropy) / t);
-  out.h = (float)(-h * 0.693147180559945309417 / t);
-  out.target = target;
-  const double p = std::exp(log_prob);
-  out.at_target = (float)((-g * std::expm1(log_prob) - (p > 0 ? h * p * (log_prob + entropy) : 0)) / t);
-  return out;
-}
-
 static void zero_row(const Matrix& d, int64_t r) { std::memset(d.row(r), 0, d.vocab * bytes_of(d.dtype)); }
 
 }  // namespace teamtr
@@ -161,7 +131,7 @@ using namespace teamtr;
 extern "C" {
 
 const char* teamtr_last_error(void) { return error_words(); }
-int32_t teamtr_abi(void) { return 1; }
+int32_t teamtr_abi(void) { return 2; }
 int32_t teamtr_cpu_best(void) { return best_level(); }
 int32_t teamtr_cpu_level(void) { return level().load(); }
 
@@ -180,6 +150,24 @@ int32_t teamtr_threads_set(int32_t threads) {
   return TEAMTR_OK;
 }
 
+int32_t teamtr_cuda_count(void) { return cuda::count(); }
+
+const char* teamtr_cuda_device(int32_t device) {
+  static thread_local char words[kErrorSize];
+  return check(Place{device, 0}) || device == TEAMTR_CPU || cuda::describe(device, words) ? nullptr : words;
+}
+
+int32_t teamtr_cuda_check(int32_t device, teamtr_address address) {
+  TEAMTR_TRY(check(Place{device, 0}));
+  return device == TEAMTR_CPU ? TEAMTR_OK : cuda::check_address(device, address);
+}
+
+int32_t teamtr_cuda_synchronize(int32_t device, teamtr_address stream) {
+  const Place place{device, stream};
+  TEAMTR_TRY(check(place));
+  return place.on_cpu() ? TEAMTR_OK : cuda::synchronize(place);
+}
+
 int32_t teamtr_sweep(teamtr_address data, int64_t bytes, int32_t write, teamtr_address checksum) {
   if (bytes < 0 || data % 4) return fail(TEAMTR_INVALID, "data: %lld bytes at an address of alignment %d", (long long)bytes, (int)(data % 4));
   TEAMTR_TRY(check_given("data", data, bytes));
@@ -194,18 +182,22 @@ int32_t teamtr_sweep(teamtr_address data, int64_t bytes, int32_t write, teamtr_a
   return TEAMTR_OK;
 }
 
-int32_t teamtr_log_probs(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
-                         int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
-                         float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
-                         teamtr_address entropy) {
+int32_t teamtr_log_probs(
+    int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
+    float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
+    teamtr_address entropy) {
+  const Place place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
-  TEAMTR_TRY(check_targets(t, rows, vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   if (out_lp && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
+  if (!place.on_cpu()) return cuda::log_probs(place, x, t, temp, out_lp, out_lse, out_h);
   const auto stats = row_kernels().stats[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -226,30 +218,34 @@ int32_t teamtr_log_probs(teamtr_address logits, int32_t dtype, int64_t rows, int
   return TEAMTR_OK;
 }
 
-int32_t teamtr_log_probs_backward(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
-                                  int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets,
-                                  int32_t target_type, int64_t vocab_start, int64_t global_vocab, float temperature,
-                                  teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
-                                  teamtr_address entropy, teamtr_address grad_log_probs, teamtr_address grad_entropy,
-                                  teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
-                                  int64_t d_batch_stride) {
+int32_t teamtr_log_probs_backward(
+    int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
+    int64_t vocab_start, int64_t global_vocab, float temperature, teamtr_address temperatures,
+    teamtr_address log_probs, teamtr_address lse, teamtr_address entropy, teamtr_address grad_log_probs,
+    teamtr_address grad_entropy, teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
+    int64_t d_batch_stride) {
+  const Place place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float *lp = at<float>(log_probs), *saved_lse = at<float>(lse), *saved_h = at<float>(entropy);
   const float *gl = at<float>(grad_log_probs), *gh = at<float>(grad_entropy);
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check("dLogits", d));
   if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
     return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
                 (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
-  TEAMTR_TRY(check_targets(t, rows, global_vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   TEAMTR_TRY(check_given("lse", lse, rows));
   if (!gl && !gh) return fail(TEAMTR_INVALID, "gradLogProbs, gradEntropy: neither is given");
   if (gl && (!t || !lp)) return fail(TEAMTR_INVALID, "gradLogProbs: needs targets and logProbs");
   if (gh && !saved_h) return fail(TEAMTR_INVALID, "gradEntropy: needs entropy");
+  if (!place.on_cpu())
+    return cuda::log_probs_backward(place, x, t, vocab_start, global_vocab, temp, lp, saved_lse, saved_h, gl, gh, d);
   const auto gradient = row_kernels().gradient[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -269,23 +265,27 @@ int32_t teamtr_log_probs_backward(teamtr_address logits, int32_t dtype, int64_t 
   return TEAMTR_OK;
 }
 
-int32_t teamtr_kl(teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab, int64_t p_row_stride,
-                  int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
-                  int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type,
-                  float temperature, teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p,
-                  teamtr_address log_probs_q, teamtr_address entropy_p, teamtr_address entropy_q) {
+int32_t teamtr_kl(
+    int32_t device, teamtr_address stream, teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t p_row_stride, int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+    int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
+    teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p, teamtr_address log_probs_q,
+    teamtr_address entropy_p, teamtr_address entropy_q) {
+  const Place place{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   float *out_kl = at<float>(kl), *lp = at<float>(log_probs_p), *lq = at<float>(log_probs_q);
   float *hp = at<float>(entropy_p), *hq = at<float>(entropy_q);
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("p", P));
   TEAMTR_TRY(check("q", Q));
   TEAMTR_TRY(check_given("kl", kl, rows));
-  TEAMTR_TRY(check_targets(t, rows, vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   if ((lp || lq) && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
+  if (!place.on_cpu()) return cuda::kl(place, P, Q, t, temp, out_kl, lp, lq, hp, hq);
   const auto row_kl = row_kernels().kl[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -309,24 +309,27 @@ int32_t teamtr_kl(teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab, 
   return TEAMTR_OK;
 }
 
-int32_t teamtr_kl_backward(teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab, int64_t p_row_stride,
-                           int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
-                           int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets,
-                           int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address grad_kl,
-                           int32_t wrt_q, teamtr_address d, int64_t d_row_stride, int64_t d_rows_per_batch,
-                           int64_t d_batch_stride) {
+int32_t teamtr_kl_backward(
+    int32_t device, teamtr_address stream, teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t p_row_stride, int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+    int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
+    teamtr_address temperatures, teamtr_address grad_kl, int32_t wrt_q, teamtr_address d, int64_t d_row_stride,
+    int64_t d_rows_per_batch, int64_t d_batch_stride) {
+  const Place place{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float* g = at<float>(grad_kl);
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("p", P));
   TEAMTR_TRY(check("q", Q));
   TEAMTR_TRY(check("d", D));
   TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
-  TEAMTR_TRY(check_targets(t, rows, vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  if (!place.on_cpu()) return cuda::kl_backward(place, P, Q, t, temp, g, wrt_q != 0, D);
   const auto row_kl = row_kernels().kl[dtype];
   const auto gradient = row_kernels().kl_gradient[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
@@ -347,21 +350,24 @@ int32_t teamtr_kl_backward(teamtr_address p, int32_t dtype, int64_t rows, int64_
   return TEAMTR_OK;
 }
 
-int32_t teamtr_log_probs_parts(teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab, int64_t row_stride,
-                               int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets,
-                               int32_t target_type, int64_t vocab_start, int64_t global_vocab, float temperature,
-                               teamtr_address temperatures, teamtr_address parts) {
+int32_t teamtr_log_probs_parts(
+    int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
+    int64_t vocab_start, int64_t global_vocab, float temperature, teamtr_address temperatures, teamtr_address parts) {
+  const Place place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   float* out = at<float>(parts);
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check_given("parts", parts, rows));
   if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
     return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
                 (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
-  TEAMTR_TRY(check_targets(t, rows, global_vocab));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  if (!place.on_cpu()) return cuda::log_probs_parts(place, x, t, vocab_start, global_vocab, temp, out);
   const auto stats = row_kernels().stats[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -382,18 +388,22 @@ int32_t teamtr_log_probs_parts(teamtr_address logits, int32_t dtype, int64_t row
   return TEAMTR_OK;
 }
 
-int32_t teamtr_log_probs_merge(teamtr_address parts, int64_t shards, int64_t rows, teamtr_address targets,
-                               int32_t target_type, float temperature, teamtr_address temperatures,
-                               teamtr_address log_probs, teamtr_address lse, teamtr_address entropy) {
+int32_t teamtr_log_probs_merge(
+    int32_t device, teamtr_address stream, teamtr_address parts, int64_t shards, int64_t rows, teamtr_address targets,
+    int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
+    teamtr_address entropy) {
+  const Place place{device, stream};
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float* in = at<float>(parts);
   float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
+  TEAMTR_TRY(check(place));
   if (shards < 1) return fail(TEAMTR_INVALID, "shards: %lld is not positive", (long long)shards);
   if (rows < 0) return fail(TEAMTR_INVALID, "rows: %lld is negative", (long long)rows);
   TEAMTR_TRY(check_given("parts", parts, rows));
   TEAMTR_TRY(check_index_type("targets", target_type));
-  TEAMTR_TRY(check_temperature(temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  if (!place.on_cpu()) return cuda::log_probs_merge(place, in, shards, rows, t, temp, out_lp, out_lse, out_h);
   for (int64_t r = 0; r < rows; r++) {
     if (t && t[r] == TEAMTR_IGNORE) {
       for (float* o : {out_lp, out_lse, out_h})

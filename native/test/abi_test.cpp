@@ -73,7 +73,7 @@ std::vector<double> log_softmax(Case& c, int64_t r, double t) {
 }
 
 int32_t forward(Case& c, Block<int32_t>& t, float temperature, Block<float>& lp, Block<float>& lse, Block<float>& h) {
-  return teamtr_log_probs(c.address(), c.dtype, c.rows, c.vocab, c.stride, std::max<int64_t>(c.rows, 1), 0, t.address(),
+  return teamtr_log_probs(TEAMTR_CPU, 0, c.address(), c.dtype, c.rows, c.vocab, c.stride, std::max<int64_t>(c.rows, 1), 0, t.address(),
                           TEAMTR_I32, temperature, 0, lp.address(), lse.address(), h.address());
 }
 
@@ -99,7 +99,7 @@ void shapes() {
                      where + " log-prob");
             }
             for (Case* other : {&q, &p}) {
-              expect(teamtr_kl(p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0, other->address(),
+              expect(teamtr_kl(TEAMTR_CPU, 0, p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0, other->address(),
                                other->stride, std::max<int64_t>(rows, 1), 0, t.address(), TEAMTR_I32, 1, 0, kl.address(),
                                a.address(), b.address(), c.address(), other == &q ? d.address() : 0) == TEAMTR_OK,
                      where + " kl");
@@ -110,18 +110,18 @@ void shapes() {
             for (int64_t r = 0; r < rows; r++) grad[r] = 0.5f, grad_h[r] = -0.25f;
             for (int wrt_q : {0, 1}) {
               Case out(rows, vocab, pad + 1, dtype, g);
-              expect(teamtr_kl_backward(p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0, q.address(),
+              expect(teamtr_kl_backward(TEAMTR_CPU, 0, p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0, q.address(),
                                         q.stride, std::max<int64_t>(rows, 1), 0, t.address(), TEAMTR_I32, 1, 0,
                                         grad.address(), wrt_q, out.address(), out.stride, std::max<int64_t>(rows, 1), 0) == TEAMTR_OK,
                      where + " kl backward");
             }
-            expect(teamtr_log_probs_backward(p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0,
+            expect(teamtr_log_probs_backward(TEAMTR_CPU, 0, p.address(), dtype, rows, vocab, p.stride, std::max<int64_t>(rows, 1), 0,
                                              t.address(), TEAMTR_I32, 0, vocab, 0.9f, 0, lp.address(), lse.address(),
                                              h.address(), grad.address(), grad_h.address(), p.address(), p.stride,
                                              std::max<int64_t>(rows, 1), 0) == TEAMTR_OK,
                    where + " backward in place");
             Block<float> parts(rows * 4);
-            expect(teamtr_log_probs_parts(q.address(), dtype, rows, vocab, q.stride, std::max<int64_t>(rows, 1), 0,
+            expect(teamtr_log_probs_parts(TEAMTR_CPU, 0, q.address(), dtype, rows, vocab, q.stride, std::max<int64_t>(rows, 1), 0,
                                           t.address(), TEAMTR_I32, 3, vocab + 3, 1, 0, parts.address()) == TEAMTR_OK,
                    where + " parts");
           }
@@ -144,7 +144,7 @@ void policy_loss() {
       for (int64_t r = 0; r < rows; r++) lp_old[r] = -3;
       for (int m = 0; m < messages; m++) adv[m] = m - 1.5f;
       for (bool exact : {false, true})
-        expect(teamtr_policy_loss(x.address(), dtype, rows, vocab, x.stride, rows, 0, exact ? old.address() : 0, vocab,
+        expect(teamtr_policy_loss(TEAMTR_CPU, 0, x.address(), dtype, rows, vocab, x.stride, rows, 0, exact ? old.address() : 0, vocab,
                                   rows, 0, t.address(), TEAMTR_I32, 1, 0, lp_old.address(), adv.address(), 0,
                                   cu.address(), TEAMTR_I32, messages, 0, 0, TEAMTR_RATIO_TOKEN, 0.2, 0.2, INFINITY,
                                   exact ? (int)TEAMTR_KL_EXACT : (int)TEAMTR_K3, 0.1, TEAMTR_TOKEN_MEAN, 0.01, TEAMTR_TOKEN_MEAN,
@@ -190,7 +190,7 @@ void refused() {
     t[0] = 0;
     t[1] = target;
     out[0] = out[1] = 42;
-    const int32_t status = teamtr_log_probs(given ? p.address() : 0, dtype, rows, vocab, stride, 2, 0, t.address(),
+    const int32_t status = teamtr_log_probs(TEAMTR_CPU, 0, given ? p.address() : 0, dtype, rows, vocab, stride, 2, 0, t.address(),
                                             TEAMTR_I64, temperature, 0, out.address(), 0, 0);
     expect(status == TEAMTR_INVALID && teamtr_last_error()[0], "refused");
     expect(out[0] == 42 && out[1] == 42, "nothing written");

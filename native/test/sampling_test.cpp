@@ -175,7 +175,7 @@ struct Call {
   Sampled operator()() const {
     const int64_t n = logits->rows;
     Sampled s{std::vector<int64_t>(n, 77), std::vector<float>(n, 77), std::vector<float>(n, 77)};
-    const int32_t status = teamtr_sample(
+    const int32_t status = teamtr_sample(TEAMTR_CPU, 0, 
         (teamtr_address)logits->at(0), logits->dtype, n, logits->vocab, logits->stride,
         rows_per_batch ? rows_per_batch : n + 1, batch_stride, temperature,
         temperatures.empty() ? 0 : address(temperatures), filters.top_k, filters.top_p,
@@ -213,7 +213,7 @@ static Sampled compare(Call call, const char* what) {
   std::vector<int64_t> targets = s.tokens;
   for (auto& v : targets) v = v < 0 ? 0 : v;
   const int32_t status =
-      teamtr_log_probs((teamtr_address)x.at(0), x.dtype, x.rows, x.vocab, x.stride, x.rows + 1, 0, address(targets),
+      teamtr_log_probs(TEAMTR_CPU, 0, (teamtr_address)x.at(0), x.dtype, x.rows, x.vocab, x.stride, x.rows + 1, 0, address(targets),
                        TEAMTR_I64, 1, address(positive), address(lp), 0, 0);
   check(status == TEAMTR_OK, teamtr_last_error());
   for (int64_t r = 0; r < x.rows; r++) {
@@ -563,7 +563,7 @@ static void test_errors() {
   std::vector<float> lp(2, 77), temperatures = {1, -1};
   const auto call = [&](int64_t rows, float t, teamtr_address ts, int64_t k, float p, float m, int32_t step, int32_t type,
                         teamtr_address out) {
-    return teamtr_sample((teamtr_address)x.at(0), TEAMTR_F32, rows, 4, 4, 4, 0, t, ts, k, p, m, 1, step, 0, out, type,
+    return teamtr_sample(TEAMTR_CPU, 0, (teamtr_address)x.at(0), TEAMTR_F32, rows, 4, 4, 4, 0, t, ts, k, p, m, 1, step, 0, out, type,
                          address(lp), 0);
   };
   const auto refused = [&](int32_t status, const char* words) {
@@ -638,7 +638,7 @@ static void bench() {
       std::vector<int32_t> tokens(rows, 3);
       std::vector<float> lp(rows), kept(rows);
       print("log-probs alone", sweep_time(rows, [&](int64_t r) {
-        teamtr_log_probs((teamtr_address)x.at(r * V), dtype, 1, V, V, 1, 0, (teamtr_address)&tokens[r], TEAMTR_I32, 1, 0,
+        teamtr_log_probs(TEAMTR_CPU, 0, (teamtr_address)x.at(r * V), dtype, 1, V, V, 1, 0, (teamtr_address)&tokens[r], TEAMTR_I32, 1, 0,
                          (teamtr_address)&lp[r], 0, 0);
       }));
       const struct {
@@ -650,7 +650,7 @@ static void bench() {
                    {"top-k 50, kept", {50, 1, 0}, true}};
       for (const auto& c : cases)
         print(c.name, sweep_time(rows, [&](int64_t r) {
-          teamtr_sample((teamtr_address)x.at(r * V), dtype, 1, V, V, 1, 0, 1, 0, c.f.top_k, c.f.top_p, c.f.min_p, (uint64_t)r,
+          teamtr_sample(TEAMTR_CPU, 0, (teamtr_address)x.at(r * V), dtype, 1, V, V, 1, 0, 1, 0, c.f.top_k, c.f.top_p, c.f.min_p, (uint64_t)r,
                         0, 0, (teamtr_address)&tokens[r], TEAMTR_I32, (teamtr_address)&lp[r],
                         c.kept ? (teamtr_address)&kept[r] : 0);
         }));

@@ -51,7 +51,7 @@ public final class Advantages {
         Check.apart(advantages, "advantages", centred, "centred");
 
         Backend.current();
-        final int status = teamtr.teamtr_group_advantages(
+        final int status = teamtr.teamtr_group_advantages(teamtr.TEAMTR_CPU, 0,
                 Check.address(returns, "returns"), count, groupSize, epsNorm, clip, normalise ? 1 : 0,
                 Check.address(advantages, "advantages"), Check.address(centred, "centred"));
         Check.alive(returns, advantages, centred, null);

@@ -25,7 +25,7 @@ import org.teamtr.kernels.global.teamtr;
  */
 public final class Backend {
     private static final String PLATFORM = "linux-x86_64";
-    private static final int ABI = 1;
+    private static final int ABI = 2;
     private static final int MAX_THREADS = 1024;
 
     private final String name;

@@ -60,7 +60,7 @@ public final class LogProbs {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs(
+        final int status = teamtr.teamtr_log_probs(teamtr.TEAMTR_CPU, 0,
                 Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
                 Check.address(targets, "targets"), Check.type(targets),
@@ -127,7 +127,7 @@ public final class LogProbs {
         Check.apart(dLogits, "dLogits", gradEntropy, "gradEntropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_backward(
+        final int status = teamtr.teamtr_log_probs_backward(teamtr.TEAMTR_CPU, 0,
                 Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
                 Check.address(targets, "targets"), Check.type(targets), vocabStart, globalVocab,

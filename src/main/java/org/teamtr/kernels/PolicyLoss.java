@@ -118,7 +118,7 @@ public final class PolicyLoss implements AutoCloseable {
         final boolean withEntropy = monitorEntropy || config.entropyCoef() != 0;
         final boolean withKl = oldLogits != null;
         Backend.current();
-        final int status = teamtr.teamtr_policy_loss(
+        final int status = teamtr.teamtr_policy_loss(teamtr.TEAMTR_CPU, 0,
                 Check.address(logits, "logits"), logits.dtype().code, n, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
                 Check.address(oldLogits, "oldLogits"), withKl ? oldLogits.rowStride() : 0, withKl ? oldLogits.rowsPerBatch() : 0,

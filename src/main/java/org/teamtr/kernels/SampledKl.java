@@ -68,7 +68,7 @@ public final class SampledKl {
         Check.apart(perMessage, "perMessage", cuSeqlens, "cuSeqlens");
 
         Backend.current();
-        final int status = teamtr.teamtr_sampled_kl(
+        final int status = teamtr.teamtr_sampled_kl(teamtr.TEAMTR_CPU, 0,
                 estimator.code, Check.address(logProbsOld, "logProbsOld"), Check.address(logProbsNew, "logProbsNew"), tokens,
                 Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,
                 Check.address(perToken, "perToken"), Check.address(perMessage, "perMessage"));

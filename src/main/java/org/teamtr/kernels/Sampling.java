@@ -57,7 +57,7 @@ public final class Sampling {
         Check.apart(logProbs, "logProbs", logProbsKept, "logProbsKept");
 
         Backend.current();
-        final int status = teamtr.teamtr_sample(
+        final int status = teamtr.teamtr_sample(teamtr.TEAMTR_CPU, 0,
                 Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
                 temperature.scalar(), Check.address(temperature),

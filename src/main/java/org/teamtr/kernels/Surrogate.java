@@ -67,7 +67,7 @@ public final class Surrogate {
         Check.apart(dKl, "dKl", dEntropy, "dEntropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_surrogate(
+        final int status = teamtr.teamtr_surrogate(teamtr.TEAMTR_CPU, 0,
                 Check.address(logProbsNew, "logProbsNew"), Check.address(logProbsOld, "logProbsOld"), tokens,
                 Check.address(advantages, "advantages"), config.perToken(),
                 Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,

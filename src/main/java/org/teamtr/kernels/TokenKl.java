@@ -170,7 +170,7 @@ public final class TokenKl {
     private static int kl(Logits p, Logits q, Indices targets, Temperature temperature, Floats kl, Floats logProbsP,
             Floats logProbsQ, Floats entropyP, Floats entropyQ) {
         Backend.current();
-        return teamtr.teamtr_kl(
+        return teamtr.teamtr_kl(teamtr.TEAMTR_CPU, 0,
                 Check.address(p, "p"), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
                 Check.address(q, "q"), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
@@ -184,7 +184,7 @@ public final class TokenKl {
     private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats gradKl,
             Logits d) {
         Backend.current();
-        return teamtr.teamtr_kl_backward(
+        return teamtr.teamtr_kl_backward(teamtr.TEAMTR_CPU, 0,
                 Check.address(p, "p"), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
                 Check.address(q, "q"), q.rowStride(), q.rowsPerBatch(), q.batchStride(),

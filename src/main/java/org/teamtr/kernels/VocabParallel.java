@@ -41,7 +41,7 @@ public final class VocabParallel {
         Check.apart(parts, "parts", logits, "logits", targets, "targets", temperature);
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_parts(
+        final int status = teamtr.teamtr_log_probs_parts(teamtr.TEAMTR_CPU, 0,
                 Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
                 Check.address(targets, "targets"), Check.type(targets), vocabStart, globalVocab,
@@ -89,7 +89,7 @@ public final class VocabParallel {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_merge(
+        final int status = teamtr.teamtr_log_probs_merge(teamtr.TEAMTR_CPU, 0,
                 Check.address(parts, "parts"), shards, rows,
                 Check.address(targets, "targets"), Check.type(targets),
                 temperature.scalar(), Check.address(temperature),

@@ -32,7 +32,8 @@ public class teamtr implements InfoMapper {
                 .put(new Info("TEAMTR_H").skip())
                 // An integer, and nothing else: no pointer form.
                 .put(new Info("teamtr_address").cast().valueTypes("long"))
-                // The one function that returns words.
-                .put(new Info("teamtr_last_error").javaText("public static native String teamtr_last_error();"));
+                // The functions that return words.
+                .put(new Info("teamtr_last_error").javaText("public static native String teamtr_last_error();"))
+                .put(new Info("teamtr_cuda_device").javaText("public static native String teamtr_cuda_device(int device);"));
     }
 }

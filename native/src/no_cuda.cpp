@@ -1,0 +1,32 @@
+/* The CUDA backend of a build without one: no device, and the reason. */
+#include "abi.h"
+#include "cuda.h"
+
+namespace teamtr {
+namespace cuda {
+
+static int32_t none() { return fail(TEAMTR_DEVICE, "this build has no CUDA kernels; build with -Dcmake.cuda=ON where nvcc is"); }
+
+int32_t count() {
+  none();
+  return 0;
+}
+int32_t describe(int32_t, char*) { return none(); }
+int32_t check_address(int32_t, teamtr_address) { return none(); }
+int32_t synchronize(const Place&) { return none(); }
+int32_t log_probs(const Place&, const Matrix&, Ids, Temperature, float*, float*, float*) { return none(); }
+int32_t log_probs_backward(const Place&, const Matrix&, Ids, int64_t, int64_t, Temperature, const float*, const float*,
+                           const float*, const float*, const float*, const Matrix&) { return none(); }
+int32_t log_probs_parts(const Place&, const Matrix&, Ids, int64_t, int64_t, Temperature, float*) { return none(); }
+int32_t log_probs_merge(const Place&, const float*, int64_t, int64_t, Ids, Temperature, float*, float*, float*) { return none(); }
+int32_t kl(const Place&, const Matrix&, const Matrix&, Ids, Temperature, float*, float*, float*, float*, float*) { return none(); }
+int32_t kl_backward(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const float*, bool, const Matrix&) { return none(); }
+int32_t sampled_kl(const Place&, int32_t, const float*, const float*, int64_t, Ids, int64_t, float*, float*) { return none(); }
+int32_t surrogate(const Place&, const Surrogate&) { return none(); }
+int32_t group_advantages(const Place&, const float*, int64_t, int64_t, double, double, bool, float*, float*) { return none(); }
+int32_t policy_loss_forward(const Place&, const PolicyLoss&) { return none(); }
+int32_t policy_loss_backward(const Place&, const PolicyLoss&) { return none(); }
+int32_t sample(const Place&, const Sample&) { return none(); }
+
+}  // namespace cuda
+}  // namespace teamtr
