@@ -167,5 +167,26 @@ TEAMTR_HD inline double kl_target_difference(double t, float p_target, float q_t
   return exp((double)p_target / t - lse_p) * expm1(-ratio);
 }
 
+/* The statistics of a whole row from its shards' parts, which lie `stride` floats apart; see teamtr_log_probs_parts. */
+TEAMTR_HD inline RowStats merged_parts(const float* parts, int64_t shards, int64_t stride, double t, float* target) {
+  int64_t top = 0;
+  *target = -INFINITY;
+  for (int64_t s = 0; s < shards; s++) {
+    const float* part = parts + s * stride;
+    if (part[0] > parts[top * stride]) top = s;
+    if (!(part[3] <= *target)) *target = part[3];
+  }
+  const float* first = parts + top * stride;
+  RowStats all{first[0], first[1], first[2]};
+  for (int64_t s = 0; s < shards; s++) {
+    const float* part = parts + s * stride;
+    if (s == top || (part[0] == -INFINITY && part[1] == part[1])) continue; /* or nothing but masked tokens in it */
+    const double y = ((double)part[0] - all.max) / t, f = exp(y), n = 1 + (double)part[1];
+    all.rest += f * n;
+    all.weighted += f > 0 ? f * (part[2] + n * y) : 0;
+  }
+  return all;
+}
+
 }  // namespace teamtr
 #endif

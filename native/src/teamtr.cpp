@@ -410,24 +410,8 @@ int32_t teamtr_log_probs_merge(
         if (o) o[r] = 0;
       continue;
     }
-    const double T = temp[r];
-    const auto part = [&](int64_t s) { return in + (s * rows + r) * 4; };
-    int64_t top = 0;
-    float target = -INFINITY;
-    for (int64_t s = 0; s < shards; s++) {
-      if (part(s)[0] > part(top)[0]) top = s;
-      if (!(part(s)[3] <= target)) target = part(s)[3];
-    }
-    RowStats all{part(top)[0], part(top)[1], part(top)[2]};
-    for (int64_t s = 0; s < shards; s++) {
-      if (s == top) continue;
-      const float* o = part(s);
-      if (o[0] == -INFINITY && !std::isnan(o[1])) continue; /* a shard of nothing but masked tokens */
-      const double y = ((double)o[0] - all.max) / T, f = std::exp(y), n = 1 + (double)o[1];
-      all.rest += f * n;
-      all.weighted += f > 0 ? f * (o[2] + n * y) : 0;
-    }
-    const Finished f(all, T);
+    float target;
+    const Finished f(merged_parts(in + r * 4, shards, rows * 4, temp[r], &target), temp[r]);
     if (out_lp) out_lp[r] = (float)f.log_prob(target);
     if (out_lse) out_lse[r] = (float)f.lse;
     if (out_h) out_h[r] = (float)f.entropy;

@@ -1,0 +1,249 @@
+/*
+ * The turns of simt_host.h, and the backend's questions about devices as the host answers them.
+ *
+ * A cluster's threads are fibers. One runs until it waits (for its warp, its block or its cluster), then the next one that
+ * is not waiting. Clusters are independent, so they are shared out among the pool's threads, each with fibers of its own.
+ */
+#include <sys/mman.h>
+
+#include <vector>
+
+#include "simt.cuh"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+/* Saves the callee's registers and the stack at *rdi, and goes on with the stack rsi. */
+extern "C" void teamtr_switch(void** from, void* to);
+asm(R"(
+.text
+.type teamtr_switch, @function
+teamtr_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size teamtr_switch, .-teamtr_switch
+)");
+
+namespace teamtr {
+namespace cuda {
+
+bool host_backwards = false;
+
+/* Threads that wait for each other. */
+struct Meeting {
+  int members = 0, here = 0;
+  uint64_t times = 0;
+};
+
+struct HostThread {
+  HostPlace place;
+  void* stack = nullptr; /* where it stopped */
+  bool done = false;
+  Meeting* waits_for = nullptr;
+  uint64_t times = 0; /* it goes on when the meeting has taken place more often than that */
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack = nullptr;
+#endif
+};
+
+struct Warp {
+  Meeting meeting;
+  uint64_t slots[2][kWarp]; /* taken in turns: a lane is at most one exchange ahead of the others */
+};
+
+/* The clusters that one thread of the pool runs, one after the other. */
+class Scheduler {
+ public:
+  static constexpr size_t kStack = 128 * 1024;
+
+  ~Scheduler() {
+    if (stacks) munmap(stacks, stacks_bytes);
+  }
+
+  void run(const Launch& l, int64_t first_block, const std::function<void()>& kernel) {
+    body = &kernel;
+    const int count = l.threads * l.cluster;
+    prepare(l, first_block, count);
+    int running = count;
+    while (running > 0) {
+      bool moved = false;
+      for (int i = 0; i < count; i++) {
+        current = &fibers[host_backwards ? count - 1 - i : i];
+        if (current->done || (current->waits_for && current->waits_for->times == current->times)) continue;
+        current->waits_for = nullptr;
+        moved = true;
+        enter();
+        running -= current->done;
+      }
+      if (!moved) stuck("threads wait for others that wait elsewhere or have returned");
+    }
+    for (const char* shared : shared_of)
+      for (int i = 0; i < kGuardBytes; i++)
+        if (shared[l.shared_bytes + i] != kGuard) stuck("shared memory was written behind its end");
+  }
+
+  void wait(Meeting* m) {
+    HostThread* me = current;
+    if (++m->here == m->members) {
+      m->here = 0;
+      m->times++;
+      return;
+    }
+    me->waits_for = m;
+    me->times = m->times;
+    leave();
+  }
+
+  Warp& warp() { return warps[(current->place.rank * current->place.threads + current->place.thread) / kWarp]; }
+
+  HostThread* current = nullptr;
+  std::vector<Meeting> blocks;
+  Meeting cluster;
+
+ private:
+  static constexpr char kGuard = 0x5a;
+  static constexpr int kGuardBytes = 64;
+
+  [[noreturn]] static void stuck(const char* why) {
+    std::fprintf(stderr, "simt: %s\n", why);
+    std::abort();
+  }
+
+  void prepare(const Launch& l, int64_t first_block, int count) {
+    if (l.threads % kWarp || l.threads > 1024 || l.blocks % l.cluster) stuck("a launch that CUDA would refuse");
+    if (stacks_bytes < count * kStack) {
+      if (stacks) munmap(stacks, stacks_bytes);
+      stacks_bytes = count * kStack;
+      void* p = mmap(nullptr, stacks_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (p == MAP_FAILED) stuck("no memory for stacks");
+      stacks = static_cast<char*>(p);
+    }
+    memory.resize(l.cluster);
+    shared_of.resize(l.cluster);
+    for (int b = 0; b < l.cluster; b++) {
+      memory[b].assign(l.shared_bytes + kGuardBytes + 16, (char)0xff); /* NaNs, in every format */
+      shared_of[b] = memory[b].data() + (16 - reinterpret_cast<uintptr_t>(memory[b].data()) % 16) % 16;
+      memset(shared_of[b] + l.shared_bytes, kGuard, kGuardBytes);
+    }
+    fibers.assign(count, HostThread());
+    warps.assign(count / kWarp, Warp());
+    for (Warp& w : warps) w.meeting.members = kWarp;
+    blocks.assign(l.cluster, Meeting());
+    for (Meeting& m : blocks) m.members = l.threads;
+    cluster = Meeting();
+    cluster.members = count;
+    for (int i = 0; i < count; i++) {
+      const int rank = i / l.threads;
+      fibers[i].place = {i % l.threads, l.threads, rank, l.cluster, first_block + rank, l.blocks, shared_of[rank],
+                         shared_of.data()};
+      void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack);
+      *--top = nullptr; /* as after a call: the stack is 8 off a multiple of 16 */
+      *--top = reinterpret_cast<void*>(&Scheduler::start);
+      top -= 6; /* the registers */
+      fibers[i].stack = top;
+    }
+  }
+
+  static void start();
+
+  void enter() {
+#if defined(__SANITIZE_ADDRESS__)
+    const size_t i = current - fibers.data();
+    __sanitizer_start_switch_fiber(&fake_stack, stacks + i * kStack, kStack);
+#endif
+    teamtr_switch(&stack, current->stack);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+  }
+
+  void leave() {
+    HostThread* me = current;
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(me->done ? nullptr : &me->fake_stack, bottom, bottom_size);
+#endif
+    teamtr_switch(&me->stack, stack);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(me->fake_stack, &bottom, &bottom_size);
+#endif
+  }
+
+  const std::function<void()>* body = nullptr;
+  std::vector<HostThread> fibers;
+  std::vector<Warp> warps;
+  std::vector<std::vector<char>> memory;
+  std::vector<char*> shared_of;
+  char* stacks = nullptr;
+  size_t stacks_bytes = 0;
+  void* stack = nullptr; /* the pool thread's own */
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack = nullptr;
+  const void* bottom = nullptr;
+  size_t bottom_size = 0;
+#endif
+};
+
+static thread_local Scheduler scheduler;
+
+void Scheduler::start() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler.bottom, &scheduler.bottom_size);
+#endif
+  (*scheduler.body)();
+  scheduler.current->done = true;
+  scheduler.leave();
+}
+
+const HostPlace& here() { return scheduler.current->place; }
+void host_barrier() { scheduler.wait(&scheduler.blocks[here().rank]); }
+void host_cluster_barrier() { scheduler.wait(&scheduler.cluster); }
+
+uint64_t host_exchange(uint64_t mine, int from) {
+  Warp& w = scheduler.warp();
+  uint64_t* slots = w.slots[w.meeting.times & 1];
+  slots[here().thread % kWarp] = mine;
+  scheduler.wait(&w.meeting);
+  return slots[from];
+}
+
+void host_launch(const Launch& l, const std::function<void()>& body) {
+  parallel_for(l.blocks / l.cluster, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++) scheduler.run(l, c * l.cluster, body);
+  });
+}
+
+/* ---- one device, the host ---- */
+
+int32_t count() { return 1; }
+
+int32_t describe(int32_t, char* words) {
+  std::snprintf(words, kErrorSize, "no GPU: CUDA kernels compiled for the host, for tests");
+  return TEAMTR_OK;
+}
+
+int32_t check_address(int32_t, teamtr_address) { return TEAMTR_OK; }
+int32_t synchronize(const Place&) { return TEAMTR_OK; }
+
+/* As an H100 has them. */
+int32_t limits(int32_t, DeviceLimits* out) {
+  *out = {132, 227 * 1024, 228 * 1024, 8};
+  return TEAMTR_OK;
+}
+
+}  // namespace cuda
+}  // namespace teamtr
