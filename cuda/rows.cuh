@@ -83,13 +83,15 @@ template <class D> SIMT_DEVICE void set_element(char* row, int64_t v, float valu
 
 SIMT_DEVICE bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-template <class D> SIMT_DEVICE int64_t vectors_of(int64_t vocab) { return (vocab + D::kPerVector - 1) / D::kPerVector; }
+/* Vectors are counted in 32 bits, of which 2^31 elements need 29; elements and bytes in 64. */
+template <class D> SIMT_DEVICE int vectors_of(int64_t vocab) { return (int)((vocab + D::kPerVector - 1) / D::kPerVector); }
+template <class D> SIMT_DEVICE int whole_vectors_of(int64_t vocab) { return (int)(vocab / D::kPerVector); }
 
 /* Vector i, element by element: of a row that is not aligned, or the last of one whose length does not divide. */
-template <class D> SIMT_DEVICE Vec16 load_elements(const char* row, int64_t i, int64_t vocab) {
+template <class D> SIMT_DEVICE Vec16 load_elements(const char* row, int i, int64_t vocab) {
   Vec16 v;
   for (int k = 0; k < 4; k++) v.w[k] = D::kMasked;
-  const int64_t first = i * D::kPerVector;
+  const int64_t first = (int64_t)i * D::kPerVector;
   SIMT_UNROLL
   for (int k = 0; k < D::kPerVector; k++) {
     if (first + k >= vocab) continue;
@@ -104,17 +106,17 @@ template <class D> SIMT_DEVICE Vec16 load_elements(const char* row, int64_t i, i
 }
 
 /* Vector i, or -inf where the row has none. kAligned: the row's address is a multiple of 16. */
-template <class D, bool kAligned> SIMT_DEVICE Vec16 load_vector(const char* row, int64_t i, int64_t vocab) {
-  if (kAligned && (i + 1) * D::kPerVector <= vocab) return load16(row + i * 16);
+template <class D, bool kAligned> SIMT_DEVICE Vec16 load_vector(const char* row, int i, int64_t vocab) {
+  if (kAligned && i < whole_vectors_of<D>(vocab)) return load16(row + (int64_t)i * 16);
   return load_elements<D>(row, i, vocab);
 }
 
-template <class D, bool kAligned> SIMT_DEVICE void store_vector(char* row, int64_t i, int64_t vocab, const float* x) {
+template <class D, bool kAligned> SIMT_DEVICE void store_vector(char* row, int i, int64_t vocab, const float* x) {
   Vec16 v;
   D::pack(x, &v);
-  const int64_t first = i * D::kPerVector;
-  if (kAligned && first + D::kPerVector <= vocab) {
-    store16(row + i * 16, v);
+  const int64_t first = (int64_t)i * D::kPerVector;
+  if (kAligned && i < whole_vectors_of<D>(vocab)) {
+    store16(row + (int64_t)i * 16, v);
     return;
   }
   SIMT_UNROLL
@@ -127,19 +129,19 @@ template <class D, bool kAligned> SIMT_DEVICE void store_vector(char* row, int64
 
 /* The threads that share a row: `count` of them, this one being `rank`. */
 struct Team {
-  int64_t rank, count;
+  int rank, count;
 };
 SIMT_DEVICE Team block_team() { return {thread(), threads()}; }
 SIMT_DEVICE Team cluster_team() {
-  return {(int64_t)cluster_rank() * threads() + thread(), (int64_t)cluster_blocks() * threads()};
+  return {cluster_rank() * threads() + thread(), cluster_blocks() * threads()};
 }
 
 /* Calls step(first, vectors) with the thread's next kUnroll vectors, `first` being the number of the first one and the
  * others `team.count` apart. */
 template <class D, bool kAligned, class Step>
 SIMT_DEVICE void walk(const char* row, int64_t vocab, const Team& team, Step&& step) {
-  const int64_t n = vectors_of<D>(vocab);
-  for (int64_t i = team.rank; i < n; i += team.count * kUnroll) {
+  const int n = vectors_of<D>(vocab);
+  for (int i = team.rank; i < n; i += team.count * kUnroll) {
     Vec16 v[kUnroll];
     for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, i + k * team.count, vocab);
     step(i, v);
@@ -153,14 +155,17 @@ SIMT_DEVICE void walk(const char* row, int64_t vocab, const Team& team, Step&& s
 struct Online {
   float max = -kInfinity, rest = 0, ey = 0; /* ey: sum of e y, y = (x - max) scale, in bits */
 
-  /* Moves the reference up to m; what has been the maximum is then one of the rest. */
-  SIMT_DEVICE_MEMBER void raise(float m, float scale) {
+  /* Moves the reference up to m; what has been the maximum is then one of the rest. The factor by which sums of e shrink. */
+  SIMT_DEVICE_MEMBER float raise(float m, float scale) {
+    float f = 0;
     if (max > -kInfinity) {
-      const float y = (max - m) * scale, f = exp2_approx(y);
+      const float y = (max - m) * scale;
+      f = exp2_approx(y);
       ey = f > 0 ? f * fmaf(rest + 1, y, ey) : 0 * rest;
       rest = f * (rest + 1);
     }
     max = m;
+    return f;
   }
 
   /* n elements more. */
@@ -235,6 +240,41 @@ SIMT_DEVICE float scale_of(double temperature) {
 /* ---- what a row is asked ---- */
 
 SIMT_DEVICE bool good_temperature(double t) { return t > 0 && t < kInfinity; }
+
+/* What is known of a row before it is looked at. */
+enum RowKind { kProper, kIgnored, kBad };
+
+SIMT_DEVICE RowKind row_kind(Ids targets, int64_t vocab, const uint8_t* mask, double temperature, int64_t r,
+                             int64_t* target) {
+  *target = targets ? targets[r] : 0;
+  if (*target == TEAMTR_IGNORE || (mask && !mask[r])) return kIgnored;
+  return *target >= 0 && *target < vocab && good_temperature(temperature) ? kProper : kBad;
+}
+
+SIMT_DEVICE void write(float* vector, int64_t r, double value) {
+  if (vector) vector[r] = (float)value;
+}
+
+/* The gradient at an element that is not the target, from its logit. */
+SIMT_DEVICE float gradient_at(float x, const RowGradient& g) {
+  const float y = fmaf(x - g.softmax.shift, g.softmax.scale, g.softmax.offset);
+  return exp2_approx(y) * fmaf(g.h, fmaxf(y, -127.0f), g.b);
+}
+
+/* The target's element is written again, by the thread that wrote its vector, so that the order is the program's. */
+template <class D> SIMT_DEVICE void write_target(char* d, const Team& team, const RowGradient& g) {
+  if (g.target >= 0 && g.target / D::kPerVector % team.count == team.rank) set_element<D>(d, g.target, g.at_target);
+}
+
+template <class D> SIMT_DEVICE void fill_row(char* d, int64_t vocab, const Team& team, float value) {
+  float x[D::kPerVector];
+  for (int e = 0; e < D::kPerVector; e++) x[e] = value;
+  const bool aligned = aligned16(d);
+  for (int i = team.rank; i < vectors_of<D>(vocab); i += team.count) {
+    if (aligned) store_vector<D, true>(d, i, vocab, x);
+    else store_vector<D, false>(d, i, vocab, x);
+  }
+}
 
 /* Threads for rows of a length: few for short ones, that their reductions may be short too. */
 static inline int threads_for(int64_t vocab, int dtype) {

@@ -8,6 +8,7 @@
 #define SIMT_DEVICE static __device__ __forceinline__
 #define SIMT_DEVICE_MEMBER __device__ __forceinline__
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_NO_UNROLL _Pragma("unroll 1")
 #define SIMT_BOUNDS(threads, blocks_per_multiprocessor) __launch_bounds__(threads, blocks_per_multiprocessor)
 
 namespace teamtr {

@@ -10,6 +10,7 @@
 #define SIMT_DEVICE static inline
 #define SIMT_DEVICE_MEMBER inline
 #define SIMT_UNROLL
+#define SIMT_NO_UNROLL
 #define SIMT_BOUNDS(threads, blocks_per_multiprocessor)
 
 namespace teamtr {

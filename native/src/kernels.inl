@@ -153,15 +153,14 @@ TEAMTR_INLINE F exp2_of(F y) {
   return exp2_of(y, &held);
 }
 
-/* (u + expm1(-u)) / u^2 = 1/2 - u/6 + u^2/24 - ... on [-1, 1], relative error 9e-8. */
 TEAMTR_INLINE F phi_over_u2(F u) {
-  F r = set(0x1.a2c5e0p-16f);
-  r = fma(r, u, set(-0x1.aa419cp-13f));
-  r = fma(r, u, set(0x1.6c272cp-10f));
-  r = fma(r, u, set(-0x1.10fce8p-7f));
-  r = fma(r, u, set(0x1.555504p-5f));
-  r = fma(r, u, set(-0x1.55557cp-3f));
-  return fma(r, u, set(0.5f));
+  F r = set(kPhi6);
+  r = fma(r, u, set(kPhi5));
+  r = fma(r, u, set(kPhi4));
+  r = fma(r, u, set(kPhi3));
+  r = fma(r, u, set(kPhi2));
+  r = fma(r, u, set(kPhi1));
+  return fma(r, u, set(kPhi0));
 }
 
 static inline float scale_of(double temperature) {
@@ -412,19 +411,9 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
     ephi += s.ephi;
     if (std::isnan(eu) || std::isnan(r.rest)) return false;
   }
-  const double n = r.ties + r.rest, G = ephi / n, x = G - eu / n, log_x = std::log1p(x);
-  const double psi = std::fabs(x) < 1e-2 ? x * x * (0.5 - x * (1.0 / 3 - x * (0.25 - x * (0.2 - x / 6)))) : x - log_x;
-  const double kl = G - psi;
-  if (G > 1e-12 && !(kl * 64 >= G)) return false;
-  out->kl = kl > 0 ? kl : 0;
-  out->log_ratio = (double)a / temperature - log_x;
+  if (!near_kl(r.ties + r.rest, eu, ephi, (double)a / temperature, out)) return false;
   out->p = {r.max, (r.ties - 1) + r.rest, r.ey * kLn2};
-  out->has_q = false;
   return true;
-}
-
-static inline Softmax softmax_of(const RowStats& s, double temperature) {
-  return {s.max, scale_of(temperature), (float)(-std::log1p(s.rest) * kLog2e)};
 }
 
 /* r_v = log P_v - log Q_v = (p_v - q_v) / T - log_ratio */

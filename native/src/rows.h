@@ -135,6 +135,28 @@ TEAMTR_HD inline double kl_log_prob_q(const KlRow& k, const Finished& p, double 
   return p.log_prob(p_target) - (((double)p_target - q_target) / t - k.log_ratio);
 }
 
+/* phi(u) = u + expm1(-u): what KL sums. phi(u) / u^2 = 1/2 - u/6 + u^2/24 - ... on [-1, 1], relative error 9e-8. */
+constexpr float kPhi6 = 0x1.a2c5e0p-16f, kPhi5 = -0x1.aa419cp-13f, kPhi4 = 0x1.6c272cp-10f, kPhi3 = -0x1.10fce8p-7f,
+                kPhi2 = 0x1.555504p-5f, kPhi1 = -0x1.55557cp-3f, kPhi0 = 0.5f;
+
+/* KL from one sweep, by the identity in kernels.inl: n = sum of e_v = exp((p_v - max) / T), eu and ephi the sums of e u and
+ * e phi(u), u = (p - q) / T - a. False if a was too far off for it. out->p is the caller's. */
+TEAMTR_HD inline bool near_kl(double n, double eu, double ephi, double a, KlRow* out) {
+  const double G = ephi / n, x = G - eu / n, log_x = log1p(x);
+  const double psi = fabs(x) < 1e-2 ? x * x * (0.5 - x * (1.0 / 3 - x * (0.25 - x * (0.2 - x / 6)))) : x - log_x;
+  const double kl = G - psi;
+  if (!(G == G) || (G > 1e-12 && !(kl * 64 >= G))) return false;
+  out->kl = kl > 0 ? kl : 0;
+  out->log_ratio = a - log_x;
+  out->has_q = false;
+  return true;
+}
+
+TEAMTR_HD inline Softmax softmax_of(const RowStats& s, double temperature) {
+  const double c = 1.44269504088896340736 / temperature, most = 3.4028234663852886e38;
+  return {s.max, (float)(c < most ? c : most), (float)(-log1p(s.rest) * 1.44269504088896340736)};
+}
+
 TEAMTR_HD inline Softmax softmax_from_lse(double lse, double temperature) {
   const double c = 1.44269504088896340736 / temperature;
   const float shift = (float)(lse * temperature); /* what its rounding loses, the offset keeps */
