@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Builds libteamtr and installs it.
-#   native/build.sh PREFIX [CUDA]   CUDA is ON or OFF (the default)
-#   native/build.sh --check         only says what is missing on this machine
+#   native/build.sh PREFIX [CUDA]        CUDA is AUTO (the default: if there is an nvcc), ON or OFF
+#   native/build.sh PREFIX CUDA simt     only the library whose CUDA kernels run on the host, for tests
+#   native/build.sh --check              only says what is missing on this machine
 #
-# Called by Maven (phase initialize); can be run by hand. Objects go to PREFIX/../native-build-CUDA, so a second
-# run compiles only what changed. CXX names another compiler for the kernels, TEAMTR_JOBS the number of jobs.
+# What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels,
+# PREFIX/simt/libteamtr.so. Called by Maven (phase initialize); can be run by hand. Objects go to
+# PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another compiler for the kernels,
+# CUDACXX another nvcc, CUDAARCHS the architectures (default 90; `release`: 80, 90, 100, 120 and PTX), TEAMTR_JOBS the
+# number of jobs.
 set -euo pipefail
 
 say() { echo "teamtr: $*" >&2; }
@@ -49,9 +53,18 @@ if [[ $1 == --check ]]; then
   exit
 fi
 
-cuda=${2:-OFF}
-[[ $cuda == ON || $cuda == OFF ]] || fail "cmake.cuda must be ON or OFF, not '$cuda'"
-[[ $cuda == OFF ]] || fail "cmake.cuda=ON: there are no CUDA kernels in this source tree; build with -Dcmake.cuda=OFF"
+nvcc() {
+  command -v "${CUDACXX:-nvcc}" || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
+}
+
+cuda=${2:-AUTO}
+case $cuda in
+  AUTO) cuda=OFF; ! nvcc > /dev/null || cuda=ON ;;
+  ON) nvcc > /dev/null || fail "cmake.cuda=ON: no nvcc on the PATH or in /usr/local/cuda/bin; install the CUDA toolkit, or name" \
+    "its nvcc in CUDACXX, or build with -Dcmake.cuda=OFF" ;;
+  OFF) ;;
+  *) fail "cmake.cuda must be AUTO, ON or OFF, not '$cuda'" ;;
+esac
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
@@ -61,13 +74,27 @@ cache=$build_dir/CMakeCache.txt
 if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source_dir" "$cache"; then
   rm -rf "$build_dir" # made in another place; CMake would refuse it
 fi
-if [[ ! -f $build_dir/configured ]]; then
+options=(-DTEAMTR_CUDA="$cuda" -DCMAKE_CXX_COMPILER="${CXX:-g++}")
+if [[ $cuda == ON ]]; then
+  architectures=${CUDAARCHS:-90}
+  [[ $architectures != release ]] || architectures="80-real;90-real;100-real;120"
+  options+=(-DCMAKE_CUDA_COMPILER="$(nvcc)" -DCMAKE_CUDA_HOST_COMPILER="${CXX:-g++}"
+    -DCMAKE_CUDA_ARCHITECTURES="$architectures")
+fi
+if [[ $(cat "$build_dir/configured" 2> /dev/null) != "${options[*]}" ]]; then
   check || exit 1
   generator=()
   command -v make > /dev/null || generator=(-G Ninja)
-  cmake -S "$source_dir" -B "$build_dir" "${generator[@]}" -DCMAKE_CXX_COMPILER="${CXX:-g++}" \
-    -DCMAKE_BUILD_TYPE=Release -DTEAMTR_CUDA="$cuda" -DCMAKE_INSTALL_PREFIX="$prefix"
-  touch "$build_dir/configured"
+  cmake -S "$source_dir" -B "$build_dir" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release "${options[@]}" \
+    -DCMAKE_INSTALL_PREFIX="$prefix"
+  echo "${options[*]}" > "$build_dir/configured"
 fi
-cmake --build "$build_dir" --parallel "${TEAMTR_JOBS:-$(nproc)}"
+jobs=${TEAMTR_JOBS:-$(nproc)}
+if [[ ${3:-} == simt ]]; then
+  cmake --build "$build_dir" --parallel "$jobs" --target teamtr_simt
+  cmake --install "$build_dir" --prefix "$prefix" --component simt > /dev/null
+  exit
+fi
+cmake --build "$build_dir" --parallel "$jobs"
+rm -rf "$prefix/gpu" # of an earlier build with CUDA
 cmake --install "$build_dir" --prefix "$prefix" > /dev/null
