@@ -1,0 +1,188 @@
+/*
+ * Work on per-token vectors: the trust-region surrogate with its gradient and statistics, the sampled KL, group-normalised
+ * advantages. What is computed stands in native/src/surrogate.h, for the CPU and for here; a message's or a group's team is
+ * a warp.
+ *
+ * Passes over device memory, and bytes per token:
+ *   surrogate    one block does the whole call, since its denominators and statistics are sums over all tokens, and there is
+ *                no scratch memory through which blocks could share them. The message bounds are checked, mask and targets
+ *                are counted, then each warp takes its messages. 8 bytes of log-probs, with 4 each for kl, entropy and
+ *                advantages where they are per token; up to 12 of gradients. A message is swept two or three times; where
+ *                it fits the cache, its bytes come from memory once. What bounds it is one multiprocessor's doubles: an
+ *                expm1 and up to two more exponentials a token.
+ *   sampled KL   8 bytes read, 4 written. Over the whole grid, a warp for each message or, without them, a thread for each
+ *                few tokens. One block then checks the bounds, which are known to be good only when all have been looked at.
+ *   advantages   4 bytes read from memory, three times in all, 4 or 8 written.
+ *
+ * Contract: teamtr.h. All in doubles. Which warp has a message and which lane a token depends on their numbers alone, and
+ * sums are taken over lanes, then warps, in a fixed order: the same bits from run to run. A message's ratio and gradients
+ * depend on other messages through the denominators only. Bad bounds make every result of the call NaN, and are not used.
+ */
+#include "rows.cuh"
+#include "surrogate.h"
+
+namespace teamtr {
+namespace cuda {
+namespace {
+
+constexpr int kSurrogateThreads = 512; /* 128 registers each */
+constexpr int kTokenThreads = 256;
+
+struct WarpTeam {
+  static constexpr int kLanes = kWarp, kAtOnce = 4;
+  static SIMT_DEVICE_MEMBER int lane() { return cuda::lane(); }
+  static SIMT_DEVICE_MEMBER bool leads() { return cuda::lane() == 0; }
+  template <class T> static SIMT_DEVICE_MEMBER T sum(T x) {
+    return warp_fold(x, [](T mine, T theirs) { return mine + theirs; });
+  }
+  static SIMT_DEVICE_MEMBER double leaders(double x) { return exchange_from(x, 0); }
+};
+
+/* What a warp tells the others. */
+struct WarpSlot {
+  uint32_t bad_bounds;
+  Counted counted;
+  TokenSums tokens;
+  MessageSums messages;
+};
+
+/* Whether the messages tile the tokens; asked and answered in all threads of the block. */
+SIMT_DEVICE bool good_bounds(Ids cu, int64_t messages, int64_t tokens, WarpSlot* slots) {
+  bool bad = cu[0] != 0 || cu[messages] != tokens;
+  for (int64_t m = thread(); m < messages; m += threads()) bad |= cu[m + 1] < cu[m];
+  const uint32_t lanes = ballot(bad);
+  if (lane() == 0) slots[warp()].bad_bounds = lanes;
+  barrier();
+  bad = false;
+  for (int w = 0; w < warps(); w++) bad |= slots[w].bad_bounds != 0;
+  return !bad;
+}
+
+SIMT_DEVICE void fill(float* vector, int64_t count, float value) {
+  if (!vector) return;
+  for (int64_t i = thread(); i < count; i += threads()) vector[i] = value;
+}
+
+SIMT_DEVICE TokenSums warp_total(TokenSums s) {
+  s.objective = WarpTeam::sum(s.objective);
+  s.kl = WarpTeam::sum(s.kl);
+  s.entropy = WarpTeam::sum(s.entropy);
+  s.ratio_sum = WarpTeam::sum(s.ratio_sum);
+  s.ratio_squares = WarpTeam::sum(s.ratio_squares);
+  s.ratio_min = warp_fold(s.ratio_min, lesser);
+  s.ratio_max = warp_fold(s.ratio_max, greater);
+  for (int b = LOW; b < BOUNDS; b++) s.bound[b] = WarpTeam::sum(s.bound[b]);
+  return s;
+}
+
+SIMT_KERNEL void SIMT_BOUNDS(kSurrogateThreads, 1) surrogate_kernel(const Surrogate a) {
+  WarpSlot* slots = reinterpret_cast<WarpSlot*>(shared());
+  WarpSlot* mine = slots + warp();
+  if (!good_bounds(a.cu_seqlens, a.messages, a.tokens, slots)) {
+    fill(a.d_log_probs, a.tokens, NAN);
+    fill(a.d_kl, a.tokens, NAN);
+    fill(a.d_entropy, a.tokens, NAN);
+    for (int i = thread(); i < TEAMTR_STATS; i += threads()) a.stats[i] = NAN;
+    return;
+  }
+
+  Counted counted;
+  for (int64_t m = warp(); m < a.messages; m += warps()) count_message(a, m, WarpTeam(), &counted);
+  if (lane() == 0) mine->counted = counted;
+  barrier();
+  counted = Counted();
+  for (int w = 0; w < warps(); w++) {
+    counted.tokens += slots[w].counted.tokens;
+    counted.messages += slots[w].counted.messages;
+  }
+
+  TokenSums tokens;
+  if (lane() == 0) mine->messages = MessageSums();
+  for (int64_t m = warp(); m < a.messages; m += warps()) take_message(a, counted, m, WarpTeam(), &tokens, &mine->messages);
+  tokens = warp_total(tokens);
+  if (lane() == 0) mine->tokens = tokens;
+  barrier();
+  if (thread() != 0) return;
+  MessageSums messages = mine->messages;
+  for (int w = 1; w < warps(); w++) {
+    tokens.add(slots[w].tokens);
+    messages.add(slots[w].messages);
+  }
+  report(a, counted, tokens, messages);
+}
+
+/* Tokens of a warp where there are no messages. */
+constexpr int64_t kTile = WarpTeam::kLanes * WarpTeam::kAtOnce;
+
+struct SampledKl {
+  int32_t estimator;
+  const float *log_probs_old, *log_probs_new;
+  int64_t tokens;
+  Ids cu_seqlens;
+  int64_t messages;
+  float *per_token, *per_message; /* each or null */
+};
+
+SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_tokens_kernel(const SampledKl a) {
+  for (int64_t tile = block() * warps() + warp(); tile * kTile < a.tokens; tile += blocks() * warps()) {
+    const int64_t begin = tile * kTile, end = begin + kTile < a.tokens ? begin + kTile : a.tokens;
+    sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpTeam());
+  }
+}
+
+SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_messages_kernel(const SampledKl a) {
+  for (int64_t m = block() * warps() + warp(); m < a.messages; m += blocks() * warps()) {
+    const int64_t begin = a.cu_seqlens[m], end = a.cu_seqlens[m + 1];
+    if (begin < 0 || end > a.tokens) continue; /* kl_bounds_kernel writes what is due */
+    const double sum =
+        sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpTeam());
+    if (lane() == 0) a.per_message[m] = (float)sum;
+  }
+}
+
+/* One block. */
+SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 1) kl_bounds_kernel(const SampledKl a) {
+  if (good_bounds(a.cu_seqlens, a.messages, a.tokens, reinterpret_cast<WarpSlot*>(shared()))) return;
+  fill(a.per_token, a.tokens, NAN);
+  fill(a.per_message, a.messages, NAN);
+}
+
+SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2)
+    advantages_kernel(const float* returns, int64_t groups, int64_t size, const Normalisation n, float* advantages,
+                      float* centred) {
+  for (int64_t g = block() * warps() + warp(); g < groups; g += blocks() * warps()) {
+    const int64_t first = g * size;
+    group_advantages(returns + first, size, n, advantages + first, centred ? centred + first : nullptr, WarpTeam());
+  }
+}
+
+/* A warp for each piece of work. */
+Launch over_warps(const Place& place, int64_t pieces) {
+  constexpr int kWarps = kTokenThreads / kWarp;
+  return {place, blocks_for((pieces + kWarps - 1) / kWarps), kTokenThreads};
+}
+
+}  // namespace
+
+int32_t surrogate(const Place& place, const Surrogate& a) {
+  return launch<surrogate_kernel>({place, 1, kSurrogateThreads, kSurrogateThreads / kWarp * sizeof(WarpSlot)}, a);
+}
+
+int32_t sampled_kl(const Place& place, int32_t estimator, const float* log_probs_old, const float* log_probs_new,
+                   int64_t tokens, Ids cu_seqlens, int64_t messages, float* per_token, float* per_message) {
+  const SampledKl a{estimator, log_probs_old, log_probs_new, tokens, cu_seqlens, messages, per_token, per_message};
+  if (per_message) TEAMTR_TRY(launch<kl_messages_kernel>(over_warps(place, messages), a));
+  else if (per_token) TEAMTR_TRY(launch<kl_tokens_kernel>(over_warps(place, (tokens + kTile - 1) / kTile), a));
+  if (!cu_seqlens) return TEAMTR_OK;
+  return launch<kl_bounds_kernel>({place, 1, kTokenThreads, kTokenThreads / kWarp * sizeof(WarpSlot)}, a);
+}
+
+int32_t group_advantages(const Place& place, const float* returns, int64_t count, int64_t group_size, double eps_norm,
+                         double clip, bool normalise, float* advantages, float* centred) {
+  const int64_t groups = count / group_size;
+  return launch<advantages_kernel>(over_warps(place, groups), returns, groups, group_size,
+                                   Normalisation{eps_norm, clip, normalise}, advantages, centred);
+}
+
+}  // namespace cuda
+}  // namespace teamtr
