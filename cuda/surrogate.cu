@@ -133,7 +133,7 @@ SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_tokens_kernel(const SampledKl 
 SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_messages_kernel(const SampledKl a) {
   for (int64_t m = block() * warps() + warp(); m < a.messages; m += blocks() * warps()) {
     const int64_t begin = a.cu_seqlens[m], end = a.cu_seqlens[m + 1];
-    if (begin < 0 || end > a.tokens) continue; /* kl_bounds_kernel writes what is due */
+    if (begin < 0 || begin > end || end > a.tokens) continue; /* kl_bounds_kernel writes what is due */
     const double sum =
         sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpTeam());
     if (lane() == 0) a.per_message[m] = (float)sum;

@@ -38,7 +38,7 @@ template <class T> struct Mirrored {
   std::vector<T> host;
   explicit Mirrored(size_t n, T value = T(), size_t skip = 0) : host(n, value), skip_(skip) {
     memory_ = static_cast<T*>(device_allocate((n + skip) * sizeof(T) + (n + skip == 0)));
-    if (n) upload();
+    upload();
   }
   Mirrored(const std::vector<T>& values) : Mirrored(values.size()) {
     host = values;
@@ -46,8 +46,8 @@ template <class T> struct Mirrored {
   }
   Mirrored(const Mirrored&) = delete;
   ~Mirrored() { device_free(memory_); }
-  void upload() { to_device(memory_ + skip_, host.data(), host.size() * sizeof(T)); }
-  void download() { to_host(host.data(), memory_ + skip_, host.size() * sizeof(T)); }
+  void upload() { if (!host.empty()) to_device(memory_ + skip_, host.data(), host.size() * sizeof(T)); }
+  void download() { if (!host.empty()) to_host(host.data(), memory_ + skip_, host.size() * sizeof(T)); }
   teamtr_address on_device() const { return reinterpret_cast<uintptr_t>(memory_ + skip_); }
   teamtr_address on_host() const { return reinterpret_cast<uintptr_t>(host.data()); }
 
