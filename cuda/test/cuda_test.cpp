@@ -388,6 +388,68 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
   }
 }
 
+/* Against the CPU's, which its own tests hold to doubles. */
+static void policy_loss_case(int dtype, int64_t vocab, int skip, bool old_logits, int kl_term, double entropy_coef,
+                             std::mt19937& random) {
+  const std::string name = "policy loss dtype " + std::to_string(dtype) + " vocab " + std::to_string(vocab) + " skip " +
+                           std::to_string(skip) + (old_logits ? " old" : "") + " kl " + std::to_string(kl_term);
+  const int64_t rows = 12, messages = 4;
+  Logits x(dtype, rows, vocab, skip, skip), old(dtype, rows, vocab, 0, skip);
+  std::normal_distribution<float> normal(0, 1);
+  Mirrored<int32_t> targets(rows);
+  Mirrored<int64_t> cu(std::vector<int64_t>{0, 5, 5, 9, rows});
+  Mirrored<uint8_t> mask(rows, 1);
+  Mirrored<float> log_probs_old(rows), advantages(std::vector<float>{1.5f, 2, -0.5f, 0.7f});
+  for (int64_t r = 0; r < rows; r++) {
+    fill(x, r, (int)(r % HALF_MASKED), random);
+    const float apart = r == 7 ? 2.0f : 0.01f;
+    for (int64_t v = 0; v < vocab; v++) old.set(r, v, x.get(r, v) + apart * normal(random));
+    targets.host[r] = (int32_t)(random() % vocab);
+    log_probs_old.host[r] = (float)Exact(old.row(r), 0.9).log_p[targets.host[r]];
+  }
+  targets.host[6] = TEAMTR_IGNORE;
+  mask.host[2] = 0;
+  for (Logits* l : {&x, &old}) l->memory.upload();
+  targets.upload();
+  mask.upload();
+  log_probs_old.upload();
+
+  struct Out {
+    Mirrored<float> lp, lse, entropy, kl, work;
+    Mirrored<double> stats;
+    explicit Out(int64_t rows) : lp(rows, 7), lse(rows, 7), entropy(rows, 7), kl(rows, 7), work(5 * rows, 7), stats(TEAMTR_STATS, 7) {}
+  };
+  Out gpu(rows), cpu(rows);
+  Logits d(dtype, rows, vocab, skip, skip), d_cpu(dtype, rows, vocab, skip, skip);
+  const auto run = [&](int device, Out& out, Logits& gradient) {
+    const auto at = [&](const auto& m) { return device == TEAMTR_CPU ? m.on_host() : m.on_device(); };
+    expect_status(teamtr_policy_loss(
+        device, 0, at(x.memory), dtype, rows, vocab, x.stride, rows, 0, old_logits ? at(old.memory) : 0, old.stride, rows, 0,
+        at(targets), TEAMTR_I32, 0.9f, 0, at(log_probs_old), at(advantages), 0, at(cu), TEAMTR_I64, messages, at(mask), 0,
+        TEAMTR_RATIO_MESSAGE, 0.2, 0.3, INFINITY, kl_term, kl_term == TEAMTR_KL_NONE ? 0 : 0.3, TEAMTR_TOKEN_MEAN, entropy_coef,
+        TEAMTR_SEQ_MEAN_TOKEN_SUM, 0, 0, 0, at(out.lp), at(out.lse), at(out.entropy), old_logits ? at(out.kl) : 0, at(out.work),
+        at(gradient.memory), gradient.stride, rows, 0, at(out.stats)));
+  };
+  run(TEAMTR_CPU, cpu, d_cpu);
+  run(0, gpu, d);
+  gpu.lp.download();
+  gpu.kl.download();
+  gpu.stats.download();
+  d.memory.download();
+  for (int i = 0; i < TEAMTR_STATS; i++) {
+    const double want = cpu.stats.host[i];
+    near(gpu.stats.host[i], want, 1e-5 * (1 + std::fabs(want)), name + " statistic " + std::to_string(i));
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    near(gpu.lp.host[r], cpu.lp.host[r], 1e-6 * (1 + std::fabs(cpu.lp.host[r])), name + " log-prob");
+    if (old_logits) near(gpu.kl.host[r], cpu.kl.host[r], 2e-5 * cpu.kl.host[r] + 1e-12, name + " kl");
+    double most = 0;
+    for (int64_t v = 0; v < vocab; v++) most = std::max(most, (double)std::fabs(d_cpu.get(r, v)));
+    for (int64_t v = 0; v < vocab; v++)
+      near(d.get(r, v), d_cpu.get(r, v), 2e-5 * most + 2 * unit(dtype) * std::fabs(d_cpu.get(r, v)) + 1e-7, name + " gradient");
+  }
+}
+
 int main(int argc, char** argv) {
   const bool small = argc > 1 && std::string(argv[1]) == "--small";
   if (teamtr_cuda_count() == 0) {
@@ -404,6 +466,9 @@ int main(int argc, char** argv) {
         for (float t : {1.0f, 0.7f}) log_probs_case(dtype, vocab, skip, skip, t, random);
         kl_case(dtype, vocab, skip, 1.0f, 0.01f, 0, random);
         kl_case(dtype, vocab, skip, 0.8f, 2.0f, 0, random);
+        policy_loss_case(dtype, vocab, skip, false, TEAMTR_K3, 0, random);
+        policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_EXACT, 0.01, random);
+        policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_NONE, 0.01, random);
         if (small) continue;
         kl_case(dtype, vocab, skip, 1.0f, 0.001f, 4.0f, random);
         kl_case(dtype, vocab, skip, 1.0f, dtype == TEAMTR_F32 ? 1e-5f : 0.1f, 0, random);
