@@ -1,0 +1,802 @@
+#!/usr/bin/env python3
+"""The kernels on a GPU beside their peers: same tensors, same run.
+
+    cuda/bench.py [--library libteamtr.so] [--out FOLDER] [--seconds 210] [--no-peers]
+    cuda/bench.py --dry-run       the checks alone, tiny shapes; on the CPU kernels where there is no GPU
+
+Needs PyTorch and a libteamtr.so (native/build.sh PREFIX ON; on a machine without a GPU any build does for --dry-run).
+Kernels are called through the C ABI, whose signatures are read from native/include/teamtr.h.
+
+What is measured: device time between two CUDA events. Before each call the L2 cache is filled with other data by reading
+a buffer twice its size, several sets of inputs take turns, and a spin on the device lets the host get ahead, so that a
+launch never waits for Python. Providers take turns too, call by call; a large device-to-device copy is one of them in
+every case. ms are the median and, in brackets, the 20th and 80th percentile.
+
+GB/s are the bytes that the job cannot do without, as the formula beside each case counts them, over the median: a peer
+that reads the logits three times has a third of the GB/s. "of copy" is against the GB/s of the copy (bytes read plus bytes
+written) in the same case. "x time" is the median over that of TeamTR.
+
+Errors are the largest of a few rows against fp64 from the same inputs: absolute for log-probs, entropies and the loss,
+relative for KL (that is, to at least 1e-6), and for gradients |d - ref| / (|ref| + mean |ref| of the row). TeamTR must be
+within the stated tolerance or the run ends with exit code 1; a peer outside it is marked (!).
+
+Peers: PyTorch eager, the composition that one would write; torch.compile of the same (of log-probs backward also of the
+closed formula); a plain one-sweep Triton kernel; Liger and flash-attn where they are installed. A peer that fails, runs
+out of memory or time keeps its row with the reason. Backward passes of peers are timed alone, after an untimed forward.
+"""
+import argparse
+import ctypes
+import datetime
+import importlib
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DTYPE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # TEAMTR_F32, BF16, F16
+NAME = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+MAIN = (8192, 151936, torch.bfloat16)
+SHAPES = [MAIN, (256, 151936, torch.bfloat16), (8192, 32000, torch.bfloat16), (2048, 151936, torch.float32)]
+LENGTH = 64  # tokens of a message
+TOP_P = 0.95
+BETA = 0.1
+EPS = 0.2
+PROVIDER_SECONDS = 40  # for the first call of a peer, compilation included
+ROUNDS = 40
+
+
+class Wrong(Exception):
+    """A result of TeamTR outside its tolerance."""
+
+
+class TooLong(Exception):
+    pass
+
+
+# ---- the C ABI --------------------------------------------------------------------------------------------------
+
+
+class Library:
+    """libteamtr.so; argument types and names are those of the header."""
+
+    TYPES = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64, "float": ctypes.c_float,
+             "double": ctypes.c_double, "teamtr_address": ctypes.c_uint64}
+
+    def __init__(self, path, header, device, stream):
+        self.library = ctypes.CDLL(str(path))
+        self.place = {"device": device, "stream": stream}
+        text = re.sub(r"/\*(.*?)\*/", lambda m: " OPTIONAL " if "[opt]" in m[1] else " ", header.read_text(), flags=re.S)
+        self.arguments = {}
+        for name, arguments in re.findall(r"TEAMTR_API\s+int32_t\s+(\w+)\(([^)]*)\)\s*;", text):
+            words = [a.split() for a in arguments.split(",") if a.strip() != "void"]
+            self.arguments[name] = [(w[1], "OPTIONAL" in w) for w in words]
+            function = getattr(self.library, name)
+            function.argtypes = [self.TYPES[w[0]] for w in words]
+            function.restype = ctypes.c_int32
+        for name in ("teamtr_last_error", "teamtr_cuda_device"):
+            getattr(self.library, name).restype = ctypes.c_char_p
+        self.library.teamtr_cuda_device.argtypes = [ctypes.c_int32]
+
+    def bind(self, name, **given):
+        """The call as a function of nothing. Tensors stand for their addresses, [opt] arguments may be left out."""
+        given.update(self.place)
+        values = []
+        for argument, optional in self.arguments[name]:
+            if argument not in given and not optional:
+                raise TypeError(f"{name}: {argument} is missing")
+            values.append(given.pop(argument, 0))
+        if given:
+            raise TypeError(f"{name} has no {', '.join(given)}")
+        function = getattr(self.library, name)
+        types = function.argtypes
+        tensors = [v for v in values if torch.is_tensor(v)]  # kept alive with the call
+        values = [t(v.data_ptr() if torch.is_tensor(v) else v) for t, v in zip(types, values)]
+
+        def call(_tensors=tensors):
+            if function(*values) != 0:
+                raise RuntimeError(f"{name}: {self.library.teamtr_last_error().decode()}")
+        return call
+
+
+def view(prefix, x, dtype=True):
+    """The parameters of a matrix of logits, contiguous."""
+    rows, vocab = x.shape
+    short = prefix.replace("logits", "").rstrip("_") + "_" if prefix != "logits" else ""
+    given = {prefix: x, short + "row_stride": vocab, short + "rows_per_batch": rows, short + "batch_stride": 0}
+    if dtype:
+        given.update(dtype=DTYPE[x.dtype], rows=rows, vocab=vocab)
+    return given
+
+
+# ---- what peers compute -----------------------------------------------------------------------------------------
+
+
+def log_softmax(x):
+    return torch.log_softmax(x, -1, dtype=torch.float32)
+
+
+def peer_log_probs(x, targets):
+    lp = log_softmax(x)
+    return lp.gather(-1, targets[:, None]).squeeze(-1), -(lp.exp() * lp).sum(-1)
+
+
+def peer_log_probs_backward(x, targets, lse, entropy, g, h):
+    """The gradient by its formula, for compilers: one read, one write."""
+    lp = x.float() - lse[:, None]
+    p = lp.exp()
+    hit = torch.arange(x.shape[1], device=x.device)[None, :] == targets[:, None]
+    return (g[:, None] * (hit.float() - p) - h[:, None] * p * (lp + entropy[:, None])).to(x.dtype)
+
+
+def peer_kl(p, q):
+    lp, lq = log_softmax(p), log_softmax(q)
+    return (lp.exp() * (lp - lq)).sum(-1)
+
+
+def peer_policy_loss(x, targets, log_probs_old, advantages, old=None):
+    lp = log_softmax(x)
+    new = lp.gather(-1, targets[:, None]).squeeze(-1)
+    loss = clipped(new, log_probs_old, advantages)
+    if old is not None:
+        lo = log_softmax(old)
+        loss = loss + BETA * (lo.exp() * (lo - lp)).sum(-1).view(-1, LENGTH).sum(-1).mean()
+    return loss
+
+
+def clipped(new, log_probs_old, advantages):
+    """Eq. 10: one ratio for each message, the product over its tokens."""
+    w = (new - log_probs_old).view(-1, LENGTH).sum(-1).clamp(-20, 20).exp()
+    return -torch.minimum(w * advantages, w.clamp(1 - EPS, 1 + EPS) * advantages).mean()
+
+
+def peer_sample(x):
+    p = torch.softmax(x, -1, dtype=torch.float32)
+    tokens = (p / torch.empty_like(p).exponential_()).argmax(-1)
+    return tokens, p.gather(-1, tokens[:, None]).squeeze(-1).log()
+
+
+def peer_sample_top_p(x):
+    p, order = torch.softmax(x, -1, dtype=torch.float32).sort(-1, descending=True)
+    kept = torch.where(p.cumsum(-1) - p < TOP_P, p, torch.zeros_like(p))
+    drawn = (kept / torch.empty_like(p).exponential_()).argmax(-1, keepdim=True)
+    return order.gather(-1, drawn).squeeze(-1), p.gather(-1, drawn).squeeze(-1).log()
+
+
+if triton:
+    @triton.jit
+    def triton_row(x, targets, log_probs, entropy, vocab, BLOCK: tl.constexpr):
+        row = tl.program_id(0).to(tl.int64)
+        x += row * vocab
+        top = -1e30
+        total = tl.zeros([BLOCK], tl.float32)
+        weighted = tl.zeros([BLOCK], tl.float32)
+        for start in range(0, vocab, BLOCK):
+            column = start + tl.arange(0, BLOCK)
+            v = tl.load(x + column, mask=column < vocab, other=-1e30).to(tl.float32)
+            new_top = tl.maximum(top, tl.max(v, 0))
+            shrink = tl.exp(top - new_top)
+            e = tl.exp(v - new_top)
+            total = total * shrink + e
+            weighted = weighted * shrink + e * v
+            top = new_top
+        s = tl.sum(total, 0)
+        lse = top + tl.log(s)
+        target = tl.load(targets + row)
+        tl.store(log_probs + row, tl.load(x + target).to(tl.float32) - lse)
+        tl.store(entropy + row, lse - tl.sum(weighted, 0) / s)
+
+
+def triton_log_probs(x, targets):
+    out = torch.empty(2, x.shape[0], device=x.device)
+    triton_row[(x.shape[0],)](x, targets, out[0], out[1], x.shape[1], BLOCK=4096, num_warps=8)
+    return out[0], out[1]
+
+
+def installed_log_probs():
+    """Others' Triton kernels for the log-prob alone, where installed: name, function of logits and targets."""
+    found = []
+    try:
+        from liger_kernel.ops.grpo_loss import fused_selective_log_softmax
+        # It takes [batch, length + 1, vocab] and leaves out the last row.
+        found.append(("Liger, log-prob alone", lambda x, t: (fused_selective_log_softmax(x[None], t[None, :-1]).view(-1), None)))
+    except Exception:  # not installed, or a version that does not load here
+        pass
+    try:
+        from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
+        found.append(("flash-attn, log-prob alone", lambda x, t: (-cross_entropy_loss(x, t)[0], None)))
+    except Exception:
+        pass
+    return found
+
+
+# ---- fp64 -------------------------------------------------------------------------------------------------------
+
+
+def log_softmax64(x):
+    return torch.log_softmax(x.double(), -1)
+
+
+def by_chunks(function, rows, size=64):
+    return torch.cat([function(slice(i, min(i + size, rows))) for i in range(0, rows, size)])
+
+
+def absolute(given, reference):
+    return (given.double() - reference).abs().max().item()
+
+
+def of_kl(given, reference):
+    return ((given.double() - reference).abs() / reference.clamp(min=1e-6)).max().item()
+
+
+def of_gradient(given, reference):
+    floor = reference.abs().mean(-1, keepdim=True)
+    return ((given.double() - reference).abs() / (reference.abs() + floor)).max().item()
+
+
+def gradient_tolerance(dtype):
+    return {torch.float32: 1e-3, torch.bfloat16: 5e-3, torch.float16: 1e-3}[dtype]  # the halves: their own rounding, and a little
+
+
+# ---- inputs -----------------------------------------------------------------------------------------------------
+
+
+class Inputs:
+    """One set of tensors of a shape. Logits are about N(0, 3), each row with one token far above, as a language model's."""
+
+    def __init__(self, shape, device, seed):
+        rows, vocab, dtype = shape
+        generator = torch.Generator(device=device).manual_seed(seed)
+        f32 = dict(device=device, generator=generator)
+        self.x = torch.randn(rows, vocab, dtype=dtype, **f32).mul_(3)
+        peak = torch.randint(vocab, (rows, 1), **f32)
+        self.x.scatter_(1, peak, (8 + 12 * torch.rand(rows, 1, **f32)).to(dtype))
+        self.targets = torch.where(torch.rand(rows, **f32) < 0.5, peak[:, 0], torch.randint(vocab, (rows,), **f32))
+        self.g, self.h = torch.randn(rows, **f32), torch.randn(rows, **f32) * 0.01
+        self.generator = generator
+        self.some = sorted({0, rows // 3, rows // 2 + 1, rows - 1})  # the rows that are checked
+
+    def near(self):
+        """A policy about a trust-region step from x."""
+        y = torch.randn(self.x.shape, dtype=self.x.dtype, device=self.x.device, generator=self.generator)
+        return y.mul_(0.02).add_(self.x)
+
+    def far(self):
+        y = torch.randn(self.x.shape, dtype=self.x.dtype, device=self.x.device, generator=self.generator)
+        return y.mul_(3)
+
+
+# ---- cases ------------------------------------------------------------------------------------------------------
+
+
+class Provider:
+    """call(i, state) is timed on input set i; state is what prepare(i) left, untimed."""
+
+    def __init__(self, name, call, prepare=None):
+        self.name, self.call, self.prepare = name, call, prepare or (lambda i: None)
+        self.error, self.failure, self.samples, self.seconds = None, None, [], None
+
+
+class Case:
+    """check(outputs of set 0) gives the error; tolerance is for TeamTR."""
+
+    def __init__(self, name, size, check, tolerance, providers):
+        self.name, self.bytes, self.check, self.tolerance, self.providers = name, size, check, tolerance, providers
+
+
+def compiled(function, **options):
+    if not hasattr(torch, "compile"):
+        return None
+    return torch.compile(function, dynamic=False, **options)
+
+
+def autograd(name, forward, leaf, upstream):
+    """The backward pass of forward(i, leaf): upstream(i) are the gradients of its outputs."""
+    def prepare(i):
+        x = leaf(i).detach().requires_grad_()
+        outputs = forward(i, x)
+        return (outputs if isinstance(outputs, tuple) else (outputs,)), x
+
+    def call(i, state):
+        return torch.autograd.grad(state[0], state[1], upstream(i))[0]
+    return Provider(name, call, prepare)
+
+
+class Bench:
+    def __init__(self, library, device, peers):
+        self.library, self.device, self.peers = library, device, peers
+
+    def empty(self, *shape, dtype=torch.float32):
+        return torch.full(shape, float("nan") if dtype.is_floating_point else -7, dtype=dtype, device=self.device)
+
+    def log_probs_call(self, s, x):
+        rows = x.shape[0]
+        out = [self.empty(rows) for _ in range(3)]
+        call = self.library.bind("teamtr_log_probs", **view("logits", x), targets=s.targets, target_type=1, temperature=1.0,
+                                 log_probs=out[0], lse=out[1], entropy=out[2])
+        return call, out
+
+    def ours(self, calls, prepare=None):
+        """calls: for each input set, the bound call and what it writes."""
+        def call(i, _):
+            calls[i][0]()
+            return calls[i][1]
+        return Provider("TeamTR", call, prepare)
+
+    def log_probs(self, sets):
+        rows, vocab = sets[0].x.shape
+        size = rows * vocab * sets[0].x.element_size() + rows * (8 + 3 * 4)  # logits and targets; log-prob, lse, entropy
+        s, some = sets[0], sets[0].some
+        lp = log_softmax64(s.x[some])
+        expected = lp.gather(-1, s.targets[some, None])[:, 0], -(lp.exp() * lp).sum(-1)
+
+        def check(outputs):
+            keep = [k for k, r in enumerate(some) if r < len(outputs[0])]
+            errors = [absolute(o[[some[k] for k in keep]], e[keep]) for o, e in zip(outputs, expected) if o is not None]
+            return max(errors)
+        calls = [self.log_probs_call(s, s.x) for s in sets]
+        providers = [self.ours([(call, (out[0], out[2])) for call, out in calls])]
+
+        def of(function):
+            return lambda i, _: function(sets[i].x, sets[i].targets)
+        if self.peers:
+            providers.append(Provider("PyTorch eager", of(peer_log_probs)))
+            if compiled(peer_log_probs):
+                providers.append(Provider("torch.compile", of(compiled(peer_log_probs))))
+            if triton and self.device.type == "cuda":
+                providers.append(Provider("Triton, one sweep", of(triton_log_probs)))
+            providers += [Provider(name, of(function)) for name, function in installed_log_probs()]
+        return Case("log-probs + entropy", size, check, 1e-4, providers)
+
+    def log_probs_backward(self, sets):
+        rows, vocab = sets[0].x.shape
+        size = 2 * rows * vocab * sets[0].x.element_size() + rows * (8 + 5 * 4)
+        saved, calls, work = [], [], [torch.empty_like(s.x) for s in sets]
+        for s, d in zip(sets, work):
+            forward, out = self.log_probs_call(s, s.x)
+            forward()
+            saved.append(out)
+            calls.append((self.library.bind(
+                "teamtr_log_probs_backward", **view("logits", d), targets=s.targets, target_type=1, vocab_start=0,
+                global_vocab=vocab, temperature=1.0, log_probs=out[0], lse=out[1], entropy=out[2], grad_log_probs=s.g,
+                grad_entropy=s.h, **view("d_logits", d, dtype=False)), d))
+        s, some = sets[0], sets[0].some
+        lp = log_softmax64(s.x[some])
+        p = lp.exp()
+        hit = F.one_hot(s.targets[some], vocab).double()
+        entropy = -(p * lp).sum(-1, keepdim=True)
+        expected = s.g[some, None].double() * (hit - p) - s.h[some, None].double() * p * (lp + entropy)
+
+        def check(d):
+            return of_gradient(d[some], expected)
+        providers = [self.ours(calls, lambda i: work[i].copy_(sets[i].x))]  # in place, so on a fresh copy
+        if self.peers:
+            def leaf(i): return sets[i].x
+            def upstream(i): return sets[i].g, sets[i].h
+            providers.append(autograd("PyTorch eager", lambda i, x: peer_log_probs(x, sets[i].targets), leaf, upstream))
+            forward, formula = compiled(peer_log_probs), compiled(peer_log_probs_backward)
+            if forward:
+                providers.append(autograd("torch.compile", lambda i, x: forward(x, sets[i].targets), leaf, upstream))
+                providers.append(Provider("torch.compile, formula", lambda i, _: formula(
+                    sets[i].x, sets[i].targets, saved[i][1], saved[i][2], sets[i].g, sets[i].h)))
+        return Case("log-probs backward, in place", size, check, gradient_tolerance(s.x.dtype), providers)
+
+    def kl(self, sets, others, title):
+        rows, vocab = sets[0].x.shape
+        size = 2 * rows * vocab * sets[0].x.element_size() + rows * (8 + 5 * 4)
+        calls = []
+        for s, q in zip(sets, others):
+            out = [self.empty(rows) for _ in range(5)]
+            calls.append((self.library.bind(
+                "teamtr_kl", **view("p", s.x), **view("q", q, dtype=False), targets=s.targets, target_type=1, temperature=1.0,
+                kl=out[0], log_probs_p=out[1], log_probs_q=out[2], entropy_p=out[3], entropy_q=out[4]), out[0]))
+        some = sets[0].some
+        lp, lq = log_softmax64(sets[0].x[some]), log_softmax64(others[0][some])
+        expected = (lp.exp() * (lp - lq)).sum(-1)
+        providers = [self.ours(calls)]
+        if self.peers:
+            providers.append(Provider("PyTorch eager", lambda i, _: peer_kl(sets[i].x, others[i])))
+            fast = compiled(peer_kl)
+            if fast:
+                providers.append(Provider("torch.compile", lambda i, _: fast(sets[i].x, others[i])))
+        return Case(f"exact KL, {title}", size, lambda kl: of_kl(kl[some], expected), 1e-4, providers)
+
+    def kl_backward(self, sets, others):
+        rows, vocab = sets[0].x.shape
+        size = 3 * rows * vocab * sets[0].x.element_size() + rows * 4
+        calls = []
+        d = torch.empty_like(sets[0].x)
+        for s, q in zip(sets, others):
+            calls.append((self.library.bind(
+                "teamtr_kl_backward", **view("p", s.x), **view("q", q, dtype=False), temperature=1.0, target_type=1,
+                grad_kl=s.g, wrt_q=1, **view("d", d, dtype=False)), d))
+        some = sets[0].some
+        expected = sets[0].g[some, None].double() * (log_softmax64(others[0][some]).exp() - log_softmax64(sets[0].x[some]).exp())
+        providers = [self.ours(calls)]
+        if self.peers:
+            def leaf(i): return others[i]
+            def upstream(i): return (sets[i].g,)
+            providers.append(autograd("PyTorch eager", lambda i, q: peer_kl(sets[i].x, q), leaf, upstream))
+            fast = compiled(peer_kl)
+            if fast:
+                providers.append(autograd("torch.compile", lambda i, q: fast(sets[i].x, q), leaf, upstream))
+        return Case("KL backward", size, lambda d: of_gradient(d[some], expected), gradient_tolerance(d.dtype), providers)
+
+    def policy_loss(self, sets, olds):
+        """Forward and backward. Two sweeps: the logits are read twice, the old ones too, the gradient is written once."""
+        rows, vocab = sets[0].x.shape
+        messages = rows // LENGTH
+        size = (5 if olds else 3) * rows * vocab * sets[0].x.element_size() + rows * (8 + 4)
+        d = torch.empty_like(sets[0].x)
+        inputs, calls = [], []
+        for k, s in enumerate(sets):
+            new = by_chunks(lambda c: log_softmax64(s.x[c]).gather(-1, s.targets[c, None])[:, 0], rows)
+            noise = torch.randn(rows, device=self.device, generator=s.generator) * 0.002
+            lp_old = (new + noise).float()  # so near that nothing is clipped: a clipped row without KL would not be read again
+            advantages = torch.randn(messages, device=self.device, generator=s.generator)
+            cu = torch.arange(0, rows + 1, LENGTH, device=self.device, dtype=torch.int32)
+            vectors = {name: self.empty(rows) for name in ("log_probs_new", "lse", "entropy")}
+            vectors["work"] = self.empty(5 * rows)
+            if olds:
+                given = {"kl_term": 4, "beta": BETA, "kl": self.empty(rows), **view("old_logits", olds[k], dtype=False)}
+            else:
+                given = {"kl_term": -1, "beta": 0.0, "old_row_stride": vocab, "old_rows_per_batch": rows, "old_batch_stride": 0}
+            stats = self.empty(20, dtype=torch.float64)
+            call = self.library.bind(
+                "teamtr_policy_loss", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
+                log_probs_old=lp_old, advantages=advantages, advantage_per_token=0, cu_seqlens=cu, cu_type=0, messages=messages,
+                ratio_level=0, eps_low=EPS, eps_high=EPS, dual_clip=math.inf, kl_aggregation=1, entropy_coef=0.0,
+                aggregation=2, fixed_length=0.0, total_tokens=0, total_messages=0, stats=stats, **vectors, **given,
+                **view("d_logits", d, dtype=False))
+            inputs.append((s.x, s.targets, lp_old, advantages) + ((olds[k],) if olds else ()))
+            calls.append((call, (stats, d)))
+            if k == 0:
+                new0 = new
+        s, some = sets[0], sets[0].some
+        leaf = new0.clone().requires_grad_()
+        loss = clipped(leaf, inputs[0][2].double(), inputs[0][3].double())
+        d_log_probs = torch.autograd.grad(loss, leaf)[0][some, None]
+        loss = loss.detach()
+        p = log_softmax64(s.x[some]).exp()
+        expected = d_log_probs * (F.one_hot(s.targets[some], vocab).double() - p)
+        if olds:
+            def kl(c):
+                lo = log_softmax64(olds[0][c])
+                return (lo.exp() * (lo - log_softmax64(s.x[c]))).sum(-1)
+            loss = loss + BETA * by_chunks(kl, rows).sum() / messages
+            expected = expected + BETA / messages * (p - log_softmax64(olds[0][some]).exp())
+
+        def check(outputs):  # the loss has the tighter tolerance: brought to the gradient's scale
+            return max(absolute(outputs[0].reshape(-1)[0], loss) * tolerance / 1e-4, of_gradient(outputs[1][some], expected))
+        tolerance = gradient_tolerance(d.dtype)
+        providers = [self.ours(calls)]
+        if self.peers:
+            def of(function):
+                def call(i, _):
+                    x = inputs[i][0].detach().requires_grad_()
+                    value = function(x, *inputs[i][1:])
+                    return value.detach(), torch.autograd.grad(value, x)[0]
+                return call
+            providers.append(Provider("PyTorch eager", of(peer_policy_loss)))
+            if compiled(peer_policy_loss):
+                providers.append(Provider("torch.compile", of(compiled(peer_policy_loss))))
+        return Case("policy loss, fwd + bwd" + (", exact KL" if olds else ""), size, check, tolerance, providers)
+
+    def sample(self, sets, top_p):
+        rows, vocab = sets[0].x.shape
+        size = rows * vocab * sets[0].x.element_size() + rows * (8 + 4)
+        calls = []
+        for k, s in enumerate(sets):
+            tokens, lp = self.empty(rows, dtype=torch.int64), self.empty(rows)
+            call = self.library.bind("teamtr_sample", **view("logits", s.x), temperature=1.0, top_k=0, top_p=top_p, min_p=0.0,
+                                     seed=17 + k, step=3, tokens=tokens, token_type=1, log_probs=lp)
+            calls.append((call, (tokens, lp)))
+        some = sets[0].some
+        expected = log_softmax64(sets[0].x[some])
+
+        def check(outputs):
+            tokens = outputs[0][some]
+            if ((tokens < 0) | (tokens >= vocab)).any():
+                raise Wrong(f"a drawn token is outside the vocabulary: {tokens.tolist()}")
+            drawn = expected.gather(-1, tokens[:, None])
+            above = torch.where(expected > drawn, expected.exp(), torch.zeros_like(expected)).sum(-1)
+            if (above > top_p + 1e-5).any():
+                raise Wrong(f"a drawn token is outside the top-p set: {above.tolist()} of the mass lies above it")
+            return absolute(outputs[1][some], drawn[:, 0])
+        providers = [self.ours(calls)]
+        if self.peers:
+            peer = peer_sample if top_p == 1 else peer_sample_top_p
+            providers.append(Provider("PyTorch eager", lambda i, _: peer(sets[i].x)))
+            fast = compiled(peer) if top_p == 1 else None  # it would leave the sort, which is all of the time, to eager
+            if fast:
+                providers.append(Provider("torch.compile", lambda i, _: fast(sets[i].x)))
+        return Case("sample" + (f", top-p {top_p}" if top_p < 1 else ""), size, check, 1e-4, providers)
+
+    def cases(self, sets):
+        """One after the other, so that what a case holds is freed before the next."""
+        yield lambda: self.log_probs(sets)
+        yield lambda: self.log_probs_backward(sets)
+        yield lambda: self.sample(sets, 1.0)
+        yield lambda: self.sample(sets, TOP_P)
+        near = [s.near() for s in sets]
+        yield lambda: self.kl(sets, near, "a step apart")
+        yield lambda: self.kl_backward(sets, near)
+        yield lambda: self.policy_loss(sets, None)
+        yield lambda: self.policy_loss(sets, near)
+        del near
+        far = [s.far() for s in sets]
+        yield lambda: self.kl(sets, far, "arbitrary policies")
+
+
+# ---- measuring --------------------------------------------------------------------------------------------------
+
+
+def limited(seconds, function):
+    """The function's result, or TooLong; the alarm reaches Python code only, which a compiler is most of the time."""
+    def ring(*_):
+        raise TooLong(f"not ready after {seconds} s")
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        return function()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Timer:
+    def __init__(self, device):
+        self.device = device
+        if device.type == "cuda":
+            properties = torch.cuda.get_device_properties(device)
+            self.l2 = getattr(properties, "L2_cache_size", 0) or 64 << 20
+            self.other = torch.zeros(max(2 * self.l2, 128 << 20) // 4, device=device)
+            size = min(2_400_000_000, torch.cuda.mem_get_info(device)[0] // 16) // 4
+            self.source, self.target = torch.randn(size, device=device), torch.zeros(size, device=device)
+            self.copied = 2 * 4 * size  # read and written
+
+    def copy(self):
+        return Provider("copy", lambda i, _: self.target.copy_(self.source))
+
+    def once(self, provider, i, spin):
+        state = provider.prepare(i)
+        self.other.sum()
+        torch.cuda._sleep(spin)
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        provider.call(i, state)
+        end.record()
+        return start, end
+
+    def time(self, providers, sets):
+        for p in providers:
+            start, end = self.once(p, 0, 500_000)
+            torch.cuda.synchronize()
+            p.rounds = max(5, min(ROUNDS, int(400 / max(start.elapsed_time(end), 1e-3))))
+        for r in range(ROUNDS):
+            events = [(p, self.once(p, r % sets, 500_000)) for p in providers if r < p.rounds]
+            torch.cuda.synchronize()
+            for p, (start, end) in events:
+                p.samples.append(start.elapsed_time(end))
+
+
+def first_call(provider, case):
+    """Compiles, runs on the first set, checks. A peer's failure is kept with it, one of TeamTR is raised."""
+    began = time.monotonic()
+    if provider.name == "TeamTR":
+        provider.error = case.check(provider.call(0, provider.prepare(0)))
+        if not provider.error <= case.tolerance:
+            raise Wrong(f"{case.name}: error {provider.error:.2g}, at most {case.tolerance:.2g} is allowed")
+    else:
+        try:
+            provider.error = limited(PROVIDER_SECONDS, lambda: case.check(provider.call(0, provider.prepare(0))))
+        except Exception as e:  # whatever a compiler or another library throws
+            words = (str(e).strip() or "no words").splitlines()[0]
+            provider.failure = "out of memory" if "out of memory" in str(e) else f"{type(e).__name__}: {words}"[:160]
+    provider.seconds = time.monotonic() - began
+
+
+def quantile(samples, q):
+    ordered = sorted(samples)
+    at = q * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def results(case, shape, copied):
+    """One record for each provider of a case that has run."""
+    floor = {p.name: quantile(p.samples, 0.5) for p in case.providers if p.samples}
+    records = []
+    for p in case.providers:
+        record = {"case": case.name, "rows": shape[0], "vocab": shape[1], "dtype": NAME[shape[2]], "provider": p.name,
+                  "bytes": copied if p.name == "copy" else case.bytes, "max_error": p.error, "tolerance": case.tolerance,
+                  "failure": p.failure, "first_call_s": p.seconds}
+        if p.samples:
+            ms = floor[p.name]
+            rate = record["bytes"] / ms / 1e6
+            record.update(ms_p20=quantile(p.samples, 0.2), ms_p50=ms, ms_p80=quantile(p.samples, 0.8), samples=len(p.samples),
+                          gb_per_s=rate, of_copy=rate / (copied / floor["copy"] / 1e6), x_time=ms / floor["TeamTR"])
+        records.append(record)
+    return records
+
+
+# ---- the table --------------------------------------------------------------------------------------------------
+
+HEADER = ("| case | shape | provider | ms (p20 to p80) | GB/s | of copy | x time | max error |\n"
+          "|---|---|---|---|---|---|---|---|")
+
+
+def row(r):
+    shape = f"{r['dtype']} [{r['rows']}, {r['vocab']}]"
+    if r["failure"]:
+        return f"| {r['case']} | {shape} | {r['provider']} | {r['failure'].replace('|', '/')} | | | | |"
+    error = "" if r["max_error"] is None else f"{r['max_error']:.1e}"
+    if r["max_error"] is not None and not r["max_error"] <= r["tolerance"]:
+        error += " (!)"
+    if "ms_p50" not in r:
+        return f"| {r['case']} | {shape} | {r['provider']} | | | | | {error} |"
+    time_ratio = "" if r["provider"] == "copy" else f"{r['x_time']:.2f}"
+    return (f"| {r['case']} | {shape} | {r['provider']} | {r['ms_p50']:.3f} ({r['ms_p20']:.3f} to {r['ms_p80']:.3f}) | "
+            f"{r['gb_per_s']:.0f} | {100 * r['of_copy']:.1f} % | {time_ratio} | {error} |")
+
+
+def banner(machine):
+    """What is known of the machine, a line each."""
+    lines = []
+    for key, value in machine.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        if value is not None:
+            lines.append(f"- {key.replace('_', ' ')}: {value}")
+    return "\n".join(lines)
+
+
+# ---- the machine ------------------------------------------------------------------------------------------------
+
+
+def query(*fields):
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command = ["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader", "--id=" + gpu]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip().splitlines()[0]
+        return dict(zip(fields, (a.strip() for a in answer.split(", "))))
+    except (OSError, subprocess.SubprocessError, IndexError) as e:
+        return {"nvidia-smi": f"no answer: {e}"}
+
+
+def commit():
+    if os.environ.get("TEAMTR_COMMIT"):
+        return os.environ["TEAMTR_COMMIT"]
+    try:
+        def git(*words):
+            return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=7", "HEAD") + ("-changed" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def describe(library, device):
+    machine = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit(),
+               "python": sys.version.split()[0], "torch": torch.__version__, "triton": triton.__version__ if triton else None}
+    if device.type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+        machine["cuda_runtime_of_torch"] = torch.version.cuda
+        machine["device_as_libteamtr_sees_it"] = library.library.teamtr_cuda_device(0).decode()
+        machine["idle"] = query("name", "driver_version", "compute_cap", "memory.total", "clocks.sm", "clocks.mem",
+                                "clocks.max.sm", "clocks.max.mem", "power.limit", "ecc.mode.current", "temperature.gpu")
+        machine["driver"] = machine["idle"].get("driver_version")
+    return machine
+
+
+def busy_clocks(timer):
+    """What nvidia-smi says while copies run."""
+    for _ in range(600):  # about a second's worth: queued at once, running while it is asked
+        timer.target.copy_(timer.source)
+    answer = query("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
+    torch.cuda.synchronize()
+    return answer
+
+
+# ---- all of it --------------------------------------------------------------------------------------------------
+
+
+def fits(shape, device):
+    """The shape, with rows halved until eight logits tensors and some f32 ones have room."""
+    rows, vocab, dtype = shape
+    free = torch.cuda.mem_get_info(device)[0]
+    while rows > 128 and rows * vocab * (8 * torch.finfo(dtype).bits // 8 + 24) > free:
+        rows //= 2
+    return rows, vocab, dtype
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--library", type=pathlib.Path, default=ROOT / "target/native-install/lib/libteamtr.so")
+    options.add_argument("--header", type=pathlib.Path, default=ROOT / "native/include/teamtr.h")
+    options.add_argument("--out", type=pathlib.Path, help="folder for bench.json and table.md")
+    options.add_argument("--seconds", type=int, default=210, help="after that, peers are left out")
+    options.add_argument("--no-peers", action="store_true")
+    options.add_argument("--dry-run", action="store_true")
+    given = options.parse_args()
+    began = time.monotonic()
+    if not given.library.is_file():
+        sys.exit(f"no library at {given.library}; build it with native/build.sh PREFIX ON, or name it with --library")
+
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu and not given.dry_run:
+        sys.exit("PyTorch sees no CUDA device; --dry-run checks this program on the CPU kernels")
+    device = torch.device("cuda:0" if on_gpu else "cpu")
+    library = Library(given.library, given.header, 0 if on_gpu else -1, torch.cuda.current_stream().cuda_stream if on_gpu else 0)
+    if on_gpu and library.library.teamtr_cuda_count() < 1:
+        sys.exit(f"{given.library} runs on no CUDA device: {library.library.teamtr_last_error().decode()}")
+    torch.manual_seed(1)
+    if hasattr(torch, "compile"):
+        dynamo = importlib.import_module("torch._dynamo")  # a variant of each function for each shape
+        dynamo.config.cache_size_limit = 64
+
+    machine = describe(library, device)
+    print(banner(machine) + "\n\n" + HEADER, flush=True)
+    timer = Timer(device) if not given.dry_run else None
+    bench = Bench(library, device, not given.no_peers)
+    records, failed = [], None
+    shapes = [(128, 1000, torch.bfloat16), (128, 777, torch.float32)] if given.dry_run else SHAPES
+    try:
+        for shape in shapes:
+            if timer:
+                shape = fits(shape, device)
+            size = shape[0] * shape[1] * torch.finfo(shape[2]).bits // 8
+            count = max(2, min(6, math.ceil(3 * timer.l2 / size))) if timer else 2
+            sets = [Inputs(shape, device, seed) for seed in range(count)]
+            for make in bench.cases(sets):
+                case = make()
+                for p in case.providers:
+                    if p.name != "TeamTR" and time.monotonic() - began > given.seconds:
+                        p.failure = "left out: no time left"
+                    else:
+                        first_call(p, case)
+                if timer:
+                    case.providers.append(timer.copy())
+                    timer.time([p for p in case.providers if not p.failure], count)
+                found = results(case, shape, timer.copied if timer else 0)
+                print("\n".join(row(r) for r in found), flush=True)
+                records += found
+                del case, make
+                if on_gpu:
+                    torch.cuda.empty_cache()
+            if timer and "busy" not in machine:
+                machine["busy"] = busy_clocks(timer)
+            del sets
+            if hasattr(torch, "compile"):
+                torch._dynamo.reset()
+    except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
+        failed = f"{type(e).__name__}: {e}"
+    machine["seconds"] = round(time.monotonic() - began, 1)
+    if given.out and not given.dry_run:
+        given.out.mkdir(parents=True, exist_ok=True)
+        everything = {"machine": machine, "failed": failed, "results": records}
+        (given.out / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
+        text = banner(machine) + "\n\n" + HEADER + "\n" + "\n".join(row(r) for r in records) + "\n"
+        (given.out / "table.md").write_text(text + (f"\nFAILED: {failed}\n" if failed else ""))
+    print(f"\n{machine['seconds']} s")
+    if failed:
+        sys.exit(f"FAILED: {failed}")
+
+
+if __name__ == "__main__":
+    main()
