@@ -5,7 +5,8 @@
     cuda/bench.py --dry-run       the checks alone, tiny shapes
 
 Needs PyTorch and a libteamtr.so with CUDA (native/build.sh PREFIX ON). --dry-run needs no GPU: without one it takes the CPU
-kernels, or, of a library that has the CUDA kernels in their host form, those. Kernels are called through the C ABI, whose signatures are read from native/include/teamtr.h.
+kernels, or, of a library that has the CUDA kernels in their host form, those. Kernels are called through the C ABI, whose
+signatures are read from native/include/teamtr.h.
 
 What is measured: device time between two CUDA events. Before each call the L2 cache is filled with other data by reading
 a buffer twice its size, several sets of inputs take turns, and a spin on the device lets the host get ahead, so that a
@@ -623,18 +624,18 @@ def quantile(samples, q):
 
 def results(case, shape, copied):
     """One record for each provider of a case that has run."""
-    floor = {p.name: quantile(p.samples, 0.5) for p in case.providers if p.samples}
+    medians = {p.name: quantile(p.samples, 0.5) for p in case.providers if p.samples}
     records = []
     for p in case.providers:
+        error = p.error if p.error is None or math.isfinite(p.error) else str(p.error)  # JSON has no NaN
         record = {"case": case.name, "rows": shape[0], "vocab": shape[1], "dtype": NAME[shape[2]], "provider": p.name,
-                  "bytes": copied if p.name == "copy" else case.bytes,
-                  "max_error": p.error if p.error is None or math.isfinite(p.error) else str(p.error), "tolerance": case.tolerance,
+                  "bytes": copied if p.name == "copy" else case.bytes, "max_error": error, "tolerance": case.tolerance,
                   "failure": p.failure, "first_call_s": p.seconds}
         if p.samples:
-            ms = floor[p.name]
+            ms = medians[p.name]
             rate = record["bytes"] / ms / 1e6
             record.update(ms_p20=quantile(p.samples, 0.2), ms_p50=ms, ms_p80=quantile(p.samples, 0.8), samples=len(p.samples),
-                          gb_per_s=rate, of_copy=rate / (copied / floor["copy"] / 1e6), x_time=ms / floor["TeamTR"])
+                          gb_per_s=rate, of_copy=rate / (copied / medians["copy"] / 1e6), x_time=ms / medians["TeamTR"])
         records.append(record)
     return records
 
