@@ -1,0 +1,254 @@
+#!/usr/bin/env bash
+# All that can only be seen on a GPU, in one command and under 8 minutes: build, tests, sanitizers, benchmark.
+#
+#   cuda/check.sh [--out FOLDER] [--bundle FOLDER] [--build FOLDER] [--python PYTHON]
+#
+# Wants Linux x86-64 with an NVIDIA driver, nvcc, cmake and g++. More is tested with more:
+#   compute-sanitizer               memcheck, racecheck, initcheck, synccheck on small shapes
+#   a JDK and Maven's repository    the Java tests tagged cuda, and those of the kernels with all their memory on the GPU
+#   --bundle FOLDER                 the same without a JDK or a network: see cuda/bundle.sh
+#   Python with PyTorch             the benchmark beside its peers (cuda/bench.py); else the kernels alone (cuda/bench.cu)
+#
+# --out gets bench.json, table.md and check.log; the default is cuda/results/GPU-COMMIT. --build is where things are compiled
+# (default target/check). Every step runs, whatever became of those before it; one that cannot run is skipped with the reason.
+# Exit code 0 if no step failed.
+set -uo pipefail
+
+total=470   # seconds for everything
+reserve=170 # of these, kept for the benchmark
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+out="" bundle="" build=$root/target/check python=""
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --out | --bundle | --build | --python)
+      [[ $# -ge 2 ]] || { echo "check.sh: $1 needs a value" >&2; exit 2; }
+      printf -v "${1#--}" %s "$2"
+      shift 2
+      ;;
+    *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ $1 == -h || $1 == --help ]]; exit $(($? * 2)) ;;
+  esac
+done
+if [[ -n $bundle ]]; then
+  if [[ ! -f $bundle/bundle.txt ]]; then
+    echo "check.sh: $bundle is no bundle of cuda/bundle.sh" >&2
+    exit 2
+  fi
+  bundle=$(cd "$bundle" && pwd)
+fi
+
+for folder in "${CUDA_HOME:-/usr/local/cuda}/bin" "${CUDA_HOME:-/usr/local/cuda}/compute-sanitizer"; do
+  [[ ! -d $folder ]] || PATH=$PATH:$folder
+done
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2> /dev/null | head -n 1)
+architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0 2> /dev/null | head -n 1 | tr -d .)
+[[ $architecture =~ ^[0-9]+$ ]] || architecture=90
+commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null) \
+  && { [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] || commit+=-changed; }
+[[ -n $commit || -z $bundle ]] || commit=$(sed -n 's/^commit //p' "$bundle/bundle.txt")
+export TEAMTR_COMMIT=${commit:-unknown}
+
+slug=$(tr -cs '[:alnum:]' - <<< "${gpu:-no-gpu}" | tr '[:upper:]' '[:lower:]' | sed 's/^-*//; s/-*$//')
+out=${out:-$here/results/$slug-$TEAMTR_COMMIT}
+mkdir -p "$out" "$build" || exit 2
+out=$(cd "$out" && pwd)
+build=$(cd "$build" && pwd)
+log=$out/check.log
+: > "$log"
+
+# ---- steps --------------------------------------------------------------------------------------------------------
+
+summary=() passed=0 failed=0 skipped=0
+say() { printf '%s\n' "$*" | tee -a "$log"; }
+left() { echo $((total - SECONDS)); }
+
+note() { # title, result
+  summary+=("$(printf '%-44s %s' "$1" "$2")")
+  say "-- $1: $2"
+}
+
+skip() { # title, reason
+  say "" "== $1"
+  note "$1" "skipped: $2"
+  skipped=$((skipped + 1))
+}
+
+run() { # title, seconds, command...
+  local title=$1 limit=$2 started=$SECONDS status=0
+  shift 2
+  [[ $limit -le $(($(left) - reserve)) ]] || limit=$(($(left) - reserve))
+  say "" "== $title (at most $limit s)"
+  if [[ $limit -lt 5 ]]; then
+    note "$title" "FAILED: no time left"
+    failed=$((failed + 1))
+    return 1
+  fi
+  timeout -k 5 "$limit" "$@" < /dev/null 2>&1 | tee -a "$log" || status=${PIPESTATUS[0]}
+  case $status in
+    0) note "$title" "passed in $((SECONDS - started)) s"; passed=$((passed + 1)); return 0 ;;
+    124 | 137) note "$title" "FAILED: ran past $limit s" ;;
+    *) note "$title" "FAILED with exit code $status after $((SECONDS - started)) s" ;;
+  esac
+  failed=$((failed + 1))
+  return 1
+}
+
+have() { command -v "$1" > /dev/null; }
+
+# ---- the machine --------------------------------------------------------------------------------------------------
+
+cat > "$build/probe.cu" << 'CUDA'
+#include <cstdio>
+#include <cuda_runtime.h>
+int main() {
+  int driver = 0, runtime = 0, pageable = 0, clusters = 0;
+  cudaDeviceProp p;
+  const cudaError_t e = cudaGetDeviceProperties(&p, 0);
+  if (e != cudaSuccess) return std::printf("no CUDA device: %s\n", cudaGetErrorString(e)), 1;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, 0);
+  cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, 0);
+  std::printf("%s, sm_%d%d, %d multiprocessors, %zu MiB, L2 %d KiB\n", p.name, p.major, p.minor, p.multiProcessorCount,
+              p.totalGlobalMem >> 20, p.l2CacheSize >> 10);
+  std::printf("shared memory: %zu KiB a block, %zu KiB a multiprocessor; clusters: %s\n", p.sharedMemPerBlockOptin >> 10,
+              p.sharedMemPerMultiprocessor >> 10, clusters ? "yes" : "no");
+  std::printf("CUDA of the driver %d.%d, of the runtime %d.%d\n", driver / 1000, driver / 10 % 100, runtime / 1000,
+              runtime / 10 % 100);
+  std::printf("host memory as it is within the device's reach: %s\n", pageable ? "yes" : "no");
+  return 0;
+}
+CUDA
+
+machine() {
+  local fields=name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit,ecc.mode.current
+  echo "commit $TEAMTR_COMMIT, $(date -u +%Y-%m-%dT%H:%M:%SZ), $(uname -sr), $(nproc) cores"
+  nvcc --version | tail -n 2 | head -n 1
+  cmake --version | head -n 1
+  "${CXX:-g++}" --version | head -n 1
+  nvidia-smi --query-gpu=$fields --format=csv || return 1
+  nvcc -std=c++17 "-arch=sm_$architecture" -cudart=static -o "$build/probe" "$build/probe.cu" && "$build/probe"
+}
+export -f machine
+export build architecture
+run "Machine" 60 bash -c machine
+
+# ---- build --------------------------------------------------------------------------------------------------------
+
+# Where native/build.sh would put it for the prefix $build/install, so that Maven, given that prefix, compiles none of it again.
+native=$build/native-build-ON
+library=$build/install/lib/libteamtr.so
+rm -rf "$build/install"
+
+compile() {
+  local generator=()
+  command -v make > /dev/null || generator=(-G Ninja)
+  rm -rf "$native/CMakeCache.txt" "$native/CMakeFiles"
+  cmake -S "$root/native" -B "$native" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="${CXX:-g++}" \
+    -DTEAMTR_CUDA=ON -DTEAMTR_TEST=ON -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" -DCMAKE_CUDA_FLAGS=-lineinfo \
+    -DCMAKE_INSTALL_PREFIX="$build/install" > "$native.log" || { cat "$native.log"; return 1; }
+  touch "$native/configured"
+  cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target teamtr cuda_test 2>&1 \
+    | grep -vE '^\[ *[0-9]+%\] Built target|Scanning dependencies' || return 1
+  cmake --install "$native" --prefix "$build/install" > /dev/null
+}
+export -f compile
+export root native
+built=0
+run "Build for sm_$architecture" 200 bash -o pipefail -c compile && built=1
+
+# ---- native tests and sanitizers ----------------------------------------------------------------------------------
+
+program=$native/test/cuda_test
+title="Native tests"
+if [[ $built == 1 ]]; then run "$title" 60 "$program"; else skip "$title" "not built"; fi
+
+for tool in memcheck racecheck initcheck synccheck; do
+  title="compute-sanitizer $tool"
+  if [[ $built == 0 ]]; then
+    skip "$title" "not built"
+  elif ! have compute-sanitizer; then
+    skip "$title" "compute-sanitizer is not installed"
+  else
+    run "$title" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$program" --small
+  fi
+done
+
+# ---- Java ---------------------------------------------------------------------------------------------------------
+
+reach="$(grep -c 'within the device.s reach: yes' "$log")"
+tagged="Java tests tagged cuda"
+placed="Java tests of the kernels, memory on the GPU"
+no_reach="this GPU cannot reach the JVM's memory (cudaDevAttrPageableMemoryAccess is 0)"
+heap=4g
+
+if [[ $built == 0 ]]; then
+  skip "$tagged" "not built"
+  skip "$placed" "not built"
+elif [[ -n $bundle ]]; then
+  # The library of this build beside the JNI library of the bundle, before the bundle's own on the class path.
+  libraries=$build/java/org/teamtr/kernels/linux-x86_64
+  mkdir -p "$libraries"
+  cp "$bundle/native/org/teamtr/kernels/linux-x86_64/libjniteamtr.so" "$library" "$libraries/"
+  class_path="$build/java:$bundle/native:$bundle/test-classes:$bundle/classes:$bundle/lib/*"
+  java=("$bundle/runtime/bin/java" "-Xmx$heap" "-XX:ErrorFile=$out/hs_err_pid%p.log" -cp "$class_path")
+  if [[ -e $bundle/native/org/bytedeco/cuda ]]; then
+    run "$tagged" 60 "${java[@]}" RunTests org.teamtr.kernels +cuda -large
+  else
+    skip "$tagged" "the bundle has no natives of the JavaCPP Presets for CUDA"
+  fi
+  if [[ $reach != 0 ]]; then
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${java[@]}" -Dteamtr.test.place=cuda RunTests org.teamtr.kernels -cuda -large
+  else
+    skip "$placed" "$no_reach"
+  fi
+elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
+  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$build/install" "-Dtest.heap=$heap")
+  run "$tagged" 120 "${maven[@]}" -Dgroups=cuda -Dtest.excludedGroups=large test
+  if [[ $reach != 0 ]]; then
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.place=cuda '-Dtest=org.teamtr.kernels.*Test' test
+  else
+    skip "$placed" "$no_reach"
+  fi
+else
+  skip "$tagged" "no JDK, and no --bundle"
+  skip "$placed" "no JDK, and no --bundle"
+fi
+
+# ---- benchmark ----------------------------------------------------------------------------------------------------
+
+reserve=0
+for candidate in "$python" python3 python; do
+  if [[ -n $candidate ]] && "$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' > /dev/null 2>&1; then
+    python=$candidate
+    break
+  fi
+  python=""
+done
+title="Benchmark"
+seconds=$(($(left) - 40))
+[[ $seconds -le 210 ]] || seconds=210
+if [[ $built == 0 ]]; then
+  skip "$title" "not built"
+elif [[ -n $python ]]; then
+  run "$title" 280 "$python" "$here/bench.py" --library "$library" --out "$out" --seconds "$seconds"
+elif [[ -f $here/bench.cu ]]; then
+  bench() {
+    nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \
+      "$library" -Xlinker -rpath -Xlinker "$build/install/lib" && "$build/bench" | tee "$out/table.md"
+  }
+  export -f bench
+  export here out library
+  say "" "No Python with PyTorch that sees the GPU: the kernels without their peers."
+  run "$title" 120 bash -o pipefail -c bench
+else
+  skip "$title" "no Python with PyTorch that sees the GPU"
+fi
+
+# ---- the end ------------------------------------------------------------------------------------------------------
+
+say "" "== Summary: ${gpu:-no GPU}, commit $TEAMTR_COMMIT, $SECONDS s; files in $out"
+say "${summary[@]}"
+say "$passed passed, $failed failed, $skipped skipped"
+[[ $failed == 0 ]]
