@@ -732,7 +732,7 @@ def fits(shape, device):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--library", type=pathlib.Path, default=ROOT / "target/native-install/lib/libteamtr.so")
+    options.add_argument("--library", type=pathlib.Path, default=ROOT / "target/native-install/gpu/libteamtr.so")
     options.add_argument("--header", type=pathlib.Path, default=ROOT / "native/include/teamtr.h")
     options.add_argument("--out", type=pathlib.Path, help="folder for bench.json and table.md")
     options.add_argument("--seconds", type=int, default=210, help="after that, peers are left out")

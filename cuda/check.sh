@@ -60,7 +60,7 @@ log=$out/check.log
 # ---- steps --------------------------------------------------------------------------------------------------------
 
 summary=() passed=0 failed=0 skipped=0
-say() { printf '%s\n' "$*" | tee -a "$log"; }
+say() { printf '%s\n' "$@" | tee -a "$log"; }
 left() { echo $((total - SECONDS)); }
 
 note() { # title, result
@@ -136,31 +136,25 @@ run "Machine" 60 bash -c machine
 
 # ---- build --------------------------------------------------------------------------------------------------------
 
-# Where native/build.sh would put it for the prefix $build/install, so that Maven, given that prefix, compiles none of it again.
+prefix=$build/install # Maven is given the same, so that it compiles none of this again
 native=$build/native-build-ON
-library=$build/install/lib/libteamtr.so
-rm -rf "$build/install"
+library=$prefix/gpu/libteamtr.so
+rm -rf "$prefix"
 
 compile() {
-  local generator=()
-  command -v make > /dev/null || generator=(-G Ninja)
-  rm -rf "$native/CMakeCache.txt" "$native/CMakeFiles"
-  cmake -S "$root/native" -B "$native" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="${CXX:-g++}" \
-    -DTEAMTR_CUDA=ON -DTEAMTR_TEST=ON -DCMAKE_CUDA_ARCHITECTURES="$architecture-real" -DCMAKE_CUDA_FLAGS=-lineinfo \
-    -DCMAKE_INSTALL_PREFIX="$build/install" > "$native.log" || { cat "$native.log"; return 1; }
-  touch "$native/configured"
-  cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target teamtr cuda_test 2>&1 \
-    | grep -vE '^\[ *[0-9]+%\] Built target|Scanning dependencies' || return 1
-  cmake --install "$native" --prefix "$build/install" > /dev/null
+  "$root/native/build.sh" "$prefix" ON || return 1
+  cmake -DTEAMTR_TEST=ON "$native" > /dev/null || return 1
+  cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target cuda_test_gpu || return 1
+  cmake -DTEAMTR_TEST=OFF "$native" > /dev/null
 }
 export -f compile
-export root native
+export root native prefix CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
 built=0
 run "Build for sm_$architecture" 200 bash -o pipefail -c compile && built=1
 
 # ---- native tests and sanitizers ----------------------------------------------------------------------------------
 
-program=$native/test/cuda_test
+program=$native/test/cuda_test_gpu
 title="Native tests"
 if [[ $built == 1 ]]; then run "$title" 60 "$program"; else skip "$title" "not built"; fi
 
@@ -204,7 +198,7 @@ elif [[ -n $bundle ]]; then
     skip "$placed" "$no_reach"
   fi
 elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
-  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$build/install" "-Dtest.heap=$heap")
+  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$prefix" "-Dtest.heap=$heap")
   run "$tagged" 120 "${maven[@]}" -Dgroups=cuda -Dtest.excludedGroups=large test
   if [[ $reach != 0 ]]; then
     run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.place=cuda '-Dtest=org.teamtr.kernels.*Test' test
@@ -236,7 +230,7 @@ elif [[ -n $python ]]; then
 elif [[ -f $here/bench.cu ]]; then
   bench() {
     nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \
-      "$library" -Xlinker -rpath -Xlinker "$build/install/lib" && "$build/bench" | tee "$out/table.md"
+      "$library" -Xlinker -rpath -Xlinker "$prefix/gpu" && "$build/bench" | tee "$out/table.md"
   }
   export -f bench
   export here out library

@@ -51,9 +51,9 @@ fi
 mkdir -p "$keep"
 
 # The options that the build gives nvcc, so that this table is of the same code.
-line='s/.*target_compile_options(teamtr_backend PRIVATE \([^)]*\)).*/\1/p'
+line='s/.*target_compile_options(teamtr_cuda PRIVATE \([^)]*\)).*/\1/p'
 read -r -a options <<< "$(sed -n "$line" "$root/native/CMakeLists.txt")"
-[[ ${#options[@]} -gt 0 ]] || fail "native/CMakeLists.txt names no options of teamtr_backend any more"
+[[ ${#options[@]} -gt 0 ]] || fail "native/CMakeLists.txt names no options of teamtr_cuda any more"
 options+=(-std=c++17 -O3 -DNDEBUG "-I$root/native/include" "-I$root/native/src" "-I$here")
 
 compile() { # file, architecture
