@@ -48,8 +48,8 @@ except ImportError:
     triton = None
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DTYPE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # TEAMTR_F32, BF16, F16
-NAME = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+DTYPE = {torch.float32: 0, torch.bfloat16: 1}  # TEAMTR_F32, TEAMTR_BF16
+NAME = {torch.float32: "f32", torch.bfloat16: "bf16"}
 MAIN = (8192, 151936, torch.bfloat16)
 SHAPES = [MAIN, (256, 151936, torch.bfloat16), (8192, 32000, torch.bfloat16), (2048, 151936, torch.float32)]
 LENGTH = 64  # tokens of a message
@@ -253,7 +253,7 @@ def of_gradient(given, reference):
 
 
 def gradient_tolerance(dtype):
-    return {torch.float32: 1e-3, torch.bfloat16: 5e-3, torch.float16: 1e-3}[dtype]  # the halves: their own rounding, and a little
+    return {torch.float32: 1e-3, torch.bfloat16: 5e-3}[dtype]  # bf16 rounds by up to 2^-8 = 3.9e-3
 
 
 # ---- inputs -----------------------------------------------------------------------------------------------------
