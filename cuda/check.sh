@@ -85,11 +85,16 @@ run() { # title, seconds, command...
     return 1
   fi
   timeout -k 5 "$limit" "$@" < /dev/null 2>&1 | tee -a "$log" || status=${PIPESTATUS[0]}
-  case $status in
-    0) note "$title" "passed in $((SECONDS - started)) s"; passed=$((passed + 1)); return 0 ;;
-    124 | 137) note "$title" "FAILED: ran past $limit s" ;;
-    *) note "$title" "FAILED with exit code $status after $((SECONDS - started)) s" ;;
-  esac
+  local took=$((SECONDS - started))
+  if [[ $status == 0 ]]; then
+    note "$title" "passed in $took s"
+    passed=$((passed + 1))
+    return 0
+  elif [[ $took -ge $limit ]]; then
+    note "$title" "FAILED: ran past $limit s"
+  else
+    note "$title" "FAILED with exit code $status after $took s"
+  fi
   failed=$((failed + 1))
   return 1
 }
