@@ -7,8 +7,8 @@
 #
 # libteamtr.so in the bundle is the one of this build, and check.sh puts the one that it builds for the GPU at hand in its
 # place. libtorch is left out: the tests that need it, and those of other packages than org.teamtr.kernels, do not run
-# there. The JNI library of the JavaCPP Presets for CUDA is put in if Maven finds it (profile cuda), for the tests
-# tagged cuda; it takes CUDA's own libraries from the machine.
+# there. The tests tagged cuda also need the natives of the JavaCPP Presets for CUDA, which Maven finds (profile cuda), and
+# CUDA's own libraries on the machine.
 set -euo pipefail
 
 say() { echo "bundle.sh: $*" >&2; }
@@ -43,18 +43,14 @@ fi
 engine=""
 while read -r -d : jar; do
   case $(basename "$jar") in
-    javacpp-[0-9]*.jar | junit-*.jar | opentest4j-*.jar | apiguardian-*.jar) cp "$jar" "$bundle/lib/" ;;
-    cuda-*-linux-x86_64.jar) # a large jar of which one library is called
-      (cd "$bundle/native" && unzip -q -o "$jar" 'org/bytedeco/cuda/linux-x86_64/libjnicudart.so') \
-        || fail "no libjnicudart.so in $jar"
-      ;;
-    cuda-[0-9]*.jar) cp "$jar" "$bundle/lib/" ;;
+    javacpp-[0-9]*.jar | cuda-[0-9]*.jar | junit-*.jar | opentest4j-*.jar | apiguardian-*.jar) cp "$jar" "$bundle/lib/" ;;
   esac
   [[ $(basename "$jar") != junit-platform-engine-*.jar ]] || engine=$jar
 done <<< "$(< "$list"):"
 rm -f "$list" "$target/bundle-classpath.log"
 [[ -n $engine ]] || fail "no JUnit on the test class path"
-[[ -e $bundle/native/org/bytedeco/cuda ]] || say "no natives of the JavaCPP Presets for CUDA found: tests tagged cuda cannot run"
+compgen -G "$bundle/lib/cuda-*-linux-x86_64.jar" > /dev/null \
+  || say "no natives of the JavaCPP Presets for CUDA to be had: the tests tagged cuda cannot run"
 
 # What runs the tests is not on their class path; Maven's test runner has fetched it, of the same version.
 launcher=${engine//engine/launcher}

@@ -181,32 +181,37 @@ tagged="Java tests tagged cuda"
 placed="Java tests of the kernels, memory on the GPU"
 no_reach="this GPU cannot reach the JVM's memory (cudaDevAttrPageableMemoryAccess is 0)"
 heap=4g
+toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$toolkit/lib64 # libcudart.so, for the JavaCPP Presets for CUDA
 
 if [[ $built == 0 ]]; then
   skip "$tagged" "not built"
   skip "$placed" "not built"
 elif [[ -n $bundle ]]; then
-  # The library of this build beside the JNI library of the bundle, before the bundle's own on the class path.
-  libraries=$build/java/org/teamtr/kernels/linux-x86_64
+  # The library of this build beside the JNI library of the bundle, where the Loader looks first.
+  libraries=$build/java/org/teamtr/kernels/linux-x86_64-gpu
   mkdir -p "$libraries"
   cp "$bundle/native/org/teamtr/kernels/linux-x86_64/libjniteamtr.so" "$library" "$libraries/"
   class_path="$build/java:$bundle/native:$bundle/test-classes:$bundle/classes:$bundle/lib/*"
   java=("$bundle/runtime/bin/java" "-Xmx$heap" "-XX:ErrorFile=$out/hs_err_pid%p.log" -cp "$class_path")
-  if [[ -e $bundle/native/org/bytedeco/cuda ]]; then
+  if compgen -G "$bundle/lib/cuda-*-linux-x86_64.jar" > /dev/null; then
     run "$tagged" 60 "${java[@]}" RunTests org.teamtr.kernels +cuda -large
   else
     skip "$tagged" "the bundle has no natives of the JavaCPP Presets for CUDA"
   fi
   if [[ $reach != 0 ]]; then
-    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${java[@]}" -Dteamtr.test.place=cuda RunTests org.teamtr.kernels -cuda -large
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${java[@]}" -Dteamtr.test.place=cuda \
+      RunTests org.teamtr.kernels -cuda -cpu -large
   else
     skip "$placed" "$no_reach"
   fi
 elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
-  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$prefix" "-Dtest.heap=$heap")
+  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$prefix" -Dsimt.skip=true
+    "-Dtest.heap=$heap")
   run "$tagged" 120 "${maven[@]}" -Dgroups=cuda -Dtest.excludedGroups=large test
   if [[ $reach != 0 ]]; then
-    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.place=cuda '-Dtest=org.teamtr.kernels.*Test' test
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.place=cuda '-Dtest=org.teamtr.kernels.*Test' \
+      -Dtest.excludedGroups=large,cuda,cpu test
   else
     skip "$placed" "$no_reach"
   fi
