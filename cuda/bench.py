@@ -302,10 +302,8 @@ class Case:
         self.name, self.bytes, self.check, self.tolerance, self.providers = name, size, check, tolerance, providers
 
 
-def compiled(function, **options):
-    if not hasattr(torch, "compile"):
-        return None
-    return torch.compile(function, dynamic=False, **options)
+def compiled(function):
+    return torch.compile(function, dynamic=False) if hasattr(torch, "compile") else None
 
 
 def autograd(name, forward, leaf, upstream):
@@ -327,10 +325,10 @@ class Bench:
     def empty(self, *shape, dtype=torch.float32):
         return torch.full(shape, float("nan") if dtype.is_floating_point else -7, dtype=dtype, device=self.device)
 
-    def log_probs_call(self, s, x):
-        rows = x.shape[0]
+    def log_probs_call(self, s):
+        rows = s.x.shape[0]
         out = [self.empty(rows) for _ in range(3)]
-        call = self.library.bind("teamtr_log_probs", **view("logits", x), targets=s.targets, target_type=1, temperature=1.0,
+        call = self.library.bind("teamtr_log_probs", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
                                  log_probs=out[0], lse=out[1], entropy=out[2])
         return call, out
 
@@ -352,7 +350,7 @@ class Bench:
             keep = [k for k, r in enumerate(some) if r < len(outputs[0])]
             rows_kept = [some[k] for k in keep]
             return worst(*(absolute(o[rows_kept], e[keep]) for o, e in zip(outputs, expected) if o is not None))
-        calls = [self.log_probs_call(s, s.x) for s in sets]
+        calls = [self.log_probs_call(s) for s in sets]
         providers = [self.ours([(call, (out[0], out[2])) for call, out in calls])]
 
         def of(function):
@@ -371,7 +369,7 @@ class Bench:
         size = 2 * rows * vocab * sets[0].x.element_size() + rows * (8 + 5 * 4)
         saved, calls, work = [], [], [torch.empty_like(s.x) for s in sets]
         for s, d in zip(sets, work):
-            forward, out = self.log_probs_call(s, s.x)
+            forward, out = self.log_probs_call(s)
             forward()
             saved.append(out)
             calls.append((self.library.bind(
