@@ -144,25 +144,37 @@ run "Machine" 60 bash -c machine
 prefix=$build/install # Maven is given the same, so that it compiles none of this again
 native=$build/native-build-ON
 library=$prefix/gpu/libteamtr.so
+tests=()
+for source in "$here"/test/*.cpp; do tests+=("$(basename "$source" .cpp)_gpu"); done
 rm -rf "$prefix"
 
 compile() {
   "$root/native/build.sh" "$prefix" ON || return 1
   cmake -DTEAMTR_TEST=ON "$native" > /dev/null || return 1
-  cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target cuda_test_gpu || return 1
+  cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target "$@" || return 1
   cmake -DTEAMTR_TEST=OFF "$native" > /dev/null
 }
 export -f compile
 export root native prefix CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
 built=0
-run "Build for sm_$architecture" 200 bash -o pipefail -c compile && built=1
+run "Build for sm_$architecture" 200 bash -o pipefail -c 'compile "$@"' compile "${tests[@]}" && built=1
 
 # ---- native tests and sanitizers ----------------------------------------------------------------------------------
 
-program=$native/test/cuda_test_gpu
-title="Native tests"
-if [[ $built == 1 ]]; then run "$title" 60 "$program"; else skip "$title" "not built"; fi
+for name in "${tests[@]}"; do
+  title="Native tests: $name"
+  if [[ $built == 1 ]]; then run "$title" 60 "$native/test/$name"; else skip "$title" "not built"; fi
+done
 
+sanitize() { # tool, program...
+  local tool=$1 program status=0
+  shift
+  for program in "$@"; do
+    compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$native/test/$program" --small || status=$?
+  done
+  return $status
+}
+export -f sanitize
 for tool in memcheck racecheck initcheck synccheck; do
   title="compute-sanitizer $tool"
   if [[ $built == 0 ]]; then
@@ -170,7 +182,7 @@ for tool in memcheck racecheck initcheck synccheck; do
   elif ! have compute-sanitizer; then
     skip "$title" "compute-sanitizer is not installed"
   else
-    run "$title" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$program" --small
+    run "$title" 50 bash -c 'sanitize "$@"' sanitize "$tool" "${tests[@]}"
   fi
 done
 

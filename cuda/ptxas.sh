@@ -2,10 +2,11 @@
 # What the compiler made of the CUDA kernels, as a Markdown table: registers, stack, spills, shared memory, occupancy, and
 # the 16-byte accesses in the PTX. Needs nvcc, python3 and c++filt, no GPU. Exit code 1 if any kernel spills.
 #
-#   cuda/ptxas.sh [--arch 80,90,100,120] [--keep FOLDER] [FILE.cu...]     default: every kernel of this folder
+#   cuda/ptxas.sh [--arch 80,90,100,120] [--keep FOLDER] [--write FILE.md] [FILE.cu...]   default: every kernel of this folder
 #
 # Where architectures differ a cell holds one value for each, in the order of the heading. --keep leaves the PTX and ptxas's
-# own words in FOLDER. TEAMTR_JOBS is the number of files compiled at a time, 2 by default.
+# own words in FOLDER. --write also puts the table between the lines <!-- ptxas --> and <!-- /ptxas --> of FILE.md.
+# TEAMTR_JOBS is the number of files compiled at a time, 2 by default.
 #
 # "blocks" and "occupancy" are what registers, threads and static shared memory allow on one multiprocessor at the block
 # size of __launch_bounds__; "left" is the dynamic shared memory in KiB that each of those blocks may take without there
@@ -20,12 +21,13 @@ fail() { say "$*"; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 architectures=80,90,100,120
-keep=""
+keep="" page=""
 files=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --arch) [[ $# -ge 2 ]] || fail "--arch needs a list such as 80,90"; architectures=$2; shift 2 ;;
     --keep) [[ $# -ge 2 ]] || fail "--keep needs a folder"; keep=$2; shift 2 ;;
+    --write) [[ $# -ge 2 ]] || fail "--write needs a file"; page=$2; shift 2 ;;
     -h | --help) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) fail "unknown option $1" ;;
     *) files+=("$1"); shift ;;
@@ -85,15 +87,16 @@ done
 
 names=()
 for file in "${files[@]}"; do names+=("$(basename "$file" .cu)"); done
-"$nvcc" --version | sed -n 's/.*release \([^,]*\), \(.*\)/nvcc \1 (\2)/p'
-echo
-python3 - "$keep" "$architectures" "${names[@]}" << 'PYTHON'
+[[ -z $page ]] || grep -qx '<!-- ptxas -->' "$page" || fail "$page has no line <!-- ptxas -->"
+compiler=$("$nvcc" --version | sed -n 's/.*release \([^,]*\),.*/nvcc \1/p')
+status=0
+python3 - "$compiler" "$keep" "$architectures" "${names[@]}" << 'PYTHON' > "$keep/table.md" || status=$?
 import math
 import re
 import subprocess
 import sys
 
-folder, architectures, names = sys.argv[1], sys.argv[2].split(","), sys.argv[3:]
+compiler, folder, architectures, names = sys.argv[1], sys.argv[2], sys.argv[3].split(","), sys.argv[4:]
 # architecture: warps, blocks and bytes of shared memory of a multiprocessor; the registers are 64 Ki on all
 LIMITS = {"80": (64, 32, 164), "86": (48, 16, 100), "89": (48, 24, 100), "90": (64, 32, 228), "100": (64, 32, 228),
           "103": (64, 32, 228), "120": (48, 24, 100)}
@@ -197,7 +200,7 @@ for name in names:
                 registers, stack, f"{stores} + {loads}" if stores or loads else "0", shared, threads or "?",
                 *occupancy(architecture, registers, threads, shared), wide_loads, wide_stores)
 
-print("Values that differ are of sm_" + " / sm_".join(architectures) + ".\n")
+print(f"{compiler}. Values that differ are of sm_{' / sm_'.join(architectures)}.\n")
 print("| kernel | registers | stack, B | spills, B | static shared, B | threads | blocks | occupancy, % | left, KiB "
       "| 16-byte loads | 16-byte stores |\n|---|---|---|---|---|---|---|---|---|---|---|")
 spilled = []
@@ -210,3 +213,8 @@ if not kernels:
 if spilled:
     sys.exit("ptxas.sh: spills, stores + loads:\n  " + "\n  ".join(spilled))
 PYTHON
+cat "$keep/table.md"
+if [[ -n $page ]]; then
+  sed -i -e '/^<!-- ptxas -->$/,/^<!-- \/ptxas -->$/{//!d}' -e "/^<!-- ptxas -->\$/r $keep/table.md" "$page"
+fi
+exit $status
