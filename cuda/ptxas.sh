@@ -90,7 +90,7 @@ for file in "${files[@]}"; do names+=("$(basename "$file" .cu)"); done
 [[ -z $page ]] || grep -qx '<!-- ptxas -->' "$page" || fail "$page has no line <!-- ptxas -->"
 compiler=$("$nvcc" --version | sed -n 's/.*release \([^,]*\),.*/nvcc \1/p')
 status=0
-python3 - "$compiler" "$keep" "$architectures" "${names[@]}" << 'PYTHON' > "$keep/table.md" || status=$?
+python3 - "$compiler" "$keep" "$architectures" "${names[@]}" << 'PYTHON' > "$keep/table.md" 2> "$keep/words.txt" || status=$?
 import math
 import re
 import subprocess
@@ -214,6 +214,7 @@ if spilled:
     sys.exit("ptxas.sh: spills, stores + loads:\n  " + "\n  ".join(spilled))
 PYTHON
 cat "$keep/table.md"
+cat "$keep/words.txt" >&2
 if [[ -n $page ]]; then
   sed -i -e '/^<!-- ptxas -->$/,/^<!-- \/ptxas -->$/{//!d}' -e "/^<!-- ptxas -->\$/r $keep/table.md" "$page"
 fi
