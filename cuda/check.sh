@@ -11,7 +11,7 @@
 #
 # --out gets bench.json, table.md and check.log; the default is cuda/results/GPU-COMMIT. --build is where things are compiled
 # (default target/check). Every step runs, whatever became of those before it; one that cannot run is skipped with the reason.
-# Exit code 0 if no step failed.
+# Exit code 0 if no step failed. TEAMTR_COMMIT names the commit where there is no git to ask.
 set -uo pipefail
 
 total=470   # seconds for everything
@@ -44,9 +44,12 @@ done
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2> /dev/null | head -n 1)
 architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0 2> /dev/null | head -n 1 | tr -d .)
 [[ $architecture =~ ^[0-9]+$ ]] || architecture=90
-commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null) \
-  && { [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] || commit+=-changed; }
-[[ -n $commit || -z $bundle ]] || commit=$(sed -n 's/^commit //p' "$bundle/bundle.txt")
+commit=${TEAMTR_COMMIT:-}
+if [[ -z $commit ]] && commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null); then
+  [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] || commit+=-changed
+elif [[ -z $commit && -n $bundle ]]; then
+  commit=$(sed -n 's/^commit //p' "$bundle/bundle.txt")
+fi
 export TEAMTR_COMMIT=${commit:-unknown}
 
 slug=$(tr -cs '[:alnum:]' - <<< "${gpu:-no-gpu}" | tr '[:upper:]' '[:lower:]' | sed 's/^-*//; s/-*$//')
@@ -192,6 +195,7 @@ reach="$(grep -c 'within the device.s reach: yes' "$log")"
 tagged="Java tests tagged cuda"
 placed="Java tests of the kernels, memory on the GPU"
 no_reach="this GPU cannot reach the JVM's memory (cudaDevAttrPageableMemoryAccess is 0)"
+grep -q 'within the device.s reach: no' "$log" || no_reach="no GPU was found"
 heap=4g
 toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
 export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$toolkit/lib64 # libcudart.so, for the JavaCPP Presets for CUDA
