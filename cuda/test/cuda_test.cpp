@@ -474,6 +474,7 @@ int main(int argc, char** argv) {
         kl_case(dtype, vocab, skip, 1.0f, 0.001f, 4.0f, random);
         kl_case(dtype, vocab, skip, 1.0f, dtype == TEAMTR_F32 ? 1e-5f : 0.1f, 0, random);
       }
+  if (small) kl_case(TEAMTR_BF16, 60000, 0, 1.0f, 2.0f, 0, random); /* long enough for a cluster of blocks */
   std::printf("worst of f32 or all: log-prob %.1e, entropy %.1e, gradient %.1e of its row's largest; KL %.1e relative, its gradient %.1e\n",
               worst_log_prob, worst_entropy, worst_gradient, worst_kl, worst_kl_gradient);
   std::printf("%lld checks, %lld failed\n", (long long)checks, (long long)failures);
