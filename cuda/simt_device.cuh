@@ -106,9 +106,16 @@ SIMT_DEVICE uint32_t to_bf16x2(float low, float high) {
 }
 
 SIMT_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
+SIMT_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
+SIMT_DEVICE int lowest_bit(uint32_t bits) { return __ffs(bits) - 1; } /* of at least one */
+
 /* In shared memory. Integers: the sum does not depend on who comes first. */
+SIMT_DEVICE void atomic_add(uint32_t* p, uint32_t v) { atomicAdd(p, v); }
+/* Two additions of 32 bits, which shared memory does by itself; one of 64 would be a loop of compare-and-swap. */
 SIMT_DEVICE void atomic_add(uint64_t* p, uint64_t v) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(p), (unsigned long long)v);
+  uint32_t* half = reinterpret_cast<uint32_t*>(p);
+  const uint32_t low = (uint32_t)v, before = atomicAdd(half, low), high = (uint32_t)(v >> 32) + (before + low < before);
+  if (high) atomicAdd(half + 1, high);
 }
 
 /* ---- launch ---- */

@@ -213,12 +213,20 @@ const HostPlace& here() { return scheduler.current->place; }
 void host_barrier() { scheduler.wait(&scheduler.blocks[here().rank]); }
 void host_cluster_barrier() { scheduler.wait(&scheduler.cluster); }
 
-uint64_t host_exchange(uint64_t mine, int from) {
+/* The warp's 32 values, valid until the lane's next exchange but one. */
+static const uint64_t* exchange(uint64_t mine) {
   Warp& w = scheduler.warp();
   uint64_t* slots = w.slots[w.meeting.times & 1];
   slots[here().thread % kWarp] = mine;
   scheduler.wait(&w.meeting);
-  return slots[from];
+  return slots;
+}
+uint64_t host_exchange(uint64_t mine, int from) { return exchange(mine)[from]; }
+uint32_t host_ballot(bool mine) {
+  const uint64_t* slots = exchange(mine);
+  uint32_t bits = 0;
+  for (int i = 0; i < kWarp; i++) bits |= (uint32_t)slots[i] << i;
+  return bits;
 }
 
 void host_launch(const Launch& l, const std::function<void()>& body) {

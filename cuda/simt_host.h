@@ -30,6 +30,7 @@ void host_barrier();
 void host_cluster_barrier();
 /* Puts 8 bytes where the warp's other lanes see them, waits for all 32, and answers those of lane `from`. */
 uint64_t host_exchange(uint64_t mine, int from);
+uint32_t host_ballot(bool mine);
 /* Runs body once for each thread of each block. */
 void host_launch(const Launch& l, const std::function<void()>& body);
 /* Whether threads take their turns in descending order. */
@@ -55,11 +56,7 @@ template <class T> SIMT_DEVICE T exchange_xor(T v, int distance) {
   return exchange_from(v, (here().thread % 32) ^ distance);
 }
 SIMT_DEVICE void warp_barrier() { host_exchange(0, 0); }
-SIMT_DEVICE uint32_t ballot(bool b) {
-  uint32_t bits = (uint32_t)b << (here().thread % 32);
-  for (int distance = 16; distance > 0; distance /= 2) bits |= exchange_xor(bits, distance);
-  return bits;
-}
+SIMT_DEVICE uint32_t ballot(bool b) { return host_ballot(b); }
 
 SIMT_DEVICE char* shared() { return here().shared; }
 SIMT_DEVICE int cluster_rank() { return here().rank; }
@@ -115,6 +112,9 @@ SIMT_DEVICE uint32_t to_f16x2(float low, float high) { return host_to_f16(low) |
 SIMT_DEVICE uint32_t to_bf16x2(float low, float high) { return host_to_bf16(low) | host_to_bf16(high) << 16; }
 
 SIMT_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return (uint32_t)((uint64_t)a * b >> 32); }
+SIMT_DEVICE int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+SIMT_DEVICE int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+SIMT_DEVICE void atomic_add(uint32_t* p, uint32_t v) { *p += v; }
 SIMT_DEVICE void atomic_add(uint64_t* p, uint64_t v) { *p += v; }
 
 template <auto kKernel, class... A> int32_t launch(const Launch& l, const A&... arguments) {

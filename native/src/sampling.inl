@@ -32,6 +32,8 @@
  * these finds it. A bracket that misses or holds too much costs more sweeps: of about one row in a hundred up to
  * V = 262,144, of most beyond, a few; of no row more than some 60, as there are 2^32 values of f32 to bisect.
  */
+#include "noise.h"
+
 namespace teamtr {
 namespace TEAMTR_ISA {
 
@@ -40,8 +42,8 @@ namespace TEAMTR_ISA {
 struct Words { U w[4]; };
 
 TEAMTR_INLINE Words philox(U c0, U c1, U c2, U c3, uint32_t k0, uint32_t k1) {
-  const U m0 = set_u(0xd2511f53), m1 = set_u(0xcd9e8d57);
-  for (int round = 0; round < 10; round++, k0 += 0x9e3779b9, k1 += 0xbb67ae85) {
+  const U m0 = set_u(kPhiloxM0), m1 = set_u(kPhiloxM1);
+  for (int round = 0; round < kPhiloxRounds; round++, k0 += kPhiloxKey0, k1 += kPhiloxKey1) {
     U hi0, lo0, hi1, lo1;
     mul_wide(m0, c0, &hi0, &lo0);
     mul_wide(m1, c2, &hi1, &lo1);
@@ -67,15 +69,15 @@ TEAMTR_INLINE F exponential(U k) {
   const F f = fma(to_float(select_u(upper, xor_u(k, set_u(~0u)), k)), set(0x1p-32f), set(0x1p-33f));
   const F a = select(upper, f, sub(set(1.0f), f));
   const F lost = zero_if(upper, sub(sub(set(1.0f), a), f));
-  const U shifted = add_u(as_u(a), set_u(0x3f800000 - 0x3f3504f3)); /* m in [sqrt 1/2, sqrt 2) */
+  const U shifted = add_u(as_u(a), set_u(kOne - kSqrtHalf)); /* m in [sqrt 1/2, sqrt 2) */
   const F n = to_float(sub_u(shr<23>(shifted), set_u(127)));
-  const F z = sub(as_f(add_u(and_u(shifted, set_u(0x7fffff)), set_u(0x3f3504f3))), set(1.0f));
+  const F z = sub(as_f(add_u(and_u(shifted, set_u(0x7fffff)), set_u(kSqrtHalf))), set(1.0f));
   const F s = div(z, add(set(2.0f), z)), s2 = mul(s, s);
-  F r = fma(s2, set(2.0f / 9), set(2.0f / 7));
-  r = fma(r, s2, set(2.0f / 5));
-  r = mul(fma(r, s2, set(2.0f / 3)), s2);
+  F r = fma(s2, set(kLog9), set(kLog7));
+  r = fma(r, s2, set(kLog5));
+  r = mul(fma(r, s2, set(kLog3)), s2);
   const F log_m = sub(z, mul(s, sub(z, r)));
-  return sub(set(0.0f), fma(n, set((float)kLn2), add(log_m, div(lost, a))));
+  return sub(set(0.0f), fma(n, set(kLn2Float), add(log_m, div(lost, a))));
 }
 
 static void philox_of(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {

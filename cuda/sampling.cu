@@ -1,0 +1,655 @@
+/*
+ * Sampling: a token of each row, its log-prob, and that among what the filters keep.
+ *
+ * The definition, and the noise to the bit, is native/src/sampling.inl's: E_v, the exponential that token v's clock rings
+ * at, is M_g / 64 for one member of each group of 64 tokens, and M_g / 64 + D_v for the others; argmax e_v / E_v wins.
+ *
+ * Passes over device memory, of V b bytes for V tokens of b bytes:
+ *   no filter    one. The statistics are log_probs.cu's, element by element in the same order, so log-probs have its bits;
+ *                the race is run by the same threads on the same registers, for some three instructions an element, which
+ *                fit in what the memory leaves free. A second sweep would come from L2 only while the rows under way fit
+ *                there: 264 rows of bf16 at V = 151,936 are 80 MB.
+ *   top-k alone  that, and one to see whether the winner is kept: mostly it is, and being kept is the winner of those kept.
+ *   or top-p     Where it is not, what follows.
+ *   otherwise    that, one to four for each of top-k and top-p to find the cut, one more if the cut parts equal logits or
+ *                if min-p's log-prob is asked for, and, only if the winner of all is not kept, one for the race in the cut.
+ *                These come right after the first, and from L2 as far as rows still lie there.
+ * A gather goes before each race: the groups' leaders, of 1/64 of the elements, whose lines the sweep then finds in L2.
+ *
+ * The race in the log domain, score = x log2 e / T - log2 E_v, needs no maximum beforehand. With L_g = -log2(M_g / 64) a
+ * score is at most x log2 e / T + L_g, and exactly that for the leader. So the leaders run first, and set a bar; then an
+ * element costs a multiply-add and a maximum, and only those that may reach the bar (some 64 a row, of whatever length)
+ * have their D_v made. Their scores are doubles: x need not be near 0 for them to be exact. At temperature 0 all clocks
+ * ring at once, and the race is for the largest logit.
+ *
+ * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
+ * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
+ * between two bounds tells in which bin the cut lies, and the next one looks into that bin, to a single key: 11 bits a
+ * sweep. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
+ * threads, the k-th largest of the threads' maxima. So bf16 takes one sweep, mostly, and f32 two or three. Slow, some ten
+ * times a sweep: top-k beyond the number of threads.
+ *
+ * Shared memory: a float for each group, up to 2^18 tokens at a time, 16 KiB; with filters 24 KiB of bins in the same place.
+ * Contract: teamtr.h. A block has a row, so a row's draw does not depend on the others, nor on how many there are.
+ */
+#include <cfloat>
+#include <climits>
+
+#include "noise.h"
+#include "rows.cuh"
+
+namespace teamtr {
+namespace cuda {
+namespace {
+
+constexpr int kChunk = 1 << 18; /* tokens whose leaders are held at a time: a multiple of what kThreads threads step over */
+constexpr int kBins = 2048;     /* of a histogram */
+
+/* ---- the race ---- */
+
+SIMT_DEVICE bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
+SIMT_DEVICE double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
+
+SIMT_DEVICE int group_of(int token) { return (token >> 11) * 32 + (token >> 1 & 16) + (token & 15); }
+SIMT_DEVICE uint32_t member_of(int token) { return (token >> 5 & 62) + (token >> 4 & 1); }
+
+/* The logits above t, and those equal to t with ids up to last. */
+struct Cut {
+  float t;
+  int last;
+  SIMT_DEVICE_MEMBER bool keeps(float x, int token) const { return x > t || (x == t && token <= last); }
+};
+SIMT_DEVICE Cut everything() { return {-FLT_MAX, INT_MAX}; } /* but masked tokens */
+
+struct Best {
+  double score;
+  int token, unused;
+};
+
+/* The race of a row, as a thread sees it. What only the few that are looked into need is not kept in registers. */
+struct Race {
+  const Sample& a;
+  int64_t r;
+  float scale;   /* log2 e / T */
+  const Cut* cut; /* in shared memory, there from the first leaders on */
+  double score = -kInfinity; /* this thread's best so far */
+  int token = -1;
+
+  SIMT_DEVICE_MEMBER Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
+
+  SIMT_DEVICE_MEMBER void take(double s, int v) {
+    if (s > score || (s == score && v < token)) {
+      score = s;
+      token = v;
+    }
+  }
+
+  SIMT_DEVICE_MEMBER void run(float x, int v) {
+    float log2_clock = 0;
+    if (!greedy(a, r)) {
+      const Noise noise = this->noise();
+      const int group = group_of(v);
+      const uint32_t member = member_of(v);
+      const Noise::Words lead = noise.words((uint32_t)(group / 32 * 16 + group % 16));
+      const bool half = group & 16;
+      float clock = exponential(half ? lead.w[2] : lead.w[0]) * (1.0f / 64);
+      if (((half ? lead.w[3] : lead.w[1]) & 63) != member) {
+        const Noise::Words d = noise.words(0x80000000u + (uint32_t)group * 16 + member % 16);
+        clock += exponential(member < 32 ? (member < 16 ? d.w[0] : d.w[1]) : (member < 48 ? d.w[2] : d.w[3]));
+      }
+      log2_clock = log2f(clock);
+    }
+    take((double)x * scale - log2_clock, v);
+  }
+
+  /* Fills bounds with L_g of the chunk that begins with token `first`, and runs the leaders. The best score so far of all
+   * threads; a barrier before and one behind. */
+  template <class D>
+  SIMT_DEVICE_MEMBER double lead(const char* row, int64_t vocab, int64_t first, uint32_t* bounds, double* bars) {
+    barrier(); /* the chunk before is done with */
+    const bool noisy = !greedy(a, r);
+    const Noise noise = this->noise();
+    const int64_t left = (vocab - first + 2047) / 2048;
+    const int pairs = left < kChunk / 2048 ? (int)left * 16 : kChunk / 2048 * 16;
+    for (int pair = thread(); pair < pairs; pair += threads()) {
+      const Noise::Words w = noise.words((uint32_t)(first / 128 + pair));
+      const int block = (int)(first / 2048) + pair / 16;
+      for (int half = 0; half < 2; half++) {
+        const float log2_clock = noisy ? log2f(exponential(half ? w.w[2] : w.w[0]) * (1.0f / 64)) : 0;
+        bounds[pair / 16 * 32 + half * 16 + pair % 16] = as_bits(-log2_clock);
+        const int member = (half ? w.w[3] : w.w[1]) & 63;
+        const int64_t v = (int64_t)block * 2048 + member / 2 * 64 + half * 32 + member % 2 * 16 + pair % 16;
+        if (v >= vocab) continue;
+        const float x = element<D>(row, v);
+        if (cut->keeps(x, (int)v)) take((double)x * scale - log2_clock, (int)v);
+      }
+    }
+    double bar = warp_fold(score, [](double a, double b) { return a > b ? a : b; });
+    if (lane() == 0) bars[warp()] = bar;
+    barrier();
+    for (int w = 0; w < warps(); w++) bar = bars[w] > bar ? bars[w] : bar;
+    return bar;
+  }
+};
+
+/* What a bound in f32 reaches if the score reaches the bar: all of rounding is 2^-23 of |score| + 64. */
+SIMT_DEVICE float threshold_of(double bar) {
+  const double low = bar - 0x1p-21 * (fabs(bar) + 64);
+  if (!(low > -FLT_MAX)) return -kInfinity;
+  return low < FLT_MAX ? (float)low : FLT_MAX;
+}
+
+template <int n> SIMT_DEVICE void unpack_bounds(const uint32_t* from, float* to) {
+  SIMT_UNROLL
+  for (int i = 0; i < n; i += 4) {
+    const Vec16 v = *reinterpret_cast<const Vec16*>(from + i);
+    F32::unpack(v, to + i);
+  }
+}
+
+/* One sweep: the statistics, and the race in its cut. All threads take the same number of steps, unlike in walk(): elements
+ * behind the row's end change nothing. */
+template <class D, bool kAligned>
+SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, uint32_t* bounds, double* bars) {
+  constexpr int n = D::kPerVector;
+  const int vectors = (int)vectors_of<D>(vocab), step = threads() * kUnroll;
+  float threshold = 0;
+  for (int begin = 0; begin < vectors; begin += step) {
+    Vec16 v[kUnroll];
+    SIMT_UNROLL
+    for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, begin + thread() + k * threads(), vocab);
+    const int at = begin % (kChunk / n);
+    if (at == 0) threshold = threshold_of(race->template lead<D>(row, vocab, (int64_t)begin * n, bounds, bars));
+
+    const auto leaders = [&](int k) { return bounds + group_of((at + thread() + k * threads()) * n); };
+    float highest = NAN; /* which fmaxf() forgets; behind the row's end L may be anything */
+    SIMT_UNROLL
+    for (int k = 0; k < kUnroll; k++) {
+      float x[n], L[n];
+      D::unpack(v[k], x);
+      unpack_bounds<n>(leaders(k), L);
+      SIMT_UNROLL
+      for (int e = 0; e < n; e++) highest = fmaxf(highest, fmaf(x[e], race->scale, L[e]));
+    }
+    uint32_t hits = 0;
+    const bool any = ballot(highest >= threshold);
+    if (any) {
+      warp_barrier(); /* else the compiler would read the bounds once for both loops, and run out of registers */
+      SIMT_UNROLL
+      for (int k = 0; k < kUnroll; k++) {
+        float x[n], L[n];
+        D::unpack(v[k], x);
+        unpack_bounds<n>(leaders(k), L);
+        SIMT_UNROLL
+        for (int e = 0; e < n; e++)
+          hits |= (uint32_t)(x[e] >= race->cut->t && fmaf(x[e], race->scale, L[e]) >= threshold) << (k * n + e);
+      }
+    }
+    float x[kUnroll * n];
+    SIMT_UNROLL
+    for (int k = 0; k < kUnroll; k++) D::unpack(v[k], x + k * n);
+    o->add<kUnroll * n, false>(x, race->scale); /* before what follows, which needs the registers */
+    if (any) {
+      for (; hits; hits &= hits - 1) {
+        const int hit = lowest_bit(hits), token = (begin + thread() + hit / n * threads()) * n + hit % n;
+        const float value = element<D>(row, token);
+        if (race->cut->keeps(value, token)) race->run(value, token);
+      }
+      threshold = fmaxf(threshold, threshold_of(warp_fold(race->score, [](double a, double b) { return a > b ? a : b; })));
+    }
+  }
+}
+
+/* The race's winner, in all threads. `slots` are free again after the next barrier. */
+SIMT_DEVICE int winner_of(const Race& race, Best* slots) {
+  Best best{race.score, race.token, 0};
+  const auto take = [&](double score, int token) {
+    if (score > best.score || (score == best.score && token < best.token)) best = {score, token, 0};
+  };
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    take(exchange_xor(best.score, distance), exchange_xor(best.token, distance));
+  if (lane() == 0) slots[warp()] = best;
+  barrier();
+  for (int w = 0; w < warps(); w++) take(slots[w].score, slots[w].token);
+  return best.token;
+}
+
+/* ---- the cut ---- */
+
+/* Order-preserving integers for the values of a dtype, neighbours where its values are; one for both zeros. */
+template <class D> struct Key {
+  static constexpr int kShift = D::kDtype == TEAMTR_F32 ? 0 : D::kDtype == TEAMTR_BF16 ? 16 : 13;
+  static SIMT_DEVICE_MEMBER uint32_t of(float x) {
+    const uint32_t u = as_bits(x + 0.0f);
+    return (u >> 31 ? ~u : u | 0x80000000u) >> kShift;
+  }
+  static SIMT_DEVICE_MEMBER float value(uint32_t key) {
+    const uint32_t u = key << kShift;
+    return as_float(u >> 31 ? u & 0x7fffffffu : ~u >> kShift << kShift);
+  }
+};
+
+/* e_v = exp((x - max) / T) in units of 2^-bits. */
+struct Weight {
+  float max, scale, unit;
+  Weight() = default;
+  SIMT_DEVICE_MEMBER Weight(const RowStats& s, float scale) : max(s.max), scale(scale) {
+    const int log2_sum = (int)(as_bits((float)(1 + s.rest)) >> 23) - 127;
+    unit = as_float((uint32_t)(127 + 61 - log2_sum) << 23); /* so that the sum is below 2^63 */
+  }
+  SIMT_DEVICE_MEMBER uint64_t of(float x) const { return (uint64_t)(exp2_approx((x - max) * scale) * unit); }
+  /* As integers, the sum that a share of the tokens of this rest has to reach. */
+  SIMT_DEVICE_MEMBER uint64_t target(double share, double rest) const {
+    const double wanted = ceil(share * (1 + rest) * unit);
+    return wanted > 1 ? (uint64_t)wanted : 1;
+  }
+  /* What a sum is, less one occurrence of the maximum. */
+  SIMT_DEVICE_MEMBER double rest(uint64_t sum) const { return (double)(int64_t)(sum - (uint64_t)unit) / unit; }
+};
+
+struct Sums {
+  uint32_t count;
+  uint64_t weight;
+  SIMT_DEVICE_MEMBER void add(const Sums& o) {
+    count += o.count;
+    weight += o.weight;
+  }
+};
+
+SIMT_DEVICE uint64_t measure(const Sums& s, bool by_weight) { return by_weight ? s.weight : s.count; }
+
+struct Bin {
+  int at; /* -1: the target is beyond them all */
+  Sums above, inside;
+};
+
+struct Bins {
+  uint64_t weight[kBins];
+  uint32_t count[kBins];
+
+  SIMT_DEVICE_MEMBER void clear(int used) {
+    for (int i = thread(); i < used; i += threads()) {
+      weight[i] = 0;
+      count[i] = 0;
+    }
+    barrier();
+  }
+
+  SIMT_DEVICE_MEMBER void add(uint32_t bin, const Sums& s) {
+    atomic_add(&weight[bin], s.weight);
+    atomic_add(&count[bin], s.count);
+  }
+
+  /* A token of each lane that `in` is true of. Bins that many lanes share are added up first: of a row with few different
+   * logits all tokens go to few bins. */
+  SIMT_DEVICE_MEMBER void add_lanes(bool in, uint32_t bin, uint64_t w) {
+    for (uint32_t left = ballot(in); left;) {
+      const uint32_t first = exchange_from(bin, lowest_bit(left)), same = ballot(in && bin == first);
+      if (count_bits(same) < 8) break;
+      const bool mine = same >> lane() & 1;
+      const uint64_t sum = warp_fold(mine ? w : 0, [](uint64_t a, uint64_t b) { return a + b; });
+      if (lane() == 0) add(first, {(uint32_t)count_bits(same), sum});
+      in = in && !mine;
+      left &= ~same;
+    }
+    if (in) add(bin, {1, w});
+  }
+
+  /* For thread 0: the first bin up to which counts, or weights, sum to `wanted`, or -1; and the sum of all. */
+  SIMT_DEVICE_MEMBER void find(int used, bool by_weight, uint64_t wanted, Bin* found, Sums* all, Sums* slots) {
+    const int each = (used + threads() - 1) / threads(), from = thread() * each;
+    const int to = from + each < used ? from + each : used;
+    if (thread() == 0) found->at = -1;
+    barrier(); /* also: the bins are full */
+    Sums mine{0, 0};
+    for (int i = from; i < to; i++) mine.add({count[i], weight[i]});
+    Sums before = mine; /* of the lanes up to this one; then, of all threads before */
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      const int other = lane() >= distance ? lane() - distance : 0;
+      const Sums s{exchange_from(before.count, other), exchange_from(before.weight, other)};
+      if (lane() >= distance) before.add(s);
+    }
+    if (lane() == kWarp - 1) slots[warp()] = before;
+    before = {before.count - mine.count, before.weight - mine.weight};
+    barrier();
+    for (int w = 0; w < warp(); w++) before.add(slots[w]);
+    if (thread() == threads() - 1) {
+      *all = before;
+      all->add(mine);
+    }
+    if (measure(before, by_weight) < wanted) {
+      for (int i = from; i < to; i++) {
+        const Sums inside{count[i], weight[i]};
+        Sums upto = before;
+        upto.add(inside);
+        if (measure(upto, by_weight) >= wanted) {
+          *found = {i, before, inside};
+          break;
+        }
+        before = upto;
+      }
+    }
+    barrier();
+  }
+};
+
+/* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
+template <class D, bool kAligned>
+SIMT_DEVICE Sums thread_ahead(const char* row, int64_t vocab, const Weight& w, float t, int id) {
+  constexpr int n = D::kPerVector;
+  Sums s{0, 0};
+  walk<D, kAligned>(row, vocab, block_team(), [&](int64_t i, const Vec16* v) {
+    SIMT_UNROLL
+    for (int k = 0; k < kUnroll; k++) {
+      float x[n], largest = -kInfinity;
+      D::unpack(v[k], x);
+      for (int e = 0; e < n; e++) largest = fmaxf(largest, x[e]);
+      if (largest < t) continue; /* most are */
+      const int first = ((int)i + k * threads()) * n;
+      SIMT_UNROLL
+      for (int e = 0; e < n; e++)
+        if (x[e] > t || (x[e] == t && first + e < id)) s.add({1, w.of(x[e])});
+    }
+  });
+  return s;
+}
+
+template <class D>
+SIMT_DEVICE Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
+  Sums s = aligned16(row) ? thread_ahead<D, true>(row, vocab, w, t, id) : thread_ahead<D, false>(row, vocab, w, t, id);
+  s.count = warp_fold(s.count, [](uint32_t a, uint32_t b) { return a + b; });
+  s.weight = warp_fold(s.weight, [](uint64_t a, uint64_t b) { return a + b; });
+  if (lane() == 0) slots[warp()] = s;
+  barrier();
+  s = {0, 0};
+  for (int k = 0; k < warps(); k++) s.add(slots[k]);
+  barrier(); /* before the slots are written again */
+  return s;
+}
+
+struct Filters {
+  int64_t top_k; /* 0: none */
+  double top_p, min_p;
+};
+enum Stage { kTopK, kTopP, kMinP, kIds, kStages };
+
+/* The search for the cut, in stages that narrow it. Thread 0 keeps it in shared memory and the others see it behind a
+ * barrier: in registers it would not fit. */
+struct Search {
+  Weight w;
+  double temperature, rest; /* rest: the sum of the kept e_v, less 1 */
+  float min_p_logit;        /* the smallest that min-p keeps */
+  /* What is kept: the tokens above t and the first `ties` of the `of` that equal t, ids up to `last`. */
+  float t;
+  uint32_t ties, of;
+  int last;
+  /* What is looked for: the shortest prefix of the tokens whose count, or weight, is `wanted`. */
+  bool going, by_weight, ids;
+  uint64_t wanted;
+  /* Where: the keys lo to hi, in bins of 2^shift. With ids they are those of the ids of the logits equal to t. */
+  uint32_t lo, hi, top, bottom;
+  int shift, bins;
+  int of_maxima; /* sweeps left over the threads' maxima instead of the row */
+  Sums above;    /* of keys above hi */
+
+  template <class D> SIMT_DEVICE_MEMBER void open(const RowStats& s, float scale, const Filters& f, double t_row) {
+    w = Weight(s, scale);
+    temperature = t_row;
+    rest = s.rest;
+    t = min_p_logit = -FLT_MAX;
+    ties = of = 1;
+    last = INT_MAX;
+    if (f.min_p == 0) return;
+    const double least = (double)s.max + temperature * log(f.min_p);
+    min_p_logit = fmaxf((float)least, -FLT_MAX);
+    if ((double)min_p_logit < least) min_p_logit = Key<F32>::value(Key<F32>::of(min_p_logit) + 1);
+  }
+
+  template <class D> SIMT_DEVICE_MEMBER void begin(Stage stage, const Filters& f, int64_t vocab) {
+    going = (stage == kTopK && f.top_k) || (stage == kTopP && f.top_p < 1) || (stage == kIds && ties < of);
+    by_weight = stage == kTopP;
+    ids = stage == kIds;
+    lo = bottom = ids ? UINT32_MAX - (uint32_t)vocab : Key<D>::of(-FLT_MAX);
+    hi = top = ids ? UINT32_MAX : Key<D>::of(w.max);
+    wanted = stage == kTopK ? (uint64_t)f.top_k : ties;
+    /* As many tokens as there are threads' maxima are at least as large as the k-th of these. To 22 bits, that is enough. */
+    of_maxima = stage == kTopK && f.top_k <= threads() ? 2 : 0;
+    if (stage == kTopP) {
+      wanted = w.target(f.top_p, rest);
+      /* Logits that even all together weigh less than what is left out are below the cut. */
+      const double tail = 0.99 * (1 - f.top_p) * (1 + rest) / (double)(f.top_k ? f.top_k : vocab);
+      const float least = fmaxf(t, w.max + (float)(temperature * (double)logf((float)tail)));
+      lo = Key<D>::of(fminf(least, w.max));
+    }
+    if (stage == kMinP && min_p_logit > t) {
+      t = min_p_logit;
+      ties = of = 1;
+    }
+    above = {0, 0};
+    part();
+  }
+
+  SIMT_DEVICE_MEMBER void part() {
+    for (shift = 0; (hi - lo) >> shift >= (uint32_t)kBins;) shift++;
+    bins = (int)((hi - lo) >> shift) + 1;
+  }
+  SIMT_DEVICE_MEMBER uint64_t left() const { return wanted - measure(above, by_weight); }
+
+  /* After a sweep. */
+  template <class D> SIMT_DEVICE_MEMBER void advance(const Bin& bin, const Sums& all) {
+    if (bin.at < 0) {
+      if (of_maxima) {
+        of_maxima = 0;
+        hi = top;
+        above = {0, 0};
+      } else if (lo == bottom) { /* all there is, and not enough: masked tokens, or rounding */
+        going = false;
+      } else {
+        above.add(all);
+        hi = lo - 1;
+      }
+      lo = bottom;
+    } else {
+      const uint32_t width = ((uint32_t)1 << shift) - 1;
+      hi -= (uint32_t)bin.at << shift;
+      lo = hi - lo > width ? hi - width : lo;
+      above.add(bin.above);
+      if (of_maxima) {
+        of_maxima = shift > 0 ? of_maxima - 1 : 0;
+        if (!of_maxima) {
+          hi = top;
+          above = {0, 0};
+        }
+      } else if (shift == 0) {
+        going = false;
+        if (ids) last = (int)(UINT32_MAX - hi);
+        else end<D>(bin.inside);
+      }
+    }
+    part();
+  }
+
+  /* The cut is at hi, of which `inside` is all. */
+  template <class D> SIMT_DEVICE_MEMBER void end(const Sums& inside) {
+    const float found = Key<D>::value(hi);
+    const uint64_t each = inside.weight / inside.count, n = by_weight ? (left() + each - 1) / each : left();
+    if (found < t || (found == t && n >= ties)) return; /* rounding may make it one token longer than what was kept */
+    t = found;
+    ties = (uint32_t)n;
+    of = inside.count;
+    rest = w.rest(above.weight + n * each);
+  }
+};
+
+/* Element e of a vector. */
+template <class D> SIMT_DEVICE float pick(const Vec16& v, int e) {
+  const int bit = e * D::kBytes * 8;
+  Vec16 one = v;
+  SIMT_UNROLL
+  for (int i = 1; i < 4; i++) one.w[0] = bit / 32 == i ? v.w[i] : one.w[0];
+  one.w[0] >>= bit % 32;
+  float x[D::kPerVector];
+  D::unpack(one, x);
+  return x[0];
+}
+
+/* One sweep of a search. */
+template <class D, bool kAligned> SIMT_DEVICE void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
+  constexpr int n = D::kPerVector;
+  const float from = s.ids ? s.t : Key<D>::value(s.lo), to = s.ids ? s.t : Key<D>::value(s.hi);
+  const int vectors = (int)vectors_of<D>(vocab);
+  Vec16 next = load_vector<D, kAligned>(row, thread(), vocab);
+  for (int begin = 0; begin < vectors; begin += threads()) { /* all threads take the same number of steps */
+    const int i = begin + thread();
+    const Vec16 v = next;
+    next = load_vector<D, kAligned>(row, i + threads(), vocab);
+    float x[n];
+    D::unpack(v, x);
+    uint32_t left = 0;
+    SIMT_UNROLL
+    for (int e = 0; e < n; e++) left |= (uint32_t)(x[e] >= from && x[e] <= to) << e;
+    while (ballot(left != 0)) { /* each lane its next one */
+      const int e = left ? lowest_bit(left) : 0;
+      const float value = pick<D>(v, e);
+      const uint32_t key = s.ids ? UINT32_MAX - (uint32_t)(i * n + e) : Key<D>::of(value);
+      const bool in = left && key >= s.lo && key <= s.hi;
+      bins->add_lanes(in, (s.hi - key) >> s.shift, in ? s.w.of(value) : 0);
+      left &= left - 1;
+    }
+  }
+}
+
+/* What the block shares. */
+struct alignas(16) Shared {
+  Online online[kThreads / kWarp];
+  Best best[kThreads / kWarp];
+  Sums sums[kThreads / kWarp];
+  double bars[kThreads / kWarp];
+  Bin bin;
+  Sums all;
+  Search search;
+  Cut cut;     /* of the race under way */
+  double rest; /* the sum of the kept e_v, less 1 */
+  /* behind it the bounds of a race, or Bins */
+};
+
+/* Leaves the cut and the rest in shared->search, for all to see. own_max: of what this thread has of the row. */
+template <class D>
+SIMT_DEVICE void find_cut(const char* row, int64_t vocab, const Filters& f, bool rest_wanted, float own_max, Shared* shared,
+                          Bins* bins) {
+  Search& s = shared->search;
+  SIMT_NO_UNROLL
+  for (int stage = kTopK; stage < kStages; stage++) {
+    barrier(); /* all have seen how the stage before ended */
+    if (thread() == 0) s.begin<D>((Stage)stage, f, vocab);
+    barrier();
+    while (s.going) {
+      bins->clear(s.bins);
+      if (s.of_maxima) {
+        const uint32_t key = Key<D>::of(own_max);
+        bins->add_lanes(key >= s.lo && key <= s.hi, (s.hi - key) >> s.shift, 0);
+      } else if (aligned16(row)) {
+        fill<D, true>(row, vocab, s, bins);
+      } else {
+        fill<D, false>(row, vocab, s, bins);
+      }
+      bins->find(s.bins, s.by_weight, s.left(), &shared->bin, &shared->all, shared->sums);
+      if (thread() == 0) s.advance<D>(shared->bin, shared->all);
+      barrier();
+    }
+    if (stage == kMinP && rest_wanted && f.min_p > 0 && s.t == s.min_p_logit) {
+      const Sums kept = ahead<D>(row, vocab, s.w, s.t, INT_MAX, shared->sums);
+      if (thread() == 0) s.rest = s.w.rest(kept.weight);
+    }
+  }
+}
+
+/* Whether the winner of all is kept, where that is known without the cut. */
+template <class D>
+SIMT_DEVICE bool surely_kept(const char* row, int64_t vocab, const Search& s, const Filters& f, float x, int token,
+                             Sums* slots) {
+  if (x < s.min_p_logit || (f.top_k && f.top_p < 1)) return false;
+  if (!f.top_k && f.top_p == 1) return true;
+  const Sums before = ahead<D>(row, vocab, s.w, x, token, slots);
+  return f.top_k ? before.count < (uint64_t)f.top_k : before.weight < s.w.target(f.top_p, s.rest);
+}
+
+/* ---- a row ---- */
+
+SIMT_DEVICE void write(const Sample& a, int64_t r, int64_t token, double log_prob, double log_prob_kept) {
+  if (a.token_type == TEAMTR_I32) static_cast<int32_t*>(a.tokens)[r] = (int32_t)token;
+  else static_cast<int64_t*>(a.tokens)[r] = token;
+  if (a.log_probs) a.log_probs[r] = (float)log_prob;
+  if (a.log_probs_kept) a.log_probs_kept[r] = (float)log_prob_kept;
+}
+
+template <class D, bool kFilters> SIMT_KERNEL void SIMT_BOUNDS(kThreads, 2) sample_kernel(const Sample a, const Filters f) {
+  Shared* mine = reinterpret_cast<Shared*>(shared());
+  uint32_t* bounds = reinterpret_cast<uint32_t*>(mine + 1);
+  bool again = false; /* the second race of a row, in its cut */
+  for (int64_t r = block(); r < a.x.rows; r += again ? 0 : blocks()) {
+    if (!good_temperature(row_temperature(a, r))) {
+      if (thread() == 0) write(a, r, -1, NAN, NAN);
+      continue;
+    }
+    if (thread() == 0 && !again) mine->cut = everything();
+    const char* row = a.x.row(r);
+    Race race{a, r, scale_of(row_temperature(a, r)), &mine->cut};
+    Online o;
+    if (aligned16(row)) sweep<D, true>(row, a.x.vocab, &race, &o, bounds, mine->bars);
+    else sweep<D, false>(row, a.x.vocab, &race, &o, bounds, mine->bars);
+    const float own_max = o.max;
+    o = block_merged(o, race.scale, mine->online);
+    const int token = winner_of(race, mine->best);
+    const RowStats s = o.finish();
+    const bool proper = s.max > -kInfinity && s.max < kInfinity && s.rest == s.rest;
+    if (thread() == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
+    if (again) {
+      again = false;
+    } else if (kFilters && proper && !greedy(a, r)) {
+      Search& search = mine->search;
+      if (thread() == 0) search.open<D>(s, race.scale, f, row_temperature(a, r));
+      barrier();
+      const float x = element<D>(row, token);
+      const bool asked = a.log_probs_kept != nullptr;
+      if (asked || !surely_kept<D>(row, a.x.vocab, search, f, x, token, mine->sums)) {
+        find_cut<D>(row, a.x.vocab, f, asked, own_max, mine, reinterpret_cast<Bins*>(mine + 1));
+        const Cut cut{search.t, search.last};
+        if (thread() == 0) {
+          mine->cut = cut;
+          mine->rest = search.rest;
+        }
+        again = !cut.keeps(x, token);
+        if (again) continue;
+      }
+    }
+    if (thread() == 0) {
+      const double temperature = row_temperature(a, r);
+      const float x = proper ? element<D>(row, token) : 0;
+      write(a, r, proper ? token : -1, Finished(s, temperature).log_prob(x),
+            Finished({s.max, proper ? mine->rest : NAN, 0}, temperature).log_prob(x));
+    }
+  }
+}
+
+template <class D> int32_t run(const Place& place, const Sample& a, const Filters& f) {
+  const int threads = threads_for(a.x.vocab, D::kDtype);
+  const int64_t step = (int64_t)threads * kUnroll * D::kPerVector, tokens = (a.x.vocab + step - 1) / step * step;
+  const int64_t blocks = ((tokens < kChunk ? tokens : kChunk) + 2047) / 2048;
+  const size_t bounds = (size_t)blocks * 32 * sizeof(float);
+  Launch l{place, blocks_for(a.x.rows), threads, sizeof(Shared) + bounds};
+  if (!f.top_k && f.top_p == 1 && f.min_p == 0) return launch<sample_kernel<D, false>>(l, a, f);
+  if (bounds < sizeof(Bins)) l.shared_bytes = sizeof(Shared) + sizeof(Bins);
+  return launch<sample_kernel<D, true>>(l, a, f);
+}
+
+}  // namespace
+
+int32_t sample(const Place& place, const Sample& a) {
+  const Filters f{a.top_k < a.x.vocab ? a.top_k : 0, a.top_p, a.min_p};
+  if (a.x.dtype == TEAMTR_F32) return run<F32>(place, a, f);
+  return a.x.dtype == TEAMTR_BF16 ? run<Bf16>(place, a, f) : run<F16>(place, a, f);
+}
+
+}  // namespace cuda
+}  // namespace teamtr
