@@ -51,9 +51,10 @@ public final class Advantages {
         Check.apart(advantages, "advantages", centred, "centred");
 
         Backend.current();
-        final int status = teamtr.teamtr_group_advantages(teamtr.TEAMTR_CPU, 0,
-                Check.address(returns, "returns"), count, groupSize, epsNorm, clip, normalise ? 1 : 0,
-                Check.address(advantages, "advantages"), Check.address(centred, "centred"));
+        final Place place = returns.place();
+        final int status = teamtr.teamtr_group_advantages(place.device(), place.stream(),
+                Check.address(returns, "returns", place), count, groupSize, epsNorm, clip, normalise ? 1 : 0,
+                Check.address(advantages, "advantages", place), Check.address(centred, "centred", place));
         Check.alive(returns, advantages, centred, null);
         Check.status(status);
     }

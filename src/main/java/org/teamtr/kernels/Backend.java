@@ -1,22 +1,31 @@
 package org.teamtr.kernels;
 
 import java.io.IOException;
+import java.util.List;
 import java.util.Locale;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Loader;
 import org.teamtr.kernels.global.teamtr;
 
 /**
- * What the kernels run on, chosen once, when the first kernel is called, and logged in one line to the System.Logger
- * {@code org.teamtr.kernels}: {@code TeamTR kernels: cpu avx512, 2 threads}.
+ * What the kernels can run on here, found out once, when the first kernel is called or the first view of device memory made, and
+ * logged in one line to the System.Logger {@code org.teamtr.kernels}: {@code TeamTR kernels: cpu avx512, 2 threads}, followed by
+ * the CUDA devices or, where the natives have CUDA kernels, the reason that there is none. Which of them a call runs on, its
+ * views decide: {@link Place}.
  *
  * <table>
  * <caption>Settings, read once</caption>
  * <tr><th>property</th><th>values</th><th>default</th></tr>
- * <tr><td>{@code org.teamtr.backend}</td><td>{@code cpu} (this build has no CUDA kernels)</td><td>{@code cpu}</td></tr>
+ * <tr><td>{@code org.teamtr.backend}</td><td>{@code cpu}: views of device memory are refused, CUDA is never touched;
+ * {@code cuda}: nothing starts without a CUDA device (host views still run on the CPU)</td><td>views decide, with or without
+ * CUDA</td></tr>
  * <tr><td>{@code org.teamtr.cpu}</td><td>{@code avx512}, {@code avx2}, {@code portable}</td><td>the best this machine has</td></tr>
  * <tr><td>{@code org.teamtr.threads}, else environment {@code TEAMTR_THREADS}</td><td>1 to 1024</td>
  * <td>{@link Runtime#availableProcessors()}</td></tr>
  * </table>
+ *
+ * <p>Asking for CUDA devices, in natives that have CUDA kernels, initialises the driver but creates nothing on a device.
  *
  * <p>If the kernels cannot be loaded or a setting is wrong, {@link #current()} and every kernel throw the same
  * {@link IllegalStateException}, each time, with what to do about it.
@@ -27,19 +36,26 @@ public final class Backend {
     private static final String PLATFORM = "linux-x86_64";
     private static final int ABI = 2;
     private static final int MAX_THREADS = 1024;
+    /** How the reason begins where the natives are those of {@link #PLATFORM} alone. */
+    private static final String NOT_BUILT = "this build has no CUDA kernels";
 
-    private final String name;
     private final String level;
     private final int threads;
     private final int abi;
     private final String version;
+    private final List<String> cudaDevices;
+    private final String whyNoCuda;
+    private final boolean cudaForbidden;
 
-    private Backend(String level, int threads, int abi, String version) {
-        this.name = "cpu";
+    private Backend(String setting, String level, int threads, int abi, String version) {
         this.level = level;
         this.threads = threads;
         this.abi = abi;
         this.version = version;
+        this.cudaForbidden = "cpu".equals(setting);
+        final int count = cudaForbidden ? 0 : teamtr.teamtr_cuda_count();
+        this.whyNoCuda = cudaForbidden ? "org.teamtr.backend=cpu forbids it" : count == 0 ? teamtr.teamtr_last_error() : null;
+        this.cudaDevices = IntStream.range(0, count).mapToObj(teamtr::teamtr_cuda_device).toList();
     }
 
     /**
@@ -54,11 +70,6 @@ public final class Backend {
         return Holder.BACKEND;
     }
 
-    /** {@return {@code cpu}} */
-    public String name() {
-        return name;
-    }
-
     /** {@return the CPU level: {@code avx512}, {@code avx2} or {@code portable}} */
     public String level() {
         return level;
@@ -67,6 +78,16 @@ public final class Backend {
     /** {@return the threads that share the work of one call, the caller included} */
     public int threads() {
         return threads;
+    }
+
+    /** {@return the CUDA devices that kernels run on, by number, each with its name, architecture and driver; none: empty} */
+    public List<String> cudaDevices() {
+        return cudaDevices;
+    }
+
+    /** {@return why there are no CUDA devices, in words; null if there are} */
+    public String whyNoCuda() {
+        return whyNoCuda;
     }
 
     /** {@return the number of the interface between this class and the native library} */
@@ -79,10 +100,34 @@ public final class Backend {
         return version;
     }
 
-    /** {@return for example {@code cpu avx512, 2 threads}} */
+    /** {@return for example {@code cpu avx512, 2 threads}, and behind it the CUDA devices: {@code ; cuda:0 ...}} */
     @Override
     public String toString() {
-        return name + " " + level + ", " + threads + (threads == 1 ? " thread" : " threads");
+        return "cpu " + level + ", " + threads + (threads == 1 ? " thread" : " threads")
+                + IntStream.range(0, cudaDevices.size()).mapToObj(i -> "; cuda:" + i + " " + cudaDevices.get(i))
+                .collect(Collectors.joining());
+    }
+
+    /**
+     * Throws unless kernels run there.
+     *
+     * @throws IllegalArgumentException if there are devices, and none of that number
+     * @throws DeviceException if there is none
+     * @throws IllegalStateException if there is none because of the setting
+     */
+    static void require(Place place) {
+        final Backend backend = current();
+        if (place.device() < backend.cudaDevices.size()) {
+            return;
+        }
+        if (backend.cudaForbidden) {
+            throw new IllegalStateException("place: expected cpu, which org.teamtr.backend=cpu allows alone, given " + place);
+        }
+        if (backend.cudaDevices.isEmpty()) {
+            throw new DeviceException("place: expected cpu, given " + place + ": " + backend.whyNoCuda);
+        }
+        final int last = backend.cudaDevices.size() - 1;
+        throw new IllegalArgumentException("place: expected cuda:0 to cuda:" + last + ", given " + place);
     }
 
     // ---- the choice ----
@@ -110,11 +155,8 @@ public final class Backend {
     }
 
     private static Backend start() {
-        final String backend = System.getProperty("org.teamtr.backend", "cpu");
-        if (backend.equals("cuda")) {
-            throw new IllegalStateException("org.teamtr.backend=cuda: this build has no CUDA kernels; set cpu, or leave it out");
-        }
-        if (!backend.equals("cpu")) {
+        final String backend = System.getProperty("org.teamtr.backend");
+        if (backend != null && !backend.equals("cpu") && !backend.equals("cuda")) {
             throw new IllegalStateException("org.teamtr.backend: expected cpu or cuda, given " + backend);
         }
         requireJavaCpp();
@@ -133,15 +175,19 @@ public final class Backend {
             forceLevel(forced);
         }
         forceThreads(threadSetting());
-        final Backend chosen = new Backend(levelName(teamtr.teamtr_cpu_level()), teamtr.teamtr_threads(), abi,
+        final Backend chosen = new Backend(backend, levelName(teamtr.teamtr_cpu_level()), teamtr.teamtr_threads(), abi,
                 version("org.teamtr", "teamtr", "development"));
+        if ("cuda".equals(backend) && chosen.cudaDevices.isEmpty()) {
+            throw new IllegalStateException("org.teamtr.backend=cuda: " + chosen.whyNoCuda + "; set cpu, or leave it out");
+        }
         chosen.log(levelName(teamtr.teamtr_cpu_best()));
         return chosen;
     }
 
     private void log(String best) {
         final System.Logger logger = System.getLogger("org.teamtr.kernels");
-        logger.log(System.Logger.Level.INFO, "TeamTR kernels: " + this);
+        final boolean silent = whyNoCuda == null || cudaForbidden || whyNoCuda.startsWith(NOT_BUILT);
+        logger.log(System.Logger.Level.INFO, "TeamTR kernels: " + this + (silent ? "" : "; no CUDA: " + whyNoCuda));
         if (!level.equals(best)) {
             logger.log(System.Logger.Level.WARNING, "TeamTR kernels: " + level + " is slower than the " + best
                     + " this machine has; remove -Dorg.teamtr.cpu=" + level);

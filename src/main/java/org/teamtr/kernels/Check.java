@@ -164,13 +164,13 @@ final class Check {
 
     // ---- around the call ----
 
-    /** {@return the address for the native call, 0 for null} */
-    static long address(NativeView view, String name) {
-        return view == null ? 0 : view.open(name);
+    /** {@return the address for the native call at that place, 0 for null} */
+    static long address(NativeView view, String name, Place place) {
+        return view == null ? 0 : view.memory.open(name, place, view.start);
     }
 
-    static long address(Temperature temperature) {
-        return address(temperature.vector(), "temperature");
+    static long address(Temperature temperature, Place place) {
+        return address(temperature.vector(), "temperature", place);
     }
 
     static int type(Indices indices) {
@@ -196,6 +196,7 @@ final class Check {
         switch (status) {
             case teamtr.TEAMTR_INVALID -> throw new IllegalArgumentException(words);
             case teamtr.TEAMTR_NO_MEMORY -> throw new OutOfMemoryError(words);
+            case teamtr.TEAMTR_DEVICE -> throw new DeviceException(words);
             default -> throw new IllegalStateException("TeamTR kernels: status " + status + ": " + words);
         }
     }

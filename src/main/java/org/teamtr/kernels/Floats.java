@@ -13,6 +13,10 @@ import org.bytedeco.javacpp.Pointer;
  * own new memory, freed by {@link #close()} or, failing that, by the collector. Inside a JavaCPP {@code PointerScope} it
  * belongs to the scope, as every Pointer made there. A {@link #slice} is a view of the same memory.
  *
+ * <p><b>Place.</b> Host memory, or with a {@link Place} as the first argument a CUDA device's. Java reaches single elements in
+ * host memory only: elsewhere {@code get}, {@code set} and arrays are an {@link IllegalStateException}, and
+ * {@link #copyFrom(Floats)} and {@link #toHost} copy.
+ *
  * <p><b>Threads.</b> The view is immutable; access to its elements is not synchronised.
  */
 public final class Floats extends NativeView implements AutoCloseable {
@@ -47,7 +51,16 @@ public final class Floats extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, too short, of unknown size or misaligned
      */
     public static Floats of(Pointer data, long length) {
-        return view(Memory.of(data, Float.BYTES), length);
+        return of(Place.CPU, data, length);
+    }
+
+    /**
+     * {@code length} floats from the Pointer's position on, at any place.
+     *
+     * @see Logits#of(Place, Pointer, DType, long, long, long)
+     */
+    public static Floats of(Place place, Pointer data, long length) {
+        return view(Memory.of(place, data, Float.BYTES), length);
     }
 
     /**
@@ -68,12 +81,31 @@ public final class Floats extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} floats do not fit {@code capacityBytes}, or the address is misaligned
      */
     public static Floats ofAddress(long address, long capacityBytes, long length, Object owner) {
-        return view(Memory.at(address, capacityBytes, Float.BYTES, owner), length);
+        return ofAddress(Place.CPU, address, capacityBytes, length, owner);
+    }
+
+    /**
+     * Memory of another framework, at any place.
+     *
+     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     */
+    public static Floats ofAddress(Place place, long address, long capacityBytes, long length, Object owner) {
+        return view(Memory.at(place, address, capacityBytes, Float.BYTES, owner), length);
     }
 
     /** {@return a new vector of zeros, to be closed} */
     public static Floats allocate(long length) {
-        return view(Memory.allocate(length, Float.BYTES), length);
+        return allocate(Place.CPU, length);
+    }
+
+    /**
+     * {@return a new vector of zeros at any place, to be closed}
+     *
+     * @throws DeviceException if the device has no such memory
+     * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
+     */
+    public static Floats allocate(Place place, long length) {
+        return view(Memory.allocate(place, length, Float.BYTES), length);
     }
 
     /** {@return a new vector with a copy of {@code values}, to be closed} */
@@ -89,7 +121,7 @@ public final class Floats extends NativeView implements AutoCloseable {
     /** {@return element {@code i}; {@link #toArray} is quicker for many} */
     public float get(long i) {
         Check.index(i, length);
-        memory.check("floats");
+        memory.checkHost("floats");
         final float value = elements.get(i);
         Reference.reachabilityFence(memory);
         return value;
@@ -98,7 +130,7 @@ public final class Floats extends NativeView implements AutoCloseable {
     /** Sets element {@code i}. */
     public void set(long i, float value) {
         Check.index(i, length);
-        memory.check("floats");
+        memory.checkHost("floats");
         Check.writable(this, "floats");
         elements.put(i, value);
         Reference.reachabilityFence(memory);
@@ -106,7 +138,7 @@ public final class Floats extends NativeView implements AutoCloseable {
 
     /** {@return a copy on the heap} */
     public float[] toArray() {
-        memory.check("floats");
+        memory.checkHost("floats");
         final float[] values = new float[Check.arraySize(length)];
         elements.get(values, 0, values.length);
         Reference.reachabilityFence(memory);
@@ -121,11 +153,30 @@ public final class Floats extends NativeView implements AutoCloseable {
      */
     public Floats copyFrom(float[] values) {
         Check.arrayLength(Check.given(values, "values").length, length);
-        memory.check("floats");
+        memory.checkHost("floats");
         Check.writable(this, "floats");
         elements.put(values, 0, values.length);
         Reference.reachabilityFence(memory);
         return this;
+    }
+
+    /**
+     * Overwrites all elements with those of another vector. The two may be at different places; the call waits for what was
+     * enqueued on their streams, and returns when the copy is done.
+     *
+     * @return this
+     * @throws IllegalArgumentException if {@code source} has another length, or shares memory with this
+     * @throws DeviceException if the copy, or earlier work on the device, failed
+     */
+    public Floats copyFrom(Floats source) {
+        Check.length(Check.given(source, "source"), "source", length, "that of this vector");
+        copy(source, "floats");
+        return this;
+    }
+
+    /** {@return a new vector in host memory with a copy of this one, to be closed; waits as {@link #copyFrom(Floats)}} */
+    public Floats toHost() {
+        return allocate(length).copyFrom(this);
     }
 
     /** {@return a view of elements {@code from} .. {@code to}, the last one excluded} */

@@ -12,10 +12,11 @@ import org.teamtr.kernels.global.teamtr;
  *
  * <p>As <b>targets</b>, an element is a token id, or {@link #IGNORE}: such a row is not read, its results are 0 and so is its
  * gradient. Anything else outside the vocabulary is an {@link IllegalArgumentException} with the row's number, before
- * anything is written. As <b>{@code cuSeqlens}</b>, message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]}; the
- * first element is 0, the last the number of tokens, none is smaller than the one before it.
+ * anything is written; on a device, which cannot be asked first, NaN in its row ({@link Place}). As <b>{@code cuSeqlens}</b>,
+ * message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]}; the first element is 0, the last the number of tokens,
+ * none is smaller than the one before it.
  *
- * <p>Memory and threads are as in {@link Floats}.
+ * <p>Memory, places and threads are as in {@link Floats}.
  */
 public final class Indices extends NativeView implements AutoCloseable {
     /** The target of a row that does not count. */
@@ -43,7 +44,16 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, of unknown size or misaligned
      */
     public static Indices of(IntPointer data) {
-        final Memory memory = Memory.of(data, Integer.BYTES);
+        return of(Place.CPU, data);
+    }
+
+    /**
+     * int32, from the Pointer's position to its limit, at any place.
+     *
+     * @see Logits#of(Place, org.bytedeco.javacpp.Pointer, DType, long, long, long)
+     */
+    public static Indices of(Place place, IntPointer data) {
+        final Memory memory = Memory.of(place, data, Integer.BYTES);
         return view(memory, memory.bytes / Integer.BYTES, Integer.BYTES);
     }
 
@@ -53,7 +63,16 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, of unknown size or misaligned
      */
     public static Indices of(LongPointer data) {
-        final Memory memory = Memory.of(data, Long.BYTES);
+        return of(Place.CPU, data);
+    }
+
+    /**
+     * int64, from the Pointer's position to its limit, at any place.
+     *
+     * @see Logits#of(Place, org.bytedeco.javacpp.Pointer, DType, long, long, long)
+     */
+    public static Indices of(Place place, LongPointer data) {
+        final Memory memory = Memory.of(place, data, Long.BYTES);
         return view(memory, memory.bytes / Long.BYTES, Long.BYTES);
     }
 
@@ -86,20 +105,39 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} elements do not fit {@code capacityBytes}, or the address is misaligned
      */
     public static Indices ofAddress(long address, long capacityBytes, int bytes, long length, Object owner) {
+        return ofAddress(Place.CPU, address, capacityBytes, bytes, length, owner);
+    }
+
+    /**
+     * Memory of another framework, at any place.
+     *
+     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     */
+    public static Indices ofAddress(Place place, long address, long capacityBytes, int bytes, long length, Object owner) {
         if (bytes != Integer.BYTES && bytes != Long.BYTES) {
             throw new IllegalArgumentException("bytes: expected 4 or 8, given " + bytes);
         }
-        return view(Memory.at(address, capacityBytes, bytes, owner), length, bytes);
+        return view(Memory.at(place, address, capacityBytes, bytes, owner), length, bytes);
     }
 
     /** {@return a new int32 vector of zeros, to be closed} */
     public static Indices allocateInts(long length) {
-        return view(Memory.allocate(length, Integer.BYTES), length, Integer.BYTES);
+        return allocateInts(Place.CPU, length);
+    }
+
+    /** {@return a new int32 vector of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
+    public static Indices allocateInts(Place place, long length) {
+        return view(Memory.allocate(place, length, Integer.BYTES), length, Integer.BYTES);
     }
 
     /** {@return a new int64 vector of zeros, to be closed} */
     public static Indices allocateLongs(long length) {
-        return view(Memory.allocate(length, Long.BYTES), length, Long.BYTES);
+        return allocateLongs(Place.CPU, length);
+    }
+
+    /** {@return a new int64 vector of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
+    public static Indices allocateLongs(Place place, long length) {
+        return view(Memory.allocate(place, length, Long.BYTES), length, Long.BYTES);
     }
 
     /** {@return a new int32 vector with a copy of {@code values}, to be closed} */
@@ -135,7 +173,7 @@ public final class Indices extends NativeView implements AutoCloseable {
     /** {@return element {@code i}} */
     public long get(long i) {
         Check.index(i, length);
-        memory.check("indices");
+        memory.checkHost("indices");
         final long value = ints != null ? ints.get(i) : longs.get(i);
         Reference.reachabilityFence(memory);
         return value;
@@ -148,7 +186,7 @@ public final class Indices extends NativeView implements AutoCloseable {
      */
     public void set(long i, long value) {
         Check.index(i, length);
-        memory.check("indices");
+        memory.checkHost("indices");
         Check.writable(this, "indices");
         if (longs != null) {
             longs.put(i, value);
@@ -162,7 +200,7 @@ public final class Indices extends NativeView implements AutoCloseable {
 
     /** {@return a copy on the heap} */
     public long[] toArray() {
-        memory.check("indices");
+        memory.checkHost("indices");
         final int size = Check.arraySize(length);
         final long[] values = new long[size];
         if (longs != null) {
@@ -176,6 +214,27 @@ public final class Indices extends NativeView implements AutoCloseable {
         }
         Reference.reachabilityFence(memory);
         return values;
+    }
+
+    /**
+     * Overwrites all elements with those of another vector of the same width, as {@link Floats#copyFrom(Floats)}.
+     *
+     * @return this
+     * @throws IllegalArgumentException if {@code source} has another length or width, or shares memory with this
+     * @throws DeviceException if the copy, or earlier work on the device, failed
+     */
+    public Indices copyFrom(Indices source) {
+        Check.length(Check.given(source, "source"), "source", length, "that of this vector");
+        if (source.bytes() != bytes()) {
+            throw new IllegalArgumentException("source: expected int" + 8 * bytes() + ", given int" + 8 * source.bytes());
+        }
+        copy(source, "indices");
+        return this;
+    }
+
+    /** {@return a new vector in host memory with a copy of this one, to be closed} */
+    public Indices toHost() {
+        return (ints != null ? allocateInts(length) : allocateLongs(length)).copyFrom(this);
     }
 
     /** {@return a view of elements {@code from} .. {@code to}, the last one excluded} */

@@ -60,12 +60,14 @@ public final class LogProbs {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs(teamtr.TEAMTR_CPU, 0,
-                Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_log_probs(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets"), Check.type(targets),
-                temperature.scalar(), Check.address(temperature),
-                Check.address(logProbs, "logProbs"), Check.address(lse, "lse"), Check.address(entropy, "entropy"));
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
+                Check.address(entropy, "entropy", place));
         Check.alive(logits, targets, temperature, logProbs);
         Check.alive(lse, entropy, null, null);
         Check.status(status);
@@ -127,14 +129,16 @@ public final class LogProbs {
         Check.apart(dLogits, "dLogits", gradEntropy, "gradEntropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_backward(teamtr.TEAMTR_CPU, 0,
-                Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_log_probs_backward(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets"), Check.type(targets), vocabStart, globalVocab,
-                temperature.scalar(), Check.address(temperature),
-                Check.address(logProbs, "logProbs"), Check.address(lse, "lse"), Check.address(entropy, "entropy"),
-                Check.address(gradLogProbs, "gradLogProbs"), Check.address(gradEntropy, "gradEntropy"),
-                Check.address(dLogits, "dLogits"), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
+                Check.address(targets, "targets", place), Check.type(targets), vocabStart, globalVocab,
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
+                Check.address(entropy, "entropy", place),
+                Check.address(gradLogProbs, "gradLogProbs", place), Check.address(gradEntropy, "gradEntropy", place),
+                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
         Check.alive(logits, targets, temperature, logProbs);
         Check.alive(lse, entropy, gradLogProbs, gradEntropy);
         Check.alive(dLogits, null, null, null);

@@ -12,6 +12,8 @@ import org.bytedeco.javacpp.Pointer;
  * and columns that pad a row ({@code rowStride > vocab}) are never read or written. All strides count elements, not bytes.
  * There may be 0 rows; {@code vocab} is 1 to 2<sup>31</sup> - 1, and {@code rows * vocab} may well exceed that.
  *
+ * <p><b>Place.</b> Host memory, or with a {@link Place} as the first argument a CUDA device's, and then on one of its streams.
+ *
  * <p><b>Memory.</b> The view keeps the Pointer, buffer or owner it was made from reachable. It never frees it. If a Pointer
  * is closed, the next kernel that is handed the view throws {@link IllegalStateException}. A Pointer's position and limit
  * count as they are when the view is made. Closing memory while a kernel runs on another thread is not guarded against.
@@ -56,7 +58,29 @@ public final class Logits extends NativeView {
      * @see #of(Pointer, DType, long, long)
      */
     public static Logits of(Pointer data, DType dtype, long rows, long vocab, long rowStride) {
-        return view(Memory.of(data, Check.given(dtype, "dtype").bytes()), dtype, 1, rows, "rows", vocab, 0, rowStride);
+        return of(Place.CPU, data, dtype, rows, vocab, rowStride);
+    }
+
+    /**
+     * Rows that follow each other without a gap, at any place.
+     *
+     * @see #of(Place, Pointer, DType, long, long, long)
+     */
+    public static Logits of(Place place, Pointer data, DType dtype, long rows, long vocab) {
+        return of(place, data, dtype, rows, vocab, vocab);
+    }
+
+    /**
+     * Rows {@code rowStride} elements apart, at any place.
+     *
+     * @param place if it is a CUDA device's, the Pointer holds an address of memory that the device reads and writes: a
+     *     {@link CudaMemory}, or a device Pointer of the JavaCPP Presets
+     * @throws IllegalStateException if kernels cannot run on CUDA devices for a setting ({@link Backend})
+     * @throws DeviceException if there is no CUDA device, for the reason in its words
+     * @see #of(Pointer, DType, long, long)
+     */
+    public static Logits of(Place place, Pointer data, DType dtype, long rows, long vocab, long rowStride) {
+        return view(Memory.of(place, data, Check.given(dtype, "dtype").bytes()), dtype, 1, rows, "rows", vocab, 0, rowStride);
     }
 
     /**
@@ -67,8 +91,19 @@ public final class Logits extends NativeView {
      */
     public static Logits ofBatch(Pointer data, DType dtype, long batch, long length, long vocab, long batchStride,
             long rowStride) {
-        return view(Memory.of(data, Check.given(dtype, "dtype").bytes()), dtype, batch, length, "length", vocab, batchStride,
-                rowStride);
+        return ofBatch(Place.CPU, data, dtype, batch, length, vocab, batchStride, rowStride);
+    }
+
+    /**
+     * Blocks of rows at any place.
+     *
+     * @see #of(Place, Pointer, DType, long, long, long)
+     * @see #ofBatch(Pointer, DType, long, long, long, long, long)
+     */
+    public static Logits ofBatch(Place place, Pointer data, DType dtype, long batch, long length, long vocab, long batchStride,
+            long rowStride) {
+        return view(Memory.of(place, data, Check.given(dtype, "dtype").bytes()), dtype, batch, length, "length", vocab,
+                batchStride, rowStride);
     }
 
     // ---- from a direct buffer ----
@@ -144,8 +179,22 @@ public final class Logits extends NativeView {
      */
     public static Logits ofAddress(long address, long capacityBytes, DType dtype, long batch, long length, long vocab,
             long batchStride, long rowStride, Object owner) {
-        return view(Memory.at(address, capacityBytes, Check.given(dtype, "dtype").bytes(), owner), dtype, batch, length, "length",
-                vocab, batchStride, rowStride);
+        return ofAddress(Place.CPU, address, capacityBytes, dtype, batch, length, vocab, batchStride, rowStride, owner);
+    }
+
+    /**
+     * Memory of another framework, at any place.
+     *
+     * @param place if it is a CUDA device's, the address is checked to be memory that this device reads and writes
+     * @throws IllegalArgumentException as without a place, or if the device cannot use the address, or does not exist
+     * @throws IllegalStateException if kernels cannot run on CUDA devices for a setting ({@link Backend})
+     * @throws DeviceException if there is no CUDA device, for the reason in its words
+     * @see #ofAddress(long, long, DType, long, long, long, long, long, Object)
+     */
+    public static Logits ofAddress(Place place, long address, long capacityBytes, DType dtype, long batch, long length,
+            long vocab, long batchStride, long rowStride, Object owner) {
+        return view(Memory.at(place, address, capacityBytes, Check.given(dtype, "dtype").bytes(), owner), dtype, batch, length,
+                "length", vocab, batchStride, rowStride);
     }
 
     private static Memory bytes(ByteBuffer data, DType dtype) {
@@ -222,6 +271,37 @@ public final class Logits extends NativeView {
         final long stride = count > 1 ? rowStride : vocab;
         return new Logits(memory, start + first * dtype.bytes(), covered, dtype, count, vocab, stride,
                 oneBlock ? count : rowsPerBatch, oneBlock ? count * stride : batchStride);
+    }
+
+    /**
+     * Overwrites all rows with those of another view of the same shape and dtype; strides may differ. The two may be at different
+     * places; the call waits for what was enqueued on their streams, and returns when the copy is done.
+     *
+     * @return this
+     * @throws IllegalArgumentException if {@code source} has another shape or dtype, or shares memory with this
+     * @throws DeviceException if the copy, or earlier work on the device, failed
+     */
+    public Logits copyFrom(Logits source) {
+        Check.sameShape(Check.given(source, "source"), "source", this, "these logits");
+        if (overlapsItself()) {
+            throw new IllegalArgumentException("logits: expected rows that do not overlap, given " + this);
+        }
+        final long rowBytes = vocab * dtype.bytes();
+        if (extent == rows * rowBytes && source.extent == extent && rowStride == vocab && source.rowStride == vocab) {
+            copy(source, "logits"); // no gaps in either
+            return this;
+        }
+        Check.writable(this, "logits");
+        Check.apart(this, "logits", source, "source");
+        final long to = open("logits");
+        final long from = source.open("source");
+        final Place copier = Memory.copier(memory, source.memory);
+        for (long r = 0; r < rows; r++) {
+            Memory.copy(copier, to + element(r) * dtype.bytes(), from + source.element(r) * dtype.bytes(), rowBytes);
+        }
+        copier.synchronize();
+        Check.alive(this, source, null, null);
+        return this;
     }
 
     private long element(long row) {

@@ -4,12 +4,13 @@ import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import org.bytedeco.javacpp.BoolPointer;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
 
 /**
  * A view of one byte per token: 0 takes the token out of everything (its log-probs are not even looked at), anything else
  * lets it count. A message with no token left does not count either.
  *
- * <p>Memory and threads are as in {@link Floats}.
+ * <p>Memory, places and threads are as in {@link Floats}.
  */
 public final class Mask extends NativeView implements AutoCloseable {
     private final BytePointer elements;
@@ -29,7 +30,17 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null or of unknown size
      */
     public static Mask of(BytePointer data) {
-        final Memory memory = Memory.of(data, 1);
+        return of(Place.CPU, data);
+    }
+
+    /**
+     * From the Pointer's position to its limit, at any place.
+     *
+     * @param data of raw bytes or bools
+     * @see Logits#of(Place, Pointer, DType, long, long, long)
+     */
+    public static Mask of(Place place, Pointer data) {
+        final Memory memory = Memory.of(place, data, 1);
         return view(memory, memory.bytes);
     }
 
@@ -39,8 +50,7 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null or of unknown size
      */
     public static Mask of(BoolPointer data) {
-        final Memory memory = Memory.of(data, 1);
-        return view(memory, memory.bytes);
+        return of(Place.CPU, data);
     }
 
     /**
@@ -61,12 +71,26 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} bytes do not fit {@code capacityBytes}
      */
     public static Mask ofAddress(long address, long capacityBytes, long length, Object owner) {
-        return view(Memory.at(address, capacityBytes, 1, owner), length);
+        return ofAddress(Place.CPU, address, capacityBytes, length, owner);
+    }
+
+    /**
+     * Memory of another framework, at any place.
+     *
+     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     */
+    public static Mask ofAddress(Place place, long address, long capacityBytes, long length, Object owner) {
+        return view(Memory.at(place, address, capacityBytes, 1, owner), length);
     }
 
     /** {@return a new mask of zeros (nothing counts), to be closed} */
     public static Mask allocate(long length) {
-        return view(Memory.allocate(length, 1), length);
+        return allocate(Place.CPU, length);
+    }
+
+    /** {@return a new mask of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
+    public static Mask allocate(Place place, long length) {
+        return view(Memory.allocate(place, length, 1), length);
     }
 
     /** {@return a new mask in which the true tokens count, to be closed} */
@@ -86,7 +110,7 @@ public final class Mask extends NativeView implements AutoCloseable {
     /** {@return whether token {@code i} counts} */
     public boolean get(long i) {
         Check.index(i, extent);
-        memory.check("mask");
+        memory.checkHost("mask");
         final byte value = elements.get(i);
         Reference.reachabilityFence(memory);
         return value != 0;
@@ -95,7 +119,7 @@ public final class Mask extends NativeView implements AutoCloseable {
     /** Says whether token {@code i} counts. */
     public void set(long i, boolean counts) {
         Check.index(i, extent);
-        memory.check("mask");
+        memory.checkHost("mask");
         Check.writable(this, "mask");
         elements.put(i, (byte) (counts ? 1 : 0));
         Reference.reachabilityFence(memory);
@@ -103,7 +127,7 @@ public final class Mask extends NativeView implements AutoCloseable {
 
     /** {@return a copy on the heap} */
     public boolean[] toArray() {
-        memory.check("mask");
+        memory.checkHost("mask");
         final byte[] values = new byte[Check.arraySize(extent)];
         elements.get(values, 0, values.length);
         Reference.reachabilityFence(memory);
@@ -112,6 +136,24 @@ public final class Mask extends NativeView implements AutoCloseable {
             counts[i] = values[i] != 0;
         }
         return counts;
+    }
+
+    /**
+     * Overwrites this mask with another one, as {@link Floats#copyFrom(Floats)}.
+     *
+     * @return this
+     * @throws IllegalArgumentException if {@code source} has another length, or shares memory with this
+     * @throws DeviceException if the copy, or earlier work on the device, failed
+     */
+    public Mask copyFrom(Mask source) {
+        Check.length(Check.given(source, "source"), "source", extent, "that of this mask");
+        copy(source, "mask");
+        return this;
+    }
+
+    /** {@return a new mask in host memory with a copy of this one, to be closed} */
+    public Mask toHost() {
+        return allocate(extent).copyFrom(this);
     }
 
     /** {@return a view of tokens {@code from} .. {@code to}, the last one excluded} */

@@ -4,12 +4,22 @@ import java.nio.Buffer;
 import java.nio.ByteOrder;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
+import org.teamtr.kernels.global.teamtr;
 
-/** A piece of native memory and the object that keeps it alive. Never copies; frees only what it allocated itself. */
+/** A piece of native memory, where it is, and the object that keeps it alive. Frees only what it allocated itself. */
 final class Memory {
     /** The address of memory without a single byte (an empty tensor has address 0); nothing ever reads it. */
     private static final long NOWHERE = 64;
 
+    /**
+     * The place of host memory. A CUDA device in the tests alone, which so hand every kernel of theirs to it; the device must
+     * then reach host memory.
+     */
+    static Place hostPlace = Place.CPU;
+
+    final Place place;
+    /** Whether Java may look at the bytes. */
+    private final boolean onHost;
     final long address;
     final long bytes;
     final boolean writable;
@@ -19,7 +29,10 @@ final class Memory {
     private final long guardAddress;
     private final boolean owned;
 
-    private Memory(long address, long bytes, boolean writable, Object owner, boolean owned) {
+    /** @param place null for host memory */
+    private Memory(Place place, long address, long bytes, boolean writable, Object owner, boolean owned) {
+        this.place = place == null ? hostPlace : place;
+        this.onHost = place == null;
         this.address = address;
         this.bytes = bytes;
         this.writable = writable;
@@ -29,8 +42,13 @@ final class Memory {
         this.owned = owned;
     }
 
-    /** From the Pointer's position to its limit; its elements are single bytes or of {@code elementBytes}. */
     static Memory of(Pointer data, int elementBytes) {
+        return of(Place.CPU, data, elementBytes);
+    }
+
+    /** From the Pointer's position to its limit; its elements are single bytes or of {@code elementBytes}. */
+    static Memory of(Place place, Pointer data, int elementBytes) {
+        Check.given(place, "place");
         Check.given(data, "data");
         if (data.isNull()) {
             throw new IllegalArgumentException("data: the Pointer is null (never allocated, or closed)");
@@ -51,8 +69,8 @@ final class Memory {
             throw new IllegalArgumentException("data: expected a size in bytes that fits 64 bits, given a Pointer of " + data.limit()
                     + " elements of " + size);
         }
-        return aligned(new Memory(data.address() + data.position() * size, (data.limit() - data.position()) * size, true, data,
-                false), elementBytes);
+        final long bytes = (data.limit() - data.position()) * size;
+        return at(place, data.address() + data.position() * size, bytes, elementBytes, data);
     }
 
     /** From the buffer's position to its limit. */
@@ -72,10 +90,11 @@ final class Memory {
         final int width = data instanceof java.nio.ByteBuffer ? 1 : elementBytes;
         final long bytes = Math.multiplyExact((long) rest.capacity(), width);
         final long address = bytes == 0 ? NOWHERE : new Pointer(rest).address();
-        return aligned(new Memory(address, bytes, !data.isReadOnly(), data, false), elementBytes);
+        return aligned(new Memory(null, address, bytes, !data.isReadOnly(), data, false), elementBytes);
     }
 
-    static Memory at(long address, long capacityBytes, int elementBytes, Object owner) {
+    static Memory at(Place place, long address, long capacityBytes, int elementBytes, Object owner) {
+        Check.given(place, "place");
         Check.notNegative(capacityBytes, "capacityBytes");
         if (address == 0 && capacityBytes > 0) {
             throw new IllegalArgumentException("address: expected the address of " + capacityBytes + " bytes, given 0");
@@ -84,11 +103,20 @@ final class Memory {
             throw new IllegalArgumentException("owner: the Pointer is null (never allocated, or closed)");
         }
         Backend.requireJavaCpp();
-        return aligned(new Memory(address == 0 ? NOWHERE : address, capacityBytes, true, owner, false), elementBytes);
+        final Memory memory = aligned(new Memory(place.isCuda() ? place : null, address == 0 ? NOWHERE : address, capacityBytes,
+                true, owner, false), elementBytes);
+        if (place.isCuda()) {
+            Backend.require(place);
+            if (capacityBytes > 0) {
+                Check.status(teamtr.teamtr_cuda_check(place.device(), address));
+            }
+        }
+        return memory;
     }
 
     /** New memory, all zero bytes. */
-    static Memory allocate(long count, int elementBytes) {
+    static Memory allocate(Place place, long count, int elementBytes) {
+        Check.given(place, "place");
         Check.notNegative(count, "length");
         if (count > Long.MAX_VALUE / elementBytes) {
             throw new IllegalArgumentException("length: expected a size in bytes that fits 64 bits, given " + count + " elements of "
@@ -96,9 +124,13 @@ final class Memory {
         }
         Backend.requireJavaCpp();
         final long bytes = count * elementBytes;
+        if (place.isCuda()) {
+            final CudaMemory memory = CudaMemory.allocate(place, bytes);
+            return new Memory(place, memory.address(), bytes, true, memory, true);
+        }
         final BytePointer memory = new BytePointer(Math.max(bytes, elementBytes));
         memory.zero();
-        return new Memory(memory.address(), bytes, true, memory, true);
+        return new Memory(null, memory.address(), bytes, true, memory, true);
     }
 
     private static Memory aligned(Memory memory, int elementBytes) {
@@ -113,6 +145,45 @@ final class Memory {
     void check(String name) {
         if (guard != null && guard.address() != guardAddress) {
             throw new IllegalStateException(name + ": its memory was closed");
+        }
+    }
+
+    /** Throws if the memory is gone, or Java cannot look at it. */
+    void checkHost(String name) {
+        check(name);
+        if (!onHost) {
+            throw new IllegalStateException(name + ": expected host memory, given memory of " + place
+                    + ", which Java cannot look at; copy it with toHost() or copyFrom(view)");
+        }
+    }
+
+    /** The address of a view for a kernel that runs at that place. */
+    long open(String name, Place expected, long start) {
+        check(name);
+        if (place != expected && !place.equals(expected)) {
+            throw new IllegalArgumentException(name + ": expected memory of " + expected + ", as that of the other arguments,"
+                    + " given " + place + "; copyFrom of the views copies from place to place");
+        }
+        return start;
+    }
+
+    /** Where copies from one to the other are enqueued, behind all work on either; the CPU if both are host memory. */
+    static Place copier(Memory to, Memory from) {
+        if (to.onHost) {
+            return from.onHost ? Place.CPU : from.place;
+        }
+        if (!from.onHost && !from.place.equals(to.place)) {
+            from.place.synchronize();
+        }
+        return to.place;
+    }
+
+    /** Done at once on the CPU, else when the copier's stream has come to it. */
+    static void copy(Place copier, long to, long from, long bytes) {
+        if (copier.isCuda()) {
+            Cudart.copy(copier, to, from, bytes);
+        } else {
+            Pointer.memcpy(new Raw(to, bytes), new Raw(from, bytes), bytes);
         }
     }
 

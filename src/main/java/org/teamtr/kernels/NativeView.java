@@ -14,6 +14,11 @@ abstract sealed class NativeView permits Logits, Floats, Indices, Mask {
         this.extent = extent;
     }
 
+    /** {@return where the memory is, and so where a kernel that is handed this view runs} */
+    public final Place place() {
+        return memory.place;
+    }
+
     /** The address, after making sure that the memory is still there. */
     final long open(String name) {
         memory.check(name);
@@ -33,6 +38,20 @@ abstract sealed class NativeView permits Logits, Floats, Indices, Mask {
                     + " bytes), given " + count);
         }
         return count * elementBytes;
+    }
+
+    /** Overwrites the elements, which lie side by side in both, with those of a view of as many. */
+    final void copy(NativeView source, String name) {
+        Check.writable(this, name);
+        Check.apart(this, name, source, "source");
+        final long to = open(name);
+        final long from = source.open("source");
+        if (extent > 0) {
+            final Place copier = Memory.copier(memory, source.memory);
+            Memory.copy(copier, to, from, extent);
+            copier.synchronize();
+        }
+        Check.alive(this, source, null, null);
     }
 
     static void checkRange(long from, long to, long length) {

@@ -19,7 +19,8 @@ import org.teamtr.kernels.global.teamtr;
  * }</pre>
  *
  * <p><b>Threads.</b> One object serves one call at a time; threads need one each. <b>Memory.</b> 36 bytes per row, freed by
- * {@link #close()}; inside a JavaCPP {@code PointerScope} it belongs to the scope.
+ * {@link #close()}; inside a JavaCPP {@code PointerScope} it belongs to the scope. On a CUDA device all of it, the results and
+ * the statistics too, is device memory; {@link SurrogateStats} says when they come to the host.
  */
 public final class PolicyLoss implements AutoCloseable {
     /** f32 of scratch memory per row, see teamtr_policy_loss. */
@@ -32,31 +33,40 @@ public final class PolicyLoss implements AutoCloseable {
     private final Floats entropy;
     private final Floats kl;
     private final Floats work;
-    private final SurrogateStats stats = new SurrogateStats();
+    private final SurrogateStats stats;
 
     /** Of the last call; -1 before the first, or after one that failed. */
     private long rows = -1;
     private boolean hasEntropy;
     private boolean hasKl;
 
+    /** On the CPU; see {@link #PolicyLoss(Place, long, boolean)}. */
+    public PolicyLoss(long maxRows, boolean monitorEntropy) {
+        this(Place.CPU, maxRows, monitorEntropy);
+    }
+
     /**
+     * @param place of its memory and of all arguments of its calls
      * @param maxRows the largest number of rows of a call
      * @param monitorEntropy whether to compute entropies even where entropyCoef is 0, for {@link SurrogateStats#entropy}
      * @throws IllegalArgumentException if {@code maxRows} is negative
-     * @throws IllegalStateException if the natives of JavaCPP cannot be loaded
+     * @throws DeviceException if the device has no such memory
+     * @throws IllegalStateException if the natives of JavaCPP cannot be loaded, or device memory cannot be had here; see
+     *     {@link CudaMemory}
      */
-    public PolicyLoss(long maxRows, boolean monitorEntropy) {
+    public PolicyLoss(Place place, long maxRows, boolean monitorEntropy) {
         Check.notNegative(maxRows, "maxRows");
         if (maxRows > Long.MAX_VALUE / (WORK * Float.BYTES)) {
             throw new IllegalArgumentException("maxRows: expected a size in bytes that fits 64 bits, given " + maxRows);
         }
         this.maxRows = maxRows;
         this.monitorEntropy = monitorEntropy;
-        this.logProbs = Floats.allocate(maxRows);
-        this.lse = Floats.allocate(maxRows);
-        this.entropy = Floats.allocate(maxRows);
-        this.kl = Floats.allocate(maxRows);
-        this.work = Floats.allocate(WORK * maxRows);
+        this.logProbs = Floats.allocate(place, maxRows);
+        this.lse = Floats.allocate(place, maxRows);
+        this.entropy = Floats.allocate(place, maxRows);
+        this.kl = Floats.allocate(place, maxRows);
+        this.work = Floats.allocate(place, WORK * maxRows);
+        this.stats = new SurrogateStats(place);
     }
 
     /**
@@ -118,24 +128,27 @@ public final class PolicyLoss implements AutoCloseable {
         final boolean withEntropy = monitorEntropy || config.entropyCoef() != 0;
         final boolean withKl = oldLogits != null;
         Backend.current();
-        final int status = teamtr.teamtr_policy_loss(teamtr.TEAMTR_CPU, 0,
-                Check.address(logits, "logits"), logits.dtype().code, n, logits.vocab(),
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_policy_loss(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, n, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(oldLogits, "oldLogits"), withKl ? oldLogits.rowStride() : 0, withKl ? oldLogits.rowsPerBatch() : 0,
-                withKl ? oldLogits.batchStride() : 0,
-                Check.address(targets, "targets"), Check.type(targets),
-                temperature.scalar(), Check.address(temperature),
-                Check.address(logProbsOld, "logProbsOld"), Check.address(advantages, "advantages"), config.perToken(),
-                Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,
-                Check.address(mask, "mask"), Check.address(centredReturns, "centredReturns"),
+                Check.address(oldLogits, "oldLogits", place), withKl ? oldLogits.rowStride() : 0,
+                withKl ? oldLogits.rowsPerBatch() : 0, withKl ? oldLogits.batchStride() : 0,
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(logProbsOld, "logProbsOld", place), Check.address(advantages, "advantages", place),
+                config.perToken(),
+                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
+                Check.address(mask, "mask", place), Check.address(centredReturns, "centredReturns", place),
                 config.ratio().code, config.epsLow(), config.epsHigh(), config.dualClip(),
                 config.klTerm().code, config.beta(), config.klAggregation().code, config.entropyCoef(),
                 config.aggregation().code, config.fixedLength(), config.totalTokens(), config.totalMessages(),
-                Check.address(logProbs, "policyLoss"), Check.address(lse, "policyLoss"),
-                withEntropy ? Check.address(entropy, "policyLoss") : 0, withKl ? Check.address(kl, "policyLoss") : 0,
-                Check.address(work, "policyLoss"),
-                Check.address(dLogits, "dLogits"), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride(),
-                stats.address());
+                Check.address(logProbs, "policyLoss", place), Check.address(lse, "policyLoss", place),
+                withEntropy ? Check.address(entropy, "policyLoss", place) : 0,
+                withKl ? Check.address(kl, "policyLoss", place) : 0,
+                Check.address(work, "policyLoss", place),
+                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride(),
+                stats.address(place));
         Check.alive(logits, oldLogits, targets, temperature);
         Check.alive(logProbsOld, advantages, cuSeqlens, mask);
         Check.alive(centredReturns, dLogits, this, null);

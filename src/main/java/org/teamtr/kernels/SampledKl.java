@@ -68,10 +68,12 @@ public final class SampledKl {
         Check.apart(perMessage, "perMessage", cuSeqlens, "cuSeqlens");
 
         Backend.current();
-        final int status = teamtr.teamtr_sampled_kl(teamtr.TEAMTR_CPU, 0,
-                estimator.code, Check.address(logProbsOld, "logProbsOld"), Check.address(logProbsNew, "logProbsNew"), tokens,
-                Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,
-                Check.address(perToken, "perToken"), Check.address(perMessage, "perMessage"));
+        final Place place = logProbsOld.place();
+        final int status = teamtr.teamtr_sampled_kl(place.device(), place.stream(),
+                estimator.code,
+                Check.address(logProbsOld, "logProbsOld", place), Check.address(logProbsNew, "logProbsNew", place), tokens,
+                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
+                Check.address(perToken, "perToken", place), Check.address(perMessage, "perMessage", place));
         Check.alive(logProbsOld, logProbsNew, cuSeqlens, perToken);
         Check.alive(perMessage, null, null, null);
         Check.status(status);

@@ -57,14 +57,15 @@ public final class Sampling {
         Check.apart(logProbs, "logProbs", logProbsKept, "logProbsKept");
 
         Backend.current();
-        final int status = teamtr.teamtr_sample(teamtr.TEAMTR_CPU, 0,
-                Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_sample(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                temperature.scalar(), Check.address(temperature),
+                temperature.scalar(), Check.address(temperature, place),
                 config.topK(), config.topP(), config.minP(),
-                seed, step, Check.address(rowIds, "rowIds"),
-                Check.address(tokens, "tokens"), tokens.code(),
-                Check.address(logProbs, "logProbs"), Check.address(logProbsKept, "logProbsKept"));
+                seed, step, Check.address(rowIds, "rowIds", place),
+                Check.address(tokens, "tokens", place), tokens.code(),
+                Check.address(logProbs, "logProbs", place), Check.address(logProbsKept, "logProbsKept", place));
         Check.alive(logits, temperature, rowIds, tokens);
         Check.alive(logProbs, logProbsKept, null, null);
         Check.status(status);

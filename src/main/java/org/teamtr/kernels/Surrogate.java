@@ -67,17 +67,20 @@ public final class Surrogate {
         Check.apart(dKl, "dKl", dEntropy, "dEntropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_surrogate(teamtr.TEAMTR_CPU, 0,
-                Check.address(logProbsNew, "logProbsNew"), Check.address(logProbsOld, "logProbsOld"), tokens,
-                Check.address(advantages, "advantages"), config.perToken(),
-                Check.address(cuSeqlens, "cuSeqlens"), Check.type(cuSeqlens), messages,
-                Check.address(mask, "mask"),
-                Check.address(kl, "kl"), Check.address(entropy, "entropy"), Check.address(centredReturns, "centredReturns"),
+        final Place place = logProbsNew.place();
+        final int status = teamtr.teamtr_surrogate(place.device(), place.stream(),
+                Check.address(logProbsNew, "logProbsNew", place), Check.address(logProbsOld, "logProbsOld", place), tokens,
+                Check.address(advantages, "advantages", place), config.perToken(),
+                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
+                Check.address(mask, "mask", place),
+                Check.address(kl, "kl", place), Check.address(entropy, "entropy", place),
+                Check.address(centredReturns, "centredReturns", place),
                 config.ratio().code, config.epsLow(), config.epsHigh(), config.dualClip(),
                 config.klTerm().code, config.beta(), config.klAggregation().code, config.entropyCoef(),
                 config.aggregation().code, config.fixedLength(), config.totalTokens(), config.totalMessages(),
-                Check.address(dLogProbs, "dLogProbs"), Check.address(dKl, "dKl"), Check.address(dEntropy, "dEntropy"),
-                stats.address());
+                Check.address(dLogProbs, "dLogProbs", place), Check.address(dKl, "dKl", place),
+                Check.address(dEntropy, "dEntropy", place),
+                stats.address(place));
         Check.alive(logProbsNew, logProbsOld, advantages, cuSeqlens);
         Check.alive(mask, kl, entropy, centredReturns);
         Check.alive(dLogProbs, dKl, dEntropy, stats);

@@ -1,6 +1,7 @@
 package org.teamtr.kernels;
 
 import org.bytedeco.javacpp.DoublePointer;
+import org.bytedeco.javacpp.Pointer;
 import org.teamtr.kernels.global.teamtr;
 
 /**
@@ -10,17 +11,46 @@ import org.teamtr.kernels.global.teamtr;
  * <p>Only tokens that count enter, and only messages with such a token. w is the ratio the configuration names, except in the
  * monitors and zetas, which are always about whole messages. Where nothing counts, statistics are 0.
  *
+ * <p>On a CUDA device calls write to its memory. The first getter after a call copies all statistics to the host, and so waits
+ * for the stream: look at them where waiting does no harm. A getter may then throw {@link DeviceException}.
+ *
  * <p>Owns its native memory, freed by {@link #close()}; a getter then throws {@link IllegalStateException}.
  */
 public final class SurrogateStats implements AutoCloseable {
-    private final Memory memory = Memory.allocate(teamtr.TEAMTR_STATS, Double.BYTES);
+    /** What the getters read. */
+    private final Memory memory = Memory.allocate(Place.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
     private final DoublePointer values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
+    /** What calls write: the same, or a device's. */
+    private final Memory written;
+    private boolean copied = true;
 
-    /** Room for the statistics of one call. */
+    /** Room for the statistics of one call on the CPU. */
     public SurrogateStats() {
+        this(Place.CPU);
+    }
+
+    /**
+     * Room for the statistics of one call at a place.
+     *
+     * @throws DeviceException if the device has no such memory
+     * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
+     */
+    public SurrogateStats(Place place) {
         for (int i = 0; i < teamtr.TEAMTR_STATS; i++) {
             values.put(i, Double.NaN);
         }
+        if (Check.given(place, "place").isCuda()) {
+            written = Memory.allocate(place, teamtr.TEAMTR_STATS, Double.BYTES);
+            copy(written, memory);
+        } else {
+            written = memory;
+        }
+    }
+
+    private static void copy(Memory to, Memory from) {
+        final Place copier = Memory.copier(to, from);
+        Memory.copy(copier, to.address, from.address, to.bytes);
+        copier.synchronize();
     }
 
     /** {@return -objective + beta * kl - entropyCoef * entropy: what is minimised} */
@@ -131,20 +161,27 @@ public final class SurrogateStats implements AutoCloseable {
 
     private double get(int statistic) {
         memory.check("stats");
+        if (!copied) {
+            copy(memory, written);
+            copied = true;
+        }
         final double value = values.get(statistic);
         Check.alive(memory, null, null, null);
         return value;
     }
 
-    long address() {
-        memory.check("stats");
-        return memory.address;
+    /** For a call at that place, whose results the next getter shows. */
+    long address(Place place) {
+        final long address = written.open("stats", place, written.address);
+        copied = written == memory;
+        return address;
     }
 
     /** Frees the memory. */
     @Override
     public void close() {
         memory.close();
+        written.close();
     }
 
     @Override

@@ -137,12 +137,13 @@ public final class TokenKl {
         Check.apart(logProbsNew, "logProbsNew", entropyNew, "entropyNew");
         Check.apart(entropyOld, "entropyOld", entropyNew, "entropyNew");
         // Under the callers' names; the calls below know p and q only.
-        Check.address(oldLogits, "oldLogits");
-        Check.address(newLogits, "newLogits");
-        Check.address(logProbsOld, "logProbsOld");
-        Check.address(logProbsNew, "logProbsNew");
-        Check.address(entropyOld, "entropyOld");
-        Check.address(entropyNew, "entropyNew");
+        final Place place = oldLogits.place();
+        Check.address(oldLogits, "oldLogits", place);
+        Check.address(newLogits, "newLogits", place);
+        Check.address(logProbsOld, "logProbsOld", place);
+        Check.address(logProbsNew, "logProbsNew", place);
+        Check.address(entropyOld, "entropyOld", place);
+        Check.address(entropyNew, "entropyNew", place);
     }
 
     private static void checkOutput(Floats output, String name, Logits oldLogits, Logits newLogits, Indices targets,
@@ -161,8 +162,9 @@ public final class TokenKl {
         Check.apart(dNew, "dNew", targets, "targets");
         Check.apart(dNew, "dNew", temperature.vector(), "temperature");
         Check.apart(dNew, "dNew", gradKl, "gradKl");
-        Check.address(oldLogits, "oldLogits");
-        Check.address(newLogits, "newLogits");
+        final Place place = oldLogits.place();
+        Check.address(oldLogits, "oldLogits", place);
+        Check.address(newLogits, "newLogits", place);
     }
 
     // ---- calls: P first ----
@@ -170,28 +172,30 @@ public final class TokenKl {
     private static int kl(Logits p, Logits q, Indices targets, Temperature temperature, Floats kl, Floats logProbsP,
             Floats logProbsQ, Floats entropyP, Floats entropyQ) {
         Backend.current();
-        return teamtr.teamtr_kl(teamtr.TEAMTR_CPU, 0,
-                Check.address(p, "p"), p.dtype().code, p.rows(), p.vocab(),
+        final Place place = p.place();
+        return teamtr.teamtr_kl(place.device(), place.stream(),
+                Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q"), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
-                Check.address(targets, "targets"), Check.type(targets),
-                temperature.scalar(), Check.address(temperature),
-                Check.address(kl, "kl"),
-                Check.address(logProbsP, "logProbsP"), Check.address(logProbsQ, "logProbsQ"),
-                Check.address(entropyP, "entropyP"), Check.address(entropyQ, "entropyQ"));
+                Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(kl, "kl", place),
+                Check.address(logProbsP, "logProbsP", place), Check.address(logProbsQ, "logProbsQ", place),
+                Check.address(entropyP, "entropyP", place), Check.address(entropyQ, "entropyQ", place));
     }
 
     private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats gradKl,
             Logits d) {
         Backend.current();
-        return teamtr.teamtr_kl_backward(teamtr.TEAMTR_CPU, 0,
-                Check.address(p, "p"), p.dtype().code, p.rows(), p.vocab(),
+        final Place place = p.place();
+        return teamtr.teamtr_kl_backward(place.device(), place.stream(),
+                Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q"), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
-                Check.address(targets, "targets"), Check.type(targets),
-                temperature.scalar(), Check.address(temperature),
-                Check.address(gradKl, "gradKl"), wrtQ,
-                Check.address(d, "dNew"), d.rowStride(), d.rowsPerBatch(), d.batchStride());
+                Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(gradKl, "gradKl", place), wrtQ,
+                Check.address(d, "dNew", place), d.rowStride(), d.rowsPerBatch(), d.batchStride());
     }
 
     private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,

@@ -41,12 +41,13 @@ public final class VocabParallel {
         Check.apart(parts, "parts", logits, "logits", targets, "targets", temperature);
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_parts(teamtr.TEAMTR_CPU, 0,
-                Check.address(logits, "logits"), logits.dtype().code, rows, logits.vocab(),
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_log_probs_parts(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets"), Check.type(targets), vocabStart, globalVocab,
-                temperature.scalar(), Check.address(temperature),
-                Check.address(parts, "parts"));
+                Check.address(targets, "targets", place), Check.type(targets), vocabStart, globalVocab,
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(parts, "parts", place));
         Check.alive(logits, targets, temperature, parts);
         Check.status(status);
     }
@@ -89,11 +90,13 @@ public final class VocabParallel {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final int status = teamtr.teamtr_log_probs_merge(teamtr.TEAMTR_CPU, 0,
-                Check.address(parts, "parts"), shards, rows,
-                Check.address(targets, "targets"), Check.type(targets),
-                temperature.scalar(), Check.address(temperature),
-                Check.address(logProbs, "logProbs"), Check.address(lse, "lse"), Check.address(entropy, "entropy"));
+        final Place place = parts.place();
+        final int status = teamtr.teamtr_log_probs_merge(place.device(), place.stream(),
+                Check.address(parts, "parts", place), shards, rows,
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
+                Check.address(entropy, "entropy", place));
         Check.alive(parts, targets, temperature, logProbs);
         Check.alive(lse, entropy, null, null);
         Check.status(status);

@@ -1,6 +1,7 @@
 /**
  * Token kernels over logits, [rows, vocab], for trainers that optimise language models with a trust region, on native memory
- * that any framework may own. Needs JavaCPP and this library's natives, nothing else.
+ * that any framework may own, the CPU's or a CUDA device's. Needs JavaCPP and this library's natives, nothing else; device memory
+ * of its own needs {@code org.bytedeco:cuda} ({@link org.teamtr.kernels.CudaMemory}).
  *
  * <table>
  * <caption>Kernels</caption>
@@ -16,7 +17,9 @@
  *
  * <p>Arguments are views ({@link org.teamtr.kernels.Logits}, {@link org.teamtr.kernels.Floats},
  * {@link org.teamtr.kernels.Indices}, {@link org.teamtr.kernels.Mask}) of a JavaCPP Pointer, a direct buffer, or the address of
- * another framework's tensor. Views copy nothing and keep what they view reachable.
+ * another framework's tensor. Views copy nothing and keep what they view reachable. They have a
+ * {@link org.teamtr.kernels.Place}, the host's memory or a CUDA device's, and a call runs where its views are, which must all be
+ * at the same place. What is said of threads and of contents that are refused holds on the CPU; Place says how a device differs.
  *
  * <pre>{@code
  * FloatPointer memory = new FloatPointer(2 * 4).put(1, 2, 3, 4, 0, 0, 0, 0);
@@ -28,8 +31,9 @@
  *
  * <p>Every kernel checks every argument first and says what it expected and what it was given
  * ({@link java.lang.IllegalArgumentException}); memory that was closed in the meantime is an
- * {@link java.lang.IllegalStateException}; scratch memory that cannot be had is an {@link java.lang.OutOfMemoryError}. On an
- * error no output has been written. Calls allocate nothing on the Java heap, may be made from any number of threads, and give
+ * {@link java.lang.IllegalStateException}; scratch memory that cannot be had is an {@link java.lang.OutOfMemoryError}; a CUDA
+ * device that is missing or fails is a {@link org.teamtr.kernels.DeviceException}. On an error, but for a failure on a device, no
+ * output has been written. Calls allocate nothing on the Java heap, may be made from any number of threads, and give
  * each row the same bits in any batch at any thread count. Units are nats. See {@link org.teamtr.kernels.Backend} for settings.
  */
 package org.teamtr.kernels;

@@ -24,6 +24,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.kernels.global.teamtr;
 
 /** {@link Backend}: what it says of itself here, and, each in a JVM of its own, its settings and what happens without natives. */
+@CpuOnly("says what a build without CUDA kernels says")
 class BackendTest {
     private static final List<String> LEVELS = List.of("portable", "avx2", "avx512");
     private static final String BEST = LEVELS.get(teamtr.teamtr_cpu_best());
@@ -71,6 +72,13 @@ class BackendTest {
                     LogProbs.forward(Logits.ofAddress(two.address(), 8, DType.F32, 1, 1, 2, 0, 2, two), null, Temperature.ONE,
                             null, one, null);
                     return "kernel " + one.get(0);
+                }
+            }));
+            System.out.println("device " + answer(() -> {
+                try (Floats memory = Floats.allocate(Place.cuda(0), 1)) {
+                    return memory.toString();
+                } catch (DeviceException e) {
+                    return e.getMessage();
                 }
             }));
         }
@@ -123,9 +131,10 @@ class BackendTest {
         assertEquals(1, count(lines, "INFO: "), String.join("\n", lines));
     }
 
-    /** Eight askers from four threads and a kernel hear the same. */
+    /** Eight askers from four threads, a kernel and a view of device memory hear the same. */
     private static void refused(List<String> lines, String message) {
-        assertEquals(2, count(lines, "refused "), String.join("\n", lines));
+        assertEquals(3, count(lines, "refused "), String.join("\n", lines));
+        assertEquals(1, count(lines, "device refused " + message), String.join("\n", lines));
         assertEquals(2, lines.stream().filter(line -> line.equals("refused " + message)).count(), "expected " + message + "\ngiven "
                 + String.join("\n", lines));
         assertEquals(0, count(lines, "INFO: "), String.join("\n", lines));
@@ -137,12 +146,13 @@ class BackendTest {
     void describesItself() {
         final Backend backend = Backend.current();
         assertSame(backend, Backend.current());
-        assertEquals("cpu", backend.name());
         assertTrue(LEVELS.contains(backend.level()), backend.level());
         assertEquals(LEVELS.get(teamtr.teamtr_cpu_level()), backend.level());
         assertTrue(backend.threads() >= 1 && backend.threads() <= 1024);
         assertEquals(teamtr.teamtr_abi(), backend.abi());
         assertFalse(backend.version().isBlank());
+        assertEquals(List.of(), backend.cudaDevices());
+        assertTrue(backend.whyNoCuda().startsWith("this build has no CUDA kernels"), backend.whyNoCuda());
         assertEquals("cpu " + backend.level() + ", " + backend.threads() + (backend.threads() == 1 ? " thread" : " threads"),
                 backend.toString());
     }
@@ -207,8 +217,12 @@ class BackendTest {
 
     @Test
     void backendByProperty() throws Exception {
-        refused(run("-Dorg.teamtr.backend=cuda"),
-                "org.teamtr.backend=cuda: this build has no CUDA kernels; set cpu, or leave it out");
+        refused(run("-Dorg.teamtr.backend=cuda"), "org.teamtr.backend=cuda: " + Backend.current().whyNoCuda()
+                + "; set cpu, or leave it out");
+        final List<String> cpu = run("-Dorg.teamtr.backend=cpu");
+        assertEquals(1, count(cpu, "backend cpu " + BEST), String.join("\n", cpu));
+        assertEquals(1, count(cpu, "device refused place: expected cpu, which org.teamtr.backend=cpu allows alone, given cuda:0"),
+                String.join("\n", cpu));
         refused(run("-Dorg.teamtr.backend=nonsense"), "org.teamtr.backend: expected cpu or cuda, given nonsense");
     }
 

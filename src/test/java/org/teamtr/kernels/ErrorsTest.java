@@ -218,6 +218,40 @@ class ErrorsTest {
         assertTrue(refusals >= 100, "only " + refusals);
     }
 
+    /** Another device, another stream, or the host: whichever the other arguments are not of. */
+    @Test
+    void memoryOfAnotherPlace() {
+        final Place here = Memory.hostPlace;
+        for (Place elsewhere : new Place[] {Place.cuda(0, 0x10), Place.cuda(1), here.isCuda() ? Place.CPU : Place.cuda(0)}) {
+            forEach((kernel, arg) -> {
+                if (arg == kernel.args().get(0)) {
+                    return; // the others are compared with it
+                }
+                refused(IllegalArgumentException.class, kernel, arg, (args, a) -> {
+                    Memory.hostPlace = elsewhere;
+                    args.views.put(a.name(), args.view(a, a.length(), args.regions.get(a.name())));
+                    Memory.hostPlace = here;
+                }, arg.name() + ": expected memory of " + here + ", as that of the other arguments, given " + elsewhere);
+            });
+            assertTrue(refusals >= 80, "only " + refusals);
+        }
+        Memory.hostPlace = Place.cuda(5);
+        final PolicyLoss loss;
+        final SurrogateStats stats;
+        try {
+            loss = new PolicyLoss(ROWS, true);
+            stats = new SurrogateStats();
+        } finally {
+            Memory.hostPlace = here;
+        }
+        final Args p = new Args(KernelTable.named("PolicyLoss"));
+        says("policyLoss: expected memory of " + here, () -> call(loss, CONFIG, p, null, p.floats("logProbsOld")));
+        final Args s = new Args(KernelTable.named("Surrogate"));
+        says("stats: expected memory of " + here, () -> Surrogate.compute(CONFIG, s.floats("logProbsNew"),
+                s.floats("logProbsOld"), s.floats("advantages"), s.ids("cuSeqlens"), null, null, null, null, null, null, null,
+                stats));
+    }
+
     // ---- contents ----
 
     private static void refused(String name, String starts, Consumer<Args> change) {

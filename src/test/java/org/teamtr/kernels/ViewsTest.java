@@ -268,7 +268,7 @@ class ViewsTest {
         says("values: expected a value, given null", () -> Indices.ofInts((int[]) null));
         says("values: expected a value, given null", () -> Indices.ofLongs((long[]) null));
         says("counts: expected a value, given null", () -> Mask.ofBooleans((boolean[]) null));
-        says("values: expected a value, given null", () -> Floats.of(data).copyFrom(null));
+        says("values: expected a value, given null", () -> Floats.of(data).copyFrom((float[]) null));
         says("values: expected length 4, given 3", () -> Floats.of(data).copyFrom(new float[3]));
         for (Executable call : new Executable[] {() -> Floats.of(FloatBuffer.allocate(1)), () -> Indices.of(IntBuffer.allocate(1)),
             () -> Indices.of(LongBuffer.allocate(1)), () -> Mask.of(ByteBuffer.allocate(1))}) {

@@ -1,0 +1,75 @@
+package org.teamtr.kernels;
+
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * Memory of a CUDA device: a JavaCPP Pointer that holds a device address, for {@link Logits#of(Place, Pointer, DType, long,
+ * long)} and for the JavaCPP Presets for CUDA. Java must not look at its bytes: what {@link Pointer} offers to read or write on
+ * the host (buffers, {@code fill}, {@code zero}, {@code put}, {@code memcpy}) would crash; {@code copyFrom} of the views copies.
+ *
+ * <pre>{@code
+ * Place gpu = Place.cuda(0);
+ * try (CudaMemory memory = CudaMemory.allocate(gpu, rows * vocab * 2)) {
+ *     Logits onDevice = Logits.of(gpu, memory, DType.BF16, rows, vocab).copyFrom(onHost);
+ * }
+ * }</pre>
+ *
+ * <p>Device memory, copies, {@link CudaStream}s and {@link CudaEvent}s need {@code org.bytedeco:cuda} and its natives on the
+ * class path and CUDA's libcudart on the machine; kernels on the memory of another framework need neither. What is missing is an
+ * {@link IllegalStateException} that names it.
+ *
+ * <p>Freed by {@link #close()} or, failing that, by the collector; inside a JavaCPP {@code PointerScope} it belongs to the scope.
+ * Freeing waits for the work that the device has in hand. Immutable but for closing.
+ */
+public final class CudaMemory extends Pointer {
+    private final Place place;
+
+    private CudaMemory(Place place, long bytes) {
+        this.place = place;
+        this.address = Cudart.malloc(place, Math.max(bytes, 1));
+        // While the capacity is 0: JavaCPP counts it against the Java heap's limit, which is none of the device's.
+        deallocator(new Free(place.device(), address));
+        this.limit = bytes;
+        this.capacity = bytes;
+    }
+
+    /**
+     * {@return new memory of zero bytes}
+     *
+     * @param place of a CUDA device; the memory may be used on any of its streams, once the zeros have been written on this one
+     * @throws IllegalArgumentException if the place is the CPU, or {@code bytes} is negative
+     * @throws DeviceException if the device has no such memory, or there is no device
+     * @throws IllegalStateException if the presets or libcudart are missing, or the setting forbids CUDA ({@link Backend})
+     */
+    public static CudaMemory allocate(Place place, long bytes) {
+        if (!Check.given(place, "place").isCuda()) {
+            throw new IllegalArgumentException("place: expected a CUDA device, given " + place);
+        }
+        Check.notNegative(bytes, "bytes");
+        Backend.require(place);
+        final CudaMemory memory = new CudaMemory(place, bytes);
+        if (bytes > 0) {
+            Cudart.zero(place, memory.address, bytes);
+        }
+        return memory;
+    }
+
+    /** {@return the place it was allocated at} */
+    public Place place() {
+        return place;
+    }
+
+    /** {@return 1: sizes are in bytes} */
+    @Override
+    public int sizeof() {
+        return 1;
+    }
+
+    /** JavaCPP's collector calls it, too. */
+    private record Free(int device, long address) implements Deallocator {
+        @Override
+        public void deallocate() {
+            Cudart.free(device, address);
+        }
+    }
+}

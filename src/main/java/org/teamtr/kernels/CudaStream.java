@@ -1,0 +1,59 @@
+package org.teamtr.kernels;
+
+/**
+ * A stream of a CUDA device: work on it runs in order, beside that of other streams, the default stream included. Views on it
+ * are made with its {@link #place()}.
+ *
+ * <p>Owns the stream until {@link #close()}. Any number of threads may use it. Needs what {@link CudaMemory} needs.
+ */
+public final class CudaStream implements AutoCloseable {
+    private final Place place;
+    private boolean closed;
+
+    /**
+     * @throws IllegalArgumentException if there is no device of that number
+     * @throws DeviceException if there is no device at all, or the stream cannot be had
+     * @throws IllegalStateException if the presets or libcudart are missing, or the setting forbids CUDA ({@link Backend})
+     */
+    public CudaStream(int device) {
+        Backend.require(Place.cuda(device));
+        this.place = Place.cuda(device, Cudart.createStream(device));
+    }
+
+    /** {@return device and stream, for views on it} */
+    public Place place() {
+        return place;
+    }
+
+    /** Waits for all work on it, see {@link Place#synchronize}. */
+    public void synchronize() {
+        checkOpen();
+        place.synchronize();
+    }
+
+    /** Lets work that is enqueued from now on wait, on the device, for what the event was last recorded behind. */
+    public void waitFor(CudaEvent event) {
+        checkOpen();
+        Cudart.waitFor(place, Check.given(event, "event").open());
+    }
+
+    private void checkOpen() {
+        if (closed) {
+            throw new IllegalStateException("stream: it was closed");
+        }
+    }
+
+    /** Destroys the stream as soon as its work is done, without waiting for that; the second time does nothing. */
+    @Override
+    public synchronized void close() {
+        if (!closed) {
+            closed = true;
+            Cudart.destroyStream(place);
+        }
+    }
+
+    @Override
+    public String toString() {
+        return "CudaStream[" + place + "]";
+    }
+}

@@ -1,0 +1,143 @@
+package org.teamtr.kernels;
+
+import org.bytedeco.cuda.cudart.CUevent_st;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * The CUDA runtime through the JavaCPP Presets for CUDA: memory, copies, streams, events. The one class that names those presets,
+ * which only who asks for such things needs; the kernels have a runtime of their own inside. The two share a device's memory,
+ * streams and events.
+ *
+ * <p>A thread's current device is left as it was, since the caller's framework may rely on it.
+ */
+final class Cudart {
+    private static final String PRESETS = "org.bytedeco:cuda:13.1-9.19-1.5.13";
+
+    private Cudart() {
+    }
+
+    /** Apart from the calls, so that a class path without the presets ends in words. */
+    private static final class Presets {
+        static final LinkageError FAILURE = load();
+
+        private static LinkageError load() {
+            try {
+                Loader.load(cudart.class);
+                return null;
+            } catch (LinkageError e) {
+                return e;
+            }
+        }
+    }
+
+    private static void require() {
+        Backend.requireJavaCpp();
+        if (Presets.FAILURE != null) {
+            final String reason = String.valueOf(Presets.FAILURE.getMessage());
+            throw new IllegalStateException("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not be"
+                    + " loaded (" + reason.replaceFirst("(java.library.path): \\S+", "$1") + "). The class path needs " + PRESETS
+                    + " and " + PRESETS + ":linux-x86_64, the machine CUDA 13's libcudart.so.13 (of the CUDA toolkit, or of"
+                    + " org.bytedeco:cuda-redist)", Presets.FAILURE);
+        }
+    }
+
+    private interface Call {
+        int run();
+    }
+
+    private static void on(int device, String what, Call call) {
+        require();
+        final int[] before = new int[1];
+        check(cudart.cudaGetDevice(before), "cudaGetDevice");
+        check(cudart.cudaSetDevice(device), "cudaSetDevice to cuda:" + device);
+        final int error = call.run();
+        cudart.cudaSetDevice(before[0]);
+        check(error, what);
+    }
+
+    private static void check(int error, String what) {
+        if (error != cudart.cudaSuccess) {
+            cudart.cudaGetLastError(); // forgets the error where it can be: it has been told
+            throw new DeviceException(what + ": " + cudart.cudaGetErrorName(error).getString() + ", "
+                    + cudart.cudaGetErrorString(error).getString());
+        }
+    }
+
+    private static CUstream_st stream(Place place) {
+        return new CUstream_st(new Memory.Raw(place.stream(), 0));
+    }
+
+    private static CUevent_st event(long event) {
+        return new CUevent_st(new Memory.Raw(event, 0));
+    }
+
+    // ---- memory ----
+
+    static long malloc(Place place, long bytes) {
+        final Pointer memory = new Pointer();
+        on(place.device(), place + ": " + bytes + " bytes", () -> cudart.cudaMalloc(memory, bytes));
+        return memory.address();
+    }
+
+    /** Waits for the work that the device has in hand. */
+    static void free(int device, long address) {
+        on(device, "cudaFree on cuda:" + device, () -> cudart.cudaFree(new Memory.Raw(address, 0)));
+    }
+
+    static void zero(Place place, long address, long bytes) {
+        on(place.device(), place + ": cudaMemset",
+                () -> cudart.cudaMemsetAsync(new Memory.Raw(address, bytes), 0, bytes, stream(place)));
+    }
+
+    static void copy(Place place, long to, long from, long bytes) {
+        on(place.device(), place + ": a copy of " + bytes + " bytes", () -> cudart.cudaMemcpyAsync(new Memory.Raw(to, bytes),
+                new Memory.Raw(from, bytes), bytes, cudart.cudaMemcpyDefault, stream(place)));
+    }
+
+    // ---- streams and events ----
+
+    static long createStream(int device) {
+        require();
+        final CUstream_st stream = new CUstream_st();
+        on(device, "cudaStreamCreate on cuda:" + device,
+                () -> cudart.cudaStreamCreateWithFlags(stream, cudart.cudaStreamNonBlocking));
+        return stream.address();
+    }
+
+    static void destroyStream(Place place) {
+        on(place.device(), place + ": cudaStreamDestroy", () -> cudart.cudaStreamDestroy(stream(place)));
+    }
+
+    static void waitFor(Place place, long event) {
+        on(place.device(), place + ": cudaStreamWaitEvent", () -> cudart.cudaStreamWaitEvent(stream(place), event(event), 0));
+    }
+
+    static long createEvent(int device) {
+        require();
+        final CUevent_st event = new CUevent_st();
+        on(device, "cudaEventCreate on cuda:" + device, () -> cudart.cudaEventCreate(event));
+        return event.address();
+    }
+
+    static void record(Place place, long event) {
+        on(place.device(), place + ": cudaEventRecord", () -> cudart.cudaEventRecord(event(event), stream(place)));
+    }
+
+    static void synchronizeEvent(int device, long event) {
+        on(device, "cuda:" + device + ": cudaEventSynchronize", () -> cudart.cudaEventSynchronize(event(event)));
+    }
+
+    static float elapsedMillis(int device, long start, long end) {
+        final float[] millis = new float[1];
+        on(device, "cuda:" + device + ": cudaEventElapsedTime",
+                () -> cudart.cudaEventElapsedTime(millis, event(start), event(end)));
+        return millis[0];
+    }
+
+    static void destroyEvent(int device, long event) {
+        on(device, "cuda:" + device + ": cudaEventDestroy", () -> cudart.cudaEventDestroy(event(event)));
+    }
+}

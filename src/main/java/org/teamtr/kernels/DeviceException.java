@@ -1,0 +1,13 @@
+package org.teamtr.kernels;
+
+/**
+ * A CUDA device is missing or has failed; the words name its error. Work on a device runs behind the call that enqueued it, so
+ * the failure may be that of an earlier call. After most failures the device takes no more work from this process.
+ */
+public final class DeviceException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    DeviceException(String message) {
+        super(message);
+    }
+}
