@@ -275,6 +275,7 @@ class BitsTest extends TestData.Scoped {
 
     // ---- CPU levels ----
 
+    @CpuOnly("a device has no such levels")
     @ParameterizedTest
     @ValueSource(ints = {1, 2, 7, 16, 63, 64, 65, 2048, 2049, 5003, 50257})
     void avx512AndAvx2GiveTheSameBits(int vocab) {
@@ -293,6 +294,7 @@ class BitsTest extends TestData.Scoped {
      * 5e-7 |x|, entropy within 1e-5, KL within 1e-4 of its value, gradients within 1e-5 of the row's largest element, and for bf16
      * and f16 a step of the format.
      */
+    @CpuOnly("a device has no such levels")
     @ParameterizedTest
     @EnumSource(DType.class)
     void portableAgreesWithinTheTolerances(DType dtype) {

@@ -12,10 +12,11 @@ import org.teamtr.kernels.SurrogateConfig.KlTerm;
 /**
  * Seeded calls of all kernels, good ones in which up to three arguments are made wrong. Each call is refused with a documented
  * exception and words, and has then written nothing; or it is accepted, has written its outputs' own elements only, and none of
- * its arguments was wrong in a way that must be noticed. All memory is one arena, compared byte by byte.
+ * its arguments was wrong in a way that must be noticed (a device does not see contents). All memory is one arena, compared byte
+ * by byte.
  */
 class FuzzTest extends FuzzArguments {
-    private static final int CALLS = 210_000;
+    private static final int CALLS = TestPlace.CUDA ? 14_000 : 210_000;
     private static final long SEED = 20_260_517;
     private static final int[] VOCABS = {1, 2, 3, 7, 16, 33, 63, 64, 65, 130};
     private static final String[] KERNELS = {"LogProbs.forward", "LogProbs.backward", "TokenKl.oldNew", "TokenKl.newOld",
@@ -70,7 +71,7 @@ class FuzzTest extends FuzzArguments {
             assertTrue(before == null || Arrays.equals(before, bytes()), () -> "a refused call wrote: " + e);
             return false;
         }
-        assertTrue(!mustBeRefused && (!wrongInside || what.contains("overlap")), "accepted");
+        assertTrue(!mustBeRefused && (!wrongInside || TestPlace.CUDA || what.contains("overlap")), "accepted");
         final byte[] after = bytes();
         final BitSet own = new BitSet();
         for (Use use : uses) {

@@ -342,8 +342,7 @@ class PolicyLossTest {
             assertEquals(3, loss.entropy().length());
             assertThrows(IllegalStateException.class, loss::kl);
             assertTrue(stats == loss.stats() && Double.isFinite(stats.entropy()) && Double.isNaN(stats.monitorExact()));
-            small.targets[0] = 20;
-            assertThrows(IllegalArgumentException.class, () -> small.fused(loss, false, small.d.view));
+            assertThrows(IllegalArgumentException.class, () -> small.fused(loss, false, big.d.view));
             assertThrows(IllegalStateException.class, loss::logProbs, "after a call that failed");
         }
     }

@@ -1,7 +1,9 @@
 package org.teamtr.kernels;
 
+import org.bytedeco.javacpp.Pointer;
 import org.junit.jupiter.api.extension.BeforeAllCallback;
 import org.junit.jupiter.api.extension.ExtensionContext;
+import org.teamtr.kernels.global.teamtr;
 
 /**
  * With {@code -Dteamtr.test.place=cuda} every view of host memory is one of {@code cuda:0}, so that the tests of the kernels, as
@@ -17,8 +19,17 @@ public final class TestPlace implements BeforeAllCallback {
 
     @Override
     public void beforeAll(ExtensionContext context) {
-        if (CUDA) {
-            Memory.hostPlace = Place.cuda(0);
+        if (!CUDA || Memory.hostPlace.isCuda()) {
+            return;
         }
+        final String device = Backend.current().cudaDevices().stream().findFirst()
+                .orElseThrow(() -> new IllegalStateException(Backend.current().whyNoCuda()));
+        if (!device.startsWith("no GPU") && !"1".equals(System.getenv("CUDA_LAUNCH_BLOCKING"))) {
+            throw new IllegalStateException("set CUDA_LAUNCH_BLOCKING=1 in the environment, given " + device);
+        }
+        final Pointer memory = Pointer.malloc(64);
+        Check.status(teamtr.teamtr_cuda_check(0, memory.address())); // its words say that the device does not reach it
+        Pointer.free(memory);
+        Memory.hostPlace = Place.cuda(0);
     }
 }
