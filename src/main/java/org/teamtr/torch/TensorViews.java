@@ -1,12 +1,17 @@
 package org.teamtr.torch;
 
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.cuda.CUDAStream;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch_cuda;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Mask;
+import org.teamtr.kernels.Place;
 
 /**
  * libtorch tensors as arguments of the kernels. Nothing is copied: a kernel reads, or writes, the tensor's own memory.
@@ -16,8 +21,13 @@ import org.teamtr.kernels.Mask;
  * Raw data is read and written whether or not the tensor requires a gradient; autograd does not see it. The kernels' gradients
  * go back by {@code logits.backward(dLogits)}.
  *
- * <p>Every method throws {@link IllegalArgumentException} for a tensor that is undefined, not on the CPU (this build has CPU
- * kernels only), or of another dtype, shape or layout than it says. Views are immutable; any number of threads may use them.
+ * <p>A CUDA tensor's view is on the stream that is libtorch's current one for the tensor's device, in this thread, when the view
+ * is made: a kernel runs behind what libtorch has enqueued there, and libtorch's next operation behind the kernel. On any other
+ * stream the order is the caller's to keep, and libtorch's allocator must be told (recordStream).
+ *
+ * <p>Every method throws {@link IllegalArgumentException} for a tensor that is undefined, neither on the CPU nor on CUDA, or of
+ * another dtype, shape or layout than it says; and for a CUDA tensor what {@link Logits#ofAddress(Place, long, long, DType, long,
+ * long, long, long, long, Object)} throws. Views are immutable; any number of threads may use them.
  */
 public final class TensorViews {
     private TensorViews() {
@@ -54,7 +64,7 @@ public final class TensorViews {
             throw new IllegalArgumentException("tensor: expected rows that do not share memory (an expanded tensor does), given "
                     + describe(tensor) + "; call tensor.contiguous()");
         }
-        return Logits.ofAddress(address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride, rowStride, tensor);
+        return Logits.ofAddress(place(tensor), address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride, rowStride, tensor);
     }
 
     /** {@return a float32 tensor of any shape, contiguous, as one vector in row-major order} */
@@ -63,7 +73,7 @@ public final class TensorViews {
         if (type(tensor) != torch.ScalarType.Float) {
             throw wrongType(tensor, "float32");
         }
-        return Floats.ofAddress(address(tensor), bytes(tensor), tensor.numel(), tensor);
+        return Floats.ofAddress(place(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
     }
 
     /** {@return an int32 or int64 tensor of any shape, contiguous, as one vector in row-major order} */
@@ -74,7 +84,7 @@ public final class TensorViews {
             case Long -> Long.BYTES;
             default -> throw wrongType(tensor, "int32 or int64");
         };
-        return Indices.ofAddress(address(tensor), bytes(tensor), width, tensor.numel(), tensor);
+        return Indices.ofAddress(place(tensor), address(tensor), bytes(tensor), width, tensor.numel(), tensor);
     }
 
     /** {@return a bool or uint8 tensor of any shape, contiguous, as one vector in row-major order; 0 does not count} */
@@ -84,7 +94,7 @@ public final class TensorViews {
             case Bool, Byte -> { }
             default -> throw wrongType(tensor, "bool or uint8");
         }
-        return Mask.ofAddress(address(tensor), bytes(tensor), tensor.numel(), tensor);
+        return Mask.ofAddress(place(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
     }
 
     private static void check(Tensor tensor) {
@@ -92,12 +102,8 @@ public final class TensorViews {
             throw new IllegalArgumentException("tensor: expected a tensor, given "
                     + (tensor == null ? "null" : tensor.isNull() ? "one that was closed" : "an undefined one"));
         }
-        if (tensor.is_cuda()) {
-            throw new IllegalArgumentException("tensor: expected one on the CPU, given " + describe(tensor)
-                    + " on CUDA, for which this build has no kernels; call tensor.cpu()");
-        }
-        if (!tensor.is_cpu() || tensor.layout().intern() != torch.Layout.Strided) {
-            throw new IllegalArgumentException("tensor: expected a strided one on the CPU, given " + describe(tensor)
+        if (!tensor.is_cpu() && !tensor.is_cuda() || tensor.layout().intern() != torch.Layout.Strided) {
+            throw new IllegalArgumentException("tensor: expected a strided one on the CPU or on CUDA, given " + describe(tensor)
                     + "; call tensor.cpu().to_dense()");
         }
     }
@@ -107,6 +113,32 @@ public final class TensorViews {
         if (!tensor.is_contiguous()) {
             throw new IllegalArgumentException("tensor: expected a contiguous one, given " + describe(tensor)
                     + "; call tensor.contiguous()");
+        }
+    }
+
+    private static Place place(Tensor tensor) {
+        if (!tensor.is_cuda()) {
+            return Place.CPU;
+        }
+        try (Device device = tensor.device()) {
+            return Cuda.current(device.index());
+        }
+    }
+
+    /** A class of its own, which CPU tensors never load: libtorch's natives for the CPU have nothing of it. */
+    static final class Cuda {
+        private Cuda() {
+        }
+
+        static Place current(byte device) {
+            try (CUDAStream current = torch_cuda.getCurrentCUDAStream(device)) {
+                final CUstream_st stream = current.stream();
+                return Place.cuda(device, stream == null ? 0 : stream.address()); // null: the default stream
+            } catch (LinkageError e) {
+                throw new IllegalStateException("tensor: libtorch's CUDA streams could not be loaded (" + e.getMessage()
+                        + "). The class path needs org.bytedeco:pytorch with its linux-x86_64-gpu natives, and org.bytedeco:cuda with"
+                        + " its linux-x86_64 natives", e);
+            }
         }
     }
 

@@ -364,7 +364,9 @@ class TokenKlTest extends TestData.Scoped {
                         final float[] kl = direction.of(pair[0].logits, pair[1].logits, targets, Temperature.of(t), outputs);
                         assertArrayEquals(direction.of(pair[0].logits, pair[1].logits, null, Temperature.of(t)), kl, 0.01f);
                         final float[] first = direction == Direction.OLD_NEW ? old.logProbs() : fresh.logProbs();
-                        assertArrayEquals(first, outputs[direction.ordinal()].toArray(), "the first policy's, to the bit");
+                        if (!TestPlace.CUDA) { // where they come out of the KL's own sums
+                            assertArrayEquals(first, outputs[direction.ordinal()].toArray(), "the first policy's, to the bit");
+                        }
                         assertClose(old.logProbs(), outputs[0].toArray());
                         assertClose(fresh.logProbs(), outputs[1].toArray());
                         if (entropies) {

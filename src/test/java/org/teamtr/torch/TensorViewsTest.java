@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import java.util.concurrent.CompletableFuture;
 import org.bytedeco.javacpp.PointerScope;
@@ -52,6 +53,18 @@ class TensorViewsTest {
     private static void assertRefused(String words, Executable call) {
         final String given = assertThrows(IllegalArgumentException.class, call).getMessage();
         assertTrue(given.startsWith("tensor: expected ") && given.contains(words), given);
+    }
+
+    // ---- CUDA ----
+
+    /** What a CUDA tensor's view asks libtorch, with natives that have no CUDA. */
+    @Test
+    void withoutLibtorchsCudaNatives() {
+        assumeFalse(torch.hasCUDA(), "these natives have CUDA");
+        final IllegalStateException e = assertThrows(IllegalStateException.class, () -> TensorViews.Cuda.current((byte) 0));
+        assertTrue(e.getMessage().startsWith("tensor: libtorch's CUDA streams could not be loaded ("), e.getMessage());
+        assertTrue(e.getMessage().contains("linux-x86_64-gpu"), e.getMessage());
+        assertTrue(e.getCause() instanceof LinkageError);
     }
 
     // ---- logits ----
