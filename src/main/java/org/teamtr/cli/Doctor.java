@@ -7,6 +7,8 @@ import java.io.IOException;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Loader;
 import org.teamtr.kernels.Backend;
 import picocli.CommandLine.Command;
@@ -44,23 +46,33 @@ final class Doctor implements Callable<Integer> {
         String level = null;
         int threads = 0;
         List<SelfCheck.Result> checks = List.of();
+        Found cuda;
         try {
             final Backend backend = Backend.current();
             kernels = "ABI " + backend.abi();
             level = backend.level();
             threads = backend.threads();
+            cuda = cuda(backend);
             checks = SelfCheck.run();
         } catch (IllegalStateException e) {
             kernels = e.getMessage();
+            cuda = new Found("cuda", false, kernels);
         }
         final List<Found> backends = List.of(
                 new Found("cpu", level != null, level != null ? level + ", " + threads + (threads == 1 ? " thread" : " threads") : kernels),
-                new Found("cuda", false, "this build has no CUDA kernels"));
+                cuda);
         final List<Found> libraries = List.of(javaCpp(), libtorch());
         final boolean ok = level != null && checks.stream().allMatch(SelfCheck.Result::ok);
         return new Report(Main.Version.read(), Loader.getPlatform(),
                 System.getProperty("java.vm.name") + " " + System.getProperty("java.version"), kernels, level, threads, backends,
                 libraries, checks, ok);
+    }
+
+    /** The devices, or the reason that there is none: no CUDA kernels in this build, no driver, no device. */
+    private static Found cuda(Backend backend) {
+        final List<String> devices = backend.cudaDevices();
+        return new Found("cuda", !devices.isEmpty(), devices.isEmpty() ? backend.whyNoCuda()
+                : IntStream.range(0, devices.size()).mapToObj(i -> i + ": " + devices.get(i)).collect(Collectors.joining("; ")));
     }
 
     private static Found javaCpp() {

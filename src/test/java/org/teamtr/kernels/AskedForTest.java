@@ -33,7 +33,8 @@ class AskedForTest {
             }
             try (Floats expected = Floats.allocate(ROWS)) {
                 LogProbs.forward(after, targets, Temperature.ONE, null, null, expected);
-                assertArrayEquals(expected.toArray(), entropyNew.toArray(), 0);
+                // A device's exact KL sums in an order of its own.
+                assertArrayEquals(expected.toArray(), entropyNew.toArray(), TestPlace.CUDA ? 1e-5f : 0);
             }
         }
     }

@@ -156,6 +156,21 @@ class DeviceContractTest {
         }
     }
 
+    /** What a program hears that has a device but not what device memory needs: the kernels' host form is such a machine. */
+    @Test
+    void withoutThePresetsForCuda() {
+        assumeTrue(Backend.current().cudaDevices().get(0).startsWith("no GPU"), "a GPU may well have them");
+        final Place gpu = Place.cuda(0);
+        for (Executable ask : new Executable[] {() -> CudaMemory.allocate(gpu, 4), () -> Floats.allocate(gpu, 4),
+            () -> new CudaStream(0), () -> new CudaEvent(0), () -> new PolicyLoss(gpu, 4, true), () -> new SurrogateStats(gpu),
+            () -> Floats.ofAddress(gpu, 64, 16, 4, null).toHost()}) {
+            final IllegalStateException e = assertThrows(IllegalStateException.class, ask);
+            assertTrue(e.getMessage().startsWith("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not be"
+                    + " loaded (") && e.getMessage().contains("org.bytedeco:cuda:13.1-9.19-1.5.13:linux-x86_64"), e.getMessage());
+            assertTrue(e.getCause() instanceof LinkageError);
+        }
+    }
+
     /** Of a view that was made as one of device memory; the address is the host's, which this device reaches, too. */
     @Test
     void javaDoesNotLookAtDeviceMemory() {

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.sun.management.ThreadMXBean;
 import java.lang.management.ManagementFactory;
 import java.util.Arrays;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -83,6 +84,7 @@ class TrapsTest extends TestData.Scoped {
 
     /** Guards against a grid dimension of 65,535, or any 16-bit count: more rows, and more messages, than that. */
     @Test
+    @Tag("slow")
     void trap02_moreThan65535RowsAndMessages() {
         final int rows = 70_001;
         final Matrix x = TestData.matrix(DType.F32, rows, 3);
