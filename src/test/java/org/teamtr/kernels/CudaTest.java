@@ -116,7 +116,6 @@ class CudaTest {
                     for (int i = 0; i < given.length; i++) {
                         assertEquals(gradient.get(i), given[i], 1e-7);
                     }
-                    assertTrue(scope == PointerScope.getInnerScope());
                 }
             }
         }
