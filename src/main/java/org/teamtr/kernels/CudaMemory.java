@@ -65,11 +65,15 @@ public final class CudaMemory extends Pointer {
         return 1;
     }
 
-    /** JavaCPP's collector calls it, too. */
+    /** Does not throw: JavaCPP's collector calls it, too, and would end; what a device has to say, it says to the next call. */
     private record Free(int device, long address) implements Deallocator {
         @Override
         public void deallocate() {
-            Cudart.free(device, address);
+            try {
+                Cudart.free(device, address);
+            } catch (DeviceException e) {
+                // as said
+            }
         }
     }
 }

@@ -54,7 +54,9 @@ final class Cudart {
         check(cudart.cudaGetDevice(before), "cudaGetDevice");
         check(cudart.cudaSetDevice(device), "cudaSetDevice to cuda:" + device);
         final int error = call.run();
-        cudart.cudaSetDevice(before[0]);
+        if (before[0] != device) {
+            cudart.cudaSetDevice(before[0]);
+        }
         check(error, what);
     }
 

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Test;
  * On a GPU: device memory, streams, events and copies as a program uses them, and the kernels behind them against the CPU's.
  *
  * <pre>
- * ./mvnw test -Dcmake.cuda=ON -Pcuda -Dtest.excludedGroups=large -Dgroups=cuda
+ * ./mvnw test -Dcmake.cuda=ON -Dsimt.skip -Pcuda -Dtest.excludedGroups=large -Dgroups=cuda
  * </pre>
  *
  * The other tests of the kernels run on a GPU that reaches the JVM's memory, see {@link TestPlace}.

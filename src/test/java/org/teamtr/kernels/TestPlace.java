@@ -11,8 +11,13 @@ import org.teamtr.kernels.global.teamtr;
  * <ul>
  * <li>CUDA kernels compiled for the host, which is what the second test run of the build does;
  * <li>a GPU whose cudaDevAttrPageableMemoryAccess is 1, with {@code CUDA_LAUNCH_BLOCKING=1}, since the tests look at results
- * without waiting.
+ * without waiting:
+ * <pre>
+ * CUDA_LAUNCH_BLOCKING=1 ./mvnw test -Dcmake.cuda=ON -Dsimt.skip -Dteamtr.test.place=cuda \
+ *     -Dtest.excludedGroups=large,cuda,cpu -Dtest='org/teamtr/kernels/*Test'
+ * </pre>
  * </ul>
+ * {@link CudaTest} needs no such GPU.
  */
 public final class TestPlace implements BeforeAllCallback {
     static final boolean CUDA = "cuda".equals(System.getProperty("teamtr.test.place"));

@@ -3,6 +3,7 @@ package org.teamtr.torch;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
@@ -19,11 +20,15 @@ import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Place;
 import org.teamtr.kernels.Temperature;
 
-/** libtorch's tensors on a GPU, in place and on its current stream. Run as CudaTest of the kernels says, with libtorch's -gpu natives. */
+/**
+ * libtorch's tensors on a GPU, in place and on its current stream. Run as CudaTest of the kernels says, with
+ * {@code -Dpytorch.natives=linux-x86_64-gpu} and the cuDNN and NCCL that these natives want.
+ */
 @Tag("cuda")
 class TensorViewsCudaTest {
     @Test
     void aStepOnLibtorchsStreams() {
+        assumeTrue(torch.hasCUDA(), "libtorch's natives on the class path have no CUDA; add -Dpytorch.natives=linux-x86_64-gpu");
         try (PointerScope scope = new PointerScope()) {
             final CUDAStream before = torch_cuda.getCurrentCUDAStream((byte) 0);
             assertEquals(Place.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).place(), "libtorch starts on the default stream");
