@@ -64,7 +64,8 @@ public final class TensorViews {
             throw new IllegalArgumentException("tensor: expected rows that do not share memory (an expanded tensor does), given "
                     + describe(tensor) + "; call tensor.contiguous()");
         }
-        return Logits.ofAddress(place(tensor), address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride, rowStride, tensor);
+        return Logits.ofAddress(place(tensor), address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride,
+                rowStride, tensor);
     }
 
     /** {@return a float32 tensor of any shape, contiguous, as one vector in row-major order} */
@@ -136,8 +137,8 @@ public final class TensorViews {
                 return Place.cuda(device, stream == null ? 0 : stream.address()); // null: the default stream
             } catch (LinkageError e) {
                 throw new IllegalStateException("tensor: libtorch's CUDA streams could not be loaded (" + e.getMessage()
-                        + "). The class path needs org.bytedeco:pytorch with its linux-x86_64-gpu natives, and org.bytedeco:cuda with"
-                        + " its linux-x86_64 natives", e);
+                        + "). The class path needs org.bytedeco:pytorch with its linux-x86_64-gpu natives, and org.bytedeco:cuda"
+                        + " with its linux-x86_64 natives", e);
             }
         }
     }

@@ -228,7 +228,8 @@ class BackendTest {
             accepted(cuda, "cpu " + BEST + ", " + Backend.current().threads() + " threads");
         }
         final List<String> cpu = run("-Dorg.teamtr.backend=cpu");
-        assertTrue(cpu.stream().anyMatch(line -> line.matches("backend cpu " + BEST + ", [0-9]+ threads?")), String.join("\n", cpu));
+        assertTrue(cpu.stream().anyMatch(line -> line.matches("backend cpu " + BEST + ", [0-9]+ threads?")),
+                String.join("\n", cpu));
         assertEquals(1, count(cpu, "device refused place: expected cpu, which org.teamtr.backend=cpu allows alone, given cuda:0"),
                 String.join("\n", cpu));
         refused(run("-Dorg.teamtr.backend=nonsense"), "org.teamtr.backend: expected cpu or cuda, given nonsense");

@@ -103,11 +103,13 @@ class CudaTest {
                         assertEquals(klHost[r], klDevice[r], 1e-4 * klHost[r]);
                     }
                     assertTrue(Double.isNaN(loss.stats().loss()), "before the first call");
-                    for (int again = 0; again < 2; again++) { // the second gives the same, in place
-                        loss.forwardBackward(SurrogateConfig.PAPER, fresh, old, targets, Temperature.ONE,
-                                Floats.allocate(place, ROWS).copyFrom(b.logProbsOld), Floats.allocate(place, 2).copyFrom(b.advantages),
-                                Indices.allocateLongs(place, 3).copyFrom(b.bounds), null, null, again == 0
-                                ? Logits.of(place, CudaMemory.allocate(place, 4L * ROWS * VOCAB), DType.F32, ROWS, VOCAB) : fresh);
+                    final Floats logProbsOld = Floats.allocate(place, ROWS).copyFrom(b.logProbsOld);
+                    final Floats advantages = Floats.allocate(place, 2).copyFrom(b.advantages);
+                    final Indices bounds = Indices.allocateLongs(place, 3).copyFrom(b.bounds);
+                    final CudaMemory gradients = CudaMemory.allocate(place, 4L * ROWS * VOCAB);
+                    for (Logits d : new Logits[] {Logits.of(place, gradients, DType.F32, ROWS, VOCAB), fresh}) { // then in place
+                        loss.forwardBackward(SurrogateConfig.PAPER, fresh, old, targets, Temperature.ONE, logProbsOld, advantages,
+                                bounds, null, null, d);
                         assertEquals(onHost.stats().loss(), loss.stats().loss(), 1e-6);
                         assertEquals(onHost.stats().monitorExact(), loss.stats().monitorExact(), 1e-4);
                         near(onHost.entropy().toArray(), loss.entropy().toHost().toArray(), 1e-5);

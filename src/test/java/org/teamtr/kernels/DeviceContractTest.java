@@ -20,8 +20,8 @@ import org.teamtr.kernels.KernelTable.Kernel;
 import org.teamtr.kernels.KernelTable.Kind;
 
 /**
- * Where the contract of {@link Place} differs from the CPU's: contents that are wrong make their row NaN, leave every other row as
- * it was to the bit, and are never read through; and Java does not look at device memory.
+ * Where the contract of {@link Place} differs from the CPU's: contents that are wrong make their row NaN, leave every other row
+ * as it was to the bit, and are never read through; and Java does not look at device memory.
  */
 class DeviceContractTest {
     private static final long[] BAD_TARGETS = {VOCAB, -1, -99, -101, Integer.MAX_VALUE, Integer.MIN_VALUE, Long.MAX_VALUE,
@@ -133,7 +133,8 @@ class DeviceContractTest {
             p.views.put("targets", Indices.ofInts(0, 1, 2));
             try (PolicyLoss loss = new PolicyLoss(ROWS, true)) {
                 loss.forwardBackward(KernelTable.CONFIG, p.logits("logits"), p.logits("oldLogits"), p.ids("targets"),
-                        p.temperature(), p.floats("logProbsOld"), p.floats("advantages"), Indices.ofLongs(bounds), null, null, p.logits("dLogits"));
+                        p.temperature(), p.floats("logProbsOld"), p.floats("advantages"), Indices.ofLongs(bounds), null, null,
+                        p.logits("dLogits"));
                 allNaN(loss.stats(), what);
             }
             for (float gradient : numbers(p, KernelTable.named("PolicyLoss").args().stream()
@@ -159,14 +160,14 @@ class DeviceContractTest {
     /** What a program hears that has a device but not what device memory needs. */
     @Test
     void withoutThePresetsForCuda() {
-        assumeTrue(getClass().getResource("/org/bytedeco/cuda/linux-x86_64/libjnicudart.so") == null, "they are on the class path");
+        assumeTrue(getClass().getResource("/org/bytedeco/cuda/linux-x86_64/libjnicudart.so") == null, "they are there");
         final Place gpu = Place.cuda(0);
         for (Executable ask : new Executable[] {() -> CudaMemory.allocate(gpu, 4), () -> Floats.allocate(gpu, 4),
             () -> new CudaStream(0), () -> new CudaEvent(0), () -> new PolicyLoss(gpu, 4, true), () -> new SurrogateStats(gpu),
             () -> Floats.ofAddress(gpu, 64, 16, 4, null).toHost()}) {
             final IllegalStateException e = assertThrows(IllegalStateException.class, ask);
-            assertTrue(e.getMessage().startsWith("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not be"
-                    + " loaded (") && e.getMessage().contains("org.bytedeco:cuda:13.1-9.19-1.5.13:linux-x86_64"), e.getMessage());
+            assertTrue(e.getMessage().startsWith("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not"
+                    + " be loaded (") && e.getMessage().contains("org.bytedeco:cuda:13.1-9.19-1.5.13:linux-x86_64"), e.getMessage());
             assertTrue(e.getCause() instanceof LinkageError);
         }
     }

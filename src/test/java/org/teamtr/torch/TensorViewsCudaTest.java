@@ -31,7 +31,7 @@ class TensorViewsCudaTest {
         assumeTrue(torch.hasCUDA(), "libtorch's natives on the class path have no CUDA; add -Dpytorch.natives=linux-x86_64-gpu");
         try (PointerScope scope = new PointerScope()) {
             final CUDAStream before = torch_cuda.getCurrentCUDAStream((byte) 0);
-            assertEquals(Place.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).place(), "libtorch starts on the default stream");
+            assertEquals(Place.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).place(), "libtorch's default stream");
             final CUDAStream other = torch_cuda.getStreamFromPool(false, (byte) 0);
             for (CUDAStream stream : new CUDAStream[] {before, other}) {
                 torch_cuda.setCurrentCUDAStream(stream);
