@@ -116,7 +116,7 @@ class CudaTest {
                     }
                     final float[] given = numbers(fresh);
                     for (int i = 0; i < given.length; i++) {
-                        assertEquals(gradient.get(i), given[i], 1e-7);
+                        assertEquals(gradient.get(i), given[i], 1e-8 + 1e-5 * Math.abs(gradient.get(i)));
                     }
                 }
             }

@@ -16,7 +16,7 @@ import org.teamtr.kernels.SurrogateConfig.KlTerm;
  * by byte.
  */
 class FuzzTest extends FuzzArguments {
-    private static final int CALLS = TestPlace.CUDA ? 14_000 : 210_000;
+    private static final int CALLS = TestPlace.lockstep() ? 14_000 : 210_000;
     private static final long SEED = 20_260_517;
     private static final int[] VOCABS = {1, 2, 3, 7, 16, 33, 63, 64, 65, 130};
     private static final String[] KERNELS = {"LogProbs.forward", "LogProbs.backward", "TokenKl.oldNew", "TokenKl.newOld",
