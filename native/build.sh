@@ -7,8 +7,8 @@
 # What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels,
 # PREFIX/simt/libteamtr.so. Called by Maven (phase initialize); can be run by hand. Objects go to
 # PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another compiler for the kernels,
-# CUDACXX another nvcc, CUDAARCHS the architectures (default 90; `release`: 80, 90, 100, 120 and PTX), TEAMTR_JOBS the
-# number of jobs.
+# CUDACXX another nvcc, CUDAARCHS the architectures (default: this machine's GPU, or else 90; `release`: 80, 90, 100, 120
+# and PTX), TEAMTR_JOBS the number of jobs.
 set -euo pipefail
 
 say() { echo "teamtr: $*" >&2; }
@@ -76,7 +76,8 @@ if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source_dir" "$
 fi
 options=(-DTEAMTR_CUDA="$cuda" -DCMAKE_CXX_COMPILER="${CXX:-g++}")
 if [[ $cuda == ON ]]; then
-  architectures=${CUDAARCHS:-90}
+  gpu=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sed -n '1s/[^0-9]//gp') || true
+  architectures=${CUDAARCHS:-${gpu:-90}}
   [[ $architectures != release ]] || architectures="80-real;90-real;100-real;120"
   options+=(-DCMAKE_CUDA_COMPILER="$(nvcc)" -DCMAKE_CUDA_HOST_COMPILER="${CXX:-g++}"
     -DCMAKE_CUDA_ARCHITECTURES="$architectures")
