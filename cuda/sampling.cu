@@ -45,6 +45,15 @@ namespace {
 constexpr int kChunk = 1 << 18; /* tokens whose leaders are held at a time: a multiple of what kThreads threads step over */
 constexpr int kBins = 2048;     /* of a histogram */
 
+/* The vectors that can be read as such: none of a row that is not aligned. One path through the code for both kinds of row,
+ * since two would not share the registers well. */
+template <class D> SIMT_DEVICE int whole_of(const char* row, int64_t vocab) {
+  return aligned16(row) ? (int)(vocab / D::kPerVector) : 0;
+}
+template <class D> SIMT_DEVICE Vec16 load(const char* row, int i, int whole, int64_t vocab) {
+  return i < whole ? load16(row + (int64_t)i * 16) : load_elements<D>(row, i, vocab);
+}
+
 /* ---- the race ---- */
 
 SIMT_DEVICE bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
@@ -201,8 +210,7 @@ SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, ui
 }
 
 /* The race's winner, in all threads. `slots` are free again after the next barrier. */
-SIMT_DEVICE int winner_of(const Race& race, Best* slots) {
-  Best best{race.score, race.token, 0};
+SIMT_DEVICE int winner_of(Best best, Best* slots) {
   const auto take = [&](double score, int token) {
     if (score > best.score || (score == best.score && token < best.token)) best = {score, token, 0};
   };
@@ -334,29 +342,28 @@ struct Bins {
 };
 
 /* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
-template <class D, bool kAligned>
-SIMT_DEVICE Sums thread_ahead(const char* row, int64_t vocab, const Weight& w, float t, int id) {
+template <class D>
+SIMT_DEVICE Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
   constexpr int n = D::kPerVector;
+  const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
   Sums s{0, 0};
-  walk<D, kAligned>(row, vocab, block_team(), [&](int64_t i, const Vec16* v) {
+  for (int i = thread(); i < vectors; i += threads() * kUnroll) {
+    Vec16 v[kUnroll];
+    SIMT_UNROLL
+    for (int k = 0; k < kUnroll; k++) v[k] = load<D>(row, i + k * threads(), whole, vocab);
     SIMT_UNROLL
     for (int k = 0; k < kUnroll; k++) {
       float x[n], largest = -kInfinity;
       D::unpack(v[k], x);
+      SIMT_UNROLL
       for (int e = 0; e < n; e++) largest = fmaxf(largest, x[e]);
       if (largest < t) continue; /* most are */
-      const int first = ((int)i + k * threads()) * n;
+      const int first = (i + k * threads()) * n;
       SIMT_UNROLL
       for (int e = 0; e < n; e++)
         if (x[e] > t || (x[e] == t && first + e < id)) s.add({1, w.of(x[e])});
     }
-  });
-  return s;
-}
-
-template <class D>
-SIMT_DEVICE Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
-  Sums s = aligned16(row) ? thread_ahead<D, true>(row, vocab, w, t, id) : thread_ahead<D, false>(row, vocab, w, t, id);
+  }
   s.count = warp_fold(s.count, [](uint32_t a, uint32_t b) { return a + b; });
   s.weight = warp_fold(s.weight, [](uint64_t a, uint64_t b) { return a + b; });
   if (lane() == 0) slots[warp()] = s;
@@ -494,15 +501,15 @@ template <class D> SIMT_DEVICE float pick(const Vec16& v, int e) {
 }
 
 /* One sweep of a search. */
-template <class D, bool kAligned> SIMT_DEVICE void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
+template <class D> SIMT_DEVICE void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
   constexpr int n = D::kPerVector;
   const float from = s.ids ? s.t : Key<D>::value(s.lo), to = s.ids ? s.t : Key<D>::value(s.hi);
-  const int vectors = (int)vectors_of<D>(vocab);
-  Vec16 next = load_vector<D, kAligned>(row, thread(), vocab);
+  const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
+  Vec16 next = load<D>(row, thread(), whole, vocab);
   for (int begin = 0; begin < vectors; begin += threads()) { /* all threads take the same number of steps */
     const int i = begin + thread();
     const Vec16 v = next;
-    next = load_vector<D, kAligned>(row, i + threads(), vocab);
+    next = load<D>(row, i + threads(), whole, vocab);
     float x[n];
     D::unpack(v, x);
     uint32_t left = 0;
@@ -548,10 +555,8 @@ SIMT_DEVICE void find_cut(const char* row, int64_t vocab, const Filters& f, bool
       if (s.of_maxima) {
         const uint32_t key = Key<D>::of(own_max);
         bins->add_lanes(key >= s.lo && key <= s.hi, (s.hi - key) >> s.shift, 0);
-      } else if (aligned16(row)) {
-        fill<D, true>(row, vocab, s, bins);
       } else {
-        fill<D, false>(row, vocab, s, bins);
+        fill<D>(row, vocab, s, bins);
       }
       bins->find(s.bins, s.by_weight, s.left(), &shared->bin, &shared->all, shared->sums);
       if (thread() == 0) s.advance<D>(shared->bin, shared->all);
@@ -583,7 +588,9 @@ SIMT_DEVICE void write(const Sample& a, int64_t r, int64_t token, double log_pro
   if (a.log_probs_kept) a.log_probs_kept[r] = (float)log_prob_kept;
 }
 
-template <class D, bool kFilters> SIMT_KERNEL void SIMT_BOUNDS(kThreads, 2) sample_kernel(const Sample a, const Filters f) {
+/* With filters in 64 registers, as two blocks to a multiprocessor would want, it spills. */
+template <class D, bool kFilters>
+SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sample a, const Filters f) {
   Shared* mine = reinterpret_cast<Shared*>(shared());
   uint32_t* bounds = reinterpret_cast<uint32_t*>(mine + 1);
   bool again = false; /* the second race of a row, in its cut */
@@ -600,7 +607,7 @@ template <class D, bool kFilters> SIMT_KERNEL void SIMT_BOUNDS(kThreads, 2) samp
     else sweep<D, false>(row, a.x.vocab, &race, &o, bounds, mine->bars);
     const float own_max = o.max;
     o = block_merged(o, race.scale, mine->online);
-    const int token = winner_of(race, mine->best);
+    const int token = winner_of({race.score, race.token, 0}, mine->best);
     const RowStats s = o.finish();
     const bool proper = s.max > -kInfinity && s.max < kInfinity && s.rest == s.rest;
     if (thread() == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
