@@ -19,7 +19,7 @@
  * The race in the log domain, score = x log2 e / T - log2 E_v, needs no maximum beforehand. With L_g = -log2(M_g / 64) a
  * score is at most x log2 e / T + L_g, and exactly that for the leader. So the leaders run first, and set a bar; then an
  * element costs a multiply-add and a maximum, and only those that may reach the bar (some 64 a row, of whatever length)
- * have their D_v made. Their scores are doubles: x need not be near 0 for them to be exact. At temperature 0 all clocks
+ * have their D_v made. Runners are compared by their difference, in double: x need not be near 0 for that to be exact. At temperature 0 all clocks
  * ring at once, and the race is for the largest logit.
  *
  * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
@@ -70,9 +70,17 @@ struct Cut {
 };
 SIMT_DEVICE Cut everything() { return {-FLT_MAX, INT_MAX}; } /* but masked tokens */
 
+/* A runner: the score is x scale + noise. */
 struct Best {
-  double score;
-  int token, unused;
+  float x = 0, noise = 0;
+  int token = -1; /* none yet */
+
+  SIMT_DEVICE_MEMBER double score(float scale) const { return token < 0 ? -kInfinity : (double)x * scale + noise; }
+  /* By the difference of the scores, which is exact however far the logits are from 0. */
+  SIMT_DEVICE_MEMBER void take(const Best& o, float scale) {
+    const double lead = ((double)o.x - x) * scale + ((double)o.noise - noise);
+    if (o.token >= 0 && (token < 0 || lead > 0 || (lead == 0 && o.token < token))) *this = o;
+  }
 };
 
 /* The race of a row, as a thread sees it. What only the few that are looked into need is not kept in registers. */
@@ -81,17 +89,12 @@ struct Race {
   int64_t r;
   float scale;   /* log2 e / T */
   const Cut* cut; /* in shared memory, there from the first leaders on */
-  double score = -kInfinity; /* this thread's best so far */
-  int token = -1;
+  Best best;      /* this thread's so far */
 
-  SIMT_DEVICE_MEMBER Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
-
-  SIMT_DEVICE_MEMBER void take(double s, int v) {
-    if (s > score || (s == score && v < token)) {
-      score = s;
-      token = v;
-    }
+  SIMT_DEVICE_MEMBER double warp_best() const {
+    return warp_fold(best.score(scale), [](double a, double b) { return a > b ? a : b; });
   }
+  SIMT_DEVICE_MEMBER Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
 
   SIMT_DEVICE_MEMBER void run(float x, int v) {
     float log2_clock = 0;
@@ -108,7 +111,7 @@ struct Race {
       }
       log2_clock = log2f(clock);
     }
-    take((double)x * scale - log2_clock, v);
+    best.take({x, -log2_clock, v}, scale);
   }
 
   /* Fills bounds with L_g of the chunk that begins with token `first`, and runs the leaders. The best score so far of all
@@ -130,10 +133,10 @@ struct Race {
         const int64_t v = (int64_t)block * 2048 + member / 2 * 64 + half * 32 + member % 2 * 16 + pair % 16;
         if (v >= vocab) continue;
         const float x = element<D>(row, v);
-        if (cut->keeps(x, (int)v)) take((double)x * scale - log2_clock, (int)v);
+        if (cut->keeps(x, (int)v)) best.take({x, -log2_clock, (int)v}, scale);
       }
     }
-    double bar = warp_fold(score, [](double a, double b) { return a > b ? a : b; });
+    double bar = warp_best();
     if (lane() == 0) bars[warp()] = bar;
     barrier();
     for (int w = 0; w < warps(); w++) bar = bars[w] > bar ? bars[w] : bar;
@@ -204,21 +207,24 @@ SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, ui
         const float value = element<D>(row, token);
         if (race->cut->keeps(value, token)) race->run(value, token);
       }
-      threshold = fmaxf(threshold, threshold_of(warp_fold(race->score, [](double a, double b) { return a > b ? a : b; })));
+      threshold = fmaxf(threshold, threshold_of(race->warp_best()));
     }
   }
 }
 
 /* The race's winner, in all threads. `slots` are free again after the next barrier. */
-SIMT_DEVICE int winner_of(Best best, Best* slots) {
-  const auto take = [&](double score, int token) {
-    if (score > best.score || (score == best.score && token < best.token)) best = {score, token, 0};
-  };
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    take(exchange_xor(best.score, distance), exchange_xor(best.token, distance));
+SIMT_DEVICE int winner_of(const Race& race, Best* slots) {
+  Best best = race.best;
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    Best other;
+    other.x = exchange_xor(best.x, distance);
+    other.noise = exchange_xor(best.noise, distance);
+    other.token = exchange_xor(best.token, distance);
+    best.take(other, race.scale);
+  }
   if (lane() == 0) slots[warp()] = best;
   barrier();
-  for (int w = 0; w < warps(); w++) take(slots[w].score, slots[w].token);
+  for (int w = 0; w < warps(); w++) best.take(slots[w], race.scale);
   return best.token;
 }
 
@@ -392,6 +398,7 @@ struct Search {
   int last;
   /* What is looked for: the shortest prefix of the tokens whose count, or weight, is `wanted`. */
   bool going, by_weight, ids;
+  bool unknown; /* is rest */
   uint64_t wanted;
   /* Where: the keys lo to hi, in bins of 2^shift. With ids they are those of the ids of the logits equal to t. */
   uint32_t lo, hi, top, bottom;
@@ -428,7 +435,8 @@ struct Search {
       const float least = fmaxf(t, w.max + (float)(temperature * (double)logf((float)tail)));
       lo = Key<D>::of(fminf(least, w.max));
     }
-    if (stage == kMinP && min_p_logit > t) {
+    unknown = stage == kMinP && min_p_logit > t;
+    if (unknown) {
       t = min_p_logit;
       ties = of = 1;
     }
@@ -562,7 +570,7 @@ SIMT_DEVICE void find_cut(const char* row, int64_t vocab, const Filters& f, bool
       if (thread() == 0) s.advance<D>(shared->bin, shared->all);
       barrier();
     }
-    if (stage == kMinP && rest_wanted && f.min_p > 0 && s.t == s.min_p_logit) {
+    if (s.unknown && rest_wanted) {
       const Sums kept = ahead<D>(row, vocab, s.w, s.t, INT_MAX, shared->sums);
       if (thread() == 0) s.rest = s.w.rest(kept.weight);
     }
@@ -607,7 +615,7 @@ SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sam
     else sweep<D, false>(row, a.x.vocab, &race, &o, bounds, mine->bars);
     const float own_max = o.max;
     o = block_merged(o, race.scale, mine->online);
-    const int token = winner_of({race.score, race.token, 0}, mine->best);
+    const int token = winner_of(race, mine->best);
     const RowStats s = o.finish();
     const bool proper = s.max > -kInfinity && s.max < kInfinity && s.rest == s.rest;
     if (thread() == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
