@@ -141,9 +141,14 @@ final class Decoder implements AutoCloseable {
         return y.add(linear(w, name + "mlp.down_proj", gate.mul(linear(w, name + "mlp.up_proj", m))));
     }
 
+    /** The name of the weight that makes logits of hidden states, [vocab, hidden]. */
+    String head() {
+        return c.tied() ? "model.embed_tokens.weight" : "lm_head.weight";
+    }
+
     /** Logits [n, vocab] of hidden states [n, hidden]. */
     Tensor logits(Map<String, Tensor> w, Tensor hidden) {
-        return torch.linear(hidden, w.get(c.tied() ? "model.embed_tokens.weight" : "lm_head.weight"));
+        return torch.linear(hidden, w.get(head()));
     }
 
     private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache,

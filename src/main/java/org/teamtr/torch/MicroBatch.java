@@ -20,10 +20,9 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
      * Cuts a batch into micro-batches of messages of about the same length.
      *
      * @param most sequence tokens of one, padding included; a single message may have more
-     * @param mostTokens message tokens of one, likewise
      * @param workers that should all have something to do
      */
-    static List<MicroBatch> split(List<Utterance> messages, long most, long mostTokens, int workers) {
+    static List<MicroBatch> split(List<Utterance> messages, long most, int workers) {
         final Integer[] order = IntStream.range(0, messages.size()).boxed().toArray(Integer[]::new);
         Arrays.sort(order, Comparator.comparingInt(m -> width(messages.get(m))));
         final long all = messages.stream().mapToLong(MicroBatch::width).sum();
@@ -37,8 +36,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
             while (to < order.length) {
                 final Utterance next = messages.get(order[to]);
                 final int wider = Math.max(width, width(next));
-                final boolean full = (long) wider * (to - from + 1) > room || tokens + next.tokens().length > mostTokens;
-                if (to > from && full) {
+                if (to > from && (long) wider * (to - from + 1) > room) {
                     break;
                 }
                 width = wider;

@@ -2,6 +2,7 @@ package org.teamtr.torch;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -17,17 +18,15 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorArrayRefOptional;
 import org.bytedeco.pytorch.global.torch;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
-import org.teamtr.kernels.LogProbs;
-import org.teamtr.kernels.Logits;
-import org.teamtr.kernels.PolicyLoss;
+import org.teamtr.kernels.Surrogate;
 import org.teamtr.kernels.SurrogateConfig;
-import org.teamtr.kernels.Temperature;
-import org.teamtr.kernels.TokenKl;
+import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
@@ -36,7 +35,7 @@ import org.teamtr.train.Policy;
 
 /**
  * A policy on libtorch: a decoder sized by {@code config.json}, its tokenizer, AdamW. Sampling, scoring and gradients go through the
- * kernels; the gradient reaches the model by {@code logits.backward(dLogits)}.
+ * kernels; logits are never there but for a chunk of rows, and the gradient reaches the model by {@code hidden.backward(dHidden)}.
  *
  * <p>Logit columns beyond the tokenizer's vocabulary, with which models are padded, do not count: never sampled, no part of any
  * sum, gradient 0.
@@ -45,9 +44,6 @@ import org.teamtr.train.Policy;
  * parameters, optimiser, snapshots and one micro-batch per thread, and freed by {@link #close()}.
  */
 public final class TorchPolicy implements Policy {
-    /** The largest logits of one micro-batch; a single message may exceed it. */
-    private static final long LOGITS_BYTES = 512L << 20;
-
     /**
      * How a policy computes.
      *
@@ -148,7 +144,7 @@ public final class TorchPolicy implements Policy {
         return frozen + weights.layout.length() * (4 * Float.BYTES + roundedBytes());
     }
 
-    /** {@return bytes that an update needs beside {@link #bytes}, activations and logits: two snapshots} */
+    /** {@return bytes that an update needs beside {@link #bytes}, activations and a chunk of logits: two snapshots} */
     public long updateBytes() {
         return 2 * weights.layout.length() * (3 * Float.BYTES + roundedBytes());
     }
@@ -263,8 +259,7 @@ public final class TorchPolicy implements Policy {
         for (int m = 0; m < messages.size(); m++) {
             check("messages[" + m + "]", messages.get(m));
         }
-        final long row = (long) config.vocab() * (settings.dtype().equals("f32") ? 4 : 2);
-        return MicroBatch.split(messages, settings.microBatchTokens(), LOGITS_BYTES / row, workers.count());
+        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count());
     }
 
     private void check(String name, Utterance message) {
@@ -278,24 +273,31 @@ public final class TorchPolicy implements Policy {
         checkIds(name + ".tokens", message.tokens(), vocab);
     }
 
-    /** Logits at the tokens of the messages, [tokens, vocab with padding], by one forward pass over the padded sequences. */
-    private Tensor logits(Map<String, Tensor> w, MicroBatch micro) {
+    /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over the padded sequences. */
+    private Tensor hidden(Map<String, Tensor> w, MicroBatch micro) {
         final int rows = micro.messages().size();
-        final Tensor hidden = decoder.hidden(w, longs(micro.ids(), rows, micro.width()), null, null, null);
+        final Tensor all = decoder.hidden(w, longs(micro.ids(), rows, micro.width()), null, null, null);
         final long[] at = micro.positions();
-        return decoder.logits(w, hidden.view((long) rows * micro.width(), config.hidden()).index_select(0, longs(at, at.length)));
+        return all.view((long) rows * micro.width(), config.hidden()).index_select(0, longs(at, at.length));
     }
 
-    private Logits view(Tensor logits) {
-        return TensorViews.logits(logits.narrow(1, 0, vocab));
-    }
-
-    private Indices targets(MicroBatch micro) {
-        return Indices.ofInts(micro.targets());
+    /** @param then for the exact KL, or null for none */
+    private LinearLogProbs head(Tensor hidden, Map<String, Tensor> w, Then then, int part, MicroBatch micro, double temperature) {
+        final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
+        return new LinearLogProbs(hidden, w.get(decoder.head()), then == null ? null : then.hidden(part, micro),
+                then == null ? null : then.weights.get(decoder.head()), vocab, targets, temperature, LinearLogProbs.CHUNK_BYTES);
     }
 
     private Tensor longs(long[] values, long... shape) {
         return Tensor.create(values, shape).to(device, torch.ScalarType.Long);
+    }
+
+    private static Floats onHost(Tensor vector) {
+        return TensorViews.floats(vector.cpu());
+    }
+
+    private Tensor onDevice(Tensor vector) {
+        return vector.to(device, torch.ScalarType.Float);
     }
 
     @Override
@@ -310,17 +312,9 @@ public final class TorchPolicy implements Policy {
             final int part = i;
             tasks.add(() -> {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope();
-                        Indices targets = targets(micro); Floats logProbs = Floats.allocate(micro.tokens());
-                        Floats entropy = Floats.allocate(micro.tokens()); Floats kl = Floats.allocate(micro.tokens())) {
-                    final Logits logits = view(logits(now, micro));
-                    final Temperature t = Temperature.of((float) temperature);
-                    LogProbs.forward(logits, targets, t, logProbs, null, entropy);
-                    if (then != null) {
-                        TokenKl.oldNew(view(then.logits(part, micro)), logits, null, t, kl, null, null, null, null);
-                        micro.scatter(kl.toArray(), out.kl(), batch.cuSeqlens());
-                    }
-                    micro.scatter(logProbs.toArray(), out.logProbs(), batch.cuSeqlens());
-                    micro.scatter(entropy.toArray(), out.entropy(), batch.cuSeqlens());
+                        LinearLogProbs head = head(hidden(now, micro), now, then, part, micro, temperature)) {
+                    head.forward();
+                    scatter(head, micro, batch, out);
                 }
                 return null;
             });
@@ -333,35 +327,40 @@ public final class TorchPolicy implements Policy {
         return new Scores(new float[batch.tokens()], anchor == null ? null : new float[batch.tokens()], new float[batch.tokens()]);
     }
 
+    private static void scatter(LinearLogProbs head, MicroBatch micro, Batch batch, Scores out) {
+        micro.scatter(onHost(head.logProbs()).toArray(), out.logProbs(), batch.cuSeqlens());
+        micro.scatter(onHost(head.entropy()).toArray(), out.entropy(), batch.cuSeqlens());
+        if (out.kl() != null) {
+            micro.scatter(onHost(head.kl()).toArray(), out.kl(), batch.cuSeqlens());
+        }
+    }
+
     @Override
     public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
         final Scores out = scores(batch, anchor);
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
+        final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
         final List<MicroBatch> micros = split(batch.messages());
         final Then then = anchor == null ? null : ((TorchSnapshot) anchor).then(batch, micros.size());
         final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
-            tasks.add(() -> backward(micro, logits -> {
-                final Logits view = view(logits);
-                final Logits old;
-                try (NoGradGuard guard = new NoGradGuard()) {
-                    old = then == null ? null : view(then.logits(part, micro));
-                }
-                try (PolicyLoss policyLoss = new PolicyLoss(micro.tokens(), true);
-                        Indices targets = targets(micro);
-                        Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
+            tasks.add(() -> backward(micro, then, part, temperature, (head, dHidden, dWeight) -> {
+                head.forward(); // a message's ratio needs all of its log-probs
+                scatter(head, micro, batch, out);
+                final Tensor dLogProbs = torch.empty(micro.tokens());
+                final Tensor dKl = torch.empty(micro.tokens());
+                final Tensor dEntropy = torch.empty(micro.tokens());
+                try (Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
                         Floats a = Floats.ofFloats(micro.ofMessages(batch.advantages()));
-                        Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens())) {
-                    policyLoss.forwardBackward(whole, view, old, targets, Temperature.of((float) temperature), logProbsOld, a, cuSeqlens,
-                            null, null, view); // the gradient in place of the logits
-                    micro.scatter(policyLoss.logProbs().toArray(), out.logProbs(), batch.cuSeqlens());
-                    micro.scatter(policyLoss.entropy().toArray(), out.entropy(), batch.cuSeqlens());
-                    if (old != null) {
-                        micro.scatter(policyLoss.kl().toArray(), out.kl(), batch.cuSeqlens());
-                    }
+                        Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens()); SurrogateStats stats = new SurrogateStats()) {
+                    Surrogate.compute(whole, onHost(head.logProbs()), logProbsOld, a, cuSeqlens, null,
+                            then == null ? null : onHost(head.kl()), onHost(head.entropy()), null, TensorViews.floats(dLogProbs),
+                            TensorViews.floats(dKl), TensorViews.floats(dEntropy), stats);
                 }
+                head.backward(onDevice(dLogProbs), loss.entropyCoef() == 0 ? null : onDevice(dEntropy),
+                        klCounts ? onDevice(dKl) : null, dHidden, dWeight);
             }));
         }
         accumulate(tasks);
@@ -377,17 +376,11 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
-            tasks.add(() -> backward(micro, logits -> {
-                final float[] slope = new float[micro.tokens()];
-                Arrays.fill(slope, (float) (-1.0 / tokens));
-                try (Indices targets = targets(micro); Floats logProbs = Floats.allocate(micro.tokens());
-                        Floats lse = Floats.allocate(micro.tokens()); Floats gradLogProbs = Floats.ofFloats(slope)) {
-                    final Logits view = view(logits);
-                    LogProbs.forward(view, targets, Temperature.ONE, logProbs, lse, null);
-                    LogProbs.backward(view, targets, Temperature.ONE, logProbs, lse, null, gradLogProbs, null, view);
-                    for (float lp : logProbs.toArray()) {
-                        sums[part] -= lp;
-                    }
+            tasks.add(() -> backward(micro, null, part, 1, (head, dHidden, dWeight) -> {
+                final Tensor slope = torch.empty(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
+                head.backward(onDevice(slope), null, null, dHidden, dWeight);
+                for (float lp : onHost(head.logProbs()).toArray()) {
+                    sums[part] -= lp;
                 }
             }));
         }
@@ -395,27 +388,31 @@ public final class TorchPolicy implements Policy {
         return Arrays.stream(sums).sum() / tokens;
     }
 
-    /** Overwrites logits with the loss's gradient with respect to them. */
-    private interface LogitsGradient {
-        void replace(Tensor logits);
+    /** Writes a loss's gradient with respect to hidden states, and adds that to the head's weight, unless it is null. */
+    private interface HeadGradient {
+        void compute(LinearLogProbs head, Tensor dHidden, Tensor dWeight);
     }
 
     /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
-    private Map<String, Tensor> backward(MicroBatch micro, LogitsGradient loss) {
+    private Map<String, Tensor> backward(MicroBatch micro, Then then, int part, double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = weights.leaves();
-            final Tensor logits = logits(all(leaves), micro);
-            // The same memory, which autograd does not watch: no operation kept the logits for its own backward.
-            final Tensor data = logits.detach();
-            loss.replace(data);
-            if (vocab < config.vocab()) {
-                data.narrow(1, vocab, config.vocab() - vocab).zero_();
+            final Map<String, Tensor> w = all(leaves);
+            final Tensor hidden = hidden(w, micro);
+            final Tensor dHidden = torch.empty_like(hidden);
+            final Layout.Part trainedHead = weights.layout.parts.get(decoder.head());
+            final Tensor dWeight = trainedHead == null ? null
+                    : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, device).zero_();
+            try (LinearLogProbs head = head(hidden, w, then, part, micro, temperature)) {
+                loss.compute(head, dHidden, dWeight);
             }
-            logits.backward(data, new BoolOptional(), false, new TensorArrayRefOptional());
+            hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional());
             final Map<String, Tensor> gradients = new HashMap<>();
             leaves.forEach((name, leaf) -> {
                 final Tensor grad = leaf.grad();
-                if (grad.defined()) {
+                if (name.equals(decoder.head())) {
+                    gradients.put(name, Decoder.kept(grad.defined() ? dWeight.add_(grad) : dWeight)); // of a tied embedding
+                } else if (grad.defined()) {
                     gradients.put(name, Decoder.kept(grad.detach())); // grad itself is a part of the leaf
                 }
             });
@@ -454,33 +451,30 @@ public final class TorchPolicy implements Policy {
 
     // ---- going back ----
 
-    /** Logits of a batch under the parameters of a snapshot; kept where they are small, since every inner step asks for them. */
+    /** Hidden states of a batch under the parameters of a snapshot, kept since every inner step asks for them. */
     private final class Then {
         final Batch batch;
-        private final Map<String, Tensor> weights;
-        private final Tensor[] kept;
+        final Map<String, Tensor> weights;
+        private final Tensor[] hidden;
 
         Then(Batch batch, Map<String, Tensor> weights, int micros) {
             this.batch = batch;
             this.weights = weights;
-            this.kept = (long) batch.tokens() * config.vocab() * Float.BYTES <= LOGITS_BYTES ? new Tensor[micros] : null;
+            this.hidden = new Tensor[micros];
         }
 
         /** Each part is asked for by one thread at a time. */
-        Tensor logits(int part, MicroBatch micro) {
-            if (kept == null) {
-                return TorchPolicy.this.logits(weights, micro);
+        Tensor hidden(int part, MicroBatch micro) {
+            if (hidden[part] == null) {
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                    hidden[part] = Decoder.kept(TorchPolicy.this.hidden(weights, micro));
+                }
             }
-            if (kept[part] == null) {
-                kept[part] = Decoder.kept(TorchPolicy.this.logits(weights, micro));
-            }
-            return kept[part];
+            return hidden[part];
         }
 
         void close() {
-            if (kept != null) {
-                Arrays.stream(kept).filter(Objects::nonNull).forEach(Tensor::close);
-            }
+            Arrays.stream(hidden).filter(Objects::nonNull).forEach(Tensor::close);
         }
     }
 

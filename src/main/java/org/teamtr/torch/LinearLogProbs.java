@@ -1,0 +1,528 @@
+package org.teamtr.torch;
+
+import java.util.Arrays;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.DeviceOptional;
+import org.bytedeco.pytorch.LayoutOptional;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.ScalarTypeOptional;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.LogProbs;
+import org.teamtr.kernels.Logits;
+import org.teamtr.kernels.Temperature;
+import org.teamtr.kernels.TokenKl;
+
+/**
+ * Per-token log-probs, entropies and exact KL of hidden states that go through a linear head, and their gradient, without ever
+ * holding more logits than a chunk of rows has:
+ * <pre>
+ *   logits  = hidden weight<sup>T</sup>                           [rows, vocab]
+ *   logProb, lse, entropy                           as {@link LogProbs} has them
+ *   kl      = KL(old || new)                        as {@link TokenKl#oldNew}, old logits = oldHidden oldWeight<sup>T</sup>
+ *   dHidden = dLogits weight,   dWeight += dLogits<sup>T</sup> hidden
+ * </pre>
+ * libtorch multiplies the logits, chunk after chunk into the same memory; the kernels read them there and overwrite them with
+ * their own gradient, from which both products of the gradient are made before the next chunk.
+ *
+ * <p>One object is one such computation. Where no gradient is known before all results are, as with a ratio per message, that is
+ * {@link #forward}, the loss, {@link #backward}: the logits are multiplied twice, but for the last chunk, which is still there;
+ * rows that fit one chunk are multiplied once. Where gradients are known beforehand, {@link #backward} alone does all in one
+ * pass.
+ * <pre>{@code
+ * try (LinearLogProbs rows = new LinearLogProbs(hidden, weight, null, null, vocab, targets, 0.8, LinearLogProbs.CHUNK_BYTES)) {
+ *     rows.forward();
+ *     ... // Surrogate.compute, from rows.logProbs() to gradLogProbs
+ *     rows.backward(gradLogProbs, null, null, dHidden, dWeight);
+ * }
+ * hidden.backward(dHidden); // autograd has seen nothing of it
+ * }</pre>
+ *
+ * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and so are their logits and dHidden. Results,
+ * per-token gradients and dWeight are f32, and dWeight is summed in f32 whatever the format. All are on one device. Only the
+ * first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
+ *
+ * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of logits, two with old hidden states; in bf16 and
+ * f16, another quarter of {@code chunkBytes} while dWeight is summed; 12 bytes a row, 16 with old hidden states. A chunk has one
+ * row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
+ *
+ * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone. Whether
+ * these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: oneDNN's for bf16 (measured
+ * with AVX-512) gives a row the same bits anywhere; OpenBLAS's for f32 sums some columns in another order at the edges of its
+ * blocks, which changes their last bits. dWeight is a sum over rows, chunk by chunk.
+ *
+ * <p><b>Threads and ownership.</b> One call at a time on one object; objects are independent. An object shares the memory of its
+ * arguments, which are to stay as they are until its last call, and keeps it alive; results are its own. {@link #close()} frees
+ * them and the chunks.
+ */
+public final class LinearLogProbs implements AutoCloseable {
+    /** Bytes of a chunk of logits at which larger ones gain nothing on a CPU; docs/kernels.md has the measurement. */
+    public static final long CHUNK_BYTES = 128L << 20;
+
+    private final long rows;
+    private final long vocab;
+    private final long padded; // rows of the weight
+    private final long chunkBytes;
+    private final long chunkRows;
+    private final Head now;
+    private final Head old; // or null
+    private final Tensor targets;
+    private final Temperature temperature; // or null: one per row
+    private final Tensor temperatures; // or null
+    private final Tensor logProbs;
+    private final Tensor lse;
+    private final Tensor entropy;
+    private final Tensor kl; // or null
+    /** Whether all results have been computed. */
+    private boolean known;
+
+    /** Hidden states, the weight they go through, and memory with the logits of some of the rows. */
+    private static final class Head implements AutoCloseable {
+        final Tensor hidden;
+        final Tensor weight;
+        private final Tensor memory;
+        private long held = -1; // the first of the rows whose logits are in memory; -1 for none
+
+        Head(Tensor hidden, Tensor weight, long vocab, long chunkRows) {
+            this.hidden = Decoder.kept(hidden.detach());
+            this.weight = Decoder.kept(weight.detach().narrow(0, 0, vocab));
+            this.memory = Decoder.kept(empty(hidden, type(hidden), chunkRows, vocab));
+        }
+
+        /** Multiplied now, unless they are still there. */
+        Tensor logits(long from, long n) {
+            final Tensor logits = memory.narrow(0, 0, n);
+            if (held != from) {
+                held = -1;
+                torch.mm_out(logits, hidden.narrow(0, from, n), weight.t());
+                held = from;
+            }
+            return logits;
+        }
+
+        @Override
+        public void close() {
+            hidden.close();
+            weight.close();
+            memory.close();
+        }
+    }
+
+    /**
+     * At one temperature for all rows.
+     *
+     * @param hidden [rows, H], float32, bfloat16 or float16
+     * @param weight [at least vocab, H], of the same dtype
+     * @param oldHidden [rows, H], the same rows under the policy that the KL is taken from, of the same dtype; null for no KL
+     * @param oldWeight [at least vocab, H], its head; null for no KL
+     * @param vocab the number of columns of the logits that count, 1 or more
+     * @param targets [rows], contiguous int32 or int64: 0 to vocab - 1, or {@link Indices#IGNORE}: results and gradient are 0
+     * @param temperature more than 0 and finite
+     * @param chunkBytes of one chunk of logits, more than 0; usually {@link #CHUNK_BYTES}
+     * @throws IllegalArgumentException if shapes, dtypes or devices do not agree, one of {@code oldHidden} and {@code oldWeight}
+     *     is missing, or a target, temperature or size is out of range
+     */
+    public LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
+            double temperature, long chunkBytes) {
+        this(hidden, weight, oldHidden, oldWeight, vocab, targets, temperature, null, chunkBytes);
+    }
+
+    /**
+     * At a temperature for each row.
+     *
+     * @param temperatures [rows], contiguous float32, each more than 0 and finite
+     * @throws IllegalArgumentException as the other constructor
+     */
+    public LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
+            Tensor temperatures, long chunkBytes) {
+        this(hidden, weight, oldHidden, oldWeight, vocab, targets, 1, given(temperatures, "temperatures"), chunkBytes);
+    }
+
+    private LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
+            double temperature, Tensor temperatures, long chunkBytes) {
+        try (PointerScope scope = new PointerScope()) {
+            checkMatrix(hidden, "hidden");
+            this.rows = hidden.size(0);
+            checkHead(weight, "weight", hidden, vocab);
+            if ((oldHidden == null) != (oldWeight == null)) {
+                throw new IllegalArgumentException("oldHidden, oldWeight: expected both or neither, given only "
+                        + (oldHidden == null ? "oldWeight" : "oldHidden"));
+            }
+            if (oldHidden != null) {
+                checkAs(oldHidden, "oldHidden", type(hidden), hidden, rows, hidden.size(1));
+                checkHead(oldWeight, "oldWeight", hidden, vocab);
+            }
+            checkTargets(targets, hidden, vocab);
+            if (temperatures != null) {
+                checkTemperatures(temperatures, hidden);
+            } else if (!((float) temperature > 0 && (float) temperature < Float.POSITIVE_INFINITY)) {
+                throw new IllegalArgumentException("temperature: expected more than 0 and finite, given " + temperature);
+            }
+            if (chunkBytes < 1) {
+                throw new IllegalArgumentException("chunkBytes: expected 1 or more, given " + chunkBytes);
+            }
+            this.vocab = vocab;
+            this.padded = weight.size(0);
+            this.chunkBytes = chunkBytes;
+            this.chunkRows = Math.max(1, Math.min(rows, chunkBytes / (vocab * hidden.element_size())));
+            this.targets = Decoder.kept(targets.detach());
+            this.temperature = temperatures == null ? Temperature.of((float) temperature) : null;
+            this.temperatures = temperatures == null ? null : Decoder.kept(temperatures.detach());
+            this.logProbs = vector(hidden);
+            this.lse = vector(hidden);
+            this.entropy = vector(hidden);
+            this.kl = oldHidden == null ? null : vector(hidden);
+            this.now = new Head(hidden, weight, vocab, chunkRows);
+            this.old = oldHidden == null ? null : new Head(oldHidden, oldWeight, vocab, chunkRows);
+        }
+    }
+
+    private Tensor vector(Tensor like) {
+        return Decoder.kept(empty(like, ScalarType.Float, rows));
+    }
+
+    private static Tensor empty(Tensor like, ScalarType dtype, long... shape) {
+        return like.new_empty(shape, new ScalarTypeOptional(dtype), new LayoutOptional(), new DeviceOptional(like.device()),
+                new BoolOptional());
+    }
+
+    // ---- results ----
+
+    /** {@return [rows] f32, log-probs of the targets} Its memory is this object's, as that of all results. */
+    public Tensor logProbs() {
+        return result(logProbs);
+    }
+
+    /** {@return [rows] f32, log-normalisers: log sum exp(logits / T)} */
+    public Tensor lse() {
+        return result(lse);
+    }
+
+    /** {@return [rows] f32, entropies in nats} */
+    public Tensor entropy() {
+        return result(entropy);
+    }
+
+    /** {@return [rows] f32, exact KL(old || new) in nats; null without old hidden states} */
+    public Tensor kl() {
+        return result(kl);
+    }
+
+    private Tensor result(Tensor result) {
+        checkOpen();
+        if (!known) {
+            throw new IllegalStateException("there is no result yet: call forward or backward first");
+        }
+        return result;
+    }
+
+    // ---- passes ----
+
+    /**
+     * Computes the results.
+     *
+     * @throws IllegalStateException if this object was closed, or the kernels cannot be loaded
+     */
+    public void forward() {
+        checkOpen();
+        for (long from = 0; from < rows; from += chunkRows) {
+            try (PointerScope scope = new PointerScope()) {
+                final Rows chunk = new Rows(from);
+                chunk.results(now.logits(from, chunk.n));
+            }
+        }
+        known = true;
+    }
+
+    /**
+     * Computes the gradient of a loss, from its gradients with respect to the results; and the results, if {@link #forward} has
+     * not.
+     *
+     * @param gradLogProbs [rows], contiguous f32, or null for zeros
+     * @param gradEntropy [rows], likewise
+     * @param gradKl [rows], likewise; only with old hidden states, whose own gradient is not computed
+     * @param dHidden written; contiguous, shape and dtype of {@code hidden}; or null
+     * @param dWeight <b>added to</b>; contiguous f32, of the shape of {@code weight}, of which rows beyond vocab stay as they are;
+     *     or null where the head is frozen
+     * @throws IllegalArgumentException if no gradient is given, or one of another shape, dtype or device, or an output shares
+     *     memory with hidden states, weights, gradients or the other output
+     * @throws IllegalStateException if this object was closed, or the kernels cannot be loaded
+     */
+    public void backward(Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden, Tensor dWeight) {
+        checkOpen();
+        try (PointerScope scope = new PointerScope()) {
+            checkGradients(gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
+            final Tensor d = dHidden == null ? null : dHidden.detach();
+            final WeightGradient weightGradient = dWeight == null ? null : new WeightGradient(dWeight.detach());
+            // From the end, since the logits of the last chunk are still there.
+            for (long from = rows == 0 ? -1 : (rows - 1) / chunkRows * chunkRows; from >= 0; from -= chunkRows) {
+                try (PointerScope inner = new PointerScope()) {
+                    final Rows chunk = new Rows(from);
+                    final Tensor logits = now.logits(from, chunk.n);
+                    if (!known) {
+                        chunk.results(logits);
+                    }
+                    final Tensor dLogits = chunk.gradient(logits, gradLogProbs, gradEntropy, gradKl);
+                    if (weightGradient != null) {
+                        weightGradient.add(dLogits, now.hidden.narrow(0, from, chunk.n));
+                    }
+                    if (d != null) {
+                        torch.mm_out(d.narrow(0, from, chunk.n), dLogits, now.weight);
+                    }
+                }
+            }
+        }
+        known = true;
+    }
+
+    /** The rows of one chunk, as the kernels take them. */
+    private final class Rows {
+        final long from;
+        final long n;
+        private final Indices target;
+        private final Temperature t;
+
+        Rows(long from) {
+            this.from = from;
+            this.n = Math.min(chunkRows, rows - from);
+            this.target = TensorViews.indices(targets.narrow(0, from, n));
+            this.t = temperature != null ? temperature : Temperature.perRow(of(temperatures));
+        }
+
+        private Floats of(Tensor vector) {
+            return vector == null ? null : TensorViews.floats(vector.narrow(0, from, n));
+        }
+
+        void results(Tensor logits) {
+            final Logits view = TensorViews.logits(logits);
+            LogProbs.forward(view, target, t, of(logProbs), of(lse), of(entropy));
+            if (old != null) {
+                TokenKl.oldNew(TensorViews.logits(old.logits(from, n)), view, target, t, of(kl), null, null, null, null);
+            }
+        }
+
+        /** In place of the logits. */
+        Tensor gradient(Tensor logits, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl) {
+            final Logits view = TensorViews.logits(logits);
+            Tensor ofKl = null;
+            if (gradKl != null) {
+                // The kernels write gradients and do not add to them. The KL's goes in place of the old logits, while the new ones
+                // are still there, and is added afterwards: there is no third chunk.
+                ofKl = old.logits(from, n);
+                final Logits oldView = TensorViews.logits(ofKl);
+                old.held = -1;
+                TokenKl.oldNewBackward(oldView, view, target, t, of(gradKl), oldView);
+                if (gradLogProbs == null && gradEntropy == null) {
+                    return ofKl;
+                }
+            }
+            now.held = -1;
+            LogProbs.backward(view, target, t, of(logProbs), of(lse), of(entropy), of(gradLogProbs), of(gradEntropy), view);
+            return ofKl == null ? logits : logits.add_(ofKl);
+        }
+    }
+
+    /** dWeight += dLogits<sup>T</sup> hidden, summed in f32, a range of the vocabulary at a time: see {@link #add}. */
+    private final class WeightGradient {
+        private final Tensor sum;
+        private final long most; // elements of dLogits at a time: in f32, a quarter of a chunk
+        private final Tensor rounded; // memory for them in f32; null where they are f32
+
+        WeightGradient(Tensor sum) {
+            this.sum = sum;
+            this.most = Math.max(chunkRows, Math.min(chunkRows * vocab, chunkBytes / 4 / Float.BYTES));
+            this.rounded = type(now.memory) == ScalarType.Float ? null : empty(sum, ScalarType.Float, most);
+        }
+
+        /**
+         * libtorch has no product of bf16 numbers that is added to f32 ones, so they are widened; and the GEMM packs what it
+         * multiplies. A range bounds both.
+         */
+        void add(Tensor dLogits, Tensor hidden) {
+            final long n = dLogits.size(0);
+            final Tensor wide = hidden.to(ScalarType.Float);
+            final long columns = most / n;
+            for (long v = 0; v < vocab; v += columns) {
+                try (PointerScope scope = new PointerScope()) {
+                    final long m = Math.min(columns, vocab - v);
+                    Tensor d = dLogits.narrow(1, v, m);
+                    if (rounded != null) {
+                        d = rounded.narrow(0, 0, n * m).view(n, m).copy_(d);
+                    }
+                    sum.narrow(0, v, m).addmm_(d.t(), wide);
+                }
+            }
+        }
+    }
+
+    // ---- checks ----
+
+    private void checkOpen() {
+        if (logProbs.isNull()) {
+            throw new IllegalStateException("linearLogProbs: closed");
+        }
+    }
+
+    private static Tensor given(Tensor tensor, String name) {
+        if (tensor == null || tensor.isNull() || !tensor.defined()) {
+            throw new IllegalArgumentException(name + ": expected a tensor, given "
+                    + (tensor == null ? "null" : tensor.isNull() ? "one that was closed" : "an undefined one"));
+        }
+        if (tensor.layout().intern() != torch.Layout.Strided) {
+            throw new IllegalArgumentException(name + ": expected a strided tensor, given " + describe(tensor));
+        }
+        return tensor;
+    }
+
+    private static ScalarType type(Tensor tensor) {
+        return tensor.scalar_type().intern();
+    }
+
+    private static void checkMatrix(Tensor tensor, String name) {
+        final ScalarType type = type(given(tensor, name));
+        if (tensor.dim() != 2 || type != ScalarType.Float && type != ScalarType.BFloat16 && type != ScalarType.Half) {
+            throw new IllegalArgumentException(name + ": expected 2 dimensions of float32, bfloat16 or float16, given "
+                    + describe(tensor));
+        }
+    }
+
+    private static void checkHead(Tensor weight, String name, Tensor hidden, long vocab) {
+        checkMatrix(weight, name);
+        checkAs(weight, name, type(hidden), hidden, weight.size(0), hidden.size(1));
+        if (vocab < 1 || vocab > weight.size(0)) {
+            throw new IllegalArgumentException("vocab: expected 1 to " + weight.size(0) + ", the rows of " + name + ", given "
+                    + vocab);
+        }
+    }
+
+    /** Shape, dtype and device; the last is that of the hidden states. */
+    private static void checkAs(Tensor tensor, String name, ScalarType dtype, Tensor hidden, long... shape) {
+        given(tensor, name);
+        boolean same = type(tensor) == dtype && tensor.dim() == shape.length && tensor.device().equals(hidden.device());
+        for (int d = 0; same && d < shape.length; d++) {
+            same = tensor.size(d) == shape[d];
+        }
+        if (!same) {
+            throw new IllegalArgumentException(name + ": expected " + dtype + " " + Arrays.toString(shape) + " on "
+                    + hidden.device().str().getString() + ", as hidden is, given " + describe(tensor) + " on "
+                    + tensor.device().str().getString());
+        }
+    }
+
+    private static void checkContiguous(Tensor tensor, String name) {
+        if (!tensor.is_contiguous()) {
+            throw new IllegalArgumentException(name + ": expected a contiguous tensor, given " + describe(tensor));
+        }
+    }
+
+    /** Here and not by the kernels, which would name a row of the chunk. */
+    private static void checkTargets(Tensor targets, Tensor hidden, long vocab) {
+        given(targets, "targets");
+        checkAs(targets, "targets", type(targets) == ScalarType.Int ? ScalarType.Int : ScalarType.Long, hidden, hidden.size(0));
+        checkContiguous(targets, "targets");
+        final Tensor right = targets.ge(new Scalar(0)).logical_and(targets.lt(new Scalar(vocab)))
+                .logical_or(targets.eq(new Scalar(Indices.IGNORE)));
+        final long wrong = firstFalse(right);
+        if (wrong >= 0) {
+            throw new IllegalArgumentException("targets[" + wrong + "]: expected 0 to " + (vocab - 1) + ", or " + Indices.IGNORE
+                    + " for a row to ignore, given " + targets.select(0, wrong).item_long());
+        }
+    }
+
+    private static void checkTemperatures(Tensor temperatures, Tensor hidden) {
+        checkAs(temperatures, "temperatures", ScalarType.Float, hidden, hidden.size(0));
+        checkContiguous(temperatures, "temperatures");
+        final long wrong = firstFalse(temperatures.gt(new Scalar(0))
+                .logical_and(temperatures.lt(new Scalar(Double.POSITIVE_INFINITY))));
+        if (wrong >= 0) {
+            throw new IllegalArgumentException("temperatures[" + wrong + "]: expected more than 0 and finite, given "
+                    + temperatures.select(0, wrong).item_float());
+        }
+    }
+
+    /** -1 if there is none. */
+    private static long firstFalse(Tensor right) {
+        return right.all().item_bool() ? -1 : right.logical_not().nonzero().min().item_long();
+    }
+
+    private void checkGradients(Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden, Tensor dWeight) {
+        if (gradLogProbs == null && gradEntropy == null && gradKl == null) {
+            throw new IllegalArgumentException("gradLogProbs, gradEntropy, gradKl: expected at least one, given null for all");
+        }
+        if (gradKl != null && old == null) {
+            throw new IllegalArgumentException("gradKl: expected null, since there are no old hidden states, given a tensor");
+        }
+        checkGradient(gradLogProbs, "gradLogProbs", dHidden, dWeight);
+        checkGradient(gradEntropy, "gradEntropy", dHidden, dWeight);
+        checkGradient(gradKl, "gradKl", dHidden, dWeight);
+        checkOutput(dHidden, "dHidden", type(now.hidden), rows);
+        checkOutput(dWeight, "dWeight", ScalarType.Float, padded);
+        apart(dHidden, "dHidden", dWeight, "dWeight");
+    }
+
+    private void checkGradient(Tensor gradient, String name, Tensor dHidden, Tensor dWeight) {
+        if (gradient != null) {
+            checkAs(gradient, name, ScalarType.Float, now.hidden, rows);
+            checkContiguous(gradient, name);
+            apart(dHidden, "dHidden", gradient, name);
+            apart(dWeight, "dWeight", gradient, name);
+        }
+    }
+
+    private void checkOutput(Tensor output, String name, ScalarType dtype, long size) {
+        if (output != null) {
+            checkAs(output, name, dtype, now.hidden, size, now.hidden.size(1));
+            checkContiguous(output, name);
+            for (Head head : new Head[] {now, old}) {
+                if (head != null) {
+                    apart(output, name, head.hidden, head == now ? "hidden" : "oldHidden");
+                    apart(output, name, head.weight, head == now ? "weight" : "oldWeight");
+                }
+            }
+        }
+    }
+
+    private static void apart(Tensor output, String name, Tensor other, String otherName) {
+        if (output == null || other == null || output.numel() == 0 || other.numel() == 0) {
+            return;
+        }
+        final long from = output.data_ptr().address();
+        final long begin = other.data_ptr().address();
+        if (from < begin + bytes(other) && begin < from + bytes(output)) {
+            throw new IllegalArgumentException(name + ": expected memory apart from " + otherName + ", given an overlap");
+        }
+    }
+
+    /** From the first element to behind the last. */
+    private static long bytes(Tensor tensor) {
+        long last = 0;
+        for (int d = 0; d < tensor.dim(); d++) {
+            last += (tensor.size(d) - 1) * tensor.stride(d);
+        }
+        return (last + 1) * tensor.element_size();
+    }
+
+    private static String describe(Tensor tensor) {
+        final long[] shape = new long[(int) tensor.dim()];
+        Arrays.setAll(shape, tensor::size);
+        return type(tensor) + " " + Arrays.toString(shape);
+    }
+
+    /** Frees results and chunks. */
+    @Override
+    public void close() {
+        for (Tensor tensor : new Tensor[] {targets, temperatures, logProbs, lse, entropy, kl}) {
+            if (tensor != null) {
+                tensor.close();
+            }
+        }
+        now.close();
+        if (old != null) {
+            old.close();
+        }
+    }
+}
