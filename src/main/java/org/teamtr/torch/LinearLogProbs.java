@@ -21,10 +21,10 @@ import org.teamtr.kernels.TokenKl;
  * Per-token log-probs, entropies and exact KL of hidden states that go through a linear head, and their gradient, without ever
  * holding more logits than a chunk of rows has:
  * <pre>
- *   logits  = hidden weight<sup>T</sup>                           [rows, vocab]
- *   logProb, lse, entropy                           as {@link LogProbs} has them
- *   kl      = KL(old || new)                        as {@link TokenKl#oldNew}, old logits = oldHidden oldWeight<sup>T</sup>
- *   dHidden = dLogits weight,   dWeight += dLogits<sup>T</sup> hidden
+ *   logits  = hidden weightᵀ                                      [rows, vocab]
+ *   logProb, lse, entropy                                         as {@link LogProbs} has them
+ *   kl      = KL(old || new), old logits = oldHidden oldWeightᵀ   as {@link TokenKl#oldNew}
+ *   dHidden = dLogits weight,   dWeight += dLogitsᵀ hidden
  * </pre>
  * libtorch multiplies the logits, chunk after chunk into the same memory; the kernels read them there and overwrite them with
  * their own gradient, from which both products of the gradient are made before the next chunk.
@@ -47,13 +47,13 @@ import org.teamtr.kernels.TokenKl;
  * first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
  *
  * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of logits, two with old hidden states; in bf16 and
- * f16, another quarter of {@code chunkBytes} while dWeight is summed; 12 bytes a row, 16 with old hidden states. A chunk has one
- * row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
+ * f16, at most another quarter of {@code chunkBytes} while dWeight is summed; 12 bytes a row, 16 with old hidden states. A chunk
+ * has one row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
  *
- * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone. Whether
- * these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: oneDNN's for bf16 (measured
- * with AVX-512) gives a row the same bits anywhere; OpenBLAS's for f32 sums some columns in another order at the edges of its
- * blocks, which changes their last bits. dWeight is a sum over rows, chunk by chunk.
+ * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone.
+ * Whether these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: oneDNN's for bf16
+ * (measured with AVX-512) gives a row the same bits anywhere; the order of OpenBLAS's sums in f32 depends on the number of rows
+ * and a row's place among them, and so do last bits. dWeight is a sum over rows, chunk by chunk.
  *
  * <p><b>Threads and ownership.</b> One call at a time on one object; objects are independent. An object shares the memory of its
  * arguments, which are to stay as they are until its last call, and keeps it alive; results are its own. {@link #close()} frees
@@ -246,8 +246,8 @@ public final class LinearLogProbs implements AutoCloseable {
      * @param gradEntropy [rows], likewise
      * @param gradKl [rows], likewise; only with old hidden states, whose own gradient is not computed
      * @param dHidden written; contiguous, shape and dtype of {@code hidden}; or null
-     * @param dWeight <b>added to</b>; contiguous f32, of the shape of {@code weight}, of which rows beyond vocab stay as they are;
-     *     or null where the head is frozen
+     * @param dWeight <b>added to</b>; contiguous f32, of the shape of {@code weight}, rows beyond vocab left as they are; or null
+     *     where the head is frozen
      * @throws IllegalArgumentException if no gradient is given, or one of another shape, dtype or device, or an output shares
      *     memory with hidden states, weights, gradients or the other output
      * @throws IllegalStateException if this object was closed, or the kernels cannot be loaded
@@ -310,8 +310,8 @@ public final class LinearLogProbs implements AutoCloseable {
             final Logits view = TensorViews.logits(logits);
             Tensor ofKl = null;
             if (gradKl != null) {
-                // The kernels write gradients and do not add to them. The KL's goes in place of the old logits, while the new ones
-                // are still there, and is added afterwards: there is no third chunk.
+                // The kernels write gradients and do not add to them. The KL's goes in place of the old logits, while the new
+                // ones are still there, and is added afterwards: there is no third chunk.
                 ofKl = old.logits(from, n);
                 final Logits oldView = TensorViews.logits(ofKl);
                 old.held = -1;
@@ -326,7 +326,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** dWeight += dLogits<sup>T</sup> hidden, summed in f32, a range of the vocabulary at a time: see {@link #add}. */
+    /** dWeight += dLogitsᵀ hidden, summed in f32, a range of the vocabulary at a time: see {@link #add}. */
     private final class WeightGradient {
         private final Tensor sum;
         private final long most; // elements of dLogits at a time: in f32, a quarter of a chunk

@@ -188,12 +188,12 @@ class LinearLogProbsTest {
             final long chunkBytes = (long) chunkRows * VOCAB * (dtype == ScalarType.Float ? 4 : 2);
             final Tensor then = withOld ? tensor(oldHidden, dtype) : null;
             final Tensor thenWeight = withOld ? tensor(oldWeight, dtype) : null;
+            final Tensor x = tensor(hidden, dtype);
+            final Tensor w = tensor(weight, dtype);
             final Tensor ids = Tensor.create(targets);
             return Arrays.stream(temperatures).allMatch(t -> t == temperatures[0])
-                    ? new LinearLogProbs(tensor(hidden, dtype), tensor(weight, dtype), then, thenWeight, VOCAB, ids, temperatures[0],
-                            chunkBytes)
-                    : new LinearLogProbs(tensor(hidden, dtype), tensor(weight, dtype), then, thenWeight, VOCAB, ids,
-                            tensor(temperatures), chunkBytes);
+                    ? new LinearLogProbs(x, w, then, thenWeight, VOCAB, ids, temperatures[0], chunkBytes)
+                    : new LinearLogProbs(x, w, then, thenWeight, VOCAB, ids, tensor(temperatures), chunkBytes);
         }
     }
 
@@ -521,7 +521,8 @@ class LinearLogProbsTest {
         final Tensor targets = Tensor.create(0, 60, -100, 5);
         final Map<String, Executable> calls = new LinkedHashMap<>();
         calls.put("hidden: expected a tensor, given null", () -> make(null, weight, null, null, VOCAB, targets));
-        calls.put("hidden: expected a tensor, given one that was closed", () -> make(closed(), weight, null, null, VOCAB, targets));
+        calls.put("hidden: expected a tensor, given one that was closed",
+                () -> make(closed(), weight, null, null, VOCAB, targets));
         calls.put("weight: expected a tensor, given an undefined one",
                 () -> make(hidden, new Tensor(), null, null, VOCAB, targets));
         calls.put("hidden: expected 2 dimensions of float32, bfloat16 or float16, given Float [4]",
