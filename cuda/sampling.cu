@@ -609,7 +609,7 @@ SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sam
     }
     if (thread() == 0 && !again) mine->cut = everything();
     const char* row = a.x.row(r);
-    Race race{a, r, scale_of(row_temperature(a, r)), &mine->cut};
+    Race race{a, r, scale_of(row_temperature(a, r)), &mine->cut, {}};
     Online o;
     if (aligned16(row)) sweep<D, true>(row, a.x.vocab, &race, &o, bounds, mine->bars);
     else sweep<D, false>(row, a.x.vocab, &race, &o, bounds, mine->bars);
