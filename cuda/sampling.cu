@@ -19,8 +19,8 @@
  * The race in the log domain, score = x log2 e / T - log2 E_v, needs no maximum beforehand. With L_g = -log2(M_g / 64) a
  * score is at most x log2 e / T + L_g, and exactly that for the leader. So the leaders run first, and set a bar; then an
  * element costs a multiply-add and a maximum, and only those that may reach the bar (some 64 a row, of whatever length)
- * have their D_v made. Runners are compared by their difference, in double: x need not be near 0 for that to be exact. At temperature 0 all clocks
- * ring at once, and the race is for the largest logit.
+ * have their D_v made. Runners are compared by their difference, in double: x need not be near 0 for that to be exact.
+ * At temperature 0 all clocks ring at once, and the race is for the largest logit.
  *
  * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
  * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
@@ -29,6 +29,7 @@
  * threads, the k-th largest of the threads' maxima. So bf16 takes one sweep, mostly, and f32 two or three. Slow, some ten
  * times a sweep: top-k beyond the number of threads.
  *
+ * Registers: 64 without filters, two blocks to a multiprocessor; with them one block, as in 64 the search would spill.
  * Shared memory: a float for each group, up to 2^18 tokens at a time, 16 KiB; with filters 24 KiB of bins in the same place.
  * Contract: teamtr.h. A block has a row, so a row's draw does not depend on the others, nor on how many there are.
  */
@@ -126,6 +127,7 @@ struct Race {
     for (int pair = thread(); pair < pairs; pair += threads()) {
       const Noise::Words w = noise.words((uint32_t)(first / 128 + pair));
       const int block = (int)(first / 2048) + pair / 16;
+      SIMT_NO_UNROLL /* for the registers' sake */
       for (int half = 0; half < 2; half++) {
         const float log2_clock = noisy ? log2f(exponential(half ? w.w[2] : w.w[0]) * (1.0f / 64)) : 0;
         bounds[pair / 16 * 32 + half * 16 + pair % 16] = as_bits(-log2_clock);
@@ -167,11 +169,11 @@ SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, ui
   const int vectors = (int)vectors_of<D>(vocab), step = threads() * kUnroll;
   float threshold = 0;
   for (int begin = 0; begin < vectors; begin += step) {
+    const int at = begin % (kChunk / n);
+    if (at == 0) threshold = threshold_of(race->template lead<D>(row, vocab, (int64_t)begin * n, bounds, bars));
     Vec16 v[kUnroll];
     SIMT_UNROLL
     for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, begin + thread() + k * threads(), vocab);
-    const int at = begin % (kChunk / n);
-    if (at == 0) threshold = threshold_of(race->template lead<D>(row, vocab, (int64_t)begin * n, bounds, bars));
 
     const auto leaders = [&](int k) { return bounds + group_of((at + thread() + k * threads()) * n); };
     float highest = NAN; /* which fmaxf() forgets; behind the row's end L may be anything */
@@ -182,11 +184,12 @@ SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, ui
       unpack_bounds<n>(leaders(k), L);
       SIMT_UNROLL
       for (int e = 0; e < n; e++) highest = fmaxf(highest, fmaf(x[e], race->scale, L[e]));
+      warp_barrier(); /* the bounds of one vector at a time, or the registers do not suffice; as below */
     }
     uint32_t hits = 0;
     const bool any = ballot(highest >= threshold);
     if (any) {
-      warp_barrier(); /* else the compiler would read the bounds once for both loops, and run out of registers */
+      warp_barrier();
       SIMT_UNROLL
       for (int k = 0; k < kUnroll; k++) {
         float x[n], L[n];
@@ -596,7 +599,6 @@ SIMT_DEVICE void write(const Sample& a, int64_t r, int64_t token, double log_pro
   if (a.log_probs_kept) a.log_probs_kept[r] = (float)log_prob_kept;
 }
 
-/* With filters in 64 registers, as two blocks to a multiprocessor would want, it spills. */
 template <class D, bool kFilters>
 SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sample a, const Filters f) {
   Shared* mine = reinterpret_cast<Shared*>(shared());
