@@ -26,8 +26,8 @@
  * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
  * between two bounds tells in which bin the cut lies, and the next one looks into that bin, to a single key: 11 bits a
  * sweep. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
- * threads, the k-th largest of the threads' maxima. So bf16 takes one sweep, mostly, and f32 two or three. Slow, some ten
- * times a sweep: top-k beyond the number of threads.
+ * threads, the k-th largest of the threads' maxima. So bf16 takes one sweep, mostly, and f32 two or three. Slower: top-k
+ * beyond the number of threads, whose first histogram is of all tokens.
  *
  * Registers: 64 without filters, two blocks to a multiprocessor; with them one block, as in 64 the search would spill.
  * Shared memory: a float for each group, up to 2^18 tokens at a time, 16 KiB; with filters 24 KiB of bins in the same place.
