@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the kernels and the programs in native/test under AddressSanitizer + UndefinedBehaviorSanitizer, then under
-# ThreadSanitizer, and runs each program under both. Fails on any report and on any failed check.
+# ThreadSanitizer, and runs each program under both; those in cuda/test, whose kernels run on the host, under the first only,
+# since their threads are fibers. Fails on any report and on any failed check.
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -29,8 +30,14 @@ run() { # name, sanitizers
     echo "-- $(basename "$program")"
     "${launcher[@]}" "$program"
   done
-  echo "== $1: no report"
+  [[ $1 == asan ]] || return 0
+  for source in "$source_dir"/../cuda/test/*.cpp; do
+    program=$build_dir/test/$(basename "$source" .cpp)
+    echo "-- $(basename "$program") --small"
+    "$program" --small
+  done
 }
 
 run asan address,undefined
 run tsan thread
+echo "== no report"
