@@ -284,7 +284,7 @@ static inline int threads_for(int64_t vocab, int dtype) {
 }
 
 /* Rows are the grid's only dimension; beyond what a grid may have, a block takes several. */
-static inline int64_t blocks_for(int64_t rows) { return rows < 0x40000000 ? rows : 0x40000000; }
+static inline int64_t blocks_for(int64_t rows) { return rows < kMostBlocks ? rows : kMostBlocks; }
 
 }  // namespace cuda
 }  // namespace teamtr

@@ -75,26 +75,25 @@ class Scheduler {
     if (stacks) munmap(stacks, stacks_bytes);
   }
 
+  /* A warp goes on as long as it can, then its block's next one; a block as long as it can, then the cluster's next one. So
+   * whatever is not held back by a barrier comes far too early. */
   void run(const Launch& l, int64_t first_block, const std::function<void()>& kernel) {
     body = &kernel;
-    const int count = l.threads * l.cluster;
-    prepare(l, first_block, count);
-    int running = count;
-    while (running > 0) {
+    prepare(l, first_block, l.threads * l.cluster);
+    for (int finished = 0; finished < l.cluster;) {
       bool moved = false;
-      for (int i = 0; i < count; i++) {
-        current = &fibers[host_backwards ? count - 1 - i : i];
-        if (current->done || (current->waits_for && current->waits_for->times == current->times)) continue;
-        current->waits_for = nullptr;
-        moved = true;
-        enter();
-        running -= current->done;
+      for (int i = 0; i < l.cluster; i++) {
+        const int rank = turn(i, l.cluster);
+        if (running[rank] == 0) continue;
+        moved |= run_block(l, rank);
+        if (running[rank] > 0) continue;
+        finished++;
+        for (int k = 0; k < kGuardBytes; k++)
+          if (shared_of[rank][l.shared_bytes + k] != kGuard) stuck("shared memory was written behind its end");
+        memset(shared_of[rank], 0xff, l.shared_bytes); /* whoever reads it now finds NaNs */
       }
       if (!moved) stuck("threads wait for others that wait elsewhere or have returned");
     }
-    for (const char* shared : shared_of)
-      for (int i = 0; i < kGuardBytes; i++)
-        if (shared[l.shared_bytes + i] != kGuard) stuck("shared memory was written behind its end");
   }
 
   void wait(Meeting* m) {
@@ -116,6 +115,32 @@ class Scheduler {
   Meeting cluster;
 
  private:
+  static int turn(int i, int count) { return host_backwards ? count - 1 - i : i; }
+
+  bool run_block(const Launch& l, int rank) {
+    bool moved = false, again = true;
+    while (again) {
+      again = false;
+      for (int w = 0; w < l.threads / kWarp; w++)
+        while (run_warp(rank * l.threads + turn(w, l.threads / kWarp) * kWarp)) again = true;
+      moved |= again;
+    }
+    return moved;
+  }
+
+  bool run_warp(int first) {
+    bool moved = false;
+    for (int i = 0; i < kWarp; i++) {
+      current = &fibers[first + turn(i, kWarp)];
+      if (current->done || (current->waits_for && current->waits_for->times == current->times)) continue;
+      current->waits_for = nullptr;
+      moved = true;
+      enter();
+      running[current->place.rank] -= current->done;
+    }
+    return moved;
+  }
+
   static constexpr char kGuard = 0x5a;
   static constexpr int kGuardBytes = 64;
 
@@ -140,6 +165,7 @@ class Scheduler {
       shared_of[b] = memory[b].data() + (16 - reinterpret_cast<uintptr_t>(memory[b].data()) % 16) % 16;
       memset(shared_of[b] + l.shared_bytes, kGuard, kGuardBytes);
     }
+    running.assign(l.cluster, l.threads);
     fibers.assign(count, HostThread());
     warps.assign(count / kWarp, Warp());
     for (Warp& w : warps) w.meeting.members = kWarp;
@@ -186,6 +212,7 @@ class Scheduler {
   const std::function<void()>* body = nullptr;
   std::vector<HostThread> fibers;
   std::vector<Warp> warps;
+  std::vector<int> running; /* threads of each block that have not returned */
   std::vector<std::vector<char>> memory;
   std::vector<char*> shared_of;
   char* stacks = nullptr;

@@ -38,6 +38,8 @@ extern bool host_backwards;
 
 /* ---- the functions of simt.cuh ---- */
 
+constexpr int64_t kMostBlocks = 7; /* few, so that tests see blocks that take several rows */
+
 SIMT_DEVICE int thread() { return here().thread; }
 SIMT_DEVICE int threads() { return here().threads; }
 SIMT_DEVICE int64_t block() { return here().block; }
