@@ -1,0 +1,65 @@
+package org.teamtr.jmh;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.openjdk.jmh.profile.GCProfiler;
+import org.openjdk.jmh.results.format.ResultFormatType;
+import org.openjdk.jmh.runner.Runner;
+import org.openjdk.jmh.runner.RunnerException;
+import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
+import org.openjdk.jmh.runner.options.OptionsBuilder;
+import org.openjdk.jmh.runner.options.TimeValue;
+import org.openjdk.jmh.runner.options.VerboseMode;
+
+/**
+ * Runs JMH, one fork at a time, and reads the JSON it writes.
+ *
+ * @param warmups iterations before those that count
+ * @param iterations that count
+ * @param millis of each
+ */
+record Jmh(int warmups, int iterations, int millis) {
+    /**
+     * One fork.
+     *
+     * @param params that differ from the benchmark's own
+     * @param allocations whether to count what is allocated on the Java heap
+     */
+    Run fork(String kernel, String side, Map<String, String> params, boolean allocations) {
+        try {
+            final Path json = Files.createTempFile("jmh", ".json");
+            try {
+                final ChainedOptionsBuilder options = new OptionsBuilder()
+                        .include("^org\\.teamtr\\.jmh\\." + kernel + "Benchmark\\." + side + "$").forks(1)
+                        .warmupIterations(warmups).warmupTime(TimeValue.milliseconds(millis))
+                        .measurementIterations(iterations).measurementTime(TimeValue.milliseconds(millis))
+                        .shouldFailOnError(true).verbosity(VerboseMode.SILENT).resultFormat(ResultFormatType.JSON).result(json.toString());
+                final String cache = System.getProperty("org.bytedeco.javacpp.cachedir");
+                if (cache != null) {
+                    options.jvmArgsAppend("-Dorg.bytedeco.javacpp.cachedir=" + cache);
+                }
+                params.forEach((name, value) -> options.param(name, value));
+                if (allocations) {
+                    options.addProfiler(GCProfiler.class);
+                }
+                new Runner(options.build()).run();
+                final List<Run> runs = Run.read(new ObjectMapper().readTree(json.toFile()));
+                if (runs.size() != 1) {
+                    throw new IllegalArgumentException(kernel + "." + side + params + ": expected one benchmark, given " + runs.size());
+                }
+                return runs.get(0);
+            } finally {
+                Files.delete(json);
+            }
+        } catch (RunnerException e) {
+            throw new IllegalStateException(kernel + "." + side + params + ": " + e.getMessage(), e);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+}

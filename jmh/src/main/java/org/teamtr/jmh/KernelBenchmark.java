@@ -1,0 +1,89 @@
+package org.teamtr.jmh;
+
+import java.util.concurrent.TimeUnit;
+import java.util.logging.Logger;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Level;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.Warmup;
+import org.openjdk.jmh.infra.BenchmarkParams;
+
+/**
+ * One kernel, by four sides in one class and one run:
+ * <ul>
+ * <li>{@code teamtr}: the kernel;
+ * <li>{@code libtorch}: the operations a user of libtorch writes for the same result today. Where there are several ways it is the
+ *     faster one;
+ * <li>{@code plainJava}: a scalar loop over float arrays on the heap, rows in parallel, on a share of the rows ({@link #share});
+ * <li>{@code floor}: the same bytes read, or read and written back, by the same threads, and nothing done with them.
+ * </ul>
+ * Before a side is timed its result is compared with sums in double; a wrong one ends the benchmark.
+ */
+@State(Scope.Benchmark)
+@BenchmarkMode(Mode.AverageTime)
+@OutputTimeUnit(TimeUnit.MILLISECONDS)
+@Warmup(iterations = 3, time = 500, timeUnit = TimeUnit.MILLISECONDS)
+@Measurement(iterations = 5, time = 500, timeUnit = TimeUnit.MILLISECONDS)
+@Fork(value = 3, jvmArgs = {"-Xms1g", "-Xmx1g", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"})
+public abstract class KernelBenchmark {
+    /** Share of the rows that plain Java computes: it would take seconds for all of them. */
+    static final int JAVA_SHARE = 16;
+
+    private static final Logger KERNELS = Logger.getLogger("org.teamtr.kernels");
+
+    /** Of every side; 0 for the machine's processors. */
+    @Param("0")
+    int threads;
+    /** Of the kernel and the floor: avx512, avx2, portable, or best. libtorch takes the best it has. */
+    @Param("best")
+    String cpu;
+
+    /** Sets threads and level, which the kernels read once, before their first call; then data and the comparison. */
+    @Setup(Level.Trial)
+    public final void start(BenchmarkParams benchmark) {
+        threads = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
+        System.setProperty("org.teamtr.threads", Integer.toString(threads));
+        if (!cpu.equals("best")) {
+            System.setProperty("org.teamtr.cpu", cpu);
+        }
+        System.setProperty("java.util.concurrent.ForkJoinPool.common.parallelism", Integer.toString(threads - 1)); // and the caller
+        KERNELS.setLevel(java.util.logging.Level.OFF); // a line for every fork
+        final String name = benchmark.getBenchmark();
+        final String side = name.substring(name.lastIndexOf('.') + 1);
+        if (side.equals("libtorch")) {
+            Libtorch.threads(threads);
+        }
+        prepare();
+        if (!side.equals("floor")) {
+            check(side);
+        }
+    }
+
+    /** Fills the memory. */
+    abstract void prepare();
+
+    /** Runs a side once and compares what it gives with sums in double. */
+    abstract void check(String side);
+
+    /** {@return bytes a call has to move between memory and processor: each input and output once per pass that the job needs} */
+    abstract long bytes();
+
+    /** {@return the share of the call's rows that this side computes, by which its time is to be divided} */
+    double share(String side) {
+        return 1;
+    }
+
+    /** Throws unless {@code got} is within {@code tolerance} of {@code want}. */
+    static void require(String what, double got, double want, double tolerance) {
+        if (!(Math.abs(got - want) <= tolerance)) {
+            throw new IllegalStateException(what + ": expected " + want + " ± " + tolerance + ", given " + got);
+        }
+    }
+}

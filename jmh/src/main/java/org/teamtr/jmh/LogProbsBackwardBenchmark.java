@@ -1,0 +1,101 @@
+package org.teamtr.jmh;
+
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Tensor;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.LogProbs;
+import org.teamtr.kernels.Temperature;
+
+/**
+ * The gradient of a loss on log-probs with respect to the logits, in their place. I/O: read and write the logits.
+ *
+ * <p>From the second call on, the logits are the gradients of the call before: other numbers, the same work. libtorch's side is the
+ * closed form in place, f32 without a copy of the logits: faster than its autograd.
+ */
+public class LogProbsBackwardBenchmark extends LogitsBenchmark {
+    private static final float SLOPE = -0.25f;
+
+    private Data data;
+    private Indices targets;
+    private Floats logProbs;
+    private Floats lse;
+    private Floats slopes;
+    private float[][] heap;
+    private double[][] logP; // of the rows to check, before any side has overwritten them
+
+    @Override
+    void prepare() {
+        data = new Data(dtype, rows, vocab, 1, null);
+        targets = targets();
+        logProbs = Floats.allocate(rows);
+        lse = Floats.allocate(rows);
+        slopes = Floats.allocate(rows);
+        for (int r = 0; r < rows; r++) {
+            slopes.set(r, SLOPE);
+        }
+        LogProbs.forward(data.logits, targets, Temperature.ONE, logProbs, lse, null);
+        heap = data.heap(javaRows());
+        logP = new double[checked()][];
+        for (int r = 0; r < checked(); r++) {
+            logP[r] = data.logSoftmax(r);
+        }
+    }
+
+    @Override
+    void check(String side) {
+        switch (side) {
+            case "teamtr" -> teamtr();
+            case "libtorch" -> libtorch();
+            default -> plainJava();
+        }
+        for (int r = 0; r < checked(); r++) {
+            final float[] d = side.equals("plainJava") ? heap[r] : data.row(r);
+            for (int v = 0; v < vocab; v++) {
+                final double expected = SLOPE * ((v == target(r) ? 1 : 0) - Math.exp(logP[r][v]));
+                require("gradient", d[v], expected, 1e-8 + tolerance(side, expected)); // f16 has no numbers between 0 and 6e-8
+            }
+        }
+    }
+
+    @Override
+    long bytes() {
+        return 2 * matrix();
+    }
+
+    @Benchmark
+    public void teamtr() {
+        LogProbs.backward(data.logits, targets, Temperature.ONE, logProbs, lse, null, slopes, null, data.logits);
+    }
+
+    @Benchmark
+    public void libtorch() {
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor logits = Libtorch.of(data);
+            final Tensor slope = Libtorch.of(slopes).unsqueeze(1);
+            final Tensor d = Libtorch.f32(logits).sub_(Libtorch.of(lse).unsqueeze(1)).exp_().mul_(slope.neg());
+            d.scatter_add_(1, Libtorch.of(targets).unsqueeze(1), slope);
+            logits.copy_(d); // of itself, in f32, which does nothing
+        }
+    }
+
+    @Benchmark
+    public void plainJava() {
+        PlainJava.rows(javaRows(), r -> {
+            final float[] x = heap[r];
+            final float normaliser = lse.get(r);
+            final float g = slopes.get(r);
+            for (int v = 0; v < vocab; v++) {
+                x[v] = -g * (float) Math.exp(x[v] - normaliser);
+            }
+            x[target(r)] += g;
+        });
+    }
+
+    @Benchmark
+    public void floor() {
+        Floor.readWrite(data.logits);
+    }
+}

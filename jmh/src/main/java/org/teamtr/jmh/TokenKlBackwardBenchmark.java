@@ -1,0 +1,104 @@
+package org.teamtr.jmh;
+
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.Temperature;
+import org.teamtr.kernels.TokenKl;
+
+/**
+ * The gradient of KL(old || new) with respect to the new logits, in their place. I/O: read both policies' logits, write one.
+ *
+ * <p>From the second call on, the new logits are the gradients of the call before: policies that have nothing to do with each
+ * other, and the same work. libtorch's side is the closed form, faster than its autograd.
+ */
+public class TokenKlBackwardBenchmark extends LogitsBenchmark {
+    private static final float SLOPE = 0.5f;
+
+    private Data before;
+    private Data after;
+    private Floats slopes;
+    private float[][] heapBefore;
+    private float[][] heapAfter;
+    private double[][] logQ; // of the rows to check, before any side has overwritten them
+
+    @Override
+    void prepare() {
+        before = new Data(dtype, rows, vocab, 1, null);
+        after = new Data(dtype, rows, vocab, 2, null);
+        slopes = Floats.allocate(rows);
+        for (int r = 0; r < rows; r++) {
+            slopes.set(r, SLOPE);
+        }
+        heapBefore = before.heap(javaRows());
+        heapAfter = after.heap(javaRows());
+        logQ = new double[checked()][];
+        for (int r = 0; r < checked(); r++) {
+            logQ[r] = after.logSoftmax(r);
+        }
+    }
+
+    @Override
+    void check(String side) {
+        switch (side) {
+            case "teamtr" -> teamtr();
+            case "libtorch" -> libtorch();
+            default -> plainJava();
+        }
+        for (int r = 0; r < checked(); r++) {
+            final float[] d = side.equals("plainJava") ? heapAfter[r] : after.row(r);
+            final double[] p = before.logSoftmax(r);
+            for (int v = 0; v < vocab; v++) {
+                final double expected = SLOPE * (Math.exp(logQ[r][v]) - Math.exp(p[v]));
+                require("gradient", d[v], expected, 1e-8 + tolerance(side, expected));
+            }
+        }
+    }
+
+    @Override
+    long bytes() {
+        return 3 * matrix();
+    }
+
+    @Benchmark
+    public void teamtr() {
+        TokenKl.oldNewBackward(before.logits, after.logits, null, Temperature.ONE, slopes, after.logits);
+    }
+
+    @Benchmark
+    public void libtorch() {
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor q = Libtorch.of(after);
+            q.copy_(softmax(q).sub_(softmax(Libtorch.of(before))).mul_(Libtorch.of(slopes).unsqueeze(1)));
+        }
+    }
+
+    private static Tensor softmax(Tensor logits) {
+        return torch.softmax(Libtorch.f32(logits), -1);
+    }
+
+    @Benchmark
+    public void plainJava() {
+        PlainJava.rows(javaRows(), r -> {
+            final float[] p = heapBefore[r];
+            final float[] q = heapAfter[r];
+            final float maxP = PlainJava.max(p);
+            final float maxQ = PlainJava.max(q);
+            final double perP = 1 / PlainJava.sumExp(p, maxP);
+            final double perQ = 1 / PlainJava.sumExp(q, maxQ);
+            final float g = slopes.get(r);
+            for (int v = 0; v < vocab; v++) {
+                q[v] = (float) (g * (Math.exp(q[v] - maxQ) * perQ - Math.exp(p[v] - maxP) * perP));
+            }
+        });
+    }
+
+    @Benchmark
+    public void floor() {
+        Floor.read(before.logits);
+        Floor.readWrite(after.logits);
+    }
+}
