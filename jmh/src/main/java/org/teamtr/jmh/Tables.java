@@ -28,20 +28,21 @@ public final class Tables {
     public static void main(String[] args) throws IOException {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
-        between(Path.of(args[1]), tables.where(file) + "\n" + tables.main());
-        between(Path.of(args[2]), tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n" + tables.growth() + "\n" + tables.tokens() + "\n"
+        between(Path.of(args[1]), "speed", tables.where(file) + "\n" + tables.main());
+        between(Path.of(args[2]), "speed", tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n" + tables.growth() + "\n" + tables.tokens() + "\n"
                 + tables.calls());
         Roofline.draw(tables.results, args[3]);
     }
 
-    /** Replaces what stands between the marks of a Markdown file. */
-    static void between(Path page, String text) throws IOException {
-        final String begin = "<!-- speed -->\n";
+    /** Replaces what stands between {@code <!-- name -->} and {@code <!-- /name -->} in a Markdown file. */
+    static void between(Path page, String name, String text) throws IOException {
+        final String begin = "<!-- " + name + " -->\n";
+        final String end = "<!-- /" + name + " -->\n";
         final String old = Files.readString(page);
         final int from = old.indexOf(begin);
-        final int to = old.indexOf("<!-- /speed -->\n");
+        final int to = old.indexOf(end);
         if (from < 0 || to < from) {
-            throw new IOException(page + ": expected the lines <!-- speed --> and <!-- /speed -->");
+            throw new IOException(page + ": expected the lines " + begin.strip() + " and " + end.strip());
         }
         Files.writeString(page, old.substring(0, from + begin.length()) + text + old.substring(to));
     }
