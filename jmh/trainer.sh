@@ -17,9 +17,9 @@ run org.teamtr.jmh.TrainerModel "$work/model"
 # Random models earn nothing, and where all returns are equal an update would end before it began: the entropy bonus gives it
 # something to do.
 ./teamtr train --set task.budget.agents=2 --set "policies.planner={model: $work/model, random: true}" \
-  --set "policies.solver={model: $work/model, random: true}" --set rollout.prompts=8 --set rollout.group=4 --set rollout.max_new_tokens=16 \
+  --set "policies.solver={model: $work/model, random: true}" --set rollout.prompts=4 --set rollout.group=4 --set rollout.max_new_tokens=8 \
   --set optimiser.steps=2 --set optimiser.learning_rate=1e-5 --set loss.entropy=0.01 --set train.stages=2 --set eval.every=0 \
-  --set eval.prompts=4 --set trust_region.delta=1 --out "$work/random-0.1b"
+  --set eval.prompts=1 --set trust_region.delta=1 --out "$work/random-0.1b"
 run org.teamtr.torch.ThreadRule docs/data/threads.csv
 run org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/method.md \
   "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(run -XshowSettings:properties -version 2>&1 |

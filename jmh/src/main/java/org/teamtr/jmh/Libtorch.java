@@ -32,7 +32,7 @@ final class Libtorch {
         return torch.from_blob(new Data.Raw(address), shape, new TensorOptions(type));
     }
 
-    private static torch.ScalarType type(DType dtype) {
+    static torch.ScalarType type(DType dtype) {
         return switch (dtype) {
             case F32 -> torch.ScalarType.Float;
             case BF16 -> torch.ScalarType.BFloat16;

@@ -62,6 +62,11 @@ public final class Measure {
                 }
             }
         }
+        for (String side : List.of("teamtr", "floor", "libtorch", "plainJava")) {
+            for (String dtype : List.of("F32", "BF16")) {
+                fork("LinearLogProbs", side, Map.of("dtype", dtype));
+            }
+        }
         for (Map.Entry<String, Map<String, String>> kernel : KERNELS) {
             for (String dtype : List.of("F32", "BF16")) {
                 for (String level : List.of("avx2", "portable")) {

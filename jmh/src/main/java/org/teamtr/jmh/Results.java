@@ -27,7 +27,7 @@ record Results(String commit, String date, String machine, String os, String jdk
     private static final ObjectMapper JSON = new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT);
 
     static Results here(String level, int threads, int rows, int vocab, double load) throws IOException {
-        return new Results(git(), LocalDate.now().toString(), processor(), System.getProperty("os.name") + " " + System.getProperty("os.version"),
+        return new Results(git(), LocalDate.now().toString(), processor(), System.getProperty("os.name"),
                 System.getProperty("java.runtime.version"), Loader.getVersion("org.bytedeco", "pytorch"), level, threads,
                 load, load, new int[] {rows, vocab}, List.of());
     }

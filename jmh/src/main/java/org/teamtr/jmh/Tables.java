@@ -30,7 +30,7 @@ public final class Tables {
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
         between(Path.of(args[1]), "speed", tables.where(file) + "\n" + tables.main());
         between(Path.of(args[2]), "speed", tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n" + tables.growth() + "\n" + tables.tokens() + "\n"
-                + tables.calls());
+                + tables.linear() + "\n" + tables.calls());
         Roofline.draw(tables.results, args[3]);
     }
 
@@ -63,13 +63,17 @@ public final class Tables {
     static List<Run> mainRuns(Results results) {
         final List<Run> runs = new ArrayList<>();
         for (Run run : results.runs()) {
-            if (run.side().equals("teamtr") && run.params().containsKey("dtype") && plain(run)
+            if (run.side().equals("teamtr") && run.params().containsKey("dtype") && !linear(run) && plain(run)
                     && run.params().get("rows").equals(Integer.toString(results.shape()[0]))
                     && run.params().get("vocab").equals(Integer.toString(results.shape()[1]))) {
                 runs.add(run);
             }
         }
         return runs;
+    }
+
+    private static boolean linear(Run run) {
+        return run.params().containsKey("hidden");
     }
 
     private static boolean plain(Run run) {
@@ -133,6 +137,19 @@ public final class Tables {
             if (run.side().equals("teamtr") && tokens != null && !tokens.equals("8")) {
                 table.append(text("| %s | %s | %.0f | %.1f | %s | %s |%n", name(run), tokens, 1e3 * run.millis(), run.gigabytesPerSecond(),
                         ratio(run, "libtorch", "%.1f×"), ratio(run, "plainJava", "%.1f×")));
+            }
+        }
+        return table.toString();
+    }
+
+    private String linear() {
+        final StringBuilder table = new StringBuilder(text("| hidden states × head to log-probs + entropy | ms | of the product alone"
+                + " | against libtorch | against plain Java |%n|---|---|---|---|---|%n"));
+        for (Run run : results.runs()) {
+            if (linear(run) && run.side().equals("teamtr")) {
+                table.append(text("| %s [%s, %s] × [%s, %s]ᵀ | %.0f | %s | %s | %s |%n", logits(run), run.params().get("rows"),
+                        run.params().get("hidden"), run.params().get("vocab"), run.params().get("hidden"), run.millis(),
+                        ratio(run, "floor", "%.2f"), ratio(run, "libtorch", "%.2f×"), ratio(run, "plainJava", "%.0f×")));
             }
         }
         return table.toString();

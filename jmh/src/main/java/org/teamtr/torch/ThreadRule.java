@@ -15,17 +15,17 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 1,024 tokens, by as many workers as there are
+ * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 512 tokens, by as many workers as there are
  * threads with one thread per operation, and by one worker whose operations have all threads. In this package because the rule is
  * nobody else's business.
  */
 public final class ThreadRule {
     private static final int VOCAB = 1024;
     private static final int ROWS = 16;
-    private static final int LENGTH = 64;
-    private static final int ROUNDS = 5;
+    private static final int LENGTH = 32;
+    private static final int ROUNDS = 3;
     /** Hidden sizes; a model has four layers. */
-    private static final int[] HIDDEN = {64, 128, 256, 384, 512, 768};
+    private static final int[] HIDDEN = {64, 128, 256, 384, 512, 640};
 
     private ThreadRule() {
     }
