@@ -51,7 +51,8 @@ final class Data {
     /** {@return a view of some columns of every row} */
     Logits columns(int from, int to) {
         final long skipped = (long) from * dtype.bytes();
-        return Logits.ofAddress(address + skipped, (long) rows * vocab * dtype.bytes() - skipped, dtype, 1, rows, to - from, 0, vocab, memory);
+        return Logits.ofAddress(address + skipped, (long) rows * vocab * dtype.bytes() - skipped, dtype, 1, rows, to - from, 0,
+                vocab, memory);
     }
 
     private Raw at(int r) {

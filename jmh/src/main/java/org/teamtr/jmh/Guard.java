@@ -12,9 +12,9 @@ import org.teamtr.kernels.Backend;
 /**
  * Measures what thresholds.txt asks for and exits with 1 if something fell.
  *
- * <p>Times are compared only within a round, in which the kernel and its peers run one after the other, a fork of a second each. Two
- * rounds that hold are enough; what does not hold is measured up to five times, and is said to have fallen only if the rounds
- * agree on it.
+ * <p>Times are compared only within a round, in which the kernel and its peers run one after the other, a fork of a second
+ * each. Two rounds that hold are enough; what does not hold is measured up to five times, and is said to have fallen only if
+ * the rounds agree on it.
  */
 public final class Guard {
     private static final int ENOUGH = 2;

@@ -38,7 +38,8 @@ record Jmh(int warmups, int iterations, int millis) {
                         .include("^org\\.teamtr\\.jmh\\." + kernel + "Benchmark\\." + side + "$").forks(1)
                         .warmupIterations(warmups).warmupTime(TimeValue.milliseconds(millis))
                         .measurementIterations(iterations).measurementTime(TimeValue.milliseconds(millis))
-                        .shouldFailOnError(true).verbosity(VerboseMode.SILENT).resultFormat(ResultFormatType.JSON).result(json.toString());
+                        .shouldFailOnError(true).verbosity(VerboseMode.SILENT)
+                        .resultFormat(ResultFormatType.JSON).result(json.toString());
                 final String cache = System.getProperty("org.bytedeco.javacpp.cachedir");
                 if (cache != null) {
                     options.jvmArgsAppend("-Dorg.bytedeco.javacpp.cachedir=" + cache);
@@ -50,7 +51,8 @@ record Jmh(int warmups, int iterations, int millis) {
                 new Runner(options.build()).run();
                 final List<Run> runs = Run.read(new ObjectMapper().readTree(json.toFile()));
                 if (runs.size() != 1) {
-                    throw new IllegalArgumentException(kernel + "." + side + params + ": expected one benchmark, given " + runs.size());
+                    throw new IllegalArgumentException(kernel + "." + side + params + ": expected one benchmark, given "
+                            + runs.size());
                 }
                 return runs.get(0);
             } finally {

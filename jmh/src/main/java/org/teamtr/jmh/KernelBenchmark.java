@@ -19,8 +19,8 @@ import org.openjdk.jmh.infra.BenchmarkParams;
  * One kernel, by four sides in one class and one run:
  * <ul>
  * <li>{@code teamtr}: the kernel;
- * <li>{@code libtorch}: the operations a user of libtorch writes for the same result today. Where there are several ways it is the
- *     faster one;
+ * <li>{@code libtorch}: the operations a user of libtorch writes for the same result today. Where there are several ways
+ *     it is the faster one;
  * <li>{@code plainJava}: a scalar loop over float arrays on the heap, rows in parallel, on a share of the rows ({@link #share});
  * <li>{@code floor}: the same bytes read, or read and written back, by the same threads, and nothing done with them.
  * </ul>
@@ -53,7 +53,8 @@ public abstract class KernelBenchmark {
         if (!cpu.equals("best")) {
             System.setProperty("org.teamtr.cpu", cpu);
         }
-        System.setProperty("java.util.concurrent.ForkJoinPool.common.parallelism", Integer.toString(threads - 1)); // and the caller
+        // Beside the caller, which works as well.
+        System.setProperty("java.util.concurrent.ForkJoinPool.common.parallelism", Integer.toString(threads - 1));
         KERNELS.setLevel(java.util.logging.Level.OFF); // a line for every fork
         final String name = benchmark.getBenchmark();
         final String side = name.substring(name.lastIndexOf('.') + 1);

@@ -88,7 +88,8 @@ public class LinearLogProbsBenchmark extends KernelBenchmark {
         final double tolerance = dtype == DType.F32 ? 1e-4 : 0.03; // the product's logits are bf16 as well
         for (int r = 0; r < Math.min(2, javaRows()); r++) {
             final double[] x = new double[vocab];
-            new DoublePointer(weight.to(torch.ScalarType.Double).mv(states.select(0, r).to(torch.ScalarType.Double)).data_ptr()).get(x);
+            final Tensor state = states.select(0, r).to(torch.ScalarType.Double);
+            new DoublePointer(weight.to(torch.ScalarType.Double).mv(state).data_ptr()).get(x);
             double max = Double.NEGATIVE_INFINITY;
             for (double v : x) {
                 max = Math.max(max, v);
@@ -117,7 +118,8 @@ public class LinearLogProbsBenchmark extends KernelBenchmark {
     }
 
     private LinearLogProbs call() {
-        final LinearLogProbs rows = new LinearLogProbs(states, weight, null, null, vocab, targets, 1.0, LinearLogProbs.CHUNK_BYTES);
+        final LinearLogProbs rows = new LinearLogProbs(states, weight, null, null, vocab, targets, 1.0,
+                LinearLogProbs.CHUNK_BYTES);
         rows.forward();
         return rows;
     }

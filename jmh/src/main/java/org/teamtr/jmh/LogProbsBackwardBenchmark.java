@@ -12,8 +12,8 @@ import org.teamtr.kernels.Temperature;
 /**
  * The gradient of a loss on log-probs with respect to the logits, in their place. I/O: read and write the logits.
  *
- * <p>From the second call on, the logits are the gradients of the call before: other numbers, the same work. libtorch's side is the
- * closed form in place, f32 without a copy of the logits: faster than its autograd.
+ * <p>From the second call on, the logits are the gradients of the call before: other numbers, the same work. libtorch's side
+ * is the closed form in place, f32 without a copy of the logits: faster than its autograd.
  */
 public class LogProbsBackwardBenchmark extends LogitsBenchmark {
     private static final float SLOPE = -0.25f;

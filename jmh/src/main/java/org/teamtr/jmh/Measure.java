@@ -8,8 +8,8 @@ import java.util.TreeMap;
 import org.teamtr.kernels.Backend;
 
 /**
- * Measures all that the tables show and writes it into one file: jmh/measure.sh. About a quarter of an hour, which wants a machine
- * that does nothing else.
+ * Measures all that the tables show and writes it into one file: jmh/measure.sh. About a quarter of an hour, which wants a
+ * machine that does nothing else.
  */
 public final class Measure {
     private static final int ROUNDS = 3;
@@ -30,14 +30,14 @@ public final class Measure {
     private Measure(Path file, int rows, int millis) throws IOException {
         this.file = file;
         this.rows = Integer.toString(rows);
-        this.times = new Jmh(2, 4, millis);
+        this.times = new Jmh(1, 4, millis);
         this.results = Results.here(Backend.current().level(), Backend.current().threads(), rows, 151936, Results.load());
     }
 
-    /** Arguments: the file, and, to try it out, fewer rows than 512 and shorter iterations than 250 ms. */
+    /** Arguments: the file, and, to try it out, fewer rows than 512 and shorter iterations than 200 ms. */
     public static void main(String[] args) throws IOException {
         final int rows = args.length > 1 ? Integer.parseInt(args[1]) : 512;
-        final int millis = args.length > 2 ? Integer.parseInt(args[2]) : 250;
+        final int millis = args.length > 2 ? Integer.parseInt(args[2]) : 200;
         final Measure measure = new Measure(Path.of(args[0]), rows, millis);
         measure.everything();
     }

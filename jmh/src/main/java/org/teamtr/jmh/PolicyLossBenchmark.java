@@ -16,9 +16,9 @@ import org.teamtr.kernels.Temperature;
 /**
  * From logits to the loss and its gradient, in place of the logits. I/O: read the logits twice, write them once.
  *
- * <p>A clipped token's row has gradient 0 and is not read a second time. So that no row is spared, and all go on having a gradient when
- * the logits have become the gradients of the call before, the ratio here is each token's and never clipped. libtorch's side is
- * autograd, on logits that stay.
+ * <p>A clipped token's row has gradient 0 and is not read a second time. So that no row is spared, and all go on having a
+ * gradient when the logits have become the gradients of the call before, the ratio here is each token's and never clipped.
+ * libtorch's side is autograd, on logits that stay.
  */
 public class PolicyLossBenchmark extends LogitsBenchmark {
     private static final SurrogateConfig CONFIG = SurrogateConfig.PAPER.withRatio(Ratio.TOKEN)
@@ -89,7 +89,8 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void teamtr() {
-        loss.forwardBackward(CONFIG, data.logits, null, targets, Temperature.ONE, old, advantages, bounds, null, null, data.logits);
+        loss.forwardBackward(CONFIG, data.logits, null, targets, Temperature.ONE, old, advantages, bounds, null, null,
+                data.logits);
     }
 
     @Benchmark

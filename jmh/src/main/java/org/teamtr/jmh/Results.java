@@ -48,7 +48,8 @@ record Results(String commit, String date, String machine, String os, String jdk
         if (!there) {
             more.add(run);
         }
-        return new Results(commit, date, machine, os, jdk, libtorch, level, threads, loadBefore, Math.max(loadMost, load()), shape, more);
+        return new Results(commit, date, machine, os, jdk, libtorch, level, threads, loadBefore, Math.max(loadMost, load()),
+                shape, more);
     }
 
     Optional<Run> find(Run like, String side) {

@@ -50,7 +50,8 @@ final class Roofline {
         try (Writer out = new FileWriter(picture + ".svg", StandardCharsets.UTF_8)) {
             svg.stream(out, true);
         }
-        final BufferedImage image = new BufferedImage(PIXELS * WIDTH, PIXELS * panels.size() * HEIGHT, BufferedImage.TYPE_INT_RGB);
+        final BufferedImage image = new BufferedImage(PIXELS * WIDTH, PIXELS * panels.size() * HEIGHT,
+                BufferedImage.TYPE_INT_RGB);
         final Graphics2D graphics = image.createGraphics();
         graphics.setPaint(Color.WHITE);
         graphics.fillRect(0, 0, image.getWidth(), image.getHeight());
@@ -73,7 +74,8 @@ final class Roofline {
         try {
             final DocumentBuilderFactory factory = DocumentBuilderFactory.newInstance();
             factory.setNamespaceAware(true);
-            return new SVGGraphics2D(factory.newDocumentBuilder().getDOMImplementation().createDocument("http://www.w3.org/2000/svg", "svg", null));
+            return new SVGGraphics2D(factory.newDocumentBuilder()
+                    .getDOMImplementation().createDocument("http://www.w3.org/2000/svg", "svg", null));
         } catch (ParserConfigurationException e) {
             throw new IllegalStateException("the JDK's own XML parser cannot be configured", e);
         }
@@ -82,10 +84,12 @@ final class Roofline {
     private static CategoryChart panel(Results results, String dtype) {
         final List<Run> runs = Tables.mainRuns(results).stream().filter(r -> r.params().get("dtype").equals(dtype)).toList();
         final CategoryChart chart = new CategoryChart(WIDTH, HEIGHT);
-        chart.setTitle(String.format(Locale.ROOT, "%s logits [%d, %d], %d threads, %s", dtype.toLowerCase(Locale.ROOT), results.shape()[0],
+        chart.setTitle(String.format(Locale.ROOT, "%s logits [%d, %d], %d threads, %s", dtype.toLowerCase(Locale.ROOT),
+                results.shape()[0],
                 results.shape()[1], results.threads(), results.level()));
         chart.setYAxisTitle("GB/s");
-        final List<String> labels = runs.stream().map(r -> Tables.name(r).replace(" in place", "").replace(", two shards", "")).toList();
+        final List<String> labels = runs.stream()
+                .map(r -> Tables.name(r).replace(" in place", "").replace(", two shards", "")).toList();
         SIDES.forEach((side, color) -> {
             final List<Double> speeds = new ArrayList<>();
             runs.forEach(run -> speeds.add(results.find(run, side).map(Run::gigabytesPerSecond).orElse(0.0)));
@@ -94,7 +98,8 @@ final class Roofline {
         });
         final Font font = new Font(Font.SANS_SERIF, Font.PLAIN, 12);
         final Color ink = Color.DARK_GRAY;
-        chart.getStyler().setAvailableSpaceFill(0.75).setXAxisLabelRotation(20).setAxisTickLabelsFont(font).setAxisTickLabelsColor(ink)
+        chart.getStyler().setAvailableSpaceFill(0.75).setXAxisLabelRotation(20)
+                .setAxisTickLabelsFont(font).setAxisTickLabelsColor(ink)
                 .setAxisTitleFont(font).setAxisTicksMarksVisible(false).setPlotGridVerticalLinesVisible(false)
                 .setPlotGridLinesColor(new Color(0xe6e8eb)).setPlotGridLinesStroke(new BasicStroke(1)).setYAxisMin(0.0)
                 .setYAxisDecimalPattern("0");

@@ -86,7 +86,8 @@ record Run(String kernel, String side, Map<String, String> params, double[] fork
         }
     }
 
-    private static void set(KernelBenchmark benchmark, Class<?> type, String name, String value) throws ReflectiveOperationException {
+    private static void set(KernelBenchmark benchmark, Class<?> type, String name, String value)
+            throws ReflectiveOperationException {
         for (Class<?> c = type; c != null; c = c.getSuperclass()) {
             for (Field field : c.getDeclaredFields()) {
                 if (field.getName().equals(name)) {

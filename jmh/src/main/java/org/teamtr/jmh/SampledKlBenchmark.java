@@ -47,7 +47,8 @@ public class SampledKlBenchmark extends TokensBenchmark {
                     final double d = (double) old.get(u) - fresh.get(u);
                     expected += Math.expm1(-d) + d;
                 }
-                final double got = tensor != null ? Libtorch.at(tensor, m) : side.equals("teamtr") ? perMessage.get(m) : javaPerMessage[m];
+                final double got = tensor != null ? Libtorch.at(tensor, m) : side.equals("teamtr") ? perMessage.get(m)
+                        : javaPerMessage[m];
                 require("k3 of a message", got, expected, 1e-5 + 1e-5 * expected);
             }
         }

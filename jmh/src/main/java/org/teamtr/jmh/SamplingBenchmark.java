@@ -19,8 +19,8 @@ import org.teamtr.kernels.Temperature;
 /**
  * A token for each row, and its log-prob under the unfiltered softmax. I/O: read the logits.
  *
- * <p>The logits are broader than a language model's mostly are: top-p 0.95 keeps thousands of tokens. libtorch and plain Java sort;
- * libtorch does so on a share of the rows, as plain Java does everywhere.
+ * <p>The logits are broader than a language model's mostly are: top-p 0.95 keeps thousands of tokens. libtorch and plain Java
+ * sort; libtorch does so on a share of the rows, as plain Java does everywhere.
  */
 public class SamplingBenchmark extends LogitsBenchmark {
     private static final float TEMPERATURE = 0.8f;
@@ -70,8 +70,10 @@ public class SamplingBenchmark extends LogitsBenchmark {
                 default -> plainJava();
             }
             for (int r = 0; r < checked(); r++) {
-                final int token = (int) (drawn != null ? Libtorch.at(drawn[0], r) : side.equals("teamtr") ? tokens.get(r) : javaTokens[r]);
-                final double logProb = drawn != null ? Libtorch.at(drawn[1], r) : side.equals("teamtr") ? logProbs.get(r) : javaLogProbs[r];
+                final int token = (int) (drawn != null ? Libtorch.at(drawn[0], r) : side.equals("teamtr") ? tokens.get(r)
+                        : javaTokens[r]);
+                final double logProb = drawn != null ? Libtorch.at(drawn[1], r) : side.equals("teamtr") ? logProbs.get(r)
+                        : javaLogProbs[r];
                 compare(r, token, logProb);
             }
         }

@@ -64,7 +64,8 @@ public class SurrogateBenchmark extends TokensBenchmark {
                 final double a = advantages.get(m);
                 final double expected = (a > 0 ? w > 1.2 : w < 0.8) ? 0 : -w * a / messages();
                 final int u = m * MESSAGE + length / 2;
-                final double got = tensor != null ? Libtorch.at(tensor, u) : side.equals("teamtr") ? gradient.get(u) : javaGradient[u];
+                final double got = tensor != null ? Libtorch.at(tensor, u) : side.equals("teamtr") ? gradient.get(u)
+                        : javaGradient[u];
                 require("gradient", got, expected, 1e-9 + 1e-4 * Math.abs(expected));
             }
         }
@@ -77,7 +78,8 @@ public class SurrogateBenchmark extends TokensBenchmark {
 
     @Benchmark
     public void teamtr() {
-        Surrogate.compute(SurrogateConfig.PAPER, fresh, old, advantages, bounds, null, null, null, null, gradient, null, null, stats);
+        Surrogate.compute(SurrogateConfig.PAPER, fresh, old, advantages, bounds, null, null, null, null, gradient, null, null,
+                stats);
     }
 
     @Benchmark

@@ -14,9 +14,11 @@ import java.util.TreeMap;
 public final class Tables {
     private static final Map<String, String> NAMES = Map.ofEntries(Map.entry("LogProbs", "log-probs + entropy"),
             Map.entry("LogProbsBackward", "log-probs, gradient in place"), Map.entry("TokenKl", "exact token KL"),
-            Map.entry("TokenKlBackward", "exact token KL, gradient in place"), Map.entry("PolicyLoss", "policy loss + gradient in place"),
+            Map.entry("TokenKlBackward", "exact token KL, gradient in place"),
+            Map.entry("PolicyLoss", "policy loss + gradient in place"),
             Map.entry("Sampling", "sampling"), Map.entry("VocabParallel", "vocab-parallel, two shards"),
-            Map.entry("Surrogate", "surrogate + gradient"), Map.entry("SampledKl", "sampled KL (k3)"), Map.entry("Advantages", "advantages"));
+            Map.entry("Surrogate", "surrogate + gradient"), Map.entry("SampledKl", "sampled KL (k3)"),
+            Map.entry("Advantages", "advantages"));
 
     private final Results results;
 
@@ -29,7 +31,8 @@ public final class Tables {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
         between(Path.of(args[1]), "speed", tables.where(file) + "\n" + tables.main());
-        between(Path.of(args[2]), "speed", tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n" + tables.growth() + "\n" + tables.tokens() + "\n"
+        between(Path.of(args[2]), "speed", tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n"
+                + tables.growth() + "\n" + tables.tokens() + "\n"
                 + tables.linear() + "\n" + tables.calls());
         Roofline.draw(tables.results, args[3]);
     }
@@ -49,7 +52,8 @@ public final class Tables {
 
     private String where(String file) {
         return text("%s, %d threads, %s, JDK %s, libtorch %s, commit %s, %s; [data](%s).%n", results.machine(), results.threads(),
-                results.level(), results.jdk(), results.libtorch().replaceFirst("-.*", ""), results.commit(), results.date(), file);
+                results.level(), results.jdk(), results.libtorch().replaceFirst("-.*", ""), results.commit(), results.date(),
+                file);
     }
 
     /** {@return the name of a kernel and of its case} */
@@ -85,7 +89,8 @@ public final class Tables {
     }
 
     private String main() {
-        final StringBuilder table = new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of the floor | against libtorch"
+        final StringBuilder table =
+                new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of the floor | against libtorch"
                 + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
@@ -101,13 +106,16 @@ public final class Tables {
     }
 
     private String levels() {
-        final StringBuilder table = new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
-                + " one thread, of its floor | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.level(), results.level(),
+        final StringBuilder table =
+                new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
+                + " one thread, of its floor | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.level(),
+                results.level(),
                 results.threads()));
         for (Run run : mainRuns(results)) {
             final Optional<Run> alone = results.find(with(run, "threads", "1"), "teamtr");
             table.append(text("| %s | %s | %.2f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    millis(results.find(with(run, "cpu", "avx2"), "teamtr")), millis(results.find(with(run, "cpu", "portable"), "teamtr")),
+                    millis(results.find(with(run, "cpu", "avx2"), "teamtr")),
+                    millis(results.find(with(run, "cpu", "portable"), "teamtr")),
                     millis(alone), alone.map(a -> ratio(a, "floor", "%.2f")).orElse("–"),
                     alone.map(a -> text("%.2f×", a.millis() / run.millis())).orElse("–")));
         }
@@ -121,8 +129,10 @@ public final class Tables {
             if (run.side().equals("teamtr") && plain(run) && run.params().getOrDefault("dtype", "").equals("F32")
                     && List.of("LogProbs", "TokenKl").contains(run.kernel()) && !"far".equals(run.params().get("policies"))
                     && !run.params().get("vocab").equals("8")) {
-                final double logits = Double.parseDouble(run.params().get("rows")) * Double.parseDouble(run.params().get("vocab"));
-                table.append(text("| %s | [%s, %s] | %.2f | %.1f | %s |%n", name(run), run.params().get("rows"), run.params().get("vocab"),
+                final double logits = Double.parseDouble(run.params().get("rows"))
+                        * Double.parseDouble(run.params().get("vocab"));
+                table.append(text("| %s | [%s, %s] | %.2f | %.1f | %s |%n", name(run), run.params().get("rows"),
+                        run.params().get("vocab"),
                         run.millis(), run.millis() * 1e9 / logits, ratio(run, "floor", "%.2f")));
             }
         }
@@ -130,12 +140,14 @@ public final class Tables {
     }
 
     private String tokens() {
-        final StringBuilder table = new StringBuilder(text("| kernel | tokens | µs | GB/s | against libtorch | against plain Java |%n"
+        final StringBuilder table =
+                new StringBuilder(text("| kernel | tokens | µs | GB/s | against libtorch | against plain Java |%n"
                 + "|---|---|---|---|---|---|%n"));
         for (Run run : results.runs()) {
             final String tokens = run.params().get("tokens");
             if (run.side().equals("teamtr") && tokens != null && !tokens.equals("8")) {
-                table.append(text("| %s | %s | %.0f | %.1f | %s | %s |%n", name(run), tokens, 1e3 * run.millis(), run.gigabytesPerSecond(),
+                table.append(text("| %s | %s | %.0f | %.1f | %s | %s |%n", name(run), tokens, 1e3 * run.millis(),
+                        run.gigabytesPerSecond(),
                         ratio(run, "libtorch", "%.1f×"), ratio(run, "plainJava", "%.1f×")));
             }
         }
@@ -143,7 +155,8 @@ public final class Tables {
     }
 
     private String linear() {
-        final StringBuilder table = new StringBuilder(text("| hidden states × head to log-probs + entropy | ms | of the product alone"
+        final StringBuilder table =
+                new StringBuilder(text("| hidden states × head to log-probs + entropy | ms | of the product alone"
                 + " | against libtorch | against plain Java |%n|---|---|---|---|---|%n"));
         for (Run run : results.runs()) {
             if (linear(run) && run.side().equals("teamtr")) {
@@ -160,7 +173,8 @@ public final class Tables {
         for (Run run : results.runs()) {
             final boolean tokens = "8".equals(run.params().get("tokens"));
             if (tokens || "8".equals(run.params().get("vocab"))) {
-                final String side = run.side().equals("teamtr") ? "" : run.side().equals("plainJava") ? ", plain Java" : ", libtorch";
+                final String side = run.side().equals("teamtr") ? "" : run.side().equals("plainJava") ? ", plain Java"
+                        : ", libtorch";
                 table.append(text("| %s%s | %s | %.0f | %.1f |%n", name(run), side, tokens ? "8 tokens" : "1 row of 8 f32 logits",
                         1e6 * run.millis(), run.allocated()));
             }

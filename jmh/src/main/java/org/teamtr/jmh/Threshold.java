@@ -12,7 +12,8 @@ import java.util.TreeMap;
 /**
  * One line of thresholds.txt, and the judgement of what was measured.
  *
- * @param what floor or libtorch: the other side's time divided by the kernel's, at least {@code bound}; bytes: allocated on the Java
+ * @param what floor or libtorch: the other side's time divided by the kernel's, at least {@code bound}; bytes: allocated on
+ *     the Java
  *     heap by a call; instructions: executed per logit; both at most {@code bound}
  */
 record Threshold(String kernel, Map<String, String> params, String what, double bound, String reason) {
@@ -72,8 +73,8 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
     }
 
     /**
-     * Judges a ratio of times by its values in several rounds: it held if their median does. It fell if every round says so and the
-     * rounds agree. Otherwise the machine was too noisy to tell.
+     * Judges a ratio of times by its values in several rounds: it held if their median does. It fell if every round says so
+     * and the rounds agree. Otherwise the machine was too noisy to tell.
      */
     Verdict judge(double[] rounds) {
         final double median = Run.median(rounds);
@@ -95,7 +96,8 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
     /** {@return a line that says what was measured and, where it fell, what to do} */
     String report(double[] rounds, Path file) {
         final Verdict verdict = judge(rounds);
-        final StringBuilder text = new StringBuilder(String.format(Locale.ROOT, "%-8s%s: %s %s, threshold %s", verdict.name().toLowerCase(Locale.ROOT),
+        final StringBuilder text = new StringBuilder(String.format(Locale.ROOT, "%-8s%s: %s %s, threshold %s",
+                verdict.name().toLowerCase(Locale.ROOT),
                 name(), quantity(), number(Run.median(rounds)), number(bound)));
         if (timed()) {
             text.append(" (rounds:");
@@ -105,7 +107,8 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
             text.append(')');
         }
         if (verdict == Verdict.UNCLEAR) {
-            text.append("\n        could not be judged: the rounds do not agree, or not all are below; run it again on a quieter machine");
+            text.append("\n        could not be judged: the rounds do not agree, or not all are below; try a quieter machine")
+                    ;
         } else if (verdict == Verdict.FELL) {
             text.append("\n        Why the threshold: ").append(reason).append(".\n        ").append(remedy(file));
         }
@@ -123,7 +126,8 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
 
     private String remedy(Path file) {
         return (switch (what) {
-            case "floor", "libtorch" -> "The kernel has become slower, or the peer faster. java -jar jmh/target/benchmarks.jar " + kernel + "Benchmark"
+            case "floor", "libtorch" -> "The kernel has become slower, or the peer faster. java -jar jmh/target/benchmarks.jar "
+                    + kernel + "Benchmark"
                     + " measures it alone, perf record -g its native code";
             case "bytes" -> "Something on the call's way allocates. java -jar jmh/target/benchmarks.jar " + kernel
                     + "Benchmark.teamtr -prof gc counts it";

@@ -23,7 +23,8 @@ public final class TrainerModel {
         final List<String> specials = List.of("<pad>", "<end>");
         final int more = VOCAB - specials.size() - Budget.CHARACTERS.length();
         // A token is a character here. Beside those of the task, ideographs and syllables, of which there are enough.
-        final String characters = Budget.CHARACTERS + IntStream.concat(IntStream.range(0x4E00, 0x9FA6), IntStream.range(0xAC00, 0xD7A4))
+        final String characters = Budget.CHARACTERS + IntStream.concat(IntStream.range(0x4E00, 0x9FA6), IntStream.range(0xAC00,
+                0xD7A4))
                 .limit(more).mapToObj(Character::toString).collect(Collectors.joining());
         Tokenizer.writeCharacters(folder, characters, specials, specials.get(0), specials.get(1));
         ModelConfig.qwen3(VOCAB, 640, 1792, 16, 10, 5, 64, 256).write(folder.resolve("config.json"), "float32", 1);

@@ -28,7 +28,8 @@ public class VocabParallelBenchmark extends LogProbsBenchmark {
         parts = Floats.allocate(2L * rows * VocabParallel.PARTS_PER_ROW);
         for (int s = 0; s < 2; s++) {
             shards[s] = data.columns(from(s), s == 0 ? vocab / 2 : vocab);
-            partsOf[s] = parts.slice((long) s * rows * VocabParallel.PARTS_PER_ROW, (s + 1L) * rows * VocabParallel.PARTS_PER_ROW);
+            partsOf[s] = parts.slice((long) s * rows * VocabParallel.PARTS_PER_ROW, (s
+                    + 1L) * rows * VocabParallel.PARTS_PER_ROW);
         }
     }
 

@@ -15,9 +15,9 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 512 tokens, by as many workers as there are
- * threads with one thread per operation, and by one worker whose operations have all threads. In this package because the rule is
- * nobody else's business.
+ * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 512 tokens, by as many workers as
+ * there are threads with one thread per operation, and by one worker whose operations have all threads. In this package
+ * because the rule is nobody else's business.
  */
 public final class ThreadRule {
     private static final int VOCAB = 1024;
@@ -53,7 +53,8 @@ public final class ThreadRule {
                 }
                 Arrays.sort(seconds[0]);
                 Arrays.sort(seconds[1]);
-                lines.add(String.format(Locale.ROOT, "%d,%d,%d,%.4f,%.4f", weights.layout.length(), threads, threads * ROWS * LENGTH,
+                lines.add(String.format(Locale.ROOT, "%d,%d,%d,%.4f,%.4f", weights.layout.length(), threads,
+                        threads * ROWS * LENGTH,
                         seconds[0][ROUNDS / 2], seconds[1][ROUNDS / 2]));
                 System.out.println(lines.get(lines.size() - 1));
                 weights.close();
