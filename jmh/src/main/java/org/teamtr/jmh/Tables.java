@@ -30,10 +30,12 @@ public final class Tables {
     public static void main(String[] args) throws IOException {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
-        between(Path.of(args[1]), "speed", tables.where(file) + "\n" + tables.main());
-        between(Path.of(args[2]), "speed", tables.where("../" + file) + "\n" + tables.main() + "\n" + tables.levels() + "\n"
-                + tables.growth() + "\n" + tables.tokens() + "\n"
-                + tables.linear() + "\n" + tables.calls());
+        final String picture = "![GB/s of every kernel beside the floor, libtorch and plain Java](%s)";
+        between(Path.of(args[1]), "speed", String.join("\n", tables.where(file), tables.main(), text(picture + "%n",
+                "docs/roofline.png")));
+        between(Path.of(args[2]), "speed", String.join("\n", tables.where("../" + file), tables.main(), text(picture + "%n",
+                "roofline.png"),
+                tables.levels(), tables.growth(), tables.tokens(), tables.linear(), tables.calls()));
         Roofline.draw(tables.results, args[3]);
     }
 
@@ -51,9 +53,10 @@ public final class Tables {
     }
 
     private String where(String file) {
-        return text("%s, %d threads, %s, JDK %s, libtorch %s, commit %s, %s; [data](%s).%n", results.machine(), results.threads(),
+        return text("%s, %d threads, %s, JDK %s, libtorch %s, commit %s, %s, load %.1f before; [data](%s).%n", results.machine(),
+                results.threads(),
                 results.level(), results.jdk(), results.libtorch().replaceFirst("-.*", ""), results.commit(), results.date(),
-                file);
+                results.loadBefore(), file);
     }
 
     /** {@return the name of a kernel and of its case} */
