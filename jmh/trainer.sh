@@ -24,4 +24,4 @@ run org.teamtr.torch.ThreadRule docs/data/threads.csv
 run org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/method.md \
   "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(run -XshowSettings:properties -version 2>&1 |
     sed -n 's/^ *java.runtime.version = //p'), commit $(git rev-parse --short HEAD), load $load at the start" \
-  "built-in team of 4, 0.1 M parameters each=$work/built-in" "2 random models of 0.1 B parameters=$work/random-0.1b"
+  "built-in team of 4 small agents=$work/built-in" "2 random models of 0.1 B parameters=$work/random-0.1b"
