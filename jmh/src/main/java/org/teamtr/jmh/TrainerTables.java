@@ -18,17 +18,18 @@ public final class TrainerTables {
     private TrainerTables() {
     }
 
-    /** Arguments: the CSV to write, that of {@link org.teamtr.torch.ThreadRule}, the page, the machine in words, LABEL=RUN... */
+    /** Arguments: the CSV to write, those of {@link org.teamtr.torch.ThreadRule} without and with OMP_WAIT_POLICY=PASSIVE,
+            the page, the machine in words, LABEL=RUN... */
     public static void main(String[] args) throws IOException {
         final List<String> lines =
                 new ArrayList<>(List.of("run,updates,seconds_rollout,seconds_update,seconds_monitor,share_monitor,"
                 + "rollout_tokens_per_second,update_tokens_per_second,peak_resident_bytes,machine"));
-        for (int i = 4; i < args.length; i++) {
+        for (int i = 5; i < args.length; i++) {
             lines.add(line(args[i].substring(0, args[i].indexOf('=')), Path.of(args[i].substring(args[i].indexOf('=') + 1)),
-                    args[3]));
+                    args[4]));
         }
         Files.write(Path.of(args[0]), lines);
-        final StringBuilder text = new StringBuilder(args[3]
+        final StringBuilder text = new StringBuilder(args[4]
                 + ".\n\n| one update | rollout, s | update, s | monitor beside it, s | its share |"
                 + " tokens/s, rollout | tokens/s, update | memory at most, GB |\n|---|---|---|---|---|---|---|---|\n");
         for (String line : lines.subList(1, lines.size())) {
@@ -37,15 +38,17 @@ public final class TrainerTables {
                     number(v[2]),
                     number(v[3]), number(v[4]), 100 * number(v[5]), number(v[6]), number(v[7]), 1e-9 * number(v[8])));
         }
-        text.append("\n| parameters | workers of one thread each, tokens/s | one worker of all threads, tokens/s |\n"
-                + "|---|---|---|\n")
-                ;
+        text.append("\n| parameters | workers of one thread each, tokens/s | one worker of all threads, tokens/s"
+                + " | workers, waiting passively | one worker, waiting passively |\n|---|---|---|---|---|\n");
+        final List<String> passive = Files.readAllLines(Path.of(args[2]));
         for (String line : Files.readAllLines(Path.of(args[1])).stream().skip(1).toList()) {
             final String[] v = line.split(",");
-            text.append(String.format(Locale.ROOT, "| %.1f M | %.0f | %.0f |%n", 1e-6 * number(v[0]), number(v[2]) / number(v[3]),
-                    number(v[2]) / number(v[4])));
+            final String[] p = passive.stream().filter(l -> l.startsWith(v[0] + ",")).findFirst().orElseThrow().split(",");
+            text.append(String.format(Locale.ROOT, "| %.1f M | %.0f | %.0f | %.0f | %.0f |%n", 1e-6 * number(v[0]),
+                    number(v[2]) / number(v[3]), number(v[2]) / number(v[4]), number(p[2]) / number(p[3]), number(p[2])
+                    / number(p[4])));
         }
-        Tables.between(Path.of(args[2]), "trainer", text.toString());
+        Tables.between(Path.of(args[3]), "trainer", text.toString());
     }
 
     private static double number(String text) {
