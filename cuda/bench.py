@@ -78,19 +78,19 @@ class Library:
              "double": ctypes.c_double, "teamtr_address": ctypes.c_uint64}
 
     def __init__(self, path, header, device, stream):
-        self.library = ctypes.CDLL(str(path))
+        self.native = ctypes.CDLL(str(path))
         self.place = {"device": device, "stream": stream}
         text = re.sub(r"/\*(.*?)\*/", lambda m: " OPTIONAL " if "[opt]" in m[1] else " ", header.read_text(), flags=re.S)
         self.arguments = {}
         for name, arguments in re.findall(r"TEAMTR_API\s+int32_t\s+(\w+)\(([^)]*)\)\s*;", text):
             words = [a.split() for a in arguments.split(",") if a.strip() != "void"]
             self.arguments[name] = [(w[1], "OPTIONAL" in w) for w in words]
-            function = getattr(self.library, name)
+            function = getattr(self.native, name)
             function.argtypes = [self.TYPES[w[0]] for w in words]
             function.restype = ctypes.c_int32
         for name in ("teamtr_last_error", "teamtr_cuda_device"):
-            getattr(self.library, name).restype = ctypes.c_char_p
-        self.library.teamtr_cuda_device.argtypes = [ctypes.c_int32]
+            getattr(self.native, name).restype = ctypes.c_char_p
+        self.native.teamtr_cuda_device.argtypes = [ctypes.c_int32]
 
     def bind(self, name, **given):
         """The call as a function of nothing. Tensors stand for their addresses, [opt] arguments may be left out."""
@@ -102,14 +102,14 @@ class Library:
             values.append(given.pop(argument, 0))
         if given:
             raise TypeError(f"{name} has no {', '.join(given)}")
-        function = getattr(self.library, name)
+        function = getattr(self.native, name)
         types = function.argtypes
         tensors = [v for v in values if torch.is_tensor(v)]  # kept alive with the call
         values = [t(v.data_ptr() if torch.is_tensor(v) else v) for t, v in zip(types, values)]
 
         def call(_tensors=tensors):
             if function(*values) != 0:
-                raise RuntimeError(f"{name}: {self.library.teamtr_last_error().decode()}")
+                raise RuntimeError(f"{name}: {self.native.teamtr_last_error().decode()}")
         return call
 
 
@@ -320,7 +320,7 @@ def autograd(name, forward, leaf, upstream):
 
 class Bench:
     def __init__(self, library, device, peers):
-        self.library, self.device, self.peers = library, device, peers
+        self.native, self.device, self.peers = library, device, peers
 
     def empty(self, *shape, dtype=torch.float32):
         return torch.full(shape, float("nan") if dtype.is_floating_point else -7, dtype=dtype, device=self.device)
@@ -328,7 +328,7 @@ class Bench:
     def log_probs_call(self, s):
         rows = s.x.shape[0]
         out = [self.empty(rows) for _ in range(3)]
-        call = self.library.bind("teamtr_log_probs", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
+        call = self.native.bind("teamtr_log_probs", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
                                  log_probs=out[0], lse=out[1], entropy=out[2])
         return call, out
 
@@ -372,7 +372,7 @@ class Bench:
             forward, out = self.log_probs_call(s)
             forward()
             saved.append(out)
-            calls.append((self.library.bind(
+            calls.append((self.native.bind(
                 "teamtr_log_probs_backward", **view("logits", d), targets=s.targets, target_type=1, vocab_start=0,
                 global_vocab=vocab, temperature=1.0, log_probs=out[0], lse=out[1], entropy=out[2], grad_log_probs=s.g,
                 grad_entropy=s.h, **view("d_logits", d, dtype=False)), d))
@@ -403,7 +403,7 @@ class Bench:
         calls = []
         for s, q in zip(sets, others):
             out = [self.empty(rows) for _ in range(5)]
-            calls.append((self.library.bind(
+            calls.append((self.native.bind(
                 "teamtr_kl", **view("p", s.x), **view("q", q, dtype=False), targets=s.targets, target_type=1, temperature=1.0,
                 kl=out[0], log_probs_p=out[1], log_probs_q=out[2], entropy_p=out[3], entropy_q=out[4]), out[0]))
         some = sets[0].some
@@ -423,7 +423,7 @@ class Bench:
         calls = []
         d = torch.empty_like(sets[0].x)
         for s, q in zip(sets, others):
-            calls.append((self.library.bind(
+            calls.append((self.native.bind(
                 "teamtr_kl_backward", **view("p", s.x), **view("q", q, dtype=False), temperature=1.0, target_type=1,
                 grad_kl=s.g, wrt_q=1, **view("d", d, dtype=False)), d))
         some = sets[0].some
@@ -458,7 +458,7 @@ class Bench:
             else:
                 given = {"kl_term": -1, "beta": 0.0, "old_row_stride": vocab, "old_rows_per_batch": rows, "old_batch_stride": 0}
             stats = self.empty(20, dtype=torch.float64)
-            call = self.library.bind(
+            call = self.native.bind(
                 "teamtr_policy_loss", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
                 log_probs_old=lp_old, advantages=advantages, advantage_per_token=0, cu_seqlens=cu, cu_type=0, messages=messages,
                 ratio_level=0, eps_low=EPS, eps_high=EPS, dual_clip=math.inf, kl_aggregation=1, entropy_coef=0.0,
@@ -504,7 +504,7 @@ class Bench:
         calls = []
         for k, s in enumerate(sets):
             tokens, lp = self.empty(rows, dtype=torch.int64), self.empty(rows)
-            call = self.library.bind("teamtr_sample", **view("logits", s.x), temperature=1.0, top_k=0, top_p=top_p, min_p=0.0,
+            call = self.native.bind("teamtr_sample", **view("logits", s.x), temperature=1.0, top_k=0, top_p=top_p, min_p=0.0,
                                      seed=17 + k, step=3, tokens=tokens, token_type=1, log_probs=lp)
             calls.append((call, (tokens, lp)))
         some = sets[0].some

@@ -60,7 +60,7 @@ import org.teamtr.kernels.TokenKl;
  * them and the chunks.
  */
 public final class LinearLogProbs implements AutoCloseable {
-    /** Bytes of a chunk of logits at which larger ones gain nothing on a CPU; docs/kernels.md has the measurement. */
+    /** The default: a chunk small beside a model, and large enough that reading the head for each does not weigh. */
     public static final long CHUNK_BYTES = 128L << 20;
 
     private final long rows;
