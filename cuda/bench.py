@@ -714,7 +714,7 @@ def describe(library, device):
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(device)
         machine["cuda_runtime_of_torch"] = torch.version.cuda
-        machine["device_as_libteamtr_sees_it"] = library.library.teamtr_cuda_device(0).decode()
+        machine["device_as_libteamtr_sees_it"] = library.native.teamtr_cuda_device(0).decode()
         machine["idle"] = query("name", "driver_version", "compute_cap", "memory.total", "clocks.sm", "clocks.mem",
                                 "clocks.max.sm", "clocks.max.mem", "power.limit", "ecc.mode.current", "temperature.gpu")
         machine["driver"] = machine["idle"].get("driver_version")
@@ -760,9 +760,9 @@ def main():
         sys.exit("PyTorch sees no CUDA device; --dry-run makes the checks without one")
     device = torch.device("cuda:0" if on_gpu else "cpu")
     library = Library(given.library, given.header, 0, torch.cuda.current_stream().cuda_stream if on_gpu else 0)
-    if library.library.teamtr_cuda_count() < 1:
+    if library.native.teamtr_cuda_count() < 1:
         if on_gpu:
-            sys.exit(f"{given.library} runs on no CUDA device: {library.library.teamtr_last_error().decode()}")
+            sys.exit(f"{given.library} runs on no CUDA device: {library.native.teamtr_last_error().decode()}")
         library.place["device"] = -1
     torch.manual_seed(1)
 
