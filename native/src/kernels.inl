@@ -10,8 +10,9 @@
  * being found, and only if that is a new one (or a tie) is the block, by now in the L1 cache, summed again. So a
  * row is read from memory once, and the second look is rare: about log(blocks) times a row.
  *
- * exp. exp2 of (x - max) * (log2 e / T): the difference first, since x * log2 e - max * log2 e would put one common
- * rounding error into every term. Below 2^-126 the result is 0, so that nothing depends on a subnormal.
+ * exp. exp2 of (x - max) c, c = log2 e / T, in one rounding: fma(x, c, -(max c)). What the rounding of max c loses is the
+ * same for every element, so it is taken out of the sums, in double; see Exponent. Below 2^-126 the result is 0, so that
+ * nothing depends on a subnormal.
  *
  * NaN. max(a, b) answers b when either is NaN. As max(x, m) it forgets NaNs, as max(limit, x) it keeps them; the
  * sums then carry a row's NaN to its end.
@@ -31,28 +32,48 @@ static constexpr double kLn2 = 0.693147180559945309417;
 static constexpr double kLog2e = 1.44269504088896340736;
 static constexpr float kInf = std::numeric_limits<float>::infinity();
 static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+static constexpr size_t kAhead = 4096;
 static constexpr int kBlockGroups = 32; /* 2,048 elements: 8 KiB of f32, twice in an L1 cache with room to spare */
 static constexpr float kLow = -1.7e38f;   /* stands in for -inf where a difference of two must stay a number */
 
 /* ---- dtypes ---- */
 
+/* load(p): sixteen elements in their order. load(p, x): a group of 64 as four vectors, in whatever order is cheapest for
+ * the dtype, and store(p, x): back in that order. */
+
 struct F32 {
   using T = float;
   static constexpr T kMasked = -std::numeric_limits<float>::infinity();
   TEAMTR_INLINE F load(const T* p) { return TEAMTR_ISA::load(p); }
-  TEAMTR_INLINE void store(T* p, F a) { TEAMTR_ISA::store(p, a); }
+  TEAMTR_INLINE void load(const T* p, F* x) {
+    for (int k = 0; k < 4; k++) x[k] = load(p + 16 * k);
+  }
+  TEAMTR_INLINE void store(T* p, const F* x) {
+    for (int k = 0; k < 4; k++) TEAMTR_ISA::store(p + 16 * k, x[k]);
+  }
 };
 
 struct Bf16 {
   using T = uint16_t;
   static constexpr T kMasked = 0xff80;
   TEAMTR_INLINE F load(const T* p) { return load_bf16(p); }
+  /* Of each 32 elements the even ones, then the odd ones: a shift and a mask, and nothing crosses lanes. */
+  TEAMTR_INLINE void load(const T* p, F* x) {
+    for (int k = 0; k < 4; k += 2) {
+      const U pairs = load_u(p + 16 * k);
+      x[k] = as_f(shl<16>(pairs));
+      x[k + 1] = as_f(and_u(pairs, set_u(0xffff0000)));
+    }
+  }
   /* Round to nearest even in integers rather than with the avx512_bf16 instruction: that one flushes subnormals, so
-   * its bits would differ from other machines', and the store is bound by memory either way. */
-  TEAMTR_INLINE void store(T* p, F a) {
+   * its bits would differ from other machines'. The carry of a NaN cannot reach its sign as long as the payload's
+   * low half is not all ones, which is so for what began as a bf16 or was made by arithmetic; see quiet. */
+  TEAMTR_INLINE U rounded(F a) {
     const U u = as_u(a);
-    const U rounded = add_u(add_u(u, set_u(0x7fff)), and_u(shr<16>(u), set_u(1)));
-    store_u16(p, shr<16>(select_u(eq(a, a), rounded, set_u(0x7fc00000))));
+    return add_u(add_u(u, set_u(0x7fff)), and_u(shr<16>(u), set_u(1)));
+  }
+  TEAMTR_INLINE void store(T* p, const F* x) {
+    for (int k = 0; k < 4; k += 2) store_u(p + 16 * k, high_halves(rounded(x[k]), rounded(x[k + 1])));
   }
 };
 
@@ -60,7 +81,12 @@ struct F16 {
   using T = uint16_t;
   static constexpr T kMasked = 0xfc00;
   TEAMTR_INLINE F load(const T* p) { return load_f16(p); }
-  TEAMTR_INLINE void store(T* p, F a) { store_f16(p, a); }
+  TEAMTR_INLINE void load(const T* p, F* x) {
+    for (int k = 0; k < 4; k++) x[k] = load(p + 16 * k);
+  }
+  TEAMTR_INLINE void store(T* p, const F* x) {
+    for (int k = 0; k < 4; k++) store_f16(p + 16 * k, x[k]);
+  }
 };
 
 template <class D> static inline float one(const typename D::T* p) {
@@ -70,6 +96,16 @@ template <class D> static inline float one(const typename D::T* p) {
   store(f, D::load(v));
   return f[0];
 }
+
+template <class D> static inline void put_one(typename D::T* p, float a) {
+  typename D::T v[64];
+  const F x[4] = {set(a), set(a), set(a), set(a)};
+  D::store(v, x);
+  *p = v[0];
+}
+
+/* A caller's NaN may have any payload; the one of arithmetic instead. */
+static inline float quiet(float a) { return a == a ? a : std::numeric_limits<float>::quiet_NaN(); }
 
 /* A row in groups of four vectors. What is left over is copied and padded with -inf to one more group. */
 static constexpr int kGroup = 64;
@@ -88,6 +124,13 @@ template <class D> struct Row {
   int64_t groups() const { return whole + (tail ? 1 : 0); }
   int64_t blocks() const { return (groups() + kBlockGroups - 1) / kBlockGroups; }
   const T* group(int64_t g) const { return g < whole ? x + g * kGroup : last; }
+
+  /* Asks for what will be read kAhead bytes behind group g: the machine's own guess stops at the end of a page, and at the
+   * edges of blocks, where nothing is loaded for a while. Beyond the row there is the next one, or nothing, which is no fault. */
+  __attribute__((always_inline)) void ask(int64_t g) const {
+    for (size_t i = 0; i < kGroup * sizeof(T); i += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(x) + g * kGroup * sizeof(T) + kAhead + i);
+  }
 };
 
 static inline int64_t end_of(int64_t block, int64_t groups) {
@@ -95,25 +138,31 @@ static inline int64_t end_of(int64_t block, int64_t groups) {
   return end < groups ? end : groups;
 }
 
-/* Calls step(k, p) for the vectors of block b; vector k of each group goes to accumulator k. */
+/* Calls step(k, x) for the vectors of block b; vector k of each group goes to accumulator k. */
 template <class D, class Step> TEAMTR_INLINE void walk(const Row<D>& row, int64_t b, Step&& step) {
   for (int64_t g = b * kBlockGroups, end = end_of(b, row.groups()); g < end; g++) {
-    const typename D::T* p = row.group(g);
-    step(0, p);
-    step(1, p + 16);
-    step(2, p + 32);
-    step(3, p + 48);
+    F x[4];
+    row.ask(g);
+    D::load(row.group(g), x);
+    step(0, x[0]);
+    step(1, x[1]);
+    step(2, x[2]);
+    step(3, x[3]);
   }
 }
 
 /* The same over two rows of one shape. */
 template <class D, class Step> TEAMTR_INLINE void walk(const Row<D>& row_p, const Row<D>& row_q, int64_t b, Step&& step) {
   for (int64_t g = b * kBlockGroups, end = end_of(b, row_p.groups()); g < end; g++) {
-    const typename D::T *p = row_p.group(g), *q = row_q.group(g);
-    step(0, p, q);
-    step(1, p + 16, q + 16);
-    step(2, p + 32, q + 32);
-    step(3, p + 48, q + 48);
+    F p[4], q[4];
+    row_p.ask(g);
+    row_q.ask(g);
+    D::load(row_p.group(g), p);
+    D::load(row_q.group(g), q);
+    step(0, p[0], q[0]);
+    step(1, p[1], q[1]);
+    step(2, p[2], q[2]);
+    step(3, p[3], q[3]);
   }
 }
 
@@ -133,25 +182,58 @@ struct Max {
 /* ---- functions ---- */
 
 /* 2^y for y <= 127, 0 below -126, NaN for NaN. 2^f = 1 + f q(f) on [-1/2, 1/2], relative error 2e-9 before rounding;
- * exactly 1 at 0. *held is y kept from -inf, so that 0 * *held is 0. */
-TEAMTR_INLINE F exp2_of(F y, F* held) {
-  const F h = max(set(-127.0f), y);
-  const F n = round(h);
-  const F f = sub(h, n);
+ * exactly 1 at 0. *normal: where y is not below -126. */
+TEAMTR_INLINE F exp2_of(F y, M* normal) {
+  *normal = not_lt(y, set(-126.0f));
+  const F n = round(y);
+  const F f = sub(y, n);
   F q = set(0x1.41fbbcp-13f);
   q = fma(q, f, set(0x1.5f3e52p-10f));
   q = fma(q, f, set(0x1.3b2d4cp-7f));
   q = fma(q, f, set(0x1.c6aee8p-5f));
   q = fma(q, f, set(0x1.ebfbdcp-3f));
   q = fma(q, f, set(0x1.62e430p-1f));
-  *held = h;
-  return zero_if(lt(y, set(-126.0f)), scale2(fma(q, f, set(1.0f)), n));
+  return scale2_if(*normal, fma(q, f, set(1.0f)), n);
 }
 
 TEAMTR_INLINE F exp2_of(F y) {
-  F held;
-  return exp2_of(y, &held);
+  M normal;
+  return exp2_of(y, &normal);
 }
+
+/* y = (x - shift) * scale + offset, what exp2 is taken of, of a row's elements x.
+ * kFused: fma(x, scale, offset - shift * scale). The rounding of that constant shifts every y of the row by the same
+ * `lost`, known in double, and so every 2^y by a factor, which whoever adds them up takes back. Not so where the constant
+ * is so large that this would be much, and without an FMA, where x * scale would be rounded too. */
+struct Exponent {
+  float shift = 0, scale = 0, offset = 0, constant = 0;
+  bool fused = false;
+  double lost = 0, factor = 1; /* 2^-lost */
+
+  Exponent() = default;
+  Exponent(float shift, float scale, float offset) : shift(shift), scale(scale), offset(offset) {
+    const double exact = (double)offset - (double)shift * scale;
+    if (!kHasFma || !(std::fabs(exact) <= 0x1p20)) return;
+    fused = true;
+    constant = (float)exact;
+    lost = (double)constant - exact;
+    factor = std::exp2(-lost);
+  }
+  explicit Exponent(const Softmax& s) : Exponent(quiet(s.shift), quiet(s.scale), quiet(s.offset)) {}
+
+  /* The sums of 2^y and 2^y y, as if y had not been shifted. */
+  void take_back(double* e, double* ey) const {
+    *e *= factor;
+    *ey = factor * *ey - lost * *e;
+  }
+};
+
+/* The same in vectors. */
+template <bool kFused> struct Exponents {
+  F shift, scale, constant;
+  explicit Exponents(const Exponent& y) : shift(set(y.shift)), scale(set(y.scale)), constant(set(kFused ? y.constant : y.offset)) {}
+  __attribute__((always_inline)) F of(F x) const { return fma(kFused ? x : sub(x, shift), scale, constant); }
+};
 
 TEAMTR_INLINE F phi_over_u2(F u) {
   F r = set(kPhi6);
@@ -179,7 +261,7 @@ static inline double phi(double d) {
 
 template <class D> static float block_max(const Row<D>& row, int64_t b) {
   Max m(-kInf);
-  walk(row, b, [&](int k, const typename D::T* p) TEAMTR_INLINE_LAMBDA { m.a[k] = max(D::load(p), m.a[k]); });
+  walk(row, b, [&](int k, F x) TEAMTR_INLINE_LAMBDA { m.a[k] = max(x, m.a[k]); });
   return m.total();
 }
 
@@ -190,16 +272,17 @@ struct BlockSums {
 };
 
 /* kStrict: leave elements equal to the reference out, and count them. */
-template <class D, bool kStrict, bool kEntropy>
-static BlockSums block_sums(const Row<D>& row, int64_t b, float reference, float c) {
+template <class D, bool kStrict, bool kEntropy, bool kFused>
+static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference) {
   Sum e, ey;
   Max m(-kInf);
   int64_t ties = 0;
-  const F ref = set(reference), scale = set(c);
-  walk(row, b, [&](int k, const typename D::T* p) TEAMTR_INLINE_LAMBDA {
-    const F x = D::load(p);
-    F held;
-    F v = exp2_of(mul(sub(x, ref), scale), &held);
+  const Exponents<kFused> exponents(reference);
+  const F ref = exponents.shift;
+  walk(row, b, [&](int k, F x) TEAMTR_INLINE_LAMBDA {
+    M normal;
+    const F y = exponents.of(x);
+    F v = exp2_of(y, &normal);
     if (kStrict) {
       const M tie = ge(x, ref);
       ties += count(tie);
@@ -208,51 +291,61 @@ static BlockSums block_sums(const Row<D>& row, int64_t b, float reference, float
       m.a[k] = max(x, m.a[k]);
     }
     e.a[k] = add(e.a[k], v);
-    if (kEntropy) ey.a[k] = fma(v, held, ey.a[k]);
+    if (kEntropy) ey.a[k] = fma_if(normal, v, y, ey.a[k]);
   });
-  return {e.total(), kEntropy ? ey.total() : 0.0, kStrict ? reference : m.total(), ties};
+  BlockSums s{e.total(), kEntropy ? ey.total() : 0.0, kStrict ? reference.shift : m.total(), ties};
+  reference.take_back(&s.e, &s.ey);
+  return s;
+}
+
+template <class D, bool kStrict, bool kEntropy> static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference) {
+  return kHasFma && reference.fused ? block_sums<D, kStrict, kEntropy, kHasFma>(row, b, reference)
+                                    : block_sums<D, kStrict, kEntropy, false>(row, b, reference);
 }
 
 /* The running state: sum of e = ties + rest, everything relative to max. */
 struct Running {
+  float c;
   float max = -kInf;
+  Exponent reference = {};           /* y = (x - max) c */
   double ties = 0, rest = 0, ey = 0; /* ey in units of log2 */
 
-  /* Moves the reference up from max to m. */
-  void raise(float m, double c) {
-    if (max == -kInf) {
-      max = m;
-      return; /* nothing but a possible NaN has been summed */
-    }
-    const double y = ((double)max - (double)m) * c, f = std::exp2(y);
+  explicit Running(float c) : c(c) {}
+
+  /* Moves the reference up from max to m; what the sums are multiplied by. */
+  double raise(float m) {
+    const float from = max;
+    max = m;
+    reference = Exponent(m, c, 0);
+    if (from == -kInf) return 1; /* nothing but a possible NaN has been summed */
+    const double y = ((double)from - (double)m) * c, f = std::exp2(y);
     ey = f > 0 ? f * (ey + (ties + rest) * y) : 0 * rest;
     rest = f * (ties + rest);
     ties = 0;
-    max = m;
+    return f;
   }
 };
 
 template <class D, bool kEntropy> static RowStats stats_of(const void* x, int64_t vocab, double temperature) {
   const Row<D> row(x, vocab);
-  const float c = scale_of(temperature);
-  Running r;
+  Running r(scale_of(temperature));
   for (int64_t b = 0; b < row.blocks(); b++) {
     BlockSums s;
     float m;
     if (r.max == -kInf) {
       m = block_max(row, b);
     } else {
-      s = block_sums<D, false, kEntropy>(row, b, r.max, c);
+      s = block_sums<D, false, kEntropy>(row, b, r.reference);
       m = s.max;
     }
     if (m == kInf) return {kInf, kNaN, kNaN};
     if (m == -kInf && r.max == -kInf) { /* all masked so far; 0 as the reference finds a NaN */
-      r.rest += block_sums<D, false, false>(row, b, 0.0f, c).e;
+      r.rest += block_sums<D, false, false>(row, b, Exponent(0, r.c, 0)).e;
       continue;
     }
     if (m >= r.max) {
-      if (m > r.max) r.raise(m, c);
-      s = block_sums<D, true, kEntropy>(row, b, m, c);
+      if (m > r.max) r.raise(m);
+      s = block_sums<D, true, kEntropy>(row, b, r.reference);
       r.ties += (double)s.at_reference;
     }
     r.rest += s.e;
@@ -269,44 +362,69 @@ template <class D> static RowStats stats(const void* x, int64_t vocab, double te
 /* ---- gradient of log-prob and entropy ----
  * One read, one write; the target's element is overwritten with the value formed in double. */
 
-template <class D, bool kEntropy> static void gradient_of(const void* x, int64_t vocab, const RowGradient& g, void* d) {
-  using T = typename D::T;
-  const Row<D> row(x, vocab); /* holds a copy of the tail, so d may be x */
-  T* out = static_cast<T*>(d);
-  const F shift = set(g.softmax.shift), scale = set(g.softmax.scale), offset = set(g.softmax.offset), b = set(g.b),
-          h = set(g.h);
-  const auto value = [&](const T* p) TEAMTR_INLINE_LAMBDA {
-    F held;
-    const F e = exp2_of(fma(sub(D::load(p), shift), scale, offset), &held);
-    return mul(e, kEntropy ? fma(h, held, b) : b);
-  };
-  for (int64_t n = 0; n < row.groups(); n++) {
-    T last[kGroup];
-    T* to = n < row.whole ? out + n * kGroup : last;
-    for (int i = 0; i < kGroup; i += 16) D::store(to + i, value(row.group(n) + i));
-    if (to == last) std::memcpy(out + n * kGroup, last, row.tail * sizeof(T));
+/* Calls value(g, to) for each group g of a row of `vocab` elements, where to is to hold the group's four vectors, and
+ * writes them to out. */
+template <class D, class Value> TEAMTR_INLINE void write(const Row<D>& row, typename D::T* out, Value&& value) {
+  F v[4];
+  for (int64_t g = 0; g < row.whole; g++) {
+    value(g, v);
+    D::store(out + g * kGroup, v);
   }
-  if (g.target >= 0) {
-    T at[16];
-    D::store(at, set(g.at_target));
-    out[g.target] = at[0];
+  if (row.tail) {
+    typename D::T last[kGroup];
+    value(row.whole, v);
+    D::store(last, v);
+    std::memcpy(out + row.whole * kGroup, last, row.tail * sizeof(*out));
   }
 }
 
+template <class D, bool kEntropy, bool kFused>
+static void gradient_of(const Row<D>& row, const RowGradient& g, const Exponent& y, typename D::T* out) {
+  /* 2^y is to be multiplied by y.factor, and y is too large by y.lost */
+  const double b0 = y.factor * ((double)g.b - (kEntropy ? g.h * y.lost : 0)), h0 = y.factor * g.h;
+  const F b = set(quiet((float)b0)), h = set(quiet((float)h0));
+  const Exponents<kFused> exponents(y);
+  write(row, out, [&](int64_t n, F* v) TEAMTR_INLINE_LAMBDA {
+    F x[4];
+    row.ask(n);
+    D::load(row.group(n), x);
+    for (int k = 0; k < 4; k++) {
+      M normal;
+      const F exponent = exponents.of(x[k]);
+      const F e = exp2_of(exponent, &normal);
+      v[k] = kEntropy ? mul_if(normal, e, fma(h, exponent, b)) : mul(e, b);
+    }
+  });
+}
+
 template <class D> static void gradient(const void* x, int64_t vocab, const RowGradient& g, void* d) {
-  g.h != 0.0f ? gradient_of<D, true>(x, vocab, g, d) : gradient_of<D, false>(x, vocab, g, d);
+  const Row<D> row(x, vocab); /* holds a copy of the tail, so d may be x */
+  const Exponent y(g.softmax);
+  typename D::T* out = static_cast<typename D::T*>(d);
+  if (g.h != 0.0f)
+    kHasFma && y.fused ? gradient_of<D, true, kHasFma>(row, g, y, out) : gradient_of<D, true, false>(row, g, y, out);
+  else
+    kHasFma && y.fused ? gradient_of<D, false, kHasFma>(row, g, y, out) : gradient_of<D, false, false>(row, g, y, out);
+  if (g.target >= 0) put_one<D>(out + g.target, quiet(g.at_target));
 }
 
 /* ---- exact KL(P || Q) of one row ----
  *
  * With r_v = log P_v - log Q_v the sum is taken termwise as sum_v P_v (r_v + expm1(-r_v)): every term is >= 0, equal
- * rows give 0, and nothing cancels. It seems to need both log-normalisers first. It does not, when the policies are
- * near: with u_v = (p_v - q_v) / T - a for any constant a,
+ * rows give 0, and nothing cancels. It seems to need both log-normalisers first. There are three ways to do a row; which
+ * one it goes depends on the row alone.
+ *
+ * Near policies, one sweep. With u_v = (p_v - q_v) / T - a for any constant a,
  *     G = E_P[u + expm1(-u)],  m = E_P[u],  KL = G - (x - log1p(x)),  x = G - m,  a's error = log1p(x),
- * an identity (E_P[exp(-u)] = 1 + x). If a is about right, x - log1p(x) is small against G, and one sweep is enough.
+ * an identity (E_P[exp(-u)] = 1 + x). If a is about right, x - log1p(x) is small against G.
  * a is p - q at the likeliest token so far; when a likelier one turns up, the sums are moved to its a in closed form.
- * The sweep is given up, and the row done in two, if some |u| > 1 (arbitrary policies show in the first block), if
- * only one of p and q is masked, or if G turns out to be over 64 times KL. Which way a row goes depends on the row. */
+ * The sweep is given up if some |u| > 1 (other policies show in the first block), if only one of p and q is masked, or if
+ * G turns out to be over 64 times KL.
+ *
+ * Far policies, one sweep: KL = E_P[(p - q) / T] - (log Z_p - log Z_q) as it stands, with both rows' statistics. Where KL is
+ * not small against what is subtracted, that is exact enough; otherwise the sweep was in vain.
+ *
+ * Everything between, two sweeps: both rows' statistics, then the terms. */
 
 struct NearSums {
   BlockSums p;
@@ -314,65 +432,79 @@ struct NearSums {
   float largest;   /* of |u| */
 };
 
-/* p - q - a. With kShifted the rounding of p - q is added back: harmless where p - q is about as small as what is left
- * of it, it would be all that is left of a small difference between policies whose logits are a constant apart. */
+/* p - q - a; 0 where both are kLow, a token masked in both. With kShifted the rounding of p - q is added back: harmless
+ * where p - q is about as small as what is left of it, it would be all that is left of a small difference between policies
+ * whose logits are a constant apart. */
 template <bool kShifted> TEAMTR_INLINE F difference(F p, F q, F a) {
   const F d = sub(p, q);
-  if (!kShifted) return sub(d, a);
+  const M heard = lt(set(kLow), p);
+  if (!kShifted) return sub_if(heard, d, a);
   const F back = sub(d, p); /* -q, but for rounding */
   const F lost = sub(sub(p, sub(d, back)), add(q, back));
-  return add(sub(d, a), lost);
+  return add(sub_if(heard, d, a), lost);
 }
 
 template <class D, bool kStrict, bool kShifted>
-static NearSums near_block(const Row<D>& P, const Row<D>& Q, int64_t b, float reference, float c, float a, float inv_t) {
+static NearSums near_block(const Row<D>& P, const Row<D>& Q, int64_t b, const Exponent& reference, float a, float inv_t) {
   Sum e, ey, eu, ephi;
   Max m(-kInf), largest(0.0f);
   int64_t ties = 0;
-  const F ref = set(reference), scale = set(c), base = set(a), inverse = set(inv_t), low = set(kLow);
-  walk(P, Q, b, [&](int k, const typename D::T* pp, const typename D::T* pq) TEAMTR_INLINE_LAMBDA {
-          const F p = max(low, D::load(pp)), q = max(low, D::load(pq));
-          F u = mul(difference<kShifted>(p, q, base), inverse);
-          u = zero_if(both(le(p, low), le(q, low)), u); /* masked in both */
-          largest.a[k] = max(abs(u), largest.a[k]);
-          F held;
-          const F v = exp2_of(mul(sub(p, ref), scale), &held);
-          F rest = v;
-          if (kStrict) {
-            const M tie = ge(p, ref);
-            ties += count(tie);
-            rest = zero_if(tie, v);
-          } else {
-            m.a[k] = max(p, m.a[k]);
-          }
-          e.a[k] = add(e.a[k], rest);
-          ey.a[k] = fma(v, held, ey.a[k]);
-          const F vu = mul(v, u);
-          eu.a[k] = add(eu.a[k], vu);
-          ephi.a[k] = fma(mul(vu, u), phi_over_u2(u), ephi.a[k]);
-        });
-  return {{e.total(), ey.total(), kStrict ? reference : m.total(), ties}, eu.total(), ephi.total(), largest.total()};
+  const Exponents<kHasFma> exponents(reference);
+  const F ref = exponents.shift, base = set(a), inverse = set(inv_t), low = set(kLow);
+  walk(P, Q, b, [&](int k, F x, F z) TEAMTR_INLINE_LAMBDA {
+    const F p = max(low, x), q = max(low, z);
+    const F u = mul(difference<kShifted>(p, q, base), inverse);
+    largest.a[k] = max_abs(u, largest.a[k]);
+    M normal;
+    const F y = exponents.of(p);
+    const F v = exp2_of(y, &normal);
+    F rest = v;
+    if (kStrict) {
+      const M tie = ge(p, ref);
+      ties += count(tie);
+      rest = zero_if(tie, v);
+    } else {
+      m.a[k] = max(p, m.a[k]);
+    }
+    e.a[k] = add(e.a[k], rest);
+    ey.a[k] = fma_if(normal, rest, y, ey.a[k]);
+    const F vu = mul(v, u);
+    eu.a[k] = add(eu.a[k], vu);
+    ephi.a[k] = fma(mul(vu, u), phi_over_u2(u), ephi.a[k]);
+  });
+  NearSums s{{e.total(), ey.total(), kStrict ? reference.shift : m.total(), ties}, eu.total(), ephi.total(), largest.total()};
+  reference.take_back(&s.p.e, &s.p.ey);
+  s.eu *= reference.factor;
+  s.ephi *= reference.factor;
+  return s;
 }
 
 template <class D, bool kStrict>
-static NearSums near_block_of(const Row<D>& P, const Row<D>& Q, int64_t b, float reference, float c, float a, float inv_t) {
-  return std::fabs(a) <= 0.0625f ? near_block<D, kStrict, false>(P, Q, b, reference, c, a, inv_t)
-                                 : near_block<D, kStrict, true>(P, Q, b, reference, c, a, inv_t);
+static NearSums near_block_of(const Row<D>& P, const Row<D>& Q, int64_t b, const Exponent& reference, float a, float inv_t) {
+  return std::fabs(a) <= 0.0625f ? near_block<D, kStrict, false>(P, Q, b, reference, a, inv_t)
+                                 : near_block<D, kStrict, true>(P, Q, b, reference, a, inv_t);
 }
 
-/* The value of q at the first element of block b of p that equals m. */
+/* The value of q at an element of block b where p equals m. */
 template <class D> static float partner(const Row<D>& P, const Row<D>& Q, int64_t b, float m) {
-  for (int64_t g = b * kBlockGroups;; g++)
-    for (int i = 0; i < kGroup; i += 16) {
-      const uint32_t hit = bits(eq(D::load(P.group(g) + i), set(m)));
-      if (hit) return one<D>(Q.group(g) + i + __builtin_ctz(hit));
+  for (int64_t g = b * kBlockGroups;; g++) {
+    F p[4], q[4];
+    D::load(P.group(g), p);
+    D::load(Q.group(g), q);
+    for (int k = 0; k < 4; k++) {
+      const uint32_t hits = bits(eq(p[k], set(m)));
+      if (!hits) continue;
+      float lanes[16];
+      store(lanes, q[k]);
+      return lanes[__builtin_ctz(hits)];
     }
+  }
 }
 
 template <class D>
 static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow* out) {
-  const float c = scale_of(temperature), inv_t = (float)(1 / temperature);
-  Running r;
+  const float inv_t = (float)(1 / temperature);
+  Running r(scale_of(temperature));
   double eu = 0, ephi = 0;
   float a = 0;
   for (int64_t b = 0; b < P.blocks(); b++) {
@@ -382,7 +514,7 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
       m = block_max(P, 0);
       if (!(m > kLow)) return false;
     } else {
-      s = near_block_of<D, false>(P, Q, b, r.max, c, a, inv_t);
+      s = near_block_of<D, false>(P, Q, b, r.reference, a, inv_t);
       m = s.p.max;
     }
     if (m >= r.max) {
@@ -394,14 +526,15 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
         if (b > 0) { /* u' = u + d in every term so far */
           const double d = ((double)a - (double)to) / temperature, n = r.ties + r.rest;
           if (std::fabs(d) > 4) return false;
-          const double f = std::exp2(((double)r.max - (double)m) * c);
+          const double f = std::exp2(((double)r.max - (double)m) * r.c);
           ephi = f * (std::exp(-d) * ephi - eu * std::expm1(-d) + n * phi(d));
           eu = f * (eu + d * n);
         }
-        r.raise(m, c);
+        r.raise(m);
+        if (r.reference.fused != kHasFma) return false;
         a = to;
       }
-      s = near_block_of<D, true>(P, Q, b, m, c, a, inv_t);
+      s = near_block_of<D, true>(P, Q, b, r.reference, a, inv_t);
       r.ties += (double)s.p.at_reference;
     }
     if (!(s.largest <= 1.0f)) return false;
@@ -416,21 +549,116 @@ static bool kl_near(const Row<D>& P, const Row<D>& Q, double temperature, KlRow*
   return true;
 }
 
+struct FarSums {
+  BlockSums p, q;
+  double cross;  /* sum of e_p y_q */
+  bool infinite; /* a token has a probability in P and none in Q */
+};
+
+template <class D, bool kStrict>
+static FarSums far_block(const Row<D>& P, const Row<D>& Q, int64_t b, const Exponent& p, const Exponent& q) {
+  Sum ep, eyp, eq, eyq, cross;
+  Max mp(-kInf), mq(-kInf);
+  int64_t ties_p = 0, ties_q = 0;
+  const Exponents<kHasFma> exponents_p(p), exponents_q(q);
+  const F low = set(kLow);
+  M alone = lt(low, low);
+  walk(P, Q, b, [&](int k, F x, F z) TEAMTR_INLINE_LAMBDA {
+    M normal_p, normal_q;
+    const F yp = exponents_p.of(x), yq = exponents_q.of(z);
+    F vp = exp2_of(yp, &normal_p), vq = exp2_of(yq, &normal_q);
+    alone = either(alone, both(le(z, low), lt(low, x)));
+    cross.a[k] = fma_if(normal_p, vp, max(set(-1e30f), yq), cross.a[k]);
+    if (kStrict) {
+      const M tie_p = ge(x, exponents_p.shift), tie_q = ge(z, exponents_q.shift);
+      ties_p += count(tie_p);
+      ties_q += count(tie_q);
+      vp = zero_if(tie_p, vp);
+      vq = zero_if(tie_q, vq);
+    } else {
+      mp.a[k] = max(x, mp.a[k]);
+      mq.a[k] = max(z, mq.a[k]);
+    }
+    ep.a[k] = add(ep.a[k], vp);
+    eyp.a[k] = fma_if(normal_p, vp, yp, eyp.a[k]);
+    eq.a[k] = add(eq.a[k], vq);
+    eyq.a[k] = fma_if(normal_q, vq, yq, eyq.a[k]);
+  });
+  FarSums s{{ep.total(), eyp.total(), kStrict ? p.shift : mp.total(), ties_p},
+            {eq.total(), eyq.total(), kStrict ? q.shift : mq.total(), ties_q},
+            cross.total(),
+            any(alone)};
+  p.take_back(&s.p.e, &s.p.ey);
+  q.take_back(&s.q.e, &s.q.ey);
+  s.cross = p.factor * s.cross - q.lost * (s.p.e + (double)ties_p);
+  return s;
+}
+
+template <class D>
+static bool kl_far(const Row<D>& P, const Row<D>& Q, double temperature, KlRow* out) {
+  Running p(scale_of(temperature)), q(p.c);
+  double cross = 0;
+  bool infinite = false;
+  for (int64_t b = 0; b < P.blocks(); b++) {
+    FarSums s;
+    if (b == 0) {
+      s.p.max = block_max(P, 0);
+      s.q.max = block_max(Q, 0);
+      if (!(s.p.max > kLow) || !(s.q.max > kLow)) return false;
+    } else {
+      s = far_block<D, false>(P, Q, b, p.reference, q.reference);
+    }
+    if (s.p.max >= p.max || s.q.max >= q.max) {
+      if (s.p.max == kInf || s.q.max == kInf) return false;
+      if (s.p.max > p.max) cross *= p.raise(s.p.max);
+      if (s.q.max > q.max) {
+        if (b > 0) cross += ((double)q.max - (double)s.q.max) * q.c * (p.ties + p.rest);
+        q.raise(s.q.max);
+      }
+      if (p.reference.fused != kHasFma || q.reference.fused != kHasFma) return false;
+      s = far_block<D, true>(P, Q, b, p.reference, q.reference);
+      p.ties += (double)s.p.at_reference;
+      q.ties += (double)s.q.at_reference;
+    }
+    p.rest += s.p.e, p.ey += s.p.ey;
+    q.rest += s.q.e, q.ey += s.q.ey;
+    cross += s.cross;
+    infinite |= s.infinite;
+    if (std::isnan(p.rest) || std::isnan(q.rest)) return false;
+  }
+  out->p = {p.max, (p.ties - 1) + p.rest, p.ey * kLn2};
+  out->q = {q.max, (q.ties - 1) + q.rest, q.ey * kLn2};
+  out->has_q = true;
+  const double log_z = std::log1p(out->p.rest) - std::log1p(out->q.rest);
+  const double mean = (p.ey - cross) * kLn2 / (1 + out->p.rest), kl = mean - log_z;
+  out->log_ratio = ((double)p.max - (double)q.max) / temperature + log_z;
+  out->kl = infinite ? (double)kInf : kl;
+  return infinite || (kl >= 0.25 && kl * 64 >= std::fabs(log_z));
+}
+
 /* r_v = log P_v - log Q_v = (p_v - q_v) / T - log_ratio */
 struct LogRatio {
   F a, b, inverse;
   LogRatio(double temperature, double log_ratio) {
     const float high = (float)(log_ratio * temperature);
-    a = set(high);
-    b = set((float)(log_ratio - (double)high / temperature));
-    inverse = set((float)(1 / temperature));
+    a = set(quiet(high));
+    b = set(quiet((float)(log_ratio - (double)high / temperature)));
+    inverse = set(quiet((float)(1 / temperature)));
   }
+  /* p - q - a with what its rounding lost; NaN where one is infinite */
+  __attribute__((always_inline)) F accurate(F p, F q) const {
+    const F d = sub(p, q), back = sub(d, p);
+    return add(sub(d, a), sub(sub(p, sub(d, back)), add(q, back)));
+  }
+  /* for p and q that are numbers */
   __attribute__((always_inline)) F of(F p, F q) const {
-    F d = difference<true>(p, q, a);
+    F d = accurate(p, q);
     d = select(eq(d, d), d, sub(p, q)); /* p - q was infinite, so what it lost is NaN */
     const F r = sub(mul(d, inverse), b);
     return max(set(-1e30f), min(set(1e30f), r)); /* 0 * r must be 0 */
   }
+  /* NaN where one is infinite */
+  __attribute__((always_inline)) F plain(F p, F q) const { return sub(mul(accurate(p, q), inverse), b); }
 };
 
 template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, int64_t vocab, double temperature, KlRow* out) {
@@ -449,18 +677,18 @@ template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, i
   bool infinite = false;
   for (int64_t b = 0; b < P.blocks(); b++) {
     Sum terms, differences;
-      walk(P, Q, b, [&](int k, const typename D::T* pp, const typename D::T* pq) TEAMTR_INLINE_LAMBDA {
-            const F p = max(low, D::load(pp)), q = max(low, D::load(pq));
-            const F vp = exp2_of(fma(sub(p, set(sp.shift)), scale, set(sp.offset)));
-            const F vq = exp2_of(fma(sub(q, set(sq.shift)), scale, set(sq.offset)));
-            const F r = ratio.of(p, q);
-            infinite |= any(both(le(q, low), lt(low, p)));
-            const M small = le(abs(r), one_f);
-            const F r2p = mul(mul(r, r), phi_over_u2(r));
-            const F far_diff = sub(vq, vp);
-            terms.a[k] = add(terms.a[k], select(small, mul(vp, r2p), fma(vp, r, far_diff)));
-            differences.a[k] = add(differences.a[k], select(small, mul(vp, sub(r2p, r)), far_diff));
-          });
+    walk(P, Q, b, [&](int k, F x, F z) TEAMTR_INLINE_LAMBDA {
+      const F p = max(low, x), q = max(low, z);
+      const F vp = exp2_of(fma(sub(p, set(sp.shift)), scale, set(sp.offset)));
+      const F vq = exp2_of(fma(sub(q, set(sq.shift)), scale, set(sq.offset)));
+      const F r = ratio.of(p, q);
+      infinite |= any(both(le(q, low), lt(low, p)));
+      const M small = le(abs(r), one_f);
+      const F r2p = mul(mul(r, r), phi_over_u2(r));
+      const F far_diff = sub(vq, vp);
+      terms.a[k] = add(terms.a[k], select(small, mul(vp, r2p), fma(vp, r, far_diff)));
+      differences.a[k] = add(differences.a[k], select(small, mul(vp, sub(r2p, r)), far_diff));
+    });
     kl += terms.total();
     excess += differences.total();
   }
@@ -471,9 +699,12 @@ template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, i
 template <class D>
 static void kl(const void* p, const void* q, int64_t vocab, double temperature, bool stats_of_q, KlRow* out) {
   const Row<D> P(p, vocab), Q(q, vocab);
-  if (!kl_near<D>(P, Q, temperature, out)) return kl_two_sweeps<D>(P, Q, vocab, temperature, out);
-  /* A second look at q, in cache, for its entropy alone: what else is asked for must not change a result's bits. */
-  if (stats_of_q) out->q = stats_of<D, true>(q, vocab, temperature);
+  if (kl_near<D>(P, Q, temperature, out)) {
+    /* A second look at q, in cache, for its entropy alone: what else is asked for must not change a result's bits. */
+    if (stats_of_q) out->q = stats_of<D, true>(q, vocab, temperature);
+  } else if (!kl_far<D>(P, Q, temperature, out)) {
+    kl_two_sweeps<D>(P, Q, vocab, temperature, out);
+  }
 }
 
 /* ---- gradient of KL(P || Q) ----
@@ -482,36 +713,47 @@ static void kl(const void* p, const void* q, int64_t vocab, double temperature, 
 
 template <class D, bool kWrtQ, bool kExtra>
 static void kl_gradient_of(const void* p, const void* q, int64_t vocab, const KlGradient& g, void* d) {
-  using T = typename D::T;
   const Row<D> P(p, vocab), Q(q, vocab);
-  T* out = static_cast<T*>(d);
+  typename D::T* out = static_cast<typename D::T*>(d);
   const LogRatio ratio(g.temperature, g.log_ratio);
-  const F low = set(kLow), one_f = set(1.0f), grad = set((float)(g.grad / g.temperature)), kl = set((float)g.kl);
-  const F sp = set(g.p.shift), cp = set(g.p.scale), op = set(g.p.offset);
-  const F sq = set(g.q.shift), cq = set(g.q.scale), oq = set(g.q.offset);
-  const F eb = set(kExtra ? g.extra->b : 0.0f), eh = set(kExtra ? g.extra->h : 0.0f);
-  const auto value = [&](const T* pp, const T* pq) TEAMTR_INLINE_LAMBDA {
-    const F x = max(low, D::load(pp)), z = max(low, D::load(pq));
-    const F vp = exp2_of(fma(sub(x, sp), cp, op));
-    const F r = ratio.of(x, z);
-    if (!kWrtQ) return mul(grad, mul(vp, sub(r, kl)));
-    F held;
-    const F vq = exp2_of(fma(sub(z, sq), cq, oq), &held);
-    const F near = mul(vp, sub(mul(mul(r, r), phi_over_u2(r)), r));
-    const F difference = mul(grad, select(le(abs(r), one_f), near, sub(vq, vp)));
-    return kExtra ? fma(vq, fma(eh, held, eb), difference) : difference;
-  };
-  for (int64_t n = 0; n < P.groups(); n++) {
-    T last[kGroup];
-    T* to = n < P.whole ? out + n * kGroup : last;
-    for (int i = 0; i < kGroup; i += 16) D::store(to + i, value(P.group(n) + i, Q.group(n) + i));
-    if (to == last) std::memcpy(out + n * kGroup, last, P.tail * sizeof(T));
-  }
-  if (kExtra && g.extra->target >= 0) {
-    T at[16];
-    D::store(at, set(g.extra->at_target));
-    out[g.extra->target] = at[0];
-  }
+  const F low = set(kLow), one_f = set(1.0f), grad = set(quiet((float)(g.grad / g.temperature))), kl = set(quiet((float)g.kl));
+  const Exponent of_p(g.p), of_q(g.q);
+  const Exponents<false> yp(of_p), yq(of_q);
+  const F eb = set(quiet(kExtra ? g.extra->b : 0.0f)), eh = set(quiet(kExtra ? g.extra->h : 0.0f));
+  write(P, out, [&](int64_t n, F* v) TEAMTR_INLINE_LAMBDA {
+    F x[4], z[4];
+    P.ask(n);
+    Q.ask(n);
+    D::load(P.group(n), x);
+    D::load(Q.group(n), z);
+    if (kWrtQ && !kExtra) { /* a group of near tokens, as most are of near policies, needs no exp for q */
+      F r[4];
+      for (int k = 0; k < 4; k++) r[k] = ratio.plain(x[k], z[k]);
+      if (all(both(both(le(abs(r[0]), one_f), le(abs(r[1]), one_f)), both(le(abs(r[2]), one_f), le(abs(r[3]), one_f))))) {
+        for (int k = 0; k < 4; k++) {
+          const F vp = exp2_of(yp.of(x[k]));
+          v[k] = mul(grad, mul(vp, sub(mul(mul(r[k], r[k]), phi_over_u2(r[k])), r[k])));
+        }
+        return;
+      }
+    }
+    for (int k = 0; k < 4; k++) {
+      const F a = max(low, x[k]), b = max(low, z[k]);
+      const F vp = exp2_of(yp.of(a));
+      const F r = ratio.of(a, b);
+      if (!kWrtQ) {
+        v[k] = mul(grad, mul(vp, sub(r, kl)));
+        continue;
+      }
+      M normal;
+      const F exponent = yq.of(b);
+      const F vq = exp2_of(exponent, &normal);
+      const F near = mul(vp, sub(mul(mul(r, r), phi_over_u2(r)), r));
+      v[k] = mul(grad, select(le(abs(r), one_f), near, sub(vq, vp)));
+      if (kExtra) v[k] = add(v[k], mul_if(normal, vq, fma(eh, exponent, eb)));
+    }
+  });
+  if (kExtra && g.extra->target >= 0) put_one<D>(out + g.extra->target, quiet(g.extra->at_target));
 }
 
 template <class D> static void kl_gradient(const void* p, const void* q, int64_t vocab, const KlGradient& g, void* d) {

@@ -152,7 +152,8 @@ static int64_t race(const Row<D>& row, const SampleArgs& a, const Weight& w, con
   Best best{bar, -1};
   for (int64_t b = 0; b < row.blocks(); b++) {
     Max m(-kInf);
-    walk(row, b, [&](int k, const typename D::T* p) TEAMTR_INLINE_LAMBDA { m.a[k] = max(D::load(p), m.a[k]); });
+    for (int64_t g = b * kBlockGroups, end = end_of(b, row.groups()); g < end; g++)
+      for (int k = 0; k < 4; k++) m.a[k] = max(D::load(row.group(g) + 16 * k), m.a[k]);
     const Words noise = words(a, (uint32_t)b * 16);
     for (int half = 0; half < 2; half++) {
       const F largest = max(m.a[half * 2], m.a[half * 2 + 1]);
@@ -262,7 +263,8 @@ static Swept sweep(const Row<D>& row, const Weight& w, float lo, float hi, Scrat
     int n = 0;
     for (int64_t g = b * kBlockGroups, end = end_of(b, row.groups()); g < end; g++) {
       const typename D::T* p = row.group(g);
-      const F x[4] = {D::load(p), D::load(p + 16), D::load(p + 32), D::load(p + 48)};
+      F x[4];
+      D::load(p, x);
       if (!any(lt(low, max(max(x[0], x[1]), max(x[2], x[3]))))) continue;
       for (const F v : x) n += compress(found + n, lt(low, v), v);
     }
@@ -461,8 +463,7 @@ static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, c
   const F at = set(x);
   for (int64_t b = 0; b < row.blocks() && left_out >= 0; b++) {
     Sum less;
-    walk(row, b, [&](int k, const typename D::T* p) TEAMTR_INLINE_LAMBDA {
-      const F v = D::load(p);
+    walk(row, b, [&](int k, F v) TEAMTR_INLINE_LAMBDA {
       less.a[k] = add(less.a[k], zero_if(ge(v, at), w.of(v)));
     });
     left_out -= less.total();
