@@ -58,7 +58,7 @@ public abstract class KernelBenchmark {
         KERNELS.setLevel(java.util.logging.Level.OFF); // a line for every fork
         final String name = benchmark.getBenchmark();
         final String side = name.substring(name.lastIndexOf('.') + 1);
-        if (side.equals("libtorch")) {
+        if (side.startsWith("libtorch")) {
             Libtorch.threads(threads);
         }
         prepare();

@@ -1,7 +1,10 @@
 package org.teamtr.jmh;
 
 import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorVector;
+import org.bytedeco.pytorch.global.torch;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Floor;
@@ -13,7 +16,8 @@ import org.teamtr.kernels.Temperature;
  * The gradient of a loss on log-probs with respect to the logits, in their place. I/O: read and write the logits.
  *
  * <p>From the second call on, the logits are the gradients of the call before: other numbers, the same work. libtorch's side
- * is the closed form in place, f32 without a copy of the logits: faster than its autograd.
+ * is the closed form in place, f32 without a copy of the logits; libtorchAutograd is what its autograd does, given the log-probs
+ * that it keeps from the forward pass.
  */
 public class LogProbsBackwardBenchmark extends LogitsBenchmark {
     private static final float SLOPE = -0.25f;
@@ -24,6 +28,8 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
     private Floats lse;
     private Floats slopes;
     private float[][] heap;
+    private Tensor leaf; // autograd's: the logits, and what it made of them in the forward pass
+    private Tensor chosen;
     private double[][] logP; // of the rows to check, before any side has overwritten them
 
     @Override
@@ -46,6 +52,16 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
 
     @Override
     void check(String side) {
+        if (side.equals("libtorchAutograd")) {
+            leaf = Libtorch.of(data).requires_grad_(true);
+            chosen = Libtorch.chosen(Libtorch.logSoftmax(leaf), Libtorch.of(targets));
+            final Tensor d = autograd();
+            for (int r = 0; r < checked(); r++) {
+                final double expected = SLOPE * (1 - Math.exp(logP[r][target(r)]));
+                require("gradient at the target", Libtorch.at(d, r, target(r)), expected, 1e-8 + tolerance("libtorch", expected));
+            }
+            return;
+        }
         switch (side) {
             case "teamtr" -> teamtr();
             case "libtorch" -> libtorch();
@@ -79,6 +95,19 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
             d.scatter_add_(1, Libtorch.of(targets).unsqueeze(1), slope);
             logits.copy_(d); // of itself, in f32, which does nothing
         }
+    }
+
+    @Benchmark
+    public void libtorchAutograd() {
+        try (PointerScope scope = new PointerScope()) {
+            autograd();
+        }
+    }
+
+    /** The gradients of gather, of log_softmax and, in 16 bits, of the conversion to f32. The forward pass is kept. */
+    private Tensor autograd() {
+        return torch.grad(new TensorVector(chosen), new TensorVector(leaf), new TensorVector(Libtorch.of(slopes)),
+                new BoolOptional(true), false, false).get(0);
     }
 
     @Benchmark

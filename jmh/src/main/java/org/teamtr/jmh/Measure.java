@@ -12,7 +12,7 @@ import org.teamtr.kernels.Backend;
  * machine that does nothing else.
  */
 public final class Measure {
-    private static final int ROUNDS = 3;
+    private static final int ROUNDS = 5;
     /** The kernels over logits, with the parameters that tell their cases apart. */
     static final List<Map.Entry<String, Map<String, String>>> KERNELS = List.of(
             Map.entry("LogProbs", Map.of()), Map.entry("LogProbsBackward", Map.of()),
@@ -52,6 +52,9 @@ public final class Measure {
                     fork(kernel.getKey(), "floor", params);
                     if (round == 0) {
                         fork(kernel.getKey(), "libtorch", params);
+                        if (kernel.getKey().equals("LogProbsBackward")) {
+                            fork(kernel.getKey(), "libtorchAutograd", params);
+                        }
                         fork(kernel.getKey(), "plainJava", params);
                     }
                 }

@@ -62,6 +62,18 @@ record Run(String kernel, String side, Map<String, String> params, double[] fork
         return median(forks) / benchmark().share(side);
     }
 
+    /**
+     * {@return how many times as long another side took: the median over the rounds, in each of which the two were measured one
+     * right after the other. The speed of memory is not the machine's own where others share it, and changes within minutes}
+     */
+    double against(Run other) {
+        final double[] ratios = new double[Math.min(forks.length, other.forks.length)];
+        for (int round = 0; round < ratios.length; round++) {
+            ratios[round] = other.forks[round] / other.benchmark().share(other.side) / (forks[round] / benchmark().share(side));
+        }
+        return median(ratios);
+    }
+
     /** {@return how far the forks lie apart, as a share of their median} */
     double spread() {
         return (Arrays.stream(forks).max().orElseThrow() - Arrays.stream(forks).min().orElseThrow()) / median(forks);

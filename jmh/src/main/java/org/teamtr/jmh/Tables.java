@@ -97,15 +97,20 @@ public final class Tables {
                 + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "floor", "%.2f"), ratio(run, "libtorch", "%.1f×"),
+                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "floor", "%.2f"), libtorch(run),
                     ratio(run, "plainJava", "%.1f×")));
         }
         return table.toString();
     }
 
+    private String libtorch(Run run) {
+        final String autograd = ratio(run, "libtorchAutograd", "%.1f×");
+        return ratio(run, "libtorch", "%.1f×") + (autograd.equals("–") ? "" : "; autograd " + autograd);
+    }
+
     /** How many times as long another side took. */
     private String ratio(Run run, String side, String format) {
-        return results.find(run, side).map(other -> text(format, other.millis() / run.millis())).orElse("–");
+        return results.find(run, side).map(other -> text(format, run.against(other))).orElse("–");
     }
 
     private String levels() {
