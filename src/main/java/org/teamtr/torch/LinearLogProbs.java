@@ -117,8 +117,9 @@ public final class LinearLogProbs implements AutoCloseable {
      *
      * @param hidden [rows, H], float32, bfloat16 or float16
      * @param weight [at least vocab, H], of the same dtype
-     * @param oldHidden [rows, H], the same rows under the policy that the KL is taken from, of the same dtype; null for no KL
-     * @param oldWeight [at least vocab, H], its head; null for no KL
+     * @param oldHidden [rows, any width], the same rows under the policy that the KL is taken from, of the same dtype; null for
+     *     no KL
+     * @param oldWeight [at least vocab, that width], its head; null for no KL
      * @param vocab the number of columns of the logits that count, 1 or more
      * @param targets [rows], contiguous int32 or int64: 0 to vocab - 1, or {@link Indices#IGNORE}: results and gradient are 0
      * @param temperature more than 0 and finite
@@ -153,8 +154,9 @@ public final class LinearLogProbs implements AutoCloseable {
                         + (oldHidden == null ? "oldWeight" : "oldHidden"));
             }
             if (oldHidden != null) {
-                checkAs(oldHidden, "oldHidden", type(hidden), hidden, rows, hidden.size(1));
-                checkHead(oldWeight, "oldWeight", hidden, vocab);
+                checkMatrix(oldHidden, "oldHidden");
+                checkAs(oldHidden, "oldHidden", type(hidden), hidden, rows, oldHidden.size(1));
+                checkHead(oldWeight, "oldWeight", oldHidden, vocab);
             }
             checkTargets(targets, hidden, vocab);
             if (temperatures != null) {

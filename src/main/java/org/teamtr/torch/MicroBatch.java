@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import org.teamtr.team.Utterance;
 
@@ -48,6 +49,12 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
             from = to;
         }
         return micros;
+    }
+
+    /** The same messages, tokens and places, asked for by other prompts. */
+    MicroBatch asked(UnaryOperator<Utterance> otherwise) {
+        final List<Utterance> others = messages.stream().map(otherwise).toList();
+        return new MicroBatch(others, indices, others.stream().mapToInt(MicroBatch::width).max().orElseThrow(), tokens);
     }
 
     /** What goes into the model: prompt and message, but for the last token, after which nothing is asked. */

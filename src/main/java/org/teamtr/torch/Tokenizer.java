@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -218,6 +219,21 @@ public final class Tokenizer implements AutoCloseable {
                 Files.copy(folder.resolve(name), other.resolve(name));
             }
         }
+    }
+
+    /** {@return whether another tokenizer has the same tokens under the same ids, and the same of them end a message} */
+    boolean sameTokens(Tokenizer other) throws IOException {
+        final int[] ends = Arrays.stream(endTokens).sorted().toArray();
+        return vocab == other.vocab && Arrays.equals(ends, Arrays.stream(other.endTokens).sorted().toArray())
+                && tokens().equals(other.tokens());
+    }
+
+    /** The model's tokens with their ids, and the added ones. */
+    private List<Object> tokens() throws IOException {
+        final JsonNode root = json(folder.resolve(TOKENIZER));
+        final Map<Integer, String> added = new HashMap<>();
+        root.path("added_tokens").forEach(token -> added.put(token.path("id").asInt(), token.path("content").asText()));
+        return List.of(root.path("model").path("vocab"), added);
     }
 
     /** Frees the native tokenizer. */

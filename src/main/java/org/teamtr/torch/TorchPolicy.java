@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
+import java.util.function.UnaryOperator;
 import java.util.stream.Collectors;
 import java.util.zip.CRC32;
 import java.util.zip.CRC32C;
@@ -285,7 +286,7 @@ public final class TorchPolicy implements Policy {
     private LinearLogProbs head(Tensor hidden, Map<String, Tensor> w, Then then, int part, MicroBatch micro, double temperature) {
         final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
         return new LinearLogProbs(hidden, w.get(decoder.head()), then == null ? null : then.hidden(part, micro),
-                then == null ? null : then.weights.get(decoder.head()), vocab, targets, temperature, LinearLogProbs.CHUNK_BYTES);
+                then == null ? null : then.head(), vocab, targets, temperature, LinearLogProbs.CHUNK_BYTES);
     }
 
     private Tensor longs(long[] values, long... shape) {
@@ -305,7 +306,7 @@ public final class TorchPolicy implements Policy {
         final Scores out = scores(batch, anchor);
         final Map<String, Tensor> now = all(weights.compute());
         final List<MicroBatch> micros = split(batch.messages());
-        final Then then = anchor == null ? null : ((TorchSnapshot) anchor).then(batch, micros.size());
+        final Then then = then(anchor, batch, micros.size());
         final List<Callable<Void>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
@@ -341,7 +342,7 @@ public final class TorchPolicy implements Policy {
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
         final List<MicroBatch> micros = split(batch.messages());
-        final Then then = anchor == null ? null : ((TorchSnapshot) anchor).then(batch, micros.size());
+        final Then then = then(anchor, batch, micros.size());
         final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
@@ -451,23 +452,43 @@ public final class TorchPolicy implements Policy {
 
     // ---- going back ----
 
-    /** Hidden states of a batch under the parameters of a snapshot, kept since every inner step asks for them. */
+    /** What the exact KL of this policy is taken from: of an anchor that counts the same columns. */
+    private Then then(Snapshot anchor, Batch batch, int micros) {
+        if (anchor == null) {
+            return null;
+        }
+        final Anchor a = (Anchor) anchor;
+        if (a.vocab() != vocab) {
+            throw new IllegalArgumentException("anchor: expected a policy of " + vocab + " tokens, as this one has, given one of "
+                    + a.vocab());
+        }
+        return a.then(batch, micros);
+    }
+
+    /** Hidden states of a batch under the parameters of an anchor, kept since every inner step asks for them. */
     private final class Then {
         final Batch batch;
         final Map<String, Tensor> weights;
+        private final UnaryOperator<Utterance> asked;
         private final Tensor[] hidden;
 
-        Then(Batch batch, Map<String, Tensor> weights, int micros) {
+        Then(Batch batch, Map<String, Tensor> weights, UnaryOperator<Utterance> asked, int micros) {
             this.batch = batch;
             this.weights = weights;
+            this.asked = asked;
             this.hidden = new Tensor[micros];
+        }
+
+        /** The anchor's own: another policy's may have another name. */
+        Tensor head() {
+            return weights.get(decoder.head());
         }
 
         /** Each part is asked for by one thread at a time. */
         Tensor hidden(int part, MicroBatch micro) {
             if (hidden[part] == null) {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    hidden[part] = Decoder.kept(TorchPolicy.this.hidden(weights, micro));
+                    hidden[part] = Decoder.kept(TorchPolicy.this.hidden(weights, micro.asked(asked)));
                 }
             }
             return hidden[part];
@@ -478,16 +499,19 @@ public final class TorchPolicy implements Policy {
         }
     }
 
-    private final class TorchSnapshot implements Snapshot {
+    /** Parameters that an exact KL is taken from, and what they were asked. */
+    private class Anchor implements Snapshot {
         final Weights weights;
-        final AdamW optimiser;
-        final long version;
+        private final UnaryOperator<Utterance> asked;
         private Then then;
 
-        TorchSnapshot(Weights weights, AdamW optimiser, long version) {
+        Anchor(Weights weights, UnaryOperator<Utterance> asked) {
             this.weights = weights;
-            this.optimiser = optimiser;
-            this.version = version;
+            this.asked = asked;
+        }
+
+        int vocab() {
+            return vocab;
         }
 
         Then then(Batch batch, int micros) {
@@ -495,7 +519,7 @@ public final class TorchPolicy implements Policy {
                 if (then != null) {
                     then.close();
                 }
-                then = new Then(batch, all(weights.compute()), micros);
+                then = new Then(batch, all(weights.compute()), asked, micros);
             }
             return then;
         }
@@ -505,6 +529,22 @@ public final class TorchPolicy implements Policy {
             if (then != null) {
                 then.close();
             }
+        }
+    }
+
+    private final class TorchSnapshot extends Anchor {
+        final AdamW optimiser;
+        final long version;
+
+        TorchSnapshot(Weights weights, AdamW optimiser, long version) {
+            super(weights, UnaryOperator.identity());
+            this.optimiser = optimiser;
+            this.version = version;
+        }
+
+        @Override
+        public void close() {
+            super.close();
             weights.close();
             optimiser.close();
         }
@@ -513,6 +553,22 @@ public final class TorchPolicy implements Policy {
     @Override
     public Snapshot snapshot() {
         return new TorchSnapshot(weights.copy(), optimiser.copy(), version);
+    }
+
+    /**
+     * {@return this policy, as it is whenever it is asked, for another one to take its exact KL from} The other may be of any
+     * size but has to have {@link #sameTokens}. Closing it frees what was kept of a batch, not this policy, which is to be open
+     * while it is used.
+     *
+     * @param asked for each message of the other's batches, the same tokens with the prompt that this policy is asked with
+     */
+    public Snapshot anchor(UnaryOperator<Utterance> asked) {
+        return new Anchor(weights, asked);
+    }
+
+    /** {@return whether the same tokens have the same numbers in another policy: without, no KL per token is defined} */
+    public boolean sameTokens(TorchPolicy other) throws IOException {
+        return vocab == other.vocab && tokenizer.sameTokens(other.tokenizer);
     }
 
     @Override
