@@ -54,6 +54,13 @@ public final class Context {
         return messages.size();
     }
 
+    /** {@return the context as it was before that turn, 0 to {@link #turn()}; a copy} */
+    public Context before(int turn) {
+        final Context then = new Context(prompt, episode);
+        then.messages.addAll(messages.subList(0, turn));
+        return then;
+    }
+
     void append(Message message) {
         messages.add(message);
     }

@@ -38,6 +38,29 @@ public final class Rollout {
         return episodes;
     }
 
+    /**
+     * {@return the tokens that an agent is asked with at this point of a context}
+     *
+     * @throws IllegalArgumentException if they leave no room for a message and may not be cut
+     */
+    public static int[] ask(Agent agent, Context context, Generation generation) {
+        final Speaker speaker = agent.speaker();
+        final int[] tokens = speaker.encode(agent.template().render(context, agent.role(), agent.view()));
+        final int room = speaker.contextLength() - generation.maxNewTokens();
+        if (room < 1) {
+            throw new IllegalArgumentException("max_new_tokens: expected less than the context of " + speaker.contextLength()
+                    + " tokens of " + agent.role() + ", given " + generation.maxNewTokens());
+        }
+        final boolean cut = tokens.length > room && generation.truncation() != Truncation.ERROR;
+        if (tokens.length == 0 || tokens.length > room && !cut) {
+            throw new IllegalArgumentException("prompt: expected 1 to " + room + " tokens (a context of "
+                    + speaker.contextLength() + " less max_new_tokens = " + generation.maxNewTokens() + "), given "
+                    + tokens.length + " for " + agent.role() + " in turn " + context.turn() + " of " + context.prompt().id()
+                    + "; truncation may be left, right or middle");
+        }
+        return cut ? generation.truncation().cut(tokens, room) : tokens;
+    }
+
     /** One turn of all open episodes; returns those that go on. */
     private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed) {
         record Row(Context context, int agent) {
@@ -67,20 +90,7 @@ public final class Rollout {
             for (int i = 0; i < ids.length; i++) {
                 final Context context = said.get(i).context();
                 final Agent agent = team.agents().get(said.get(i).agent());
-                final int[] tokens = speaker.encode(agent.template().render(context, agent.role(), agent.view()));
-                final int room = speaker.contextLength() - generation.maxNewTokens();
-                if (room < 1) {
-                    throw new IllegalArgumentException("max_new_tokens: expected less than the context of " + speaker.contextLength()
-                            + " tokens of " + agent.role() + ", given " + generation.maxNewTokens());
-                }
-                final boolean cut = tokens.length > room && generation.truncation() != Truncation.ERROR;
-                if (tokens.length == 0 || tokens.length > room && !cut) {
-                    throw new IllegalArgumentException("prompt: expected 1 to " + room + " tokens (a context of "
-                            + speaker.contextLength() + " less max_new_tokens = " + generation.maxNewTokens() + "), given "
-                            + tokens.length + " for " + agent.role() + " in turn " + turn + " of " + context.prompt().id()
-                            + "; truncation may be left, right or middle");
-                }
-                prompts.add(cut ? generation.truncation().cut(tokens, room) : tokens);
+                prompts.add(ask(agent, context, generation));
                 ids[i] = context.episode();
             }
             final List<Utterance> utterances = speaker.generate(prompts, generation, Chance.seed(seed, turn), ids);

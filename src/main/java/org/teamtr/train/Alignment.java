@@ -1,0 +1,210 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.team.Agent;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Context;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Message;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Team;
+import org.teamtr.team.Utterance;
+import org.teamtr.team.Verifier;
+
+/**
+ * Stage-0: brings a new policy to where an agent's old one is, before training goes on with it.
+ * <pre>
+ *   collect contexts at which the agent speaks, and what the incumbent says there         probes
+ *   minimise KL(incumbent || new), summed over the tokens of a message                    align
+ *       until its mean over held-back probes is within delta_0           (Eq. 11 with pi_cur := incumbent)
+ * </pre>
+ * It stops as soon as it is inside, so that no more of the new policy is given up than the trust region asks for.
+ */
+public final class Alignment {
+    private static final int PLAYED_AT_ONCE = 64;
+    /** Episodes per probe after which an agent counts as one that hardly ever speaks. */
+    private static final int PATIENCE = 20;
+    private static final int HELD_BACK = 5; // every so many probes one, from the end
+    // What a random draw is for; Trainer has others.
+    private static final int PROBES = 101;
+    private static final int BATCHES = 102;
+
+    private Alignment() {
+    }
+
+    /** The context at which an agent spoke, and what it said there. */
+    public record Probe(Context context, Utterance said) {
+    }
+
+    /**
+     * How far to go, and how.
+     *
+     * @param delta0 radius in nats, per message, more than 0 and finite
+     * @param steps the most optimiser steps, 0 to measure only
+     * @param batch probes in one step, 1 or more
+     * @param learningRate at the start; over the last third of the steps it falls to 0
+     * @param seed of the order of the probes
+     */
+    public record Settings(double delta0, int steps, int batch, double learningRate, long seed) {
+        /** @throws IllegalArgumentException if a number is out of range */
+        public Settings {
+            require(delta0 > 0 && Double.isFinite(delta0), "delta0", "more than 0 and finite", delta0);
+            require(steps >= 0, "steps", "0 or more", steps);
+            require(batch >= 1, "batch", "1 or more", batch);
+            require(learningRate > 0 && Double.isFinite(learningRate), "learningRate", "more than 0 and finite", learningRate);
+        }
+
+        private static void require(boolean holds, String name, String expected, Object given) {
+            if (!holds) {
+                throw new IllegalArgumentException(name + ": expected " + expected + ", given " + given);
+            }
+        }
+    }
+
+    /**
+     * What came of it.
+     *
+     * @param probes that were learnt from
+     * @param heldBack probes that the KL is measured on
+     * @param klSwapped KL(incumbent || new) before the first step, in nats per message, with its standard error over the messages
+     * @param kl the same of the policy as it is left: the best that was measured
+     * @param steps that were taken
+     * @param stoppedBy delta0: the KL is within the radius; steps: it is not, and there were no more; none: there were none to
+     *     take
+     */
+    public record Result(int probes, int heldBack, Estimate klSwapped, Estimate kl, int steps, String stoppedBy) {
+    }
+
+    /**
+     * Plays episodes of the team as it is, one for each prompt, and collects what an agent says in them, at most {@code count}
+     * times.
+     *
+     * @param agent index in the team
+     * @throws IllegalArgumentException if it does not speak that often in 20 times as many episodes
+     */
+    public static List<Probe> probes(Team team, int agent, Prompts prompts, int count, Generation sampling, Verifier verifier,
+            long seed) {
+        final int[] order = prompts.size() == Integer.MAX_VALUE ? null : Chance.permutation(prompts.size(), seed, PROBES);
+        final List<Probe> probes = new ArrayList<>();
+        int played = 0;
+        while (probes.size() < count) {
+            if (played >= (long) PATIENCE * count) {
+                throw new IllegalArgumentException("probes: expected " + team.agents().get(agent).role() + " to speak " + count
+                        + " times, given " + probes.size() + " in " + played + " episodes");
+            }
+            final List<Prompt> some = new ArrayList<>();
+            for (int i = 0; i < PLAYED_AT_ONCE; i++, played++) {
+                some.add(prompts.get(order == null ? played : order[played % order.length]));
+            }
+            for (Episode episode : Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, PROBES, played))) {
+                for (Message message : episode.messages()) {
+                    if (message.agent() == agent && probes.size() < count) {
+                        probes.add(new Probe(episode.context().before(message.turn()), message.utterance()));
+                    }
+                }
+            }
+        }
+        return probes;
+    }
+
+    /**
+     * {@return what the incumbent said, as a new policy would be asked and would write it, with the incumbent's log-probs} Of
+     * other tokens only their sum has a meaning, and they get equal shares of it.
+     *
+     * @param agent the team's, who speaks with the new policy; a {@link Policy}
+     * @param sameTokens whether both policies have the same tokens
+     * @return null where nothing is left to say or it does not fit the new policy's context
+     */
+    public static Utterance lesson(Probe probe, Agent agent, Generation sampling, boolean sameTokens) {
+        final int[] prompt = Rollout.ask(agent, probe.context, sampling);
+        final Utterance said = probe.said;
+        if (sameTokens) {
+            return new Utterance(prompt, said.tokens(), said.logProbs(), said.text(), said.ended(), 0);
+        }
+        final int[] ended = ((Policy) agent.speaker()).encodeMessage(said.text());
+        final int[] tokens = said.ended() ? ended : Arrays.copyOf(ended, ended.length - 1);
+        if (tokens.length == 0 || prompt.length + tokens.length > agent.speaker().contextLength()) {
+            return null;
+        }
+        double sum = 0;
+        for (float logProb : said.logProbs()) {
+            sum += logProb;
+        }
+        final float[] logProbs = new float[tokens.length];
+        Arrays.fill(logProbs, (float) (sum / tokens.length));
+        return new Utterance(prompt, tokens, logProbs, said.text(), said.ended(), 0);
+    }
+
+    /**
+     * Trains a policy towards the incumbent; its optimiser is left as the training leaves it.
+     *
+     * @param lessons what the incumbent said, in tokens of the policy, with the prompts that the policy is asked with and the
+     *     log-probs of the incumbent; the last fifth is held back
+     * @param temperature at which it was sampled, and at which the policies are compared
+     * @param incumbent gives the full distributions of the incumbent at the lessons' tokens, for the exact KL; null where it has
+     *     other tokens. Then the likelihood of the messages is all there is: k1, the mean of log incumbent - log new of whole
+     *     messages, unbiased, but noisy and at times negative
+     * @throws IllegalArgumentException if there are fewer than two lessons
+     */
+    public static Result align(Policy policy, List<Utterance> lessons, double temperature, Policy.Snapshot incumbent,
+            Settings settings) {
+        if (lessons.size() < 2) {
+            throw new IllegalArgumentException("lessons: expected 2 or more, to learn from and to measure on, given "
+                    + lessons.size());
+        }
+        final int learnt = lessons.size() - Math.max(1, lessons.size() / HELD_BACK);
+        final Batch heldBack = batch(lessons.subList(learnt, lessons.size()));
+        final SurrogateConfig loss = SurrogateConfig.PAPER.withKl(incumbent == null ? SurrogateConfig.KlTerm.K1
+                : SurrogateConfig.KlTerm.EXACT, 1); // advantages are 0: the KL term is all there is
+        final int perRound = (learnt + settings.batch - 1) / settings.batch;
+        final Estimate swapped = kl(policy, heldBack, temperature, incumbent);
+        Estimate best = swapped;
+        int steps = 0;
+        Policy.Snapshot kept = policy.snapshot(); // the best so far
+        try {
+            while (best.mean() > settings.delta0 && steps < settings.steps) {
+                final int[] order = Chance.permutation(learnt, settings.seed, BATCHES, steps);
+                for (int b = 0; b < perRound && steps < settings.steps; b++, steps++) {
+                    final int from = b * settings.batch;
+                    final int to = Math.min(learnt, from + settings.batch);
+                    final List<Utterance> some = Arrays.stream(order, from, to).mapToObj(lessons::get).toList();
+                    policy.gradient(batch(some), temperature, loss, incumbent);
+                    policy.step(settings.learningRate * Math.min(1, 3.0 * (settings.steps - steps) / settings.steps));
+                }
+                final Estimate now = kl(policy, heldBack, temperature, incumbent);
+                if (now.mean() < best.mean()) {
+                    best = now;
+                    kept.close();
+                    kept = policy.snapshot();
+                }
+            }
+            policy.restore(kept);
+        } finally {
+            kept.close();
+        }
+        final String stoppedBy = settings.steps == 0 ? "none" : best.mean() <= settings.delta0 ? "delta0" : "steps";
+        return new Result(learnt, heldBack.size(), swapped, best, steps, stoppedBy);
+    }
+
+    private static Batch batch(List<Utterance> lessons) {
+        return Batch.of(lessons, new float[lessons.size()], new float[lessons.size()]);
+    }
+
+    /** Eq. 11 with the incumbent as pi_cur: its mean over the messages, and the standard error of that. */
+    private static Estimate kl(Policy policy, Batch batch, double temperature, Policy.Snapshot incumbent) {
+        final Policy.Scores scores = policy.score(batch, temperature, incumbent);
+        final double[] sums = new double[batch.size()];
+        for (int m = 0; m < sums.length; m++) {
+            for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
+                sums[m] += incumbent == null ? (double) batch.logProbsOld()[u] - scores.logProbs()[u] : scores.kl()[u];
+            }
+        }
+        return Estimate.of(sums);
+    }
+}
