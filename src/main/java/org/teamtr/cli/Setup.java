@@ -68,18 +68,8 @@ final class Setup implements AutoCloseable {
             }
         }
         try {
-            for (Map.Entry<String, Config.Model> model : config.policies().entrySet()) {
-                final boolean tiny = model.getValue().model().equals("tiny");
-                final Path folder = tiny ? TinyModel.folder(config, run, note) : Path.of(model.getValue().model());
-                final TorchPolicy.Settings settings = settings(config, model.getValue());
-                final TorchPolicy policy = model.getValue().random()
-                        ? TorchPolicy.random(folder, settings, Chance.seed(config.seed(), model.getKey().hashCode()))
-                        : TorchPolicy.load(folder, settings);
-                policies.put(model.getKey(), policy);
-                if (!tiny) {
-                    note.accept(String.format("%s: %,d parameters, %,d trained; %.1f GB, and %.1f GB while it is updated", model.getKey(),
-                            policy.parameters(), policy.trained(), policy.bytes() * 1e-9, policy.updateBytes() * 1e-9));
-                }
+            for (String name : config.policies().keySet()) {
+                policies.put(name, policy(config, name, run, note));
             }
             team = team(config, policies);
             learners = learners(config, team, policies);
@@ -137,6 +127,22 @@ final class Setup implements AutoCloseable {
                 new Config.Hardware(c.hardware().device(), threads));
     }
 
+    /** {@return a model of the configuration; parameters as in {@link #Setup}} */
+    static TorchPolicy policy(Config config, String name, Path run, Consumer<String> note) throws IOException {
+        final Config.Model model = config.policies().get(name);
+        final boolean tiny = model.model().equals("tiny");
+        final Path folder = tiny ? TinyModel.folder(config, run, note) : Path.of(model.model());
+        final TorchPolicy.Settings settings = settings(config, model);
+        final TorchPolicy policy = model.random()
+                ? TorchPolicy.random(folder, settings, Chance.seed(config.seed(), name.hashCode()))
+                : TorchPolicy.load(folder, settings);
+        if (!tiny) {
+            note.accept(String.format("%s: %,d parameters, %,d trained; %.1f GB, and %.1f GB while it is updated", name,
+                    policy.parameters(), policy.trained(), policy.bytes() * 1e-9, policy.updateBytes() * 1e-9));
+        }
+        return policy;
+    }
+
     static TorchPolicy.Settings settings(Config c, Config.Model m) {
         final Config.Optimiser o = c.optimiser();
         return new TorchPolicy.Settings(m.dtype(), c.hardware().device(), c.hardware().threads(), m.lora().rank(), m.lora().alpha(),
@@ -168,7 +174,7 @@ final class Setup implements AutoCloseable {
     }
 
     /** One learner for every policy that an agent to be trained speaks with. */
-    private static List<Learner> learners(Config c, Team team, Map<String, TorchPolicy> policies) {
+    static List<Learner> learners(Config c, Team team, Map<String, TorchPolicy> policies) {
         final List<Learner> learners = new ArrayList<>();
         policies.forEach((name, policy) -> {
             final List<Integer> agents = IntStream.range(0, team.agents().size()).filter(a -> team.agents().get(a).speaker() == policy)

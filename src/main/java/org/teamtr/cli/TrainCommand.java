@@ -68,7 +68,7 @@ final class TrainCommand implements Callable<Integer> {
         return 0;
     }
 
-    private static Path configOf(Path run) throws IOException {
+    static Path configOf(Path run) throws IOException {
         final Path config = run.resolve(RunFiles.CONFIG);
         if (!Files.exists(config)) {
             throw new IOException(run + ": expected a run directory with " + RunFiles.CONFIG + " in it");

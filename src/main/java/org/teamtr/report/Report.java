@@ -33,6 +33,7 @@ public final class Report {
     private final List<RunLog.Update> updates;
     private final List<RunLog.Stage> stages;
     private final List<RunLog.Transcript> transcripts;
+    private final List<RunLog.Replacement> replacements;
     private final RunSummary summary;
     private final String config;
     private final String name;
@@ -45,6 +46,7 @@ public final class Report {
         updates = RunFiles.updates(run);
         stages = RunFiles.stages(run);
         transcripts = RunFiles.transcripts(run);
+        replacements = RunFiles.replacements(run);
         this.noCharts = noCharts;
         name = run.toAbsolutePath().normalize().getFileName().toString();
         config = Files.exists(run.resolve(RunFiles.CONFIG)) ? Files.readString(run.resolve(RunFiles.CONFIG)) : "";
@@ -99,6 +101,7 @@ public final class Report {
             time();
         }
         agents();
+        replacements();
         transcripts();
         configuration();
         return out.append("</main>\n</body>\n</html>\n").toString();
@@ -304,6 +307,31 @@ public final class Report {
             out.append("<td").append(left > 0 ? " class=\"bad\">" : ">").append(grouped(left)).append("</tr>\n");
         });
         out.append("</tbody></table></div>\n");
+    }
+
+    private void replacements() {
+        if (replacements.isEmpty()) {
+            return;
+        }
+        out.append("<h2>Replaced agents</h2>\n<p>Accuracy of the same held-out episodes before the swap, right after it and ")
+                .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per message ")
+                .append("on probes that were not learnt from, which alignment brings under δ₀.</p>\n")
+                .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>after stage<th>new model<th>align<th>before")
+                .append("<th>swapped<th>after<th>shock<th>KL, swapped<th>KL, after<th>δ₀<th>steps</tr></thead><tbody>\n");
+        for (RunLog.Replacement r : replacements) {
+            out.append("<tr><td>").append(chip(r.agent()));
+            for (String cell : List.of(grouped(r.stage()), r.replacement(), r.align(), measured(r.before()),
+                    measured(r.swapped()), measured(r.after()), percent(r.shock()) + " ± " + percent(r.shockError()),
+                    Charts.number(r.klSwapped()), Charts.number(r.kl()), Charts.number(r.delta0()), grouped(r.steps()))) {
+                out.append("<td>").append(Html.escape(cell));
+            }
+            out.append("</tr>\n");
+        }
+        out.append("</tbody></table></div>\n");
+    }
+
+    private static String measured(RunLog.Measured m) {
+        return percent(m.accuracy()) + " ± " + percent(m.accuracyError());
     }
 
     private void transcripts() {

@@ -20,6 +20,8 @@ public final class RunFiles {
     public static final String STAGES = "stages.jsonl";
     /** One {@link RunLog.Transcript} per line. */
     public static final String TRANSCRIPTS = "transcripts.jsonl";
+    /** One {@link RunLog.Replacement} per line; only in runs with one. */
+    public static final String REPLACEMENTS = "replacements.jsonl";
     /** A {@link RunSummary}. */
     public static final String SUMMARY = "summary.json";
     /** What {@link Report} writes. */
@@ -53,6 +55,16 @@ public final class RunFiles {
      */
     public static List<RunLog.Transcript> transcripts(Path run) throws IOException {
         return lines(run.resolve(TRANSCRIPTS), RunLog.Transcript.class);
+    }
+
+    /**
+     * {@return all replacements of agents, the oldest first; none if there is no such file}
+     *
+     * @throws IOException if a line is not one, naming file and line
+     */
+    public static List<RunLog.Replacement> replacements(Path run) throws IOException {
+        final Path file = run.resolve(REPLACEMENTS);
+        return Files.exists(file) ? lines(file, RunLog.Replacement.class) : List.of();
     }
 
     /**

@@ -49,6 +49,14 @@ public final class RunWriter implements AutoCloseable {
         append(transcripts, transcript);
     }
 
+    /** Appends to {@code replacements.jsonl}, and makes it for the first. */
+    public void replacement(RunLog.Replacement replacement) throws IOException {
+        try (OutputStream out = Files.newOutputStream(run.resolve(RunFiles.REPLACEMENTS), StandardOpenOption.CREATE,
+                StandardOpenOption.APPEND)) {
+            append(out, replacement);
+        }
+    }
+
     /**
      * Drops the lines of later stages, for a run that goes on from a checkpoint. The lines that stay are not touched. Each file
      * is replaced at once; a program killed between two files has only to call this again.

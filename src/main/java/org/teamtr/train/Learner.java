@@ -44,6 +44,11 @@ public final class Learner {
         return policy;
     }
 
+    /** {@return the radius δ as configured, in nats, +inf for none} */
+    public double radius() {
+        return delta0;
+    }
+
     boolean speaksAs(int agent) {
         return agents.contains(agent);
     }

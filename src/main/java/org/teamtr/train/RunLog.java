@@ -22,6 +22,18 @@ public final class RunLog {
             double secondsUpdate, double secondsKl, double secondsEval, double seconds) {
     }
 
+    /** An agent's new model, a line of {@code replacements.jsonl}; {@link Alignment} brought it into its place. */
+    public record Replacement(int stage, String agent, String incumbent, String replacement, String align, List<String> unify,
+            String system, String measure, int probes, int probesHeldBack, double delta0, double klSwapped, double klSwappedError,
+            double kl, double klError, int steps, String stoppedBy, int heldOutEpisodes, Measured before, Measured swapped,
+            Measured after, double shockSwapped, double shockSwappedError, double shock, double shockError, double seconds,
+            String command) {
+    }
+
+    /** Held-out episodes of the team of a {@link Replacement} at one moment, with standard errors over the prompts. */
+    public record Measured(double accuracy, double accuracyError, double returnMean, double returnError) {
+    }
+
     /** One held-out episode, a line of {@code transcripts.jsonl}; the same prompts in every stage. */
     public record Transcript(int stage, String prompt, String text, String answer, double reward, boolean correct, List<Said> messages) {
     }

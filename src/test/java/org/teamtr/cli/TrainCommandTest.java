@@ -92,14 +92,14 @@ class TrainCommandTest {
     }
 
     /** A command that has to succeed. */
-    private static String ok(Object... args) {
+    static String ok(Object... args) {
         final Said done = teamtr(args);
         assertEquals(0, done.code(), done.err());
         return done.out();
     }
 
     /** A command that has to fail; returns what it says. */
-    private static String failed(int code, Object... args) {
+    static String failed(int code, Object... args) {
         final Said done = teamtr(args);
         assertEquals(code, done.code(), done.err());
         assertEquals("", done.out());
@@ -541,13 +541,13 @@ class TrainCommandTest {
         return (ObjectNode) new ObjectMapper().readTree(text);
     }
 
-    private static Set<String> names(Path folder) throws IOException {
+    static Set<String> names(Path folder) throws IOException {
         try (Stream<Path> all = Files.list(folder)) {
             return all.map(p -> p.getFileName().toString()).collect(Collectors.toSet());
         }
     }
 
-    private static void copy(Path from, Path to) throws IOException {
+    static void copy(Path from, Path to) throws IOException {
         try (Stream<Path> all = Files.walk(from)) {
             for (Path p : all.toList()) {
                 Files.copy(p, to.resolve(from.relativize(p)));
@@ -556,7 +556,7 @@ class TrainCommandTest {
     }
 
     /** The lines of a log without what depends on the clock. */
-    private static List<JsonNode> lines(Path run, String file) throws IOException {
+    static List<JsonNode> lines(Path run, String file) throws IOException {
         final List<JsonNode> lines = new ArrayList<>();
         for (String line : Files.readAllLines(run.resolve(file))) {
             final ObjectNode node = json(line);
@@ -567,7 +567,7 @@ class TrainCommandTest {
     }
 
     /** Logs, weights and optimiser states are those of another run. */
-    private static void assertSameRun(Path expected, Path run, String how) throws IOException {
+    static void assertSameRun(Path expected, Path run, String how) throws IOException {
         for (String file : List.of(RunFiles.METRICS, RunFiles.STAGES, RunFiles.TRANSCRIPTS)) {
             assertEquals(lines(expected, file), lines(run, file), file + " " + how);
         }

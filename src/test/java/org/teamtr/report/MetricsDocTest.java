@@ -26,6 +26,7 @@ class MetricsDocTest {
         files.put("metrics.jsonl", List.of(RunLog.Update.class));
         files.put("stages.jsonl", List.of(RunLog.Stage.class));
         files.put("transcripts.jsonl", List.of(RunLog.Transcript.class, RunLog.Said.class));
+        files.put("replacements.jsonl", List.of(RunLog.Replacement.class, RunLog.Measured.class));
         files.put("summary.json", List.of(RunSummary.class));
         final Map<String, Set<String>> documented = tables(Files.readString(Path.of("docs/metrics.md")));
         assertEquals(files.keySet(), documented.keySet());
