@@ -2,6 +2,7 @@ package org.teamtr.cli;
 
 import java.io.FileNotFoundException;
 import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -121,15 +122,17 @@ final class ReplaceCommand implements Callable<Integer> {
         // Written under another name and renamed: a folder of this name is complete.
         final Path absolute = to.toAbsolutePath().normalize();
         final Path next = absolute.resolveSibling("." + absolute.getFileName() + ".next");
-        try {
+        try (FileChannel lock = TrainCommand.lock(run)) { // a run that goes on throws its checkpoints away
             Checkpoints.remove(next);
-            Files.createDirectories(next);
-            final RunLog.Replacement done = replace(config, k, latest, next, to);
-            Files.deleteIfExists(to);
-            Files.move(next, to, StandardCopyOption.ATOMIC_MOVE);
-            say(done, to, Report.write(to));
-        } finally {
-            Checkpoints.remove(next);
+            try {
+                Files.createDirectories(next);
+                final RunLog.Replacement done = replace(config, k, latest, next, to);
+                Files.deleteIfExists(to);
+                Files.move(next, to, StandardCopyOption.ATOMIC_MOVE);
+                say(done, to, Report.write(to));
+            } finally {
+                Checkpoints.remove(next);
+            }
         }
         return 0;
     }
@@ -271,19 +274,25 @@ final class ReplaceCommand implements Callable<Integer> {
         final Generation sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
                 Truncation.valueOf(r.truncation().toUpperCase(Locale.ROOT)));
         final long seed = Chance.seed(c.seed(), REPLACED, stage);
-        final Map<Utterance, Utterance> said = new IdentityHashMap<>(); // by the incumbent, where the new one has the lesson
+        final Map<Utterance, Utterance> asked = new IdentityHashMap<>(); // the incumbent, where the new one has the lesson
         final List<Utterance> lessons = new ArrayList<>();
         for (Alignment.Probe probe : Alignment.probes(setup.team, k, setup.prompts, probes, sampling, setup.verifier, seed)) {
             final Utterance lesson = Alignment.lesson(probe, team.agents().get(k), sampling, same);
             if (lesson != null) {
                 lessons.add(lesson);
-                said.put(lesson, probe.said());
+                asked.put(lesson, probe.said());
             }
         }
         final Alignment.Settings settings = new Alignment.Settings(radius, align.equals("stage0") ? steps : 0, batch,
                 learningRate != null ? learningRate : c.optimiser().learningRate(), seed);
-        try (Policy.Snapshot anchor = same ? incumbent.anchor(said::get) : null) {
-            return Alignment.align(fresh, lessons, sampling.temperature(), anchor, settings);
+        try (Policy.Snapshot anchor = same ? incumbent.anchor(asked::get) : null) {
+            final long[] said = {System.nanoTime()};
+            return Alignment.align(fresh, lessons, sampling.temperature(), anchor, settings, (kl, step) -> {
+                if (System.nanoTime() - said[0] > 5e9) { // with large models that is every time
+                    System.err.printf("stage 0: %.4g nats per message after %d steps, delta0 = %.4g%n", kl.mean(), step, radius);
+                    said[0] = System.nanoTime();
+                }
+            });
         }
     }
 

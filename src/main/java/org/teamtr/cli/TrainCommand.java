@@ -91,7 +91,7 @@ final class TrainCommand implements Callable<Integer> {
     }
 
     /** Two processes that write the same run would spoil it. */
-    private static FileChannel lock(Path run) throws IOException {
+    static FileChannel lock(Path run) throws IOException {
         final FileChannel channel = FileChannel.open(run.resolve(".lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
         try {
             final FileLock lock = channel.tryLock();

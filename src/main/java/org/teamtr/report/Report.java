@@ -160,14 +160,21 @@ public final class Report {
         final Map<Integer, List<RunLog.Update>> perStage =
                 updates.stream().collect(Collectors.groupingBy(RunLog.Update::stage, TreeMap::new, Collectors.toList()));
         final double[] trained = perStage.keySet().stream().mapToDouble(k -> k).toArray();
-        final List<Charts.Series> accuracy = List.of(
+        final List<Charts.Series> accuracy = new ArrayList<>(List.of(
                 Charts.Series.line("held-out", stage, of(measured, s -> 100 * s.accuracy()), Charts.PALETTE.get(0)),
                 new Charts.Series("training", trained, means(perStage.values(), u -> 100 * u.accuracy()), null, Charts.GREY,
-                        Charts.Look.DASHES));
-        final List<Charts.Series> returns = List.of(
+                        Charts.Look.DASHES)));
+        final List<Charts.Series> returns = new ArrayList<>(List.of(
                 Charts.Series.line("held-out", stage, of(measured, RunLog.Stage::returnMean), Charts.PALETTE.get(0)),
                 new Charts.Series("training", trained, means(perStage.values(), RunLog.Update::returnMean), null, Charts.GREY,
-                        Charts.Look.DASHES));
+                        Charts.Look.DASHES)));
+        if (!replacements.isEmpty()) { // the stage itself is that of the old team
+            final double[] swaps = of(replacements, r -> r.stage());
+            accuracy.add(new Charts.Series("replaced", swaps, of(replacements, r -> 100 * r.after().accuracy()), null, Charts.RED,
+                    Charts.Look.POINTS));
+            returns.add(new Charts.Series("replaced", swaps, of(replacements, r -> r.after().returnMean()), null, Charts.RED,
+                    Charts.Look.POINTS));
+        }
         lines("Accuracy", "Right answers in percent", "stage", accuracy, Charts.Scale.LINEAR);
         lines("Return", "Mean reward of an episode", "stage", returns, Charts.Scale.LINEAR);
         end();

@@ -3,6 +3,7 @@ package org.teamtr.train;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.ObjIntConsumer;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
@@ -150,10 +151,11 @@ public final class Alignment {
      * @param incumbent gives the full distributions of the incumbent at the lessons' tokens, for the exact KL; null where it has
      *     other tokens. Then the likelihood of the messages is all there is: k1, the mean of log incumbent - log new of whole
      *     messages, unbiased, but noisy and at times negative
+     * @param watch is told of every measurement, with the steps before it
      * @throws IllegalArgumentException if there are fewer than two lessons
      */
     public static Result align(Policy policy, List<Utterance> lessons, double temperature, Policy.Snapshot incumbent,
-            Settings settings) {
+            Settings settings, ObjIntConsumer<Estimate> watch) {
         if (lessons.size() < 2) {
             throw new IllegalArgumentException("lessons: expected 2 or more, to learn from and to measure on, given "
                     + lessons.size());
@@ -164,6 +166,7 @@ public final class Alignment {
                 : SurrogateConfig.KlTerm.EXACT, 1); // advantages are 0: the KL term is all there is
         final int perRound = (learnt + settings.batch - 1) / settings.batch;
         final Estimate swapped = kl(policy, heldBack, temperature, incumbent);
+        watch.accept(swapped, 0);
         Estimate best = swapped;
         int steps = 0;
         Policy.Snapshot kept = policy.snapshot(); // the best so far
@@ -178,6 +181,7 @@ public final class Alignment {
                     policy.step(settings.learningRate * Math.min(1, 3.0 * (settings.steps - steps) / settings.steps));
                 }
                 final Estimate now = kl(policy, heldBack, temperature, incumbent);
+                watch.accept(now, steps);
                 if (now.mean() < best.mean()) {
                     best = now;
                     kept.close();

@@ -16,9 +16,11 @@ import static org.teamtr.cli.TrainCommandTest.ok;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
@@ -339,6 +341,10 @@ class ReplaceCommandTest {
         assertTrue(failed(1, "replace", run, "--agent", "solver", "--with", narrow, "--out",
                 run).contains("expected a new or empty folder"));
         assertTrue(failed(1, "replace", folder, "--agent", "solver", "--with", narrow).contains("expected a run directory"));
+        try (FileChannel lock = FileChannel.open(run.resolve(".lock"), StandardOpenOption.WRITE)) {
+            lock.lock();
+            refused(1, "another process is writing this run", "--agent", "solver", "--with", narrow);
+        }
         final Path young = Files.createDirectories(folder.resolve("young"));
         Files.copy(run.resolve(RunFiles.CONFIG), young.resolve(RunFiles.CONFIG));
         assertTrue(failed(1, "replace", young, "--agent", "solver", "--with", narrow).contains("there is no checkpoint yet"));
