@@ -25,7 +25,8 @@ import org.teamtr.team.Verifier;
  *   minimise KL(incumbent || new), summed over the tokens of a message                    align
  *       until its mean over held-back probes is within delta_0           (Eq. 11 with pi_cur := incumbent)
  * </pre>
- * It stops as soon as it is inside, so that no more of the new policy is given up than the trust region asks for.
+ * It stops as soon as it is inside, so that no more of the new policy is given up than the trust region asks for. Policies are the
+ * caller's; one thread at a time, since that is what policies allow.
  */
 public final class Alignment {
     private static final int PLAYED_AT_ONCE = 64;
@@ -116,11 +117,11 @@ public final class Alignment {
 
     /**
      * {@return what the incumbent said, as a new policy would be asked and would write it, with the incumbent's log-probs} Of
-     * other tokens only their sum has a meaning, and they get equal shares of it.
+     * other tokens only their sum has a meaning, and they get equal shares of it. Null where nothing is left to say, or it does not fit
+     * the new policy's context.
      *
      * @param agent the team's, who speaks with the new policy; a {@link Policy}
      * @param sameTokens whether both policies have the same tokens
-     * @return null where nothing is left to say or it does not fit the new policy's context
      */
     public static Utterance lesson(Probe probe, Agent agent, Generation sampling, boolean sameTokens) {
         final int[] prompt = Rollout.ask(agent, probe.context, sampling);

@@ -10,7 +10,7 @@ import java.util.Arrays;
  * </pre>
  * with lambda = 0 where pi_pre is inside, and otherwise the lambda at which the constraint is tight (SAT, arXiv 2605.05216, the
  * only formula in print of TeamTR's Stage-0). Both divergences have the new policy first, Eq. 11 has it second: this projects one
- * distribution, {@link Alignment} trains a model under the monitor of training.
+ * distribution, {@link Alignment} trains a model under the monitor of training. In double; any number of threads.
  *
  * @param lambda multiplier of the constraint, 0 or more
  * @param logProbs [actions], natural logarithms, -inf for what is impossible
