@@ -42,6 +42,7 @@ final class ConfigRules {
             entry("task.files.answer_column", text().orNull()),
             entry("task.files.id_column", text().orNull()),
             entry("task.files.verifier", oneOf("number", "choice").orClassOf("org.teamtr.team.Verifier")),
+            entry("task.files.votes", whole(1)),
             entry("task.files.wrong", number("a number less than 1", d -> d < 1 && Double.isFinite(d))),
             entry("team.agents[].role", text()),
             entry("team.agents[].policy", text()),
@@ -78,11 +79,14 @@ final class ConfigRules {
             entry("rollout.max_new_tokens", whole(1)),
             entry("rollout.truncation", oneOf("error", "left", "right", "middle")),
             entry("rollout.resample_every", whole(0)),
+            entry("rollout.reuse_shift", number("a number of 0 or more, .inf for no limit,", d -> d >= 0)),
+            entry("rollout.dynamic_sampling", whole(0)),
             entry("rollout.importance_weighting", flag()),
             entry("rollout.importance_cap", notNegative()),
             entry("trust_region.delta", positiveOrNone().orByRole()),
+            entry("trust_region.delta_factor", positive()),
             entry("trust_region.delta_rule", oneOf("fixed", "adaptive")),
-            entry("trust_region.delta_target", positive()),
+            entry("trust_region.delta_target", notNegative()),
             entry("trust_region.monitor", oneOf("k1", "k3", "exact")),
             entry("trust_region.fraction", number("a number more than 0 and at most 1", d -> d > 0 && d <= 1)),
             entry("trust_region.early_stop", flag()),
@@ -98,6 +102,7 @@ final class ConfigRules {
             entry("loss.clip_high", number("a number of 0 or more, or .inf for none", d -> d >= 0)),
             entry("loss.aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
             entry("loss.kl_term", oneOf("none", "k1", "k2", "k3", "exact")),
+            entry("loss.kl_aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
             entry("loss.entropy", notNegative()),
             entry("loss.advantage_clip", positiveOrNone()),
             entry("loss.eps_norm", positive()),
@@ -343,9 +348,14 @@ final class ConfigRules {
     static void conflicts(ConfigTree tree, Config config) {
         team(tree, Setup.resolved(config)); // the budget task's own team has roles too
         final Config.Rollout rollout = config.rollout();
-        if (rollout.importanceWeighting() && rollout.resampleEvery() == 1) {
+        if (rollout.importanceWeighting() && rollout.resampleEvery() == 1 && rollout.reuseShift() == 0) {
             tree.problem("rollout.importance_weighting",
                     "expected false with rollout.resample_every 1, given true: fresh rollouts have nothing to weigh");
+        }
+        if (rollout.reuseShift() > 0 && (rollout.resampleEvery() == 0 || config.train().joint())) {
+            tree.problem("rollout.reuse_shift", "expected 0 with "
+                    + (config.train().joint() ? "train.joint" : "rollout.resample_every 0") + ", given "
+                    + rollout.reuseShift() + ": all of a stage learns from the same rollouts then");
         }
         final Config.TrustRegion region = config.trustRegion();
         if (region.rollback() && !region.earlyStop()) {

@@ -20,6 +20,7 @@ import org.teamtr.team.Context;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
+import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
@@ -52,7 +53,7 @@ final class Setup implements AutoCloseable {
             verifier = budget;
         } else {
             final Config.Files f = config.task().files();
-            verifier = Verifiers.of(f.verifier(), f.wrong());
+            verifier = Verifiers.of(f.verifier(), f.votes(), f.wrong());
             final Prompts train = prompts(Path.of(f.train()));
             if (f.eval() != null) {
                 prompts = train;
@@ -69,7 +70,9 @@ final class Setup implements AutoCloseable {
         }
         try {
             for (String name : config.policies().keySet()) {
-                policies.put(name, policy(config, name, run, note));
+                if (config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) { // a variant may bring a team of its own
+                    policies.put(name, policy(config, name, run, note));
+                }
             }
             team = team(config, policies);
             learners = learners(config, team, policies);
@@ -149,7 +152,7 @@ final class Setup implements AutoCloseable {
                 m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(), o.microBatchTokens());
     }
 
-    static Team team(Config c, Map<String, TorchPolicy> policies) {
+    static Team team(Config c, Map<String, ? extends Speaker> policies) {
         final List<Agent> agents = new ArrayList<>();
         for (Config.Agent a : c.team().agents()) {
             agents.add(new Agent(a.role(), policies.get(a.policy()), new PromptTemplate(a.system(), a.template(), a.message()),
@@ -187,7 +190,8 @@ final class Setup implements AutoCloseable {
                 final double radius = delta instanceof Map<?, ?> map
                         ? roles.stream().mapToDouble(role -> ((Number) map.get(role)).doubleValue()).min().orElseThrow()
                         : ((Number) delta).doubleValue();
-                learners.add(new Learner(String.join("+", roles), policy, agents, radius, c.trustRegion().beta()));
+                learners.add(new Learner(String.join("+", roles), policy, agents, c.trustRegion().deltaFactor() * radius,
+                        c.trustRegion().beta()));
             }
         });
         return learners;

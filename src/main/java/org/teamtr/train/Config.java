@@ -18,9 +18,9 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Budget(int agents, String view, double width, int heldOut) {
     }
 
-    /** Prompts of files. */
+    /** Prompts of files. {@code votes}: how many of an episode's last messages give its answer. */
     public record Files(String train, String eval, String promptColumn, String answerColumn, String idColumn, String verifier,
-            double wrong) {
+            int votes, double wrong) {
     }
 
     /** Who speaks when. {@code router}: round_robin, random, random_batch, a list of roles such as [planner, solver], or a class name. */
@@ -49,20 +49,27 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
-     * stage's start only. {@code heldBack}: share of the prompts whose episodes only measure the predicted gain.
+     * stage's start only. {@code reuseShift}: the occupancy shift from which on rollouts are not used again.
+     * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code heldBack}: share of the prompts whose
+     * episodes only measure the predicted gain.
      */
     public record Rollout(int prompts, int group, double heldBack, double temperature, long topK, double topP, double minP, int maxNewTokens,
-            String truncation, int resampleEvery, boolean importanceWeighting, double importanceCap) {
+            String truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
+            double importanceCap) {
     }
 
-    /** δ, its monitor, and what keeps it. {@code delta}: a number, or a map from roles to numbers. */
-    public record TrustRegion(Object delta, String deltaRule, double deltaTarget, String monitor, double fraction, boolean earlyStop,
-            boolean rollback, int halvings, double beta, String betaRule, double betaMin, double betaMax) {
+    /**
+     * δ, its monitor, and what keeps it. {@code delta}: a number, or a map from roles to numbers; {@code deltaFactor} times that
+     * is the radius.
+     */
+    public record TrustRegion(Object delta, double deltaFactor, String deltaRule, double deltaTarget, String monitor,
+            double fraction, boolean earlyStop, boolean rollback, int halvings, double beta, String betaRule,
+            double betaMin, double betaMax) {
     }
 
     /** Eq. 9 and 10. */
-    public record Loss(String ratio, double clipLow, double clipHigh, String aggregation, String klTerm, double entropy,
-            double advantageClip, double epsNorm, boolean normalise) {
+    public record Loss(String ratio, double clipLow, double clipHigh, String aggregation, String klTerm, String klAggregation,
+            double entropy, double advantageClip, double epsNorm, boolean normalise) {
     }
 
     /** AdamW. */

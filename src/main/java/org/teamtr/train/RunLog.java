@@ -10,10 +10,11 @@ public final class RunLog {
 
     /** One update, a line of {@code metrics.jsonl}. */
     public record Update(int stage, int step, String agent, List<String> order, Map<String, Long> policyVersions, int episodes,
-            int messages, long tokens, long trainedTokens, double returnMean, double accuracy, double surrogate, double predictedGain, double objective,
+            int dropped, int messages, long tokens, long trainedTokens, double returnMean, double accuracy, double surrogate,
+            double predictedGain, double objective,
             double kl, double klMax, double klReached, double delta, double beta, double betaNext, int innerSteps, String stoppedBy, boolean rolledBack,
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
-            double gradNorm, boolean fresh, double secondsRollout, double secondsUpdate, double secondsKl) {
+            double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl) {
     }
 
     /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. Gains are null where not measured. */

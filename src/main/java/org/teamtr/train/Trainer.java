@@ -8,7 +8,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.teamtr.kernels.Advantages;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
@@ -52,6 +54,7 @@ public final class Trainer implements AutoCloseable {
     private static final int EPISODES = 3;
     private static final int HELD_OUT = 4;
     private static final int MONITOR = 5;
+    private static final int REPLACEMENTS = 6;
 
     /** Is told what happens, as it happens. What it throws ends the training. */
     public interface Listener {
@@ -115,7 +118,7 @@ public final class Trainer implements AutoCloseable {
             final List<RunLog.Update> updates = new ArrayList<>();
             Rollouts rollouts = null;
             for (int i = 0; i < sigma.size(); i++) {
-                if (rollouts == null || resamples(i)) {
+                if (rollouts == null || resamples(i, rollouts)) {
                     rollouts = play(b, stage, i);
                 }
                 final RunLog.Update update = update(stage, i, sigma, rollouts);
@@ -171,10 +174,10 @@ public final class Trainer implements AutoCloseable {
 
     // ---- line 4: rollouts ----
 
-    /** Whether update i of a stage, from 0 on, is preceded by new episodes. */
-    private boolean resamples(int i) {
+    /** Whether new episodes are due before update i of a stage, from 0 on, and those there are have shifted too far to serve. */
+    private boolean resamples(int i, Rollouts rollouts) {
         final int every = config.rollout().resampleEvery();
-        return !config.train().joint() && every > 0 && i % every == 0;
+        return !config.train().joint() && every > 0 && i % every == 0 && shift(rollouts) >= config.rollout().reuseShift();
     }
 
     /** Episodes, with what it takes to go on using them after the team has changed. */
@@ -182,29 +185,50 @@ public final class Trainer implements AutoCloseable {
         final List<Episode> episodes;
         final Map<Learner, Long> versions;
         final int madeFor;
+        /** How many episodes were played and not kept, and the tokens of all that were played. */
+        final int dropped;
+        final long tokens;
         final double seconds;
         /** Log of the weight W of each episode: what learners that were updated since say of their messages, new over old. */
         final double[] logWeights;
 
-        Rollouts(List<Episode> episodes, Map<Learner, Long> versions, int madeFor, double seconds) {
+        Rollouts(List<Episode> episodes, List<Episode> dropped, Map<Learner, Long> versions, int madeFor, double seconds) {
             this.episodes = episodes;
             this.versions = versions;
             this.madeFor = madeFor;
+            this.dropped = dropped.size();
+            this.tokens = Stream.of(episodes, dropped).flatMap(List::stream).mapToLong(Episode::tokens).sum();
             this.seconds = seconds;
             this.logWeights = new double[episodes.size()];
-        }
-
-        long tokens() {
-            return episodes.stream().mapToLong(Episode::tokens).sum();
         }
     }
 
     private Rollouts play(List<Prompt> b, int stage, int i) {
         final long started = System.nanoTime();
         final Map<Learner, Long> versions = versions();
-        final List<Episode> episodes = Rollout.play(team, b, config.rollout().group(), sampling, verifier,
-                Chance.seed(config.seed(), EPISODES, stage, i));
-        return new Rollouts(episodes, versions, i, seconds(started));
+        final int group = config.rollout().group();
+        final List<Episode> episodes = new ArrayList<>(Rollout.play(team, b, group, sampling, verifier,
+                Chance.seed(config.seed(), EPISODES, stage, i)));
+        final List<Episode> dropped = new ArrayList<>(); // by dynamic sampling
+        for (int round = 1; round <= config.rollout().dynamicSampling(); round++) {
+            final List<List<Episode>> equal = equalGroups(episodes);
+            final SplittableRandom random = Chance.of(config.seed(), REPLACEMENTS, stage, i, round);
+            final List<Prompt> others = equal.stream().map(old -> prompts.get(random.nextInt(prompts.size()))).toList();
+            final List<Episode> more = Rollout.play(team, others, group, sampling, verifier,
+                    Chance.seed(config.seed(), EPISODES, stage, i, round));
+            for (int g = 0; g < equal.size(); g++) {
+                dropped.addAll(equal.get(g));
+                Collections.copy(equal.get(g), more.subList(g * group, (g + 1) * group));
+            }
+        }
+        return new Rollouts(episodes, dropped, versions, i, seconds(started));
+    }
+
+    /** The groups to learn from whose returns are all equal, as parts of the list. Those that only measure stay what they are. */
+    private List<List<Episode>> equalGroups(List<Episode> episodes) {
+        final int group = config.rollout().group();
+        return IntStream.range(0, learnt() / group).mapToObj(g -> episodes.subList(g * group, (g + 1) * group))
+                .filter(g -> g.stream().mapToDouble(Episode::reward).distinct().count() == 1).toList();
     }
 
     private Map<Learner, Long> versions() {
@@ -273,16 +297,35 @@ public final class Trainer implements AutoCloseable {
 
     private double weight(double log) {
         final double cap = config.rollout().importanceCap();
-        final double w = Math.exp(Math.min(log, 20));
+        final double w = OccupancyShift.weight(log);
         return cap > 0 ? Math.min(w, cap) : w;
     }
 
-    /** Takes into the episodes' weights how the learner, just updated, sees what it said before. */
+    /** Whether the weights are kept up to date: where episodes are weighed by them, or used again as long as they are near 1. */
+    private boolean metered() {
+        return weighs() || config.rollout().reuseShift() > 0;
+    }
+
+    /** Measured on the episodes that were held back: on those that chose the steps, the team has moved further than elsewhere. */
+    private double shift(Rollouts rollouts) {
+        return OccupancyShift.of(Arrays.copyOfRange(rollouts.logWeights, firstMeasured(rollouts), rollouts.logWeights.length));
+    }
+
+    /** The first of the episodes that were held back, or of all where none were. */
+    private int firstMeasured(Rollouts rollouts) {
+        return learnt() < rollouts.episodes.size() ? learnt() : 0;
+    }
+
+    /** Takes into the weights of all episodes, or of those measured, how the learner, just updated, sees what it said before. */
     private void reweigh(Learner learner, Rollouts rollouts) {
-        final Batch batch = batch(learner, rollouts, 0, rollouts.episodes.size());
+        final int from = weighs() ? 0 : firstMeasured(rollouts);
+        final Batch batch = batch(learner, rollouts, from, rollouts.episodes.size());
+        if (batch.size() == 0) {
+            return; // it did not speak in them
+        }
         final float[] logProbs = learner.policy.score(batch, sampling.temperature(), null).logProbs();
         int m = 0;
-        for (int g = 0; g < rollouts.episodes.size(); g++) {
+        for (int g = from; g < rollouts.episodes.size(); g++) {
             for (Message message : rollouts.episodes.get(g).messages()) {
                 if (learner.speaksAs(message.agent())) {
                     rollouts.logWeights[g] += logRatio(batch, logProbs, m++);
@@ -357,14 +400,16 @@ public final class Trainer implements AutoCloseable {
             final double beta = learner.beta;
             final double delta = learner.delta;
             adapt(learner, reached, now.kl);
-            if (weighs()) {
+            if (metered()) {
                 reweigh(learner, rollouts);
             }
             return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
-                    batch.size(), rollouts.madeFor == i ? rollouts.tokens() : 0, batch.tokens(), meanReturn(rollouts.episodes),
-                    accuracy(rollouts.episodes), now.surrogate, predictedGain, now.objective, now.kl, now.klMax, reached, delta, beta, learner.beta, steps,
-                    left ? "kl" : "steps", left && region.rollback(), halvings, now.kl > delta, now.clipFraction, now.ess,
-                    now.ratioMax, scoreGap, now.entropy, gradNorm, fresh, rollouts.madeFor == i ? rollouts.seconds : 0,
+                    rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0,
+                    batch.tokens(), meanReturn(rollouts.episodes), accuracy(rollouts.episodes), now.surrogate, predictedGain,
+                    now.objective, now.kl, now.klMax, reached, delta, beta, learner.beta, steps,
+                    left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl > delta,
+                    now.clipFraction, now.ess, now.ratioMax, scoreGap, now.entropy, gradNorm, fresh,
+                    metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
                     seconds(started) - secondsKl, secondsKl);
         } finally {
             close(inside);
@@ -379,18 +424,20 @@ public final class Trainer implements AutoCloseable {
             learner.beta = Math.min(region.betaMax(), Math.max(region.betaMin(), learner.beta * factor));
         }
         if (region.deltaRule().equals("adaptive")) {
-            final double factor = Math.min(1.5, Math.max(1 / 1.5, region.deltaTarget() / Math.max(kept, 1e-12)));
+            final double target = region.deltaTarget() > 0 ? region.deltaTarget() : learner.delta0;
+            final double factor = Math.min(1.5, Math.max(1 / 1.5, target / Math.max(kept, 1e-12)));
             learner.delta = Math.min(10 * learner.delta0, Math.max(learner.delta0 / 10, learner.delta * factor));
         }
     }
 
-    private SurrogateConfig loss(double beta) {
+    SurrogateConfig loss(double beta) {
         final Config.Loss c = config.loss();
         final boolean penalty = !config.trustRegion().betaRule().equals("none");
         return SurrogateConfig.PAPER.withRatio(SurrogateConfig.Ratio.valueOf(constant(c.ratio())))
                 .withClip(c.clipLow(), c.clipHigh())
                 .withAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.aggregation())))
                 .withKl(penalty ? SurrogateConfig.KlTerm.valueOf(constant(c.klTerm())) : SurrogateConfig.KlTerm.NONE, penalty ? beta : 0)
+                .withKlAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.klAggregation())))
                 .withEntropyCoef(c.entropy());
     }
 
@@ -514,9 +561,10 @@ public final class Trainer implements AutoCloseable {
     private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch) {
         final Learner learner = sigma.get(i);
         return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
-                batch.size(), rollouts.madeFor == i ? rollouts.tokens() : 0, 0, meanReturn(rollouts.episodes),
-                accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta, learner.beta, 0, "none", false, 0, false, 0, 1,
-                1, 0, Double.NaN, 0, fresh, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
+                rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0, 0,
+                meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta,
+                learner.beta, 0, "none", false, 0, false, 0, 1, 1, 0, Double.NaN, 0, fresh,
+                metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
     }
 
     // ---- held-out episodes ----
@@ -576,7 +624,7 @@ public final class Trainer implements AutoCloseable {
                 updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), realised, error,
                 after == null ? 0 : now.scores.size(),
                 updates.stream().mapToDouble(u -> u.outOfRegion() ? 1 : 0).average().orElse(0),
-                updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() : 0).sum(), tokens,
+                updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() + u.dropped() : 0).sum(), tokens,
                 updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds);

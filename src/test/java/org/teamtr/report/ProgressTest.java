@@ -83,9 +83,9 @@ class ProgressTest {
     }
 
     private static RunLog.Update update(int stage, String agent, double kl, double delta) {
-        return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
+        return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 0, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
                 delta, 0, 0, 1,
-                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 1, 1, 0);
+                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0);
     }
 
     private static RunLog.Stage stage(int stage, double reward, double accuracy) {

@@ -58,12 +58,12 @@ final class SyntheticRun {
         final double kl = random.nextInt(60) == 0 ? delta * 1.2 : delta * random.nextDouble(0.3, 1);
         final Map<String, Long> versions = new LinkedHashMap<>();
         roles.forEach(r -> versions.put(r, (long) stage));
-        return new RunLog.Update(stage, step, roles.get(step), roles, versions, 512, 512, 40_000, 9_876, reward, reward, 0.21,
+        return new RunLog.Update(stage, step, roles.get(step), roles, versions, 512, 0, 512, 40_000, 9_876, reward, reward, 0.21,
                 predicted, 0.2, kl,
                 3 * kl, 1.1 * kl, delta, 0.1 * Math.pow(2, random.nextInt(-2, 3)), 0.1, 4, kl > 0.9 * delta ? "kl" : "steps",
                 kl > 0.95 * delta,
                 random.nextInt(2), kl > delta, random.nextDouble(0.02, 0.2), random.nextDouble(0.7, 1), 2.5, 3e-6,
-                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, 0.7, 1.3, 0.1);
+                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1);
     }
 
     private static void transcripts(RunWriter writer, int stage, List<String> roles) throws IOException {

@@ -114,18 +114,18 @@ class VerifiersTest {
     void aGoldAnswerMustBeANumber(String gold) {
         assertThrows(IllegalArgumentException.class, () -> NumberAnswer.same(gold, "1"));
         final IllegalArgumentException e = assertThrows(IllegalArgumentException.class,
-                () -> Verifiers.of("number", 0).score(new Context(new Prompt("a.jsonl:7", "?", gold), 0)));
+                () -> Verifiers.of("number", 1, 0).score(new Context(new Prompt("a.jsonl:7", "?", gold), 0)));
         assertTrue(e.getMessage().startsWith("a.jsonl:7: answer: expected a number, given \"" + gold), e.getMessage());
     }
 
     @Test
     void theLastMessageOfAnEpisodeIsScored() {
-        final Verifier number = Verifiers.of("number", -0.5);
+        final Verifier number = Verifiers.of("number", 1, -0.5);
         assertEquals(new Verifier.Score(1, true), number.score(episode("4", "it is 5", "no, 4")));
         assertEquals(new Verifier.Score(-0.5, false), number.score(episode("4", "it is 4", "no, 5")));
         assertEquals(new Verifier.Score(-0.5, false), number.score(new Context(new Prompt("p", "?", "4"), 0)));
-        assertEquals(new Verifier.Score(1, true), Verifiers.of("choice", 0).score(episode("B", "A", "B")));
-        assertEquals(new Verifier.Score(0, false), Verifiers.of("choice", 0).score(episode("B", "B", "A")));
+        assertEquals(new Verifier.Score(1, true), Verifiers.of("choice", 1, 0).score(episode("B", "A", "B")));
+        assertEquals(new Verifier.Score(0, false), Verifiers.of("choice", 1, 0).score(episode("B", "B", "A")));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> number.score(episode(null, "4"))).getMessage()
                 .contains("p: expected an answer"));
     }
@@ -151,10 +151,10 @@ class VerifiersTest {
 
     @Test
     void onesOwnVerifierIsFoundByItsName() {
-        assertEquals(2, Verifiers.of(Polite.class.getName(), 0).score(episode(null, "please")).reward());
+        assertEquals(2, Verifiers.of(Polite.class.getName(), 1, 0).score(episode(null, "please")).reward());
         for (String[] bad : new String[][] {{"org.example.None", "no such class"}, {"java.lang.String", "which does not"},
             {Shy.class.getName(), "public constructor"}, {Verifier.class.getName(), "public constructor"}}) {
-            final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> Verifiers.of(bad[0], 0));
+            final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> Verifiers.of(bad[0], 1, 0));
             assertTrue(e.getMessage().contains(bad[0]) && e.getMessage().contains(bad[1]), e.getMessage());
         }
     }

@@ -270,11 +270,12 @@ class CheckpointsTest {
         }
     };
 
-    private static Config config(int stages, int resampleEvery, String deltaRule) {
+    private static Config config(int stages, int resampleEvery, double reuseShift, int dynamicSampling, String deltaRule) {
         return new Config(3, null, null, Map.of(), null, new Config.Train(stages, "random", "all", false),
-                new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, resampleEvery != 1, 0),
-                new Config.TrustRegion(0.05, deltaRule, 0.01, "exact", 0.5, true, true, 5, 0.1, "adaptive", 1e-4, 1e3),
-                new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", 0, 2, 1e-6, true),
+                new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift, dynamicSampling,
+                        resampleEvery != 1, 0),
+                new Config.TrustRegion(0.05, 1, deltaRule, 0.01, "exact", 0.5, true, true, 5, 0.1, "adaptive", 1e-4, 1e3),
+                new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
                 new Config.Hardware("cpu", 1));
     }
@@ -322,9 +323,10 @@ class CheckpointsTest {
 
     /** Order, prompts, episodes, versions, beta, delta, halvings: everything goes on as if nothing had happened. */
     @ParameterizedTest
-    @CsvSource({"1, fixed", "1, adaptive", "0, adaptive", "2, fixed"})
-    void aRunGoesOnToTheSameBits(int resampleEvery, String deltaRule) throws IOException {
-        final Config config = config(4, resampleEvery, deltaRule);
+    @CsvSource({"1, 0, 0, fixed", "1, 0, 0, adaptive", "0, 0, 0, adaptive", "2, 0, 0, fixed", "1, 0.1, 0, fixed",
+        "1, 0, 3, fixed", "0, 0, 3, fixed"})
+    void aRunGoesOnToTheSameBits(int resampleEvery, double reuseShift, int dynamicSampling, String deltaRule) throws IOException {
+        final Config config = config(4, resampleEvery, reuseShift, dynamicSampling, deltaRule);
         final List<JsonNode> whole = play(config, 4, null, -1);
         for (int stage = 1; stage < 4; stage++) {
             play(config, 4, null, stage);

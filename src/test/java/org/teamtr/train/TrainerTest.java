@@ -31,13 +31,16 @@ class TrainerTest {
     private static final int VOCAB = 4;
 
     /** A configuration to vary; fields as the records have them. */
-    private static final class Settings {
+    static final class Settings {
         int stages = 3;
+        int prompts = 3;
         Object order = "fixed";
         boolean joint;
         int group = 4;
         double heldBack;
         int resampleEvery = 1;
+        double reuseShift;
+        int dynamicSampling;
         boolean importanceWeighting;
         double importanceCap;
         double delta = 0.05;
@@ -56,17 +59,18 @@ class TrainerTest {
 
         Config config() {
             return new Config(seed, null, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
-                    new Config.Rollout(3, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, importanceWeighting, importanceCap),
-                    new Config.TrustRegion(delta, deltaRule, 0.01, monitor, fraction, earlyStop, rollback, halvings, 0.1, betaRule, 1e-4,
-                            1e3),
-                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", 0, 2, 1e-6, true),
+                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
+                            dynamicSampling, importanceWeighting, importanceCap),
+                    new Config.TrustRegion(delta, 1, deltaRule, 0.01, monitor, fraction, earlyStop, rollback, halvings, 0.1,
+                            betaRule, 1e-4, 1e3),
+                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1));
         }
     }
 
     /** A team of tables and all that happened to it. */
-    private static final class Game implements Trainer.Listener {
+    static final class Game implements Trainer.Listener {
         final List<TabularPolicy> policies = new ArrayList<>();
         final List<RunLog.Update> updates = new ArrayList<>();
         final List<RunLog.Stage> stages = new ArrayList<>();
@@ -111,7 +115,7 @@ class TrainerTest {
         }
     }
 
-    private static Prompts prompts() {
+    static Prompts prompts() {
         return new Prompts() {
             @Override
             public int size() {
@@ -126,7 +130,7 @@ class TrainerTest {
     }
 
     /** The more a's, the better; but no two messages in a row may be the same. */
-    private static Verifier.Score score(Context episode) {
+    static Verifier.Score score(Context episode) {
         double reward = 0;
         String before = null;
         for (var m : episode.messages()) {
@@ -136,7 +140,7 @@ class TrainerTest {
         return new Verifier.Score(reward, reward > 2);
     }
 
-    private static int[] separate(int n) {
+    static int[] separate(int n) {
         return IntStream.range(0, n).toArray();
     }
 
