@@ -17,10 +17,20 @@ final class CheckConfig implements Callable<Integer> {
     @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, for example --set rollout.group=4.")
     private List<String> sets = List.of();
 
+    @Option(names = "--variant", paramLabel = "NAME", description = "A baseline or ablation of the paper, over the file.")
+    private String variant;
+
+    @Option(names = "--variants", description = "Lists the variants instead.")
+    private boolean list;
+
     @Override
     public Integer call() {
+        if (list) {
+            Variants.NAMES.forEach(name -> System.out.printf("%-22s %s%n", name, Variants.about(name)));
+            return 0;
+        }
         try {
-            System.out.print(ConfigFile.text(ConfigFile.load(file, sets)));
+            System.out.print(ConfigFile.text(ConfigFile.load(file, variant, sets)));
             return 0;
         } catch (ConfigException e) {
             System.err.println(e.getMessage());

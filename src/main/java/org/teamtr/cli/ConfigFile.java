@@ -24,8 +24,8 @@ import java.util.regex.Pattern;
 import org.teamtr.train.Config;
 
 /**
- * Configurations as files: {@code defaults.yaml}, over it the user's file (or {@code budget.yaml}), over that the {@code --set} options. Keys are the names of
- * {@link Config}'s components in snake_case.
+ * Configurations as files: {@code defaults.yaml}, over it {@code budget.yaml} where that is the task, the user's file, a variant
+ * of {@link Variants}, and the {@code --set} options. Keys are the names of {@link Config}'s components in snake_case.
  */
 public final class ConfigFile {
     /** A key path such as {@code team.agents[0].role}, and its steps: a name, or an index as {@code [0}. */
@@ -47,6 +47,15 @@ public final class ConfigFile {
      * @throws ConfigException with everything that is wrong: file, line and column, key, expected, given
      */
     public static Config load(Path fileOrNull, List<String> sets) throws ConfigException {
+        return load(fileOrNull, null, sets);
+    }
+
+    /**
+     * The same with a baseline or ablation of the paper.
+     *
+     * @param variantOrNull one of {@link Variants#NAMES}, which goes over the file and under the options; null for none
+     */
+    public static Config load(Path fileOrNull, String variantOrNull, List<String> sets) throws ConfigException {
         final ConfigTree tree = new ConfigTree();
         final ObjectNode known = builtIn("defaults.yaml");
         final ObjectNode root = known.deepCopy();
@@ -68,6 +77,13 @@ public final class ConfigFile {
             } else {
                 tree.problem("", "expected keys with values, given " + ConfigRules.shown(user));
             }
+        }
+        if (variantOrNull != null) {
+            final JsonNode variant = Variants.read(tree, variantOrNull);
+            if (variant == null) {
+                tree.check(); // throws: without its keys this would be another configuration
+            }
+            merge(root, variant);
         }
         fillEntries(root, known);
         for (String set : sets) {

@@ -45,6 +45,15 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, e.g. eval.temperature=0. Repeatable.")
     private List<String> sets = List.of();
 
+    @Option(names = "--variant", paramLabel = "NAME",
+            description = "Of a configuration: another team, such as debate; check-config --variants lists them.")
+    private String variant;
+
+    @Option(names = "--episode-tokens", paramLabel = "N",
+            description = "Tokens an episode may generate, in equal shares for its turns, instead of rollout.max_new_tokens for"
+                    + " each: to compare teams at the same cost.")
+    private Integer episodeTokens;
+
     @Option(names = "--json", description = "One JSON object instead of text.")
     private boolean json;
 
@@ -62,7 +71,15 @@ final class EvalCommand implements Callable<Integer> {
     @Override
     public Integer call() throws IOException, ConfigException {
         final boolean isRun = Files.isDirectory(what);
-        final Config config = Setup.resolved(ConfigFile.load(isRun ? what.resolve(RunFiles.CONFIG) : what, sets));
+        if (isRun && variant != null) {
+            throw new CommandLine.ParameterException(spec.commandLine(),
+                    "--variant: expected a configuration, given the run " + what);
+        }
+        final Config config = Setup.resolved(ConfigFile.load(isRun ? what.resolve(RunFiles.CONFIG) : what, variant, sets));
+        if (episodeTokens != null && episodeTokens < config.team().turns()) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--episode-tokens: expected one for each of the "
+                    + config.team().turns() + " turns or more, given " + episodeTokens);
+        }
         if (k < 1) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--k: expected 1 or more, given " + k);
         }
@@ -108,7 +125,8 @@ final class EvalCommand implements Callable<Integer> {
             some.add(prompts.get(i));
         }
         final Generation generation = new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
-                c.rollout().maxNewTokens(), Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+                episodeTokens == null ? c.rollout().maxNewTokens() : episodeTokens / c.team().turns(),
+                Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
         final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, Chance.seed(c.seed(), -1));
         double sum = 0;
         double squares = 0;

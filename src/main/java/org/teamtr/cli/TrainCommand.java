@@ -45,6 +45,10 @@ final class TrainCommand implements Callable<Integer> {
     @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, e.g. train.stages=10. Repeatable.")
     private List<String> sets = List.of();
 
+    @Option(names = "--variant", paramLabel = "NAME",
+            description = "A baseline or ablation of the paper, over the file; check-config --variants lists them.")
+    private String variant;
+
     @Option(names = "--out", paramLabel = "DIR", description = "Run directory, new or empty. Default: runs/TASK-DATE-TIME.")
     private Path out;
 
@@ -53,11 +57,11 @@ final class TrainCommand implements Callable<Integer> {
 
     @Override
     public Integer call() throws IOException, ConfigException {
-        if (resume != null && (file != null || out != null)) {
+        if (resume != null && (file != null || out != null || variant != null)) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--resume goes on with the run's own configuration: expected no "
-                    + (file != null ? "FILE" : "--out") + " beside it");
+                    + (file != null ? "FILE" : out != null ? "--out" : "--variant") + " beside it");
         }
-        final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), sets));
+        final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, sets));
         final Path run = resume != null ? resume : newRun(config);
         try (FileChannel lock = lock(run)) {
             if (resume == null) {
