@@ -130,6 +130,18 @@ class VerifiersTest {
                 .contains("p: expected an answer"));
     }
 
+    /** More than half of the last messages, or of those there are. */
+    @Test
+    void theLastMessagesVote() {
+        final Verifier three = Verifiers.of("number", 3, -1);
+        assertTrue(three.score(episode("4", "5", "5", "4", "so 4", "5")).correct());
+        assertFalse(three.score(episode("4", "4", "4", "5", "3", "4")).correct());
+        assertTrue(three.score(episode("4", "4")).correct());
+        assertEquals(-1, three.score(episode("4", "4", "5")).reward());
+        assertEquals(-1, three.score(new Context(new Prompt("p", "?", "4"), 0)).reward());
+        assertTrue(Verifiers.of("choice", 2, 0).score(episode("B", "A", "B", "(B)")).correct());
+    }
+
     /** One's own verifier. */
     public static final class Polite implements Verifier {
         @Override

@@ -98,7 +98,11 @@ class BaselinesTest {
     void theMeterByHand() {
         assertEquals(0, OccupancyShift.of(new double[0]), 0);
         assertEquals(0, OccupancyShift.of(new double[] {0, 0}), 0);
-        assertEquals((0.5 + 0.25 + 0) / 2 / 3, OccupancyShift.of(new double[] {Math.log(1.5), Math.log(0.75), 0}), 1e-15);
+        // the example of docs/metrics.md: four episodes, the ratios of the messages of two agents
+        final double[] first = {1.2, 0.9, 1, 0.8};
+        final double[] second = {1.1, 1, 0.7, 1.25};
+        final double[] logs = IntStream.range(0, 4).mapToDouble(g -> Math.log(first[g]) + Math.log(second[g])).toArray();
+        assertEquals(0.09, OccupancyShift.of(logs), 1e-15);
         assertTrue(Double.isFinite(OccupancyShift.of(new double[] {1e9})));
         assertEquals(0.5, OccupancyShift.of(new double[] {Double.NEGATIVE_INFINITY}), 0);
     }
@@ -257,6 +261,24 @@ class BaselinesTest {
         assertTrue(free.updates.stream().noneMatch(RunLog.Update::outOfRegion));
         assertTrue(counted.updates.stream().anyMatch(RunLog.Update::outOfRegion));
         assertTrue(counted.updates.stream().allMatch(u -> u.innerSteps() == 4 && u.stoppedBy().equals("steps")));
+    }
+
+    /** A target of 0 is the radius that the learner started with. */
+    @Test
+    void adaptiveDeltaAimsAtItself() {
+        final Settings s = new Settings();
+        s.deltaRule = "adaptive";
+        s.deltaTarget = 0;
+        s.stages = 8;
+        double last = s.delta;
+        int moved = 0;
+        for (RunLog.Update u : new Game(s, 1, TrainerTest::score).updates) {
+            assertEquals(last, u.delta(), 1e-12);
+            last = Math.min(10 * s.delta, Math.max(s.delta / 10,
+                    u.delta() * Math.min(1.5, Math.max(1 / 1.5, s.delta / Math.max(u.kl(), 1e-12)))));
+            moved += last == u.delta() ? 0 : 1;
+        }
+        assertTrue(moved > 4, moved + " of 8");
     }
 
     // ---- the update rules of PPO, GRPO and DAPO ----

@@ -45,6 +45,7 @@ class TrainerTest {
         double importanceCap;
         double delta = 0.05;
         String deltaRule = "fixed";
+        double deltaTarget = 0.01;
         String monitor = "exact";
         double fraction = 1;
         boolean earlyStop = true;
@@ -61,8 +62,8 @@ class TrainerTest {
             return new Config(seed, null, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
                     new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap),
-                    new Config.TrustRegion(delta, 1, deltaRule, 0.01, monitor, fraction, earlyStop, rollback, halvings, 0.1,
-                            betaRule, 1e-4, 1e3),
+                    new Config.TrustRegion(delta, 1, deltaRule, deltaTarget, monitor, fraction, earlyStop, rollback, halvings,
+                            0.1, betaRule, 1e-4, 1e3),
                     new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1));
