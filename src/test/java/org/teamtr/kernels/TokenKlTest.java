@@ -243,6 +243,52 @@ class TokenKlTest extends TestData.Scoped {
         gradients.check();
     }
 
+    /**
+     * From a KL of 0.01, which no single sweep does, over the 0.25 from which one does, to some 30; peaked and flat rows, logits that lie a
+     * constant apart, maxima that come late, and temperatures. Both directions, with gradients, at the size of a real vocabulary.
+     */
+    @Test
+    void policiesFromNotSoNearToFarAgreeWithThePlainSum() {
+        final Worst kls = new Worst("KL from 0.01 to 30, relative");
+        final Worst gradients = new Worst("its gradient, relative to the largest element");
+        final int vocab = 50_257;
+        final double[] steps = {0.15, 0.4, 0.7, 0.75, 0.8, 1, 2, 6};
+        final SplittableRandom random = new SplittableRandom(10);
+        for (double temperature : new double[] {1, 0.7, 3}) {
+            for (double offset : new double[] {0, 40, -3000}) {
+                final Matrix p = TestData.matrix(DType.F32, steps.length, vocab);
+                final Matrix q = p.like();
+                for (int r = 0; r < steps.length; r++) {
+                    final double step = steps[r];
+                    final double peak = r % 2 == 0 ? 12 : 0;
+                    final int late = vocab - 1 - r * 999;
+                    p.setRow(r, TestData.row(vocab, v -> 2 * random.nextGaussian() + (v == late ? peak : 0)));
+                    final double[] old = p.row(r);
+                    q.setRow(r, TestData.row(vocab, v -> old[v] + offset + temperature * step * random.nextGaussian()));
+                }
+                for (Direction direction : Direction.values()) {
+                    final float[] given = direction.of(p, q, (float) temperature);
+                    final Matrix d = q.like();
+                    direction.backward(p.logits, q.logits, null, Temperature.of((float) temperature),
+                            Floats.ofFloats(TestData.constant(steps.length, 1)), d.logits);
+                    for (int r = 0; r < steps.length; r++) {
+                        final Softmax a = p.softmax(r, (float) temperature);
+                        final Softmax b = q.softmax(r, (float) temperature);
+                        final double plain = direction == Direction.OLD_NEW ? Reference.klPlain(a, b) : Reference.klPlain(b, a);
+                        kls.see(given[r], plain, 2e-6 * plain, r, (int) offset);
+                        final double[] expected = direction.gradient(a, b, 1);
+                        final double limit = 1e-5 * largest(expected);
+                        for (int v = 0; v < vocab; v += 3) {
+                            gradients.see(d.get(r, v), expected[v], limit, r, v);
+                        }
+                    }
+                }
+            }
+        }
+        kls.check();
+        gradients.check();
+    }
+
     // ---- exact answers ----
 
     /** Two tokens, by hand: P = (1/5, 4/5), Q = (1/2, 1/2). */
