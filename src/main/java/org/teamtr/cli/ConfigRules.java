@@ -83,6 +83,7 @@ final class ConfigRules {
             entry("rollout.dynamic_sampling", whole(0)),
             entry("rollout.importance_weighting", flag()),
             entry("rollout.importance_cap", notNegative()),
+            entry("rollout.budget", oneOf("update", "stage")),
             entry("trust_region.delta", positiveOrNone().orByRole()),
             entry("trust_region.delta_factor", positive()),
             entry("trust_region.delta_rule", oneOf("fixed", "adaptive")),
@@ -124,7 +125,15 @@ final class ConfigRules {
             entry("checkpoint.every", whole(1)),
             entry("checkpoint.keep", whole(1)),
             entry("hardware.device", oneOf("cpu", "cuda")),
-            entry("hardware.threads", whole(0)));
+            entry("hardware.threads", whole(0)),
+            entry("certificate.gamma",
+                    number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
+                    d -> d >= 0 && d < 1).orNull()),
+            entry("certificate.a_max", positive().orNull()),
+            entry("diagnostics.occupancy", flag()),
+            entry("diagnostics.monitor", flag()),
+            entry("diagnostics.logits", flag()),
+            entry("diagnostics.coordination", flag()));
 
     private ConfigRules() {
     }

@@ -221,7 +221,7 @@ final class ReplaceCommand implements Callable<Integer> {
         policies.put(a.policy(), new Config.Model(random ? m.model() : model, random || align.equals("scratch"), m.dtype(),
                 m.lora(), !unify.contains("thinking") || m.thinking()));
         return new Config(c.seed(), c.task(), team, policies, c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(),
-                c.optimiser(), c.eval(), c.checkpoint(), c.hardware());
+                c.optimiser(), c.eval(), c.checkpoint(), c.hardware(), c.certificate(), c.diagnostics());
     }
 
     // ---- what is done ----

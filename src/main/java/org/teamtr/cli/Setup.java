@@ -106,7 +106,10 @@ final class Setup implements AutoCloseable {
         return all;
     }
 
-    /** Writes out what a configuration leaves to the program: the team of the budget task, turns, threads. */
+    /**
+     * Writes out what a configuration leaves to the program: the team of the budget task, turns, threads, the certificate's
+     * constants.
+     */
     static Config resolved(Config c) {
         List<Config.Agent> agents = c.team().agents();
         Map<String, Config.Model> policies = c.policies();
@@ -127,7 +130,20 @@ final class Setup implements AutoCloseable {
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
-                new Config.Hardware(c.hardware().device(), threads));
+                new Config.Hardware(c.hardware().device(), threads),
+                new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
+                        c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
+    }
+
+    /**
+     * The most an advantage can be, or null where nothing says. A normalised one of a group of G is never more than sqrt(G - 1).
+     */
+    private static Double aMax(Config c) {
+        final double most = Math.min(c.loss().advantageClip(), c.loss().normalise() ? Math.sqrt(c.rollout().group() - 1)
+                : Double.POSITIVE_INFINITY);
+        final double weight = !c.rollout().importanceWeighting() ? 1
+                : c.rollout().importanceCap() > 0 ? Math.max(1, c.rollout().importanceCap()) : Double.POSITIVE_INFINITY;
+        return Double.isInfinite(most * weight) ? null : Double.valueOf(most * weight);
     }
 
     /** {@return a model of the configuration; parameters as in {@link #Setup}} */

@@ -123,6 +123,7 @@ final class TrainCommand implements Callable<Integer> {
             if (resume != null) {
                 progress.note(latest == null ? "no checkpoint yet: from the start" : "going on from " + latest);
             }
+            progress.note(trainer.certificate());
             final long[] tokens = {0}; // since this process began: for tokens per second
             trainer.train(done, done == 0 ? null : Checkpoints.heldOut(latest), new Trainer.Listener() {
                 @Override
@@ -130,6 +131,11 @@ final class TrainCommand implements Callable<Integer> {
                     tokens[0] += update.tokens();
                     io(() -> writer.update(update));
                     progress.update(update, tokens[0]);
+                }
+
+                @Override
+                public void diagnosed(RunLog.Diagnosis diagnosis) {
+                    io(() -> writer.diagnosis(diagnosis));
                 }
 
                 @Override
@@ -153,7 +159,7 @@ final class TrainCommand implements Callable<Integer> {
             command.addAll(spec.commandLine().getParseResult().originalArgs());
             writer.summary(RunSummary.of(Main.Version.read(), String.join(" ", command), config.seed(),
                     config.team().agents().stream().map(Config.Agent::role).toList(), untrained, RunFiles.updates(run),
-                    RunFiles.stages(run)));
+                    RunFiles.stages(run), RunFiles.diagnoses(run)));
         }
         final Path report = Report.write(run);
         say(run, report);
@@ -168,6 +174,10 @@ final class TrainCommand implements Callable<Integer> {
         System.out.printf("after stage %-4d  return %.3f, accuracy %.1f %%%n", s.stages(), s.returnLast(), 100 * s.accuracyLast());
         System.out.printf("gain in all:      predicted %.3f, realised %.3f%n", s.predictedGain(), s.realisedGain());
         System.out.printf("trust region:     %d of %d updates left it%n", s.outOfRegionUpdates(), s.updates());
+        if (Double.isFinite(s.certified().certificate())) {
+            System.out.printf("certificate:      %.3f in all, vacuous in %.0f %% of the updates%n", s.certified().certificate(),
+                    100 * s.certified().vacuousRate());
+        }
         System.out.printf("report:           %s%n", report);
     }
 

@@ -20,6 +20,7 @@ import java.util.function.ToDoubleFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.knowm.xchart.internal.chartpart.Chart;
+import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
 
 /** {@code report.html}: a run on one page that needs nothing but itself. */
@@ -33,6 +34,7 @@ public final class Report {
     private final List<RunLog.Update> updates;
     private final List<RunLog.Stage> stages;
     private final List<RunLog.Transcript> transcripts;
+    private final List<RunLog.Diagnosis> diagnoses;
     private final List<RunLog.Replacement> replacements;
     private final RunSummary summary;
     private final String config;
@@ -46,6 +48,7 @@ public final class Report {
         updates = RunFiles.updates(run);
         stages = RunFiles.stages(run);
         transcripts = RunFiles.transcripts(run);
+        diagnoses = RunFiles.diagnoses(run);
         replacements = RunFiles.replacements(run);
         this.noCharts = noCharts;
         name = run.toAbsolutePath().normalize().getFileName().toString();
@@ -60,7 +63,7 @@ public final class Report {
         transcripts.forEach(t -> t.messages().forEach(m -> roles.add(m.role())));
         roles.stream().distinct().forEach(r -> colours.put(r, Charts.PALETTE.get(colours.size() % Charts.PALETTE.size())));
         summary = written != null ? written : RunSummary.of("", "", 0, List.copyOf(byAgent.keySet()),
-                new double[] {Double.NaN, Double.NaN}, updates, stages);
+                new double[] {Double.NaN, Double.NaN}, updates, stages, diagnoses);
     }
 
     /**
@@ -96,8 +99,10 @@ public final class Report {
         } else {
             progress();
             ledger();
+            certificate();
             trustRegion();
             health();
+            diagnostics();
             time();
         }
         agents();
@@ -214,6 +219,83 @@ public final class Report {
             out.append("<p class=\"lead\">No stage was measured on held-out episodes before and after, so there is no ledger.</p>");
         }
         end();
+    }
+
+    private void certificate() {
+        final List<Tracking.Entry> entries = Tracking.of(stages);
+        if (entries.isEmpty()) {
+            return;
+        }
+        final RunSummary.Certified s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses).certified();
+        final Certificate.Terms terms = updates.get(updates.size() - 1).bound();
+        section("Is the gain certified?",
+                "Theorem 3.6 bounds a stage’s gain from below by what the surrogates promise, less c √KL for each "
+                + "update, less ζ / (1 − γ); here with estimates, so a diagnostic and no guarantee. c = √2 γ A_max / (1 − γ)² = "
+                + Charts.number(terms.c()) + " at γ = " + Charts.number(terms.gamma()) + ". "
+                + (s.vacuousRate() > 0 ? "The bound of " + percent(s.vacuousRate())
+                + " of the updates is vacuous: their penalty alone is "
+                        + "larger than the largest gain there can be, and the certificate says nothing about them. " : "")
+                + "Rank correlation (Spearman’s) of certificate and gain: " + correlation(s.certificateRankCorrelation())
+                + " summed from the first stage on, " + correlation(s.certificateRankCorrelationStages())
+                + " stage by stage. Stages that "
+                + "gained less than certified: " + percent(s.certificateViolationRate()) + ".");
+        final List<Tracking.Entry> total = Tracking.cumulated(entries);
+        final double[] stage = of(total, e -> e.stage());
+        lines("Certified and gained so far", "In units of return, summed from the first stage on", "stage", List.of(
+                Charts.Series.line("certificate", stage, of(total, Tracking.Entry::certificate), Charts.PALETTE.get(1)),
+                new Charts.Series("with the radius", stage, of(total, Tracking.Entry::radius), null, Charts.GREY,
+                        Charts.Look.DASHES),
+                Charts.Series.line("realised", stage, of(total, Tracking.Entry::improvement), Charts.PALETTE.get(0))),
+                Charts.Scale.LINEAR);
+        lines("Calibration", "Realised gain of each stage over its certificate", "certificate", List.of(
+                new Charts.Series("gained more", of(entries, Tracking.Entry::certificate),
+                        of(entries, e -> e.violated() ? Double.NaN : e.improvement()), null, Charts.PALETTE.get(0),
+                        Charts.Look.POINTS),
+                new Charts.Series("gained less", of(entries, Tracking.Entry::certificate),
+                        of(entries, e -> e.violated() ? e.improvement() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
+                Charts.Scale.LINEAR);
+        end();
+    }
+
+    private static String correlation(double rank) {
+        return Double.isFinite(rank) ? String.format(Locale.ROOT, "%+.2f", rank) : "none, too few stages";
+    }
+
+    private void diagnostics() {
+        if (diagnoses.isEmpty()) {
+            return;
+        }
+        section("How stale, how local?",
+                "Measured beside the training on episodes and messages of their own; docs/metrics.md has the "
+                + "formulas.");
+        final Map<Integer, List<RunLog.Diagnosis>> perStage =
+                diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::stage, TreeMap::new, Collectors.toList()));
+        final double[] stage = perStage.keySet().stream().mapToDouble(k -> k).toArray();
+        lines("Staleness Δ", "Surrogate on the team it learnt from and on the team after, in units of return", "stage",
+                List.of(Charts.Series.line("Δ stale", stage, sums(perStage.values(), RunLog.Diagnosis::deltaStale),
+                        Charts.PALETTE.get(0)),
+                        Charts.Series.line("gap to the stage’s start", stage, sums(perStage.values(), RunLog.Diagnosis::gap),
+                                Charts.PALETTE.get(1))), Charts.Scale.FROM_ZERO);
+        lines("Occupancy shift", "½ mean |W − 1|, summed over the stage’s updates", "stage",
+                List.of(Charts.Series.line("D occ", stage, sums(perStage.values(), RunLog.Diagnosis::dOcc),
+                        Charts.PALETTE.get(0))), Charts.Scale.FROM_ZERO);
+        final List<Charts.Series> shifts = new ArrayList<>();
+        diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::outOfRegion, TreeMap::new, Collectors.toList()))
+                .forEach((out, some) -> {
+                    final int ranks = some.stream().mapToInt(d -> d.logitShift().size()).max().orElse(0);
+                    final double[] bucket = IntStream.range(0, ranks).mapToDouble(k -> k + 1).toArray();
+                    shifts.add(Charts.Series.line(out ? "out of the region" : "in the region", bucket,
+                            IntStream.range(0, ranks).mapToDouble(k -> some.stream().filter(d -> d.logitShift().size() > k)
+                                    .mapToDouble(d -> d.logitShift().get(k)).average().orElse(Double.NaN)).toArray(),
+                            out ? Charts.RED : Charts.PALETTE.get(0)));
+                });
+        lines("Shift of logits", "Mean |change| by rank before the update: bucket 1 is rank 1, 2 is 2–3, 3 is 4–7, …",
+                "bucket of ranks", shifts, Charts.Scale.FROM_ZERO);
+        end();
+    }
+
+    private static double[] sums(Collection<List<RunLog.Diagnosis>> stages, ToDoubleFunction<RunLog.Diagnosis> value) {
+        return stages.stream().mapToDouble(all -> all.stream().mapToDouble(value).sum()).toArray();
     }
 
     private void trustRegion() {

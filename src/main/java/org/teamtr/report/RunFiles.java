@@ -18,6 +18,8 @@ public final class RunFiles {
     public static final String METRICS = "metrics.jsonl";
     /** One {@link RunLog.Stage} per line. */
     public static final String STAGES = "stages.jsonl";
+    /** One {@link RunLog.Diagnosis} per line; there only if something is diagnosed. */
+    public static final String DIAGNOSTICS = "diagnostics.jsonl";
     /** One {@link RunLog.Transcript} per line. */
     public static final String TRANSCRIPTS = "transcripts.jsonl";
     /** One {@link RunLog.Replacement} per line; only in runs with one. */
@@ -46,6 +48,16 @@ public final class RunFiles {
      */
     public static List<RunLog.Stage> stages(Path run) throws IOException {
         return lines(run.resolve(STAGES), RunLog.Stage.class);
+    }
+
+    /**
+     * {@return all diagnoses of updates, the oldest first; none where the run has no such file}
+     *
+     * @throws IOException if a line is not one, naming file and line
+     */
+    public static List<RunLog.Diagnosis> diagnoses(Path run) throws IOException {
+        final Path file = run.resolve(DIAGNOSTICS);
+        return Files.exists(file) ? lines(file, RunLog.Diagnosis.class) : List.of();
     }
 
     /**

@@ -22,6 +22,7 @@ public final class RunWriter implements AutoCloseable {
     private OutputStream metrics;
     private OutputStream stages;
     private OutputStream transcripts;
+    private OutputStream diagnostics; // null until there is something to write
 
     /**
      * Opens the files for appending and makes those that are missing, the folder too. A line that was cut off is taken away.
@@ -42,6 +43,14 @@ public final class RunWriter implements AutoCloseable {
     /** Appends to {@code stages.jsonl}. */
     public void stage(RunLog.Stage stage) throws IOException {
         append(stages, stage);
+    }
+
+    /** Appends to {@code diagnostics.jsonl}, which is made if it is not there. */
+    public void diagnosis(RunLog.Diagnosis diagnosis) throws IOException {
+        if (diagnostics == null) {
+            diagnostics = open(RunFiles.DIAGNOSTICS, Integer.MAX_VALUE);
+        }
+        append(diagnostics, diagnosis);
     }
 
     /** Appends to {@code transcripts.jsonl}. */
@@ -69,6 +78,7 @@ public final class RunWriter implements AutoCloseable {
         metrics = open(RunFiles.METRICS, stage);
         stages = open(RunFiles.STAGES, stage);
         transcripts = open(RunFiles.TRANSCRIPTS, stage);
+        diagnostics = Files.exists(run.resolve(RunFiles.DIAGNOSTICS)) ? open(RunFiles.DIAGNOSTICS, stage) : null;
     }
 
     /** Writes {@code summary.json}; whoever reads it sees the old one or the new one, never a part. */
@@ -80,7 +90,7 @@ public final class RunWriter implements AutoCloseable {
     /** Closes the files. */
     @Override
     public void close() throws IOException {
-        for (OutputStream out : new OutputStream[] {metrics, stages, transcripts}) {
+        for (OutputStream out : new OutputStream[] {metrics, stages, transcripts, diagnostics}) {
             if (out != null) {
                 out.close();
             }

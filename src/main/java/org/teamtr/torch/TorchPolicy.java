@@ -32,6 +32,7 @@ import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
+import org.teamtr.train.Diagnostics;
 import org.teamtr.train.Policy;
 
 /**
@@ -322,6 +323,49 @@ public final class TorchPolicy implements Policy {
         }
         workers.run(tasks, nothing -> { });
         return out;
+    }
+
+    @Override
+    public double[] logitShift(Batch batch, Snapshot anchor) {
+        final Map<String, Tensor> now = all(weights.compute());
+        final List<MicroBatch> micros = split(batch.messages());
+        final Then then = ((TorchSnapshot) anchor).then(batch, micros.size());
+        final int columns = vocab;
+        final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
+        final List<Callable<double[]>> tasks = new ArrayList<>();
+        for (int i = 0; i < micros.size(); i++) {
+            final MicroBatch micro = micros.get(i);
+            final int part = i;
+            tasks.add(() -> {
+                final double[] sums = new double[32 - Integer.numberOfLeadingZeros(columns)];
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                    final Tensor hidden = hidden(now, micro);
+                    for (long row = 0; row < micro.tokens(); row += chunk) {
+                        final long n = Math.min(chunk, micro.tokens() - row);
+                        final float[] before = logits(then.hidden(part, micro).narrow(0, row, n), then.weights);
+                        final float[] after = logits(hidden.narrow(0, row, n), now);
+                        for (int r = 0; r < n; r++) {
+                            final int from = r * columns;
+                            final double[] shift = Diagnostics.logitShift(Arrays.copyOfRange(before, from, from + columns),
+                                    Arrays.copyOfRange(after, from, from + columns));
+                            for (int k = 0; k < sums.length; k++) {
+                                sums[k] += shift[k] / batch.tokens();
+                            }
+                        }
+                    }
+                }
+                return sums;
+            });
+        }
+        final double[] mean = new double[32 - Integer.numberOfLeadingZeros(columns)];
+        workers.run(tasks, sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        return mean;
+    }
+
+    /** [rows, vocab] */
+    private float[] logits(Tensor hidden, Map<String, Tensor> w) {
+        final Tensor logits = torch.linear(hidden, w.get(decoder.head()).narrow(0, 0, vocab));
+        return onHost(logits.to(torch.ScalarType.Float).contiguous().view(-1)).toArray();
     }
 
     private static Scores scores(Batch batch, Snapshot anchor) {

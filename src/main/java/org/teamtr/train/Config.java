@@ -8,7 +8,8 @@ import java.util.Map;
  * says what each key means. {@code org.teamtr.cli.ConfigFile} reads and checks it.
  */
 public record Config(long seed, Task task, Team team, Map<String, Model> policies, WarmStart warmStart, Train train, Rollout rollout,
-        TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware) {
+        TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware,
+        Bound certificate, Diagnostics diagnostics) {
 
     /** What is to be done: the built-in game, or prompts of a file with a verifier. */
     public record Task(String name, Budget budget, Files files) {
@@ -51,11 +52,23 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
      * stage's start only. {@code reuseShift}: the occupancy shift from which on rollouts are not used again.
      * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code heldBack}: share of the prompts whose
-     * episodes only measure the predicted gain.
+     * episodes only measure the predicted gain. {@code budget}: update or stage, what {@code prompts} is the measure of.
      */
     public record Rollout(int prompts, int group, double heldBack, double temperature, long topK, double topP, double minP, int maxNewTokens,
             String truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
-            double importanceCap) {
+            double importanceCap, String budget) {
+        /**
+         * {@return the prompts of each rollout}
+         *
+         * @param updates of a stage
+         */
+        public int promptsEach(int updates) {
+            if (budget.equals("update")) {
+                return prompts;
+            }
+            final int rollouts = resampleEvery == 0 ? 1 : (updates + resampleEvery - 1) / resampleEvery;
+            return Math.max(1, prompts / rollouts);
+        }
     }
 
     /**
@@ -87,5 +100,20 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. */
     public record Hardware(String device, int threads) {
+    }
+
+    /**
+     * γ and A_max of the certificate; null for what the rest of the configuration says, and no certificate where that says
+     * nothing.
+     */
+    public record Bound(Double gamma, Double aMax) {
+    }
+
+    /** What is measured beside the training, at a price; it changes nothing of the run. */
+    public record Diagnostics(boolean occupancy, boolean monitor, boolean logits, boolean coordination) {
+        /** {@return whether something is to be measured of updates} */
+        boolean ofUpdates() {
+            return occupancy || monitor || logits;
+        }
     }
 }

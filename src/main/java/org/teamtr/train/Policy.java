@@ -51,6 +51,19 @@ public interface Policy extends Speaker, AutoCloseable {
     Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor);
 
     /**
+     * How far logits have moved, by the rank of their token before (the paper's Fig. 5): the mean over the batch's tokens of
+     * |logit now − logit of the anchor|, for the tokens of rank 1, 2–3, 4–7, 8–15, ... under the anchor. A shift of all logits of
+     * a position, which changes no probability, does not count: the mean over its vocabulary is taken off. Temperature 1.
+     *
+     * @return as many numbers as the vocabulary has such ranks
+     * @throws UnsupportedOperationException where a policy has no such thing; then {@code diagnostics.logits} is to be false
+     */
+    default double[] logitShift(Batch batch, Snapshot anchor) {
+        throw new UnsupportedOperationException("diagnostics.logits: expected false with " + getClass().getName()
+                + ", which does not measure the shift of logits");
+    }
+
+    /**
      * Leaves the gradient of the mean negative log-likelihood per token, at temperature 1, replacing any that is there.
      *
      * @param messages whose {@code logProbs} are not looked at

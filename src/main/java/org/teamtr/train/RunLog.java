@@ -1,5 +1,7 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonProperty;
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import java.util.List;
 import java.util.Map;
 
@@ -14,13 +16,39 @@ public final class RunLog {
             double predictedGain, double objective,
             double kl, double klMax, double klReached, double delta, double beta, double betaNext, int innerSteps, String stoppedBy, boolean rolledBack,
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
-            double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl) {
+            double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl,
+            @JsonUnwrapped Certificate.Terms bound) {
     }
 
     /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. Gains are null where not measured. */
     public record Stage(int stage, List<String> order, double returnMean, double accuracy, Double predictedGain, Double realisedGain,
             Double realisedGainError, int heldOutEpisodes, double outOfRegionRate, long episodes, long tokens, double secondsRollout,
-            double secondsUpdate, double secondsKl, double secondsEval, double seconds) {
+            double secondsUpdate, double secondsKl, double secondsEval, double seconds,
+            @JsonUnwrapped Certified certified, @JsonUnwrapped Coordination coordination) {
+    }
+
+    /**
+     * Sums of a stage's certificates in units of return, and the share of its updates whose bound is vacuous; NaN without
+     * updates.
+     */
+    public record Certified(double lSeq, double zeta, double certificate, double certificateRadius, double vacuousRate) {
+        public static final Certified NONE = new Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN);
+    }
+
+    /** Of held-out episodes, in percent; NaN where not measured. */
+    public record Coordination(double coord, double coordHandOffs) {
+        public static final Coordination NONE = new Coordination(Double.NaN, Double.NaN);
+    }
+
+    /**
+     * What was measured beside one update, a line of {@code diagnostics.jsonl}: NaN and empty where the configuration does not
+     * ask for it.
+     */
+    public record Diagnosis(int stage, int step, String agent, boolean outOfRegion, double gap, double gapError,
+            double deltaStale, double deltaStaleError, double dOcc,
+            @JsonUnwrapped Diagnostics.Weights weights, double klReached, double delta,
+            @JsonProperty("monitor_25") double monitor25,
+            @JsonProperty("monitor_50") double monitor50, List<Double> logitShift, int episodes, long tokens, double seconds) {
     }
 
     /** An agent's new model, a line of {@code replacements.jsonl}; {@link Alignment} brought it into its place. */

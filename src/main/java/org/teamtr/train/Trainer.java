@@ -55,11 +55,16 @@ public final class Trainer implements AutoCloseable {
     private static final int HELD_OUT = 4;
     private static final int MONITOR = 5;
     private static final int REPLACEMENTS = 6;
+    private static final int PROBE = 7;
 
     /** Is told what happens, as it happens. What it throws ends the training. */
     public interface Listener {
         /** After every update. */
         void updated(RunLog.Update update);
+
+        /** After every update of which the configuration has something diagnosed. */
+        default void diagnosed(RunLog.Diagnosis diagnosis) {
+        }
 
         /** After every stage, and as stage 0 before the first; the team is then as a checkpoint should keep it. */
         void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts);
@@ -72,6 +77,8 @@ public final class Trainer implements AutoCloseable {
     private final Prompts heldOut;
     private final Verifier verifier;
     private final Generation sampling;
+    private final int promptsEach;
+    private final Certificate certificate; // null where no bound on advantages is known
     private final SurrogateStats stats = new SurrogateStats();
     private List<Verifier.Score> latest; // of the held-out episodes
 
@@ -89,10 +96,13 @@ public final class Trainer implements AutoCloseable {
         this.verifier = verifier;
         learners.forEach(learner -> learner.check(team));
         final Config.Rollout r = config.rollout();
-        if (Math.round(r.heldBack() * r.prompts()) >= r.prompts()) {
+        this.promptsEach = r.promptsEach(config.train().joint() ? 1 : learners.size());
+        if (Math.round(r.heldBack() * promptsEach) >= promptsEach) {
             throw new IllegalArgumentException("rollout.held_back: expected to leave prompts to learn from, given " + r.heldBack() + " of "
-                    + r.prompts());
+                    + promptsEach);
         }
+        final Config.Bound bound = config.certificate();
+        this.certificate = bound.gamma() == null || bound.aMax() == null ? null : new Certificate(bound.gamma(), bound.aMax());
         this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), truncation());
     }
 
@@ -105,7 +115,7 @@ public final class Trainer implements AutoCloseable {
     public void train(int done, List<Verifier.Score> heldOut, Listener listener) {
         final int episodes = Math.min(config.eval().prompts(), this.heldOut.size()) * config.eval().group();
         final boolean known = heldOut != null && heldOut.size() == episodes;
-        Evaluation before = known ? new Evaluation(heldOut, List.of(), 0) : evaluate();
+        Evaluation before = known ? new Evaluation(heldOut, List.of(), List.of(), 0) : evaluate();
         latest = before.scores;
         if (done == 0) {
             final RunLog.Stage start = stageLog(0, List.of(), List.of(), 0, before, null, before.seconds);
@@ -117,13 +127,17 @@ public final class Trainer implements AutoCloseable {
             final List<Prompt> b = draw(stage);
             final List<RunLog.Update> updates = new ArrayList<>();
             Rollouts rollouts = null;
+            final Probe probe = config.diagnostics().ofUpdates() ? probe(b, stage) : null;
             for (int i = 0; i < sigma.size(); i++) {
                 if (rollouts == null || resamples(i, rollouts)) {
                     rollouts = play(b, stage, i);
                 }
-                final RunLog.Update update = update(stage, i, sigma, rollouts);
+                final RunLog.Update update = update(stage, i, sigma, rollouts, probe);
                 updates.add(update);
                 listener.updated(update);
+                if (probe != null) {
+                    listener.diagnosed(probe.diagnosis(update));
+                }
             }
             final boolean measured = stage == config.train().stages() || config.eval().every() > 0 && stage % config.eval().every() == 0;
             final Evaluation after = measured ? evaluate() : null;
@@ -132,6 +146,12 @@ public final class Trainer implements AutoCloseable {
                     measured ? transcripts(stage, after) : List.of());
             before = measured ? after : before;
         }
+    }
+
+    /** {@return in a sentence, what the certificate costs at the learners' largest radius, and whether it then says anything} */
+    public String certificate() {
+        return certificate == null ? "certificate: none, for want of a bound on advantages: certificate.a_max"
+                : certificate.plainly(learners.stream().mapToDouble(learner -> learner.delta).max().orElseThrow());
     }
 
     /** {@return the scores of the latest held-out episodes: what a checkpoint keeps for the next realised gain} */
@@ -157,7 +177,7 @@ public final class Trainer implements AutoCloseable {
 
     /** The stage's prompts: the set is gone through in a new random order each time. */
     private List<Prompt> draw(int stage) {
-        final int count = config.rollout().prompts();
+        final int count = promptsEach;
         final int size = prompts.size();
         final List<Prompt> drawn = new ArrayList<>(count);
         int[] order = null;
@@ -191,6 +211,9 @@ public final class Trainer implements AutoCloseable {
         final double seconds;
         /** Log of the weight W of each episode: what learners that were updated since say of their messages, new over old. */
         final double[] logWeights;
+        /** Sums of sqrt(KL) and sqrt(δ) of the updates since: how far off the team is by Prop. 3.3. */
+        double roots;
+        double radii;
 
         Rollouts(List<Episode> episodes, List<Episode> dropped, Map<Learner, Long> versions, int madeFor, double seconds) {
             this.episodes = episodes;
@@ -336,7 +359,7 @@ public final class Trainer implements AutoCloseable {
 
     // ---- lines 6 and 7: the update, Eq. 10 within Eq. 11 ----
 
-    private RunLog.Update update(int stage, int i, List<Learner> sigma, Rollouts rollouts) {
+    private RunLog.Update update(int stage, int i, List<Learner> sigma, Rollouts rollouts, Probe probe) {
         final Learner learner = sigma.get(i);
         final Policy policy = learner.policy;
         final Config.TrustRegion region = config.trustRegion();
@@ -345,7 +368,7 @@ public final class Trainer implements AutoCloseable {
         final boolean fresh = rollouts.versions.equals(versions());
         final Batch batch = batch(learner, rollouts, 0, learnt());
         if (hasNothingToLearn(batch)) {
-            return unchanged(stage, i, sigma, rollouts, fresh, batch);
+            return unchanged(stage, i, sigma, rollouts, fresh, batch, probe);
         }
         final long started = System.nanoTime();
         final SurrogateConfig loss = loss(learner.beta);
@@ -358,7 +381,8 @@ public final class Trainer implements AutoCloseable {
         int halvings = 0;
         Measure now = null; // of the parameters as they are
         Policy.Snapshot inside = null; // the latest parameters within the region
-        try (Policy.Snapshot anchor = exact ? policy.snapshot() : null) { // pi_cur of Eq. 11
+        try (Policy.Snapshot before = exact || probe != null ? policy.snapshot() : null) {
+            final Policy.Snapshot anchor = exact ? before : null; // pi_cur of Eq. 11
             while (steps < config.optimiser().steps()) {
                 final Policy.Scores scores = policy.gradient(batch, temperature, loss, anchor); // Eq. 10, and Eq. 11 with it
                 now = measure(batch, scores, watched, loss);
@@ -380,6 +404,9 @@ public final class Trainer implements AutoCloseable {
                 secondsKl += seconds(looked);
             }
             final double reached = now.kl;
+            if (probe != null) {
+                probe.reached(now.perMessage, Chance.permutation(now.perMessage.length, config.seed(), MONITOR, stage, i, PROBE));
+            }
             final boolean left = now.kl > learner.delta;
             while (region.rollback() && now.kl > learner.delta && halvings < region.halvings()) {
                 final long looked = System.nanoTime();
@@ -399,9 +426,13 @@ public final class Trainer implements AutoCloseable {
                     : predictedGain(learner, batch(learner, rollouts, learnt(), episodes), episodes - learnt());
             final double beta = learner.beta;
             final double delta = learner.delta;
+            final Certificate.Terms bound = certify(now, delta, rollouts, batch);
             adapt(learner, reached, now.kl);
             if (metered()) {
                 reweigh(learner, rollouts);
+            }
+            if (probe != null) {
+                probe.updated(learner, batch, before, rollouts.madeFor);
             }
             return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
                     rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0,
@@ -410,7 +441,7 @@ public final class Trainer implements AutoCloseable {
                     left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl > delta,
                     now.clipFraction, now.ess, now.ratioMax, scoreGap, now.entropy, gradNorm, fresh,
                     metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
-                    seconds(started) - secondsKl, secondsKl);
+                    seconds(started) - secondsKl, secondsKl, bound);
         } finally {
             close(inside);
         }
@@ -445,7 +476,7 @@ public final class Trainer implements AutoCloseable {
 
     /** About the parameters as they are, from the watched messages of a batch. */
     private record Measure(double kl, double klMax, double objective, double surrogate, double predictedGain, double clipFraction,
-            double ess, double ratioMax, double entropy) {
+            double ess, double ratioMax, double entropy, double[] zetas, double[] perMessage) {
     }
 
     /** The messages the monitor looks at: all, or a random share. */
@@ -490,7 +521,41 @@ public final class Trainer implements AutoCloseable {
             default -> stats.monitorExact();
         };
         return new Measure(monitor, stats.monitorMax(), stats.objective(), surrogate * scale, predicted * scale,
-                stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(), stats.entropy());
+                stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(), stats.entropy(),
+                new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()},
+                config.diagnostics().monitor() ? perMessage(batch, scores) : new double[0]);
+    }
+
+    /** What each message adds to the monitor, of which that is the mean. */
+    private double[] perMessage(Batch batch, Policy.Scores scores) {
+        final double[] kl = new double[batch.size()];
+        for (int m = 0; m < kl.length; m++) {
+            for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
+                final double log = (double) scores.logProbs()[u] - batch.logProbsOld()[u];
+                kl[m] += switch (config.trustRegion().monitor()) {
+                    case "k1" -> -log;
+                    case "k3" -> Math.expm1(log) - log;
+                    default -> scores.kl()[u];
+                };
+            }
+        }
+        return kl;
+    }
+
+    /** Theorem 3.4. Old rollouts are off by the updates since they were made, too: Prop. 3.3. */
+    private Certificate.Terms certify(Measure now, double delta, Rollouts rollouts, Batch batch) {
+        rollouts.roots += Math.sqrt(Math.max(0, now.kl));
+        rollouts.radii += Math.sqrt(delta);
+        if (certificate == null) {
+            return Certificate.Terms.NONE;
+        }
+        double squares = 0;
+        for (float a0 : batch.centredReturns()) {
+            squares += (double) a0 * a0;
+        }
+        final double scale = config.loss().normalise() ? Math.sqrt(squares / Math.max(1, batch.size())) : 1;
+        final double turns = rollouts.episodes.stream().mapToInt(e -> e.messages().size()).average().orElse(1);
+        return certificate.terms(now.surrogate, turns, now.zetas, rollouts.roots, rollouts.radii, scale);
     }
 
     private double messagesPerEpisode(Batch batch) {
@@ -500,7 +565,7 @@ public final class Trainer implements AutoCloseable {
     /** Episodes that are learnt from: those of the first prompts. */
     private int learnt() {
         final Config.Rollout r = config.rollout();
-        return (r.prompts() - (int) Math.round(r.heldBack() * r.prompts())) * r.group();
+        return (promptsEach - (int) Math.round(r.heldBack() * promptsEach)) * r.group();
     }
 
     /**
@@ -528,7 +593,7 @@ public final class Trainer implements AutoCloseable {
     }
 
     /** log w of message m: the sum of log new - log old over its tokens. */
-    private static double logRatio(Batch batch, float[] logProbs, int m) {
+    static double logRatio(Batch batch, float[] logProbs, int m) {
         double sum = 0;
         for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
             sum += (double) logProbs[u] - batch.logProbsOld()[u];
@@ -558,13 +623,29 @@ public final class Trainer implements AutoCloseable {
     }
 
     /** The log of an update that left everything as it was. */
-    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch) {
+    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch,
+            Probe probe) {
         final Learner learner = sigma.get(i);
+        final Measure same = new Measure(0, 0, 0, 0, 0, 0, 1, 1, Double.NaN, new double[3], new double[batch.size()]);
+        if (probe != null) {
+            try (Policy.Snapshot before = learner.policy.snapshot()) {
+                probe.reached(same.perMessage, IntStream.range(0, batch.size()).toArray());
+                probe.updated(learner, batch, before, rollouts.madeFor);
+            }
+        }
         return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
                 rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0, 0,
                 meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta,
                 learner.beta, 0, "none", false, 0, false, 0, 1, 1, 0, Double.NaN, 0, fresh,
-                metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0);
+                metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0,
+                certify(same, learner.delta, rollouts, batch));
+    }
+
+    /** What the stage's updates are diagnosed from: episodes of their own, with the same noise for every team. */
+    private Probe probe(List<Prompt> b, int stage) {
+        final int group = config.rollout().group();
+        return new Probe(config.diagnostics(), sampling.temperature(), group,
+                () -> Rollout.play(team, b, group, sampling, verifier, Chance.seed(config.seed(), PROBE, stage)));
     }
 
     // ---- held-out episodes ----
@@ -574,9 +655,10 @@ public final class Trainer implements AutoCloseable {
      *
      * @param scores of all
      * @param shown those that transcripts show
+     * @param right for each, whether it would be right had it ended after its first, second, ... message; empty unless diagnosed
      * @param seconds they took
      */
-    public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, double seconds) {
+    public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, List<boolean[]> right, double seconds) {
         /** {@return the mean return} */
         public double returnMean() {
             return scores.stream().mapToDouble(Verifier.Score::reward).average().orElse(0);
@@ -601,7 +683,18 @@ public final class Trainer implements AutoCloseable {
         final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, Chance.seed(config.seed(), HELD_OUT));
         final int shown = Math.min(some.size(), e.transcripts());
         return new Evaluation(episodes.stream().map(Episode::score).toList(),
-                IntStream.range(0, shown).mapToObj(j -> episodes.get(j * e.group())).toList(), seconds(started));
+                IntStream.range(0, shown).mapToObj(j -> episodes.get(j * e.group())).toList(),
+                config.diagnostics().coordination() ? episodes.stream().map(this::rightAfterEach).toList() : List.of(),
+                seconds(started));
+    }
+
+    private boolean[] rightAfterEach(Episode episode) {
+        final boolean[] right = new boolean[episode.messages().size()];
+        for (int t = 0; t < right.length; t++) {
+            right[t] = t == right.length - 1 ? episode.score().correct()
+                    : verifier.score(episode.context().before(t + 1)).correct();
+        }
+        return right;
     }
 
     private RunLog.Stage stageLog(int stage, List<String> order, List<RunLog.Update> updates, long tokens, Evaluation after,
@@ -627,7 +720,20 @@ public final class Trainer implements AutoCloseable {
                 updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() + u.dropped() : 0).sum(), tokens,
                 updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
-                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds);
+                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds,
+                certified(updates), after == null || after.right.isEmpty() ? RunLog.Coordination.NONE
+                        : new RunLog.Coordination(Diagnostics.coordination(after.right), Diagnostics.handOffs(after.right)));
+    }
+
+    /** Theorem 3.6, in units of return. */
+    private static RunLog.Certified certified(List<RunLog.Update> updates) {
+        final List<Certificate.Terms> terms = updates.stream().map(RunLog.Update::bound).toList();
+        return terms.isEmpty() ? RunLog.Certified.NONE : new RunLog.Certified(
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.lSeq()).sum(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.zeta()).sum(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.certificate()).sum(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.certificateRadius()).sum(),
+                terms.stream().mapToDouble(t -> t.vacuous() ? 1 : 0).average().orElseThrow());
     }
 
     private static List<RunLog.Transcript> transcripts(int stage, Evaluation evaluation) {

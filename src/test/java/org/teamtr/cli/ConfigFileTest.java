@@ -60,6 +60,25 @@ class ConfigFileTest {
         assertEquals("random", c.train().order());
     }
 
+    /** What the certificate's constants are where nobody says: those of the episode's turns and of Eq. 9. */
+    @Test
+    void theCertificatesConstantsFollowFromTheRest() throws Exception {
+        assertEquals(new Config.Bound(0.75, 2.0), bound()); // four agents, a clip of 2 in groups of 8
+        assertEquals(new Config.Bound(0.8, Math.sqrt(3)), bound("task.budget.agents=5", "rollout.group=4"));
+        assertEquals(new Config.Bound(0.75, null), bound("loss.normalise=false", "loss.advantage_clip=.inf"));
+        assertEquals(new Config.Bound(0.75, 0.5), bound("loss.normalise=false", "loss.advantage_clip=0.5"));
+        assertEquals(new Config.Bound(0.75, null), bound("rollout.resample_every=0", "rollout.importance_weighting=true"));
+        assertEquals(new Config.Bound(0.75, 20.0), bound("rollout.resample_every=0", "rollout.importance_weighting=true",
+                "rollout.importance_cap=10"));
+        assertEquals(new Config.Bound(0.5, 3.0), bound("certificate.gamma=0.5", "certificate.a_max=3"));
+        final String message = assertThrows(ConfigException.class, () -> bound("certificate.gamma=1")).getMessage();
+        assertTrue(message.contains("certificate.gamma: expected a number of 0 or more and less than 1 (at 1, c = "), message);
+    }
+
+    private static Config.Bound bound(String... sets) throws Exception {
+        return Setup.resolved(ConfigFile.load(null, List.of(sets))).certificate();
+    }
+
     @Test
     void aFileGoesOverTheDefaultsAndOptionsOverTheFile() throws Exception {
         final Config c = load(TEAM + """
@@ -108,7 +127,7 @@ class ConfigFileTest {
                 "c.yaml:8:3: rollout.prompts: expected a whole number of 1 or more, given \"1_000\"",
                 "c.yaml:9:3: rollout.group: given twice, first in line 6",
                 "c.yaml:10:1: colour: unknown key; known here: seed, task, team, policies, warm_start, train, rollout, trust_region, loss,"
-                        + " optimiser, eval, checkpoint, hardware",
+                        + " optimiser, eval, checkpoint, hardware, certificate, diagnostics",
                 "c.yaml:11:1: eval: expected a section with the keys every, prompts, group, temperature, top_p, transcripts, given 3",
                 "--set checkpoint.keep=0: checkpoint.keep: expected a whole number of 1 or more, given 0",
                 "--set hardware.gpus=1: hardware.gpus: unknown key; known here: device, threads"), problems("""

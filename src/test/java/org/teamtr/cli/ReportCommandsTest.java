@@ -70,8 +70,10 @@ class ReportCommandsTest {
     private Path run(String name) throws IOException {
         final Path run = folder.resolve(name);
         try (RunWriter writer = new RunWriter(run)) {
-            writer.stage(new RunLog.Stage(0, List.of(), 0.1, 0.1, null, null, null, 8, 0, 0, 0, 0, 0, 0, 1, 1));
-            writer.stage(new RunLog.Stage(1, List.of("a"), 0.3, 0.3, 0.25, 0.2, 0.01, 8, 0, 8, 80, 1, 1, 0, 1, 3));
+            writer.stage(new RunLog.Stage(0, List.of(), 0.1, 0.1, null, null, null, 8, 0, 0, 0, 0, 0, 0, 1, 1,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
+            writer.stage(new RunLog.Stage(1, List.of("a"), 0.3, 0.3, 0.25, 0.2, 0.01, 8, 0, 8, 80, 1, 1, 0, 1, 3,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
         }
         return run;
     }

@@ -39,6 +39,7 @@ import org.teamtr.team.Context;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
 import org.teamtr.team.Verifier;
+import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
 
 /** {@code train}, {@code eval} and {@code report} as they are typed, with the built-in model made very small work of. */
@@ -188,6 +189,42 @@ class TrainCommandTest {
         ok("train", "--resume", run, "--set", "train.stages=3");
         assertSameRun(reference, run, "");
         assertEquals(3, ConfigFile.read(run.resolve(RunFiles.CONFIG)).train().stages());
+    }
+
+    /** To diagnose a run changes nothing of it, weights and optimiser states included; its diagnoses go on with it. */
+    @Test
+    void aDiagnosedRunIsTheSameRun() throws IOException {
+        final Path run = folder.resolve("run");
+        ok("train", small, "--out", run, "--set", "train.stages=2", "--set",
+                "diagnostics={occupancy: true, monitor: true, logits: true, coordination: true}");
+        final String before = Files.readString(run.resolve(RunFiles.DIAGNOSTICS));
+        ok("train", "--resume", run, "--set", "train.stages=3");
+        assertTrue(Files.readString(run.resolve(RunFiles.DIAGNOSTICS)).startsWith(before));
+        assertEquals(lines(whole, RunFiles.METRICS), lines(run, RunFiles.METRICS));
+        final Path last = whole.resolve("checkpoints/stage-0003");
+        try (Stream<Path> all = Files.walk(last)) {
+            for (Path file : all.filter(Files::isRegularFile).toList()) {
+                assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(run.resolve(whole.relativize(file))), file.toString());
+            }
+        }
+        final List<RunLog.Diagnosis> diagnoses = RunFiles.diagnoses(run);
+        assertEquals(List.of(1, 1, 2, 2, 3, 3), diagnoses.stream().map(RunLog.Diagnosis::stage).toList());
+        for (RunLog.Diagnosis d : diagnoses) {
+            assertEquals(d.step() == 1 ? 32 : 16, d.episodes());
+            assertTrue(d.step() > 1 || d.gap() == 0 && d.weights().equals(new Diagnostics.Weights(1, 1, 1, 1, 0)), d.toString());
+            assertTrue(d.dOcc() > 0 && d.logitShift().get(0) > 0 && Double.isFinite(d.monitor25()), d.toString());
+        }
+        final RunSummary s = RunFiles.summary(run);
+        assertEquals(3 * 48, s.diagnosed().diagnosticEpisodes());
+        assertEquals(6 * 16, s.episodes(), "without those");
+        assertEquals(diagnoses.stream().mapToDouble(RunLog.Diagnosis::deltaStale).sum() / 3, s.diagnosed().deltaStale(), 1e-12);
+        assertEquals(RunFiles.stages(run).stream().mapToDouble(t -> t.stage() == 0 ? 0 : t.certified().certificate()).sum(),
+                s.certified().certificate(), 1e-12);
+        assertTrue(s.certified().certificate() < s.realisedGain());
+        final String page = Files.readString(run.resolve(RunFiles.REPORT));
+        assertTrue(page.contains("Is the gain certified?") && page.contains("How stale, how local?"));
+        assertFalse(Files.exists(whole.resolve(RunFiles.DIAGNOSTICS)));
+        assertFalse(Files.readString(whole.resolve(RunFiles.REPORT)).contains("How stale, how local?"));
     }
 
     @Test

@@ -85,6 +85,6 @@ class LedgerPictureTest {
 
     private static RunLog.Stage stage(int stage, Double predicted, Double realised, Double error) {
         return new RunLog.Stage(stage, List.of(), 0, 0, predicted, realised, error, realised == null ? 0 : 8, 0, 0, 0, 0, 0, 0, 0,
-                0);
+                0, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 }

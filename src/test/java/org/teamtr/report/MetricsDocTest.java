@@ -3,9 +3,11 @@ package org.teamtr.report;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.annotation.JsonProperty;
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
+import java.lang.reflect.RecordComponent;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -24,6 +26,7 @@ class MetricsDocTest {
     void everyFieldIsInTheDocumentAndNothingElseIs() throws Exception {
         final Map<String, List<Class<?>>> files = new LinkedHashMap<>();
         files.put("metrics.jsonl", List.of(RunLog.Update.class));
+        files.put("diagnostics.jsonl", List.of(RunLog.Diagnosis.class));
         files.put("stages.jsonl", List.of(RunLog.Stage.class));
         files.put("transcripts.jsonl", List.of(RunLog.Transcript.class, RunLog.Said.class));
         files.put("replacements.jsonl", List.of(RunLog.Replacement.class, RunLog.Measured.class));
@@ -32,9 +35,20 @@ class MetricsDocTest {
         assertEquals(files.keySet(), documented.keySet());
         files.forEach((file, records) -> {
             final Set<String> fields = new TreeSet<>();
-            records.forEach(r -> Arrays.stream(r.getRecordComponents()).forEach(c -> fields.add(snake(c.getName()))));
+            records.forEach(r -> fields(r, fields));
             assertEquals(fields, documented.get(file), file);
         });
+    }
+
+    private static void fields(Class<?> record, Set<String> fields) {
+        for (RecordComponent c : record.getRecordComponents()) {
+            if (c.getAccessor().isAnnotationPresent(JsonUnwrapped.class)) {
+                fields(c.getType(), fields);
+            } else {
+                final JsonProperty named = c.getAccessor().getAnnotation(JsonProperty.class);
+                fields.add(named == null ? snake(c.getName()) : named.value());
+            }
+        }
     }
 
     /** The first column of each section's table, by the file in the section's title; sections without a file have no table. */

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
+import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
 
 class ProgressTest {
@@ -29,7 +30,8 @@ class ProgressTest {
             progress.stage(stage(1, 0.4125, 0.41));
             nanos = 3_600_000_000_000L;
             progress.update(update(2, "planner", 0.2, Double.NaN), 3_600_000);
-            progress.stage(new RunLog.Stage(2, List.of(), 0.9, 0.9, null, null, null, 0, 0, 0, 0, 0, 0, 0, 0, 0)); // not measured
+            progress.stage(new RunLog.Stage(2, List.of(), 0.9, 0.9, null, null, null, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE)); // not measured
         }
         assertEquals("""
                 warm start: 200 steps [2J
@@ -85,10 +87,11 @@ class ProgressTest {
     private static RunLog.Update update(int stage, String agent, double kl, double delta) {
         return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 0, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
                 delta, 0, 0, 1,
-                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0);
+                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0, Certificate.Terms.NONE);
     }
 
     private static RunLog.Stage stage(int stage, double reward, double accuracy) {
-        return new RunLog.Stage(stage, List.of(), reward, accuracy, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0);
+        return new RunLog.Stage(stage, List.of(), reward, accuracy, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 }

@@ -14,6 +14,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
 
 class ReportTest {
@@ -84,6 +85,31 @@ class ReportTest {
         final String html = report();
         assertTrue(html.contains("over 6 updates; without a trust region</h1>"));
         assertEquals(0, count(html, "NaN"));
+    }
+
+    @Test
+    void certificatesAndDiagnosesHaveTheirCharts() throws IOException {
+        SyntheticRun.write(run, 4, 2, 1);
+        final String before = report();
+        assertFalse(before.contains("Is the gain certified?") || before.contains("How stale, how local?"));
+        Files.writeString(run.resolve("stages.jsonl"), "");
+        try (RunWriter writer = new RunWriter(run)) {
+            for (int s = 1; s <= 4; s++) {
+                writer.stage(RunFilesTest.certified(s, -0.1 * s, 0.1 * s - 0.35));
+                for (int i = 1; i <= 2; i++) {
+                    writer.diagnosis(new RunLog.Diagnosis(s, i, "planner", i == 2, 0.1, 0.01, 0.2, 0.01, 0.3,
+                            new Diagnostics.Weights(1, 1, 1, 1, 0), 0.1, 0.1, 0.1, 0.1, List.of(0.5, 0.2, 0.1), 10, 100, 1));
+                }
+            }
+        }
+        final String html = report();
+        assertEquals(count(before, "<svg viewBox") + 5, count(html, "<svg viewBox"));
+        assertTrue(html.contains("The bound of 25.0 % of the updates is vacuous"), html);
+        // Certificates -0.1 .. -0.4 beside gains -0.25 .. 0.05: one of four gained less, and the more the less it was certified.
+        assertTrue(html.contains("Stages that gained less than certified: 25.0 %."));
+        assertTrue(html.contains("\u22121.00 stage by stage") || html.contains("-1.00 stage by stage"));
+        assertTrue(html.contains("out of the region"));
+        selfContained(html);
     }
 
     @Test

@@ -14,6 +14,8 @@ import java.util.List;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.train.Certificate;
+import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
 
 class RunFilesTest {
@@ -41,6 +43,37 @@ class RunFilesTest {
     }
 
     @Test
+    void certificatesAndDiagnosesAreReadBack() throws IOException {
+        final RunLog.Update u = update(3);
+        final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, 0.01, 0.02, 0.03, -1.5, -1.7, true, 0.25);
+        final RunLog.Update certified = new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(),
+                u.episodes(), u.dropped(),
+                u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
+                u.objective(),
+                u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),
+                u.rolledBack(),
+                u.halvings(), u.outOfRegion(), u.clipFraction(), u.ess(), u.ratioMax(), u.scoreGap(), u.entropy(), u.gradNorm(),
+                u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), bound);
+        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", false, 0.1, 0.01, 0.2, 0.02, Double.NaN,
+                new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), 0.01, 0.05, 0.2, 0.3, List.of(1.0, 0.5), 64, 1000, 2);
+        try (RunWriter writer = new RunWriter(run)) {
+            assertEquals(List.of(), RunFiles.diagnoses(run), "no file where nothing is diagnosed");
+            writer.update(certified);
+            writer.diagnosis(diagnosis);
+        }
+        assertEquals(List.of(certified), RunFiles.updates(run));
+        assertEquals(List.of(diagnosis), RunFiles.diagnoses(run));
+        final String line = Files.readString(run.resolve("metrics.jsonl"));
+        assertTrue(line.contains("\"l_seq\":0.3,\"zeta_clip\":0.01,"), line);
+        final String diagnosed = Files.readString(run.resolve("diagnostics.jsonl"));
+        assertTrue(diagnosed.contains("\"weight_ess\":0.5,") && diagnosed.contains("\"monitor_25\":0.2,"), diagnosed);
+        try (RunWriter writer = new RunWriter(run)) {
+            writer.truncateAfterStage(2);
+        }
+        assertEquals(List.of(), RunFiles.diagnoses(run));
+    }
+
+    @Test
     void namesAreSnakeCaseAndALineIsOneObject() throws IOException {
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(stage(1, 0.25));
@@ -48,13 +81,16 @@ class RunFilesTest {
         assertEquals("{\"stage\":1,\"order\":[\"planner\",\"solver\"],\"return_mean\":0.5,\"accuracy\":0.25,\"predicted_gain\":0.25,"
                 + "\"realised_gain\":0.25,\"realised_gain_error\":0.01,\"held_out_episodes\":64,\"out_of_region_rate\":0.5,"
                 + "\"episodes\":10,\"tokens\":1000,\"seconds_rollout\":2.0,\"seconds_update\":3.0,\"seconds_kl\":0.5,"
-                + "\"seconds_eval\":1.0,\"seconds\":7.0}\n", Files.readString(run.resolve("stages.jsonl")));
+                + "\"seconds_eval\":1.0,\"seconds\":7.0,\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
+                + "\"certificate_radius\":null,\"vacuous_rate\":null,\"coord\":null,\"coord_hand_offs\":null}\n",
+                Files.readString(run.resolve("stages.jsonl")));
     }
 
     @Test
     void numbersThatAreNotFiniteAreNullAndComeBackAsNan() throws IOException {
         final RunLog.Stage odd = new RunLog.Stage(1, ROLES, Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY, null,
-                Double.NaN, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+                Double.NaN, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(odd);
         }
@@ -148,7 +184,7 @@ class RunFilesTest {
     void theSummaryIsMadeOfTheLogs() throws IOException {
         final List<RunLog.Stage> stages = List.of(stage(0, null), stage(1, 0.25), stage(2, -0.05));
         final List<RunLog.Update> updates = List.of(update(1), update(1), update(2), update(2));
-        final RunSummary s = RunSummary.of("1", "train", 7, ROLES, new double[] {0.01, Double.NaN}, updates, stages);
+        final RunSummary s = RunSummary.of("1", "train", 7, ROLES, new double[] {0.01, Double.NaN}, updates, stages, List.of());
         assertEquals(2, s.stages());
         assertEquals(4, s.updates());
         assertEquals(0.20, s.realisedGain(), 1e-15);
@@ -171,6 +207,57 @@ class RunFilesTest {
         assertEquals(s, RunFiles.summary(run));
     }
 
+    /** Certificates -0.1, 0.2 (two stages of -0.3 and 0.5, one measurement) and 0.3 beside gains 0.2, 0.1 and 0.25. */
+    @Test
+    void theSummaryTracksTheCertificate() {
+        final List<RunLog.Stage> stages = List.of(stage(0, null), certified(1, -0.1, 0.2), certified(2, -0.3, null),
+                certified(3, 0.5, 0.1), certified(4, 0.3, 0.25));
+        final RunSummary s = RunSummary.of("1", "train", 7, ROLES, new double[] {0.01, 0}, List.of(), stages, List.of());
+        assertEquals(0.4, s.certified().certificate(), 1e-12);
+        assertEquals(1, s.certified().certificateRankCorrelation(), 1e-12); // sums -0.1, 0.1, 0.4 and 0.2, 0.3, 0.55
+        assertEquals(0.5, s.certified().certificateRankCorrelationStages(), 1e-12); // ranks 1, 2, 3 and 2, 1, 3
+        assertEquals(2 / 3.0, s.certified().certificateViolationRate(), 1e-12);
+        assertEquals(0.25, s.certified().vacuousRate(), 1e-12);
+        final RunSummary.Certified none = RunSummary.of("1", "", 7, ROLES, new double[2], List.of(),
+                List.of(stage(0, null), stage(1, 0.1)), List.of()).certified();
+        assertTrue(Double.isNaN(none.certificate()) && Double.isNaN(none.certificateViolationRate()));
+    }
+
+    static RunLog.Stage certified(int stage, double certificate, Double realised) {
+        return new RunLog.Stage(stage, ROLES, 0.5, 0.25, 0.25, realised, realised == null ? null : 0.01, realised == null ? 0
+                : 64, 0.5, 10,
+                1000, 2, 3, 0.5, 1, 7, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25),
+                RunLog.Coordination.NONE);
+    }
+
+    /** Two stages of two updates, and all that is said of their diagnoses together. */
+    @Test
+    void theSummaryIsMadeOfTheDiagnoses() {
+        final List<RunLog.Diagnosis> all = List.of(diagnosis(1, 1, 0, 0.2, 0.0100, 0.0106),
+                diagnosis(1, 2, 0.3, 0.4, 0.0104, 0.0096),
+                diagnosis(2, 1, 0, 0.1, 0.0020, 0.0024), diagnosis(2, 2, 0.1, 0.3, 0.0020, 0.0020));
+        final RunSummary.Diagnosed d = RunSummary.of("1", "train", 7, ROLES, new double[2], List.of(),
+                List.of(stage(0, null), stage(1, 0.1)), all).diagnosed();
+        assertEquals(0.2, d.gap(), 1e-12); // of second updates
+        assertEquals(0.5, d.deltaStale(), 1e-12); // 0.6 and 0.4
+        assertEquals(0.5, d.dOcc(), 1e-12);
+        assertEquals(0.05, d.monitorError25(), 1e-12); // 0.06, 0.08, 0.04, 0
+        assertEquals(0.074, d.monitorError25P90(), 1e-12);
+        assertEquals(1, d.monitorFlipRate25(), 0);
+        assertEquals(0, d.monitorError50(), 0);
+        assertEquals(40, d.diagnosticEpisodes());
+        assertEquals(400, d.diagnosticTokens());
+        final RunSummary.Diagnosed none = RunSummary.of("1", "", 7, ROLES, new double[2], List.of(), List.of(stage(0, null)),
+                List.of())
+                .diagnosed();
+        assertTrue(Double.isNaN(none.deltaStale()) && Double.isNaN(none.monitorError25()) && Double.isNaN(none.coord()));
+    }
+
+    private static RunLog.Diagnosis diagnosis(int stage, int step, double gap, double stale, double kl, double quarter) {
+        return new RunLog.Diagnosis(stage, step, "planner", kl > 0.01, gap, 0.1, stale, 0.1, 0.25,
+                new Diagnostics.Weights(1, 1, 1, 1, 0), kl, 0.01, quarter, kl, List.of(1.0, 0.5), 10, 100, 1);
+    }
+
     @Test
     void peakMemoryIsTheKernelsNumber() throws IOException {
         final Path status = Files.writeString(run.resolve("status"), "Name:\tjava\nVmPeak:\t  9 kB\nVmHWM:\t  123456 kB\n");
@@ -185,7 +272,8 @@ class RunFilesTest {
     private static RunLog.Stage stage(int stage, Double realised) {
         return new RunLog.Stage(stage, ROLES, 0.5, 0.25, realised == null ? null : 0.25, realised, realised == null ? null : 0.01,
                 64, 0.5,
-                10, 1000, 2, 3, 0.5, 1, 7);
+                10, 1000, 2, 3, 0.5, 1, 7,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 
     private static RunLog.Transcript transcript(int stage, String text) {

@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
+import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
 
 /** Run directories of made-up numbers, to try out what reads them. Nothing in them was measured. */
@@ -26,7 +27,8 @@ final class SyntheticRun {
         final ArrayList<RunLog.Stage> done = new ArrayList<>();
         try (RunWriter writer = new RunWriter(run)) {
             double reward = 0.12;
-            done.add(new RunLog.Stage(0, List.of(), reward, reward, null, null, null, 256, 0, 0, 0, 0, 0, 0, 4.2, 4.2));
+            done.add(new RunLog.Stage(0, List.of(), reward, reward, null, null, null, 256, 0, 0, 0, 0, 0, 0, 4.2, 4.2,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
             writer.stage(done.get(0));
             transcripts(writer, 0, roles);
             for (int s = 1; s <= stages; s++) {
@@ -41,13 +43,15 @@ final class SyntheticRun {
                 reward += gain;
                 done.add(new RunLog.Stage(s, roles, reward, Math.min(1, reward * 1.02), predicted, gain, 0.015, 256, 0,
                         512L * agents,
-                        40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2));
+                        40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2,
+                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
                 writer.stage(done.get(done.size() - 1));
                 if (s == stages || s % 50 == 0) {
                     transcripts(writer, s, roles);
                 }
             }
-            writer.summary(RunSummary.of("0.0-synthetic", "./teamtr train --set seed=7", 7, roles, new double[] {0.01, 0.1}, updates, done));
+            writer.summary(RunSummary.of("0.0-synthetic", "./teamtr train --set seed=7", 7, roles, new double[] {0.01, 0.1},
+                    updates, done, List.of()));
         }
         Files.writeString(run.resolve(RunFiles.CONFIG), "seed: 7\ntask:\n  name: synthetic # <made up> & nothing else\n");
     }
@@ -63,7 +67,7 @@ final class SyntheticRun {
                 3 * kl, 1.1 * kl, delta, 0.1 * Math.pow(2, random.nextInt(-2, 3)), 0.1, 4, kl > 0.9 * delta ? "kl" : "steps",
                 kl > 0.95 * delta,
                 random.nextInt(2), kl > delta, random.nextDouble(0.02, 0.2), random.nextDouble(0.7, 1), 2.5, 3e-6,
-                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1);
+                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1, Certificate.Terms.NONE);
     }
 
     private static void transcripts(RunWriter writer, int stage, List<String> roles) throws IOException {

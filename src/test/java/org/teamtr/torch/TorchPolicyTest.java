@@ -405,6 +405,43 @@ class TorchPolicyTest {
         }
     }
 
+    /** Fig. 5's means over all tokens of a batch, from logits in double; micro-batches, threads and adapters included. */
+    @Test
+    void shiftOfLogitsIsThatOfDoubleArithmetic() throws IOException {
+        for (TorchPolicy.Settings settings : List.of(Tiny.settings(), Tiny.settings("f32", 2, 0, 60))) {
+            try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), settings, 1);
+                    Policy.Snapshot anchor = policy.snapshot()) {
+                final Batch batch = Tiny.batch(policy, 9, 12, 3);
+                final DecoderReference old = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+                for (double none : policy.logitShift(batch, anchor)) {
+                    assertEquals(0, none, 1e-6);
+                }
+                move(policy, 0.02);
+                final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+                final double[] expected = new double[6]; // ranks of 40 tokens: 1, 2-3, 4-7, 8-15, 16-31, 32-40
+                for (Utterance message : batch.messages()) {
+                    final int[] sequence = Arrays.copyOf(message.prompt(), message.prompt().length + message.tokens().length);
+                    System.arraycopy(message.tokens(), 0, sequence, message.prompt().length, message.tokens().length);
+                    final double[][] then = old.logits(sequence);
+                    final double[][] here = now.logits(sequence);
+                    for (int t = 0; t < message.tokens().length; t++) {
+                        final double[] a = then[message.prompt().length - 1 + t];
+                        final double[] b = here[message.prompt().length - 1 + t];
+                        final double mean = Arrays.stream(b).average().orElseThrow() - Arrays.stream(a).average().orElseThrow();
+                        for (int v = 0; v < a.length; v++) {
+                            final double own = a[v];
+                            final int bucket = 31 - Integer.numberOfLeadingZeros(1 + (int) Arrays.stream(a).filter(x -> x > own)
+                                    .count());
+                            final int size = Math.min(1 << bucket, a.length + 1 - (1 << bucket));
+                            expected[bucket] += Math.abs(b[v] - a[v] - mean) / size / batch.tokens();
+                        }
+                    }
+                }
+                assertArrayEquals(expected, policy.logitShift(batch, anchor), 1e-4 * expected[0]);
+            }
+        }
+    }
+
     private static double[] logProbs(double[] logits) {
         double sum = 0;
         for (double x : logits) {

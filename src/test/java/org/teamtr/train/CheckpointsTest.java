@@ -270,14 +270,18 @@ class CheckpointsTest {
         }
     };
 
+    /** Of a stage: three updates, their diagnoses, and itself. */
+    private static final int LINES = 7;
+
     private static Config config(int stages, int resampleEvery, double reuseShift, int dynamicSampling, String deltaRule) {
         return new Config(3, null, null, Map.of(), null, new Config.Train(stages, "random", "all", false),
                 new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift, dynamicSampling,
-                        resampleEvery != 1, 0),
+                        resampleEvery != 1, 0, "update"),
                 new Config.TrustRegion(0.05, 1, deltaRule, 0.01, "exact", 0.5, true, true, 5, 0.1, "adaptive", 1e-4, 1e3),
                 new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
-                new Config.Hardware("cpu", 1));
+                new Config.Hardware("cpu", 1),
+                    new Config.Bound(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
     }
 
     /** What is logged of stages {@code from} .. {@code to}, without what depends on the clock; a checkpoint is left behind. */
@@ -302,6 +306,12 @@ class CheckpointsTest {
                 }
 
                 @Override
+                public void diagnosed(RunLog.Diagnosis d) {
+                    final ObjectNode line = Json.MAPPER.valueToTree(d);
+                    updates.add(line.remove(List.of("seconds")));
+                }
+
+                @Override
                 public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
                     if (stage.stage() > 0) {
                         final ObjectNode line = Json.MAPPER.valueToTree(stage);
@@ -317,7 +327,7 @@ class CheckpointsTest {
                 }
             });
         }
-        assertEquals(4 * (to - done), updates.size());
+        assertEquals(LINES * (to - done), updates.size());
         return updates;
     }
 
@@ -331,7 +341,7 @@ class CheckpointsTest {
         for (int stage = 1; stage < 4; stage++) {
             play(config, 4, null, stage);
             final List<JsonNode> rest = play(config, 4, checkpoints.latest(), -1);
-            assertEquals(whole.subList(4 * stage, 16), rest);
+            assertEquals(whole.subList(LINES * stage, 4 * LINES), rest);
             assertFalse(rest.stream().allMatch(u -> u.path("kl").doubleValue() == 0));
             Checkpoints.remove(run.resolve("checkpoints"));
         }

@@ -28,7 +28,7 @@ import org.teamtr.team.Utterance;
  * A policy that can be enumerated: a table of logits for every sequence of tokens it has met. Token 0 ends a message, token v is
  * written as the letter a, b, ... Learns by plain gradient steps. Scores are computed in double, gradients by the kernels.
  */
-final class TabularPolicy implements Policy {
+class TabularPolicy implements Policy {
     private final int vocab;
     private final long seed;
     private final double spread;
@@ -236,6 +236,27 @@ final class TabularPolicy implements Policy {
         }
         version = ++versions;
         return Math.sqrt(norm);
+    }
+
+    @Override
+    public double[] logitShift(Batch batch, Snapshot anchor) {
+        final double[] mean = new double[32 - Integer.numberOfLeadingZeros(vocab)];
+        for (Utterance m : batch.messages()) {
+            for (int u = 0; u < m.tokens().length; u++) {
+                final double[] shift = Diagnostics.logitShift(floats(((Tables) anchor).policy()
+                        .logits(m.prompt(), m.tokens(), u)), floats(logits(m.prompt(), m.tokens(), u)));
+                Arrays.setAll(mean, k -> mean[k] + shift[k] / batch.tokens());
+            }
+        }
+        return mean;
+    }
+
+    private static float[] floats(double[] values) {
+        final float[] floats = new float[values.length];
+        for (int i = 0; i < floats.length; i++) {
+            floats[i] = (float) values[i];
+        }
+        return floats;
     }
 
     /** A table as it was. */

@@ -43,6 +43,9 @@ class TrainerTest {
         int dynamicSampling;
         boolean importanceWeighting;
         double importanceCap;
+        String budget = "update";
+        Config.Bound certificate = new Config.Bound(0.75, 2.0);
+        Config.Diagnostics diagnostics = new Config.Diagnostics(false, false, false, false);
         double delta = 0.05;
         String deltaRule = "fixed";
         double deltaTarget = 0.01;
@@ -61,12 +64,13 @@ class TrainerTest {
         Config config() {
             return new Config(seed, null, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
                     new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
-                            dynamicSampling, importanceWeighting, importanceCap),
+                            dynamicSampling, importanceWeighting, importanceCap, budget),
                     new Config.TrustRegion(delta, 1, deltaRule, deltaTarget, monitor, fraction, earlyStop, rollback, halvings,
                             0.1, betaRule, 1e-4, 1e3),
                     new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
-                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1));
+                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1),
+                    certificate, diagnostics);
         }
     }
 
@@ -75,6 +79,7 @@ class TrainerTest {
         final List<TabularPolicy> policies = new ArrayList<>();
         final List<RunLog.Update> updates = new ArrayList<>();
         final List<RunLog.Stage> stages = new ArrayList<>();
+        final List<RunLog.Diagnosis> diagnoses = new ArrayList<>();
         final List<List<Long>> fingerprints = new ArrayList<>();
         final List<Learner> learners = new ArrayList<>();
 
@@ -108,6 +113,11 @@ class TrainerTest {
         public void updated(RunLog.Update update) {
             updates.add(update);
             fingerprints.add(policies.stream().map(TabularPolicy::fingerprint).toList());
+        }
+
+        @Override
+        public void diagnosed(RunLog.Diagnosis diagnosis) {
+            diagnoses.add(diagnosis);
         }
 
         @Override
@@ -165,7 +175,9 @@ class TrainerTest {
         }
     }
 
-    /** F5: fresh rollouts come from the agents updated so far and the old ones of the others, stale ones from the stage's start. */
+    /**
+     * F5: fresh rollouts come from the agents updated so far and the old ones of the others, stale ones from the stage's start.
+     */
     @Test
     void versionsOfTheRollouts() {
         for (int every : new int[] {1, 0, 2}) {
@@ -372,7 +384,9 @@ class TrainerTest {
         }
     }
 
-    /** Predicted gain, by hand: the mean over episodes of (w - 1)(R - mean R), which sums to the realised one over all messages. */
+    /**
+     * Predicted gain, by hand: the mean over episodes of (w - 1)(R - mean R), which sums to the realised one over all messages.
+     */
     @Test
     void ledgerOfStages() {
         final Settings s = new Settings();
@@ -429,6 +443,169 @@ class TrainerTest {
         }
         assertEquals(1L, policy.fingerprint());
         assertEquals(0, policy.version());
+    }
+
+    // ---- certificate, diagnostics, budgets ----
+
+    /** What is logged is the arithmetic of docs/metrics.md, per update and per stage, for fresh and for old rollouts. */
+    @Test
+    void certificatesAreTheArithmeticOfTheirLog() {
+        for (int every : new int[] {1, 0, 2}) {
+            final Settings s = new Settings();
+            s.resampleEvery = every;
+            final Game game = Game.play(s, separate(3));
+            double roots = 0;
+            double radii = 0;
+            for (RunLog.Update u : game.updates) {
+                final Certificate.Terms b = u.bound();
+                roots = (u.fresh() ? 0 : roots) + Math.sqrt(Math.max(0, u.kl()));
+                radii = (u.fresh() ? 0 : radii) + Math.sqrt(u.delta());
+                assertEquals(Math.sqrt(2) * 0.75 * 2 / 0.0625, b.c(), 1e-12);
+                assertEquals(u.surrogate() / 3 / 0.25, b.lSeq(), 1e-12); // three turns
+                assertEquals(b.lSeq() - b.c() * roots - (b.zetaClip() + b.zetaRatio() + b.zetaNorm()) / 0.25, b.certificate(),
+                1e-12);
+                assertEquals(b.lSeq() - b.c() * radii - b.zeta() / 0.25, b.certificateRadius(), 1e-12);
+                assertEquals(b.c() * roots > 8, b.vacuous());
+                assertTrue(b.certificate() < b.lSeq() && b.zetaRatio() >= 0 && b.advantageScale() >= 0);
+            }
+            for (RunLog.Stage stage : game.stages.subList(1, 4)) {
+                assertEquals(game.updates.stream().filter(u -> u.stage() == stage.stage())
+                        .mapToDouble(u -> u.bound().advantageScale() * u.bound().certificate()).sum(), stage.certified()
+                        .certificate(), 1e-12);
+            }
+        }
+        final Settings unknown = new Settings();
+        unknown.certificate = new Config.Bound(0.5, null);
+        assertTrue(Double.isNaN(Game.play(unknown, separate(2)).updates.get(0).bound().certificate()));
+        unknown.certificate = new Config.Bound(1.0, 2.0);
+        assertTrue(assertThrows(IllegalArgumentException.class, () -> Game.play(unknown, separate(2))).getMessage()
+                .contains("gamma"));
+    }
+
+    /** Diagnosing sees everything and changes nothing: the same run, bit for bit. */
+    @Test
+    void diagnosingChangesNothing() {
+        for (int every : new int[] {1, 0, 2}) {
+            final Settings s = new Settings();
+            s.resampleEvery = every;
+            s.order = "random";
+            s.delta = 0.03;
+            s.rollback = false;
+            final Game plain = Game.play(s, 0, 1, 0, 2);
+            s.diagnostics = new Config.Diagnostics(true, true, true, true);
+            final Game seen = Game.play(s, 0, 1, 0, 2);
+            assertEquals(plain.fingerprints, seen.fingerprints);
+            assertEquals(plain.updates.stream().map(RunLog.Update::kl).toList(), seen.updates.stream().map(RunLog.Update::kl)
+                    .toList());
+            assertEquals(plain.stages.stream().map(RunLog.Stage::episodes).toList(), seen.stages.stream()
+                    .map(RunLog.Stage::episodes).toList());
+            assertEquals(List.of(), plain.diagnoses);
+            assertEquals(seen.updates.size(), seen.diagnoses.size());
+            double gaps = 0;
+            for (int i = 0; i < seen.diagnoses.size(); i++) {
+                final RunLog.Diagnosis d = seen.diagnoses.get(i);
+                assertEquals(seen.updates.get(i).agent(), d.agent());
+                assertEquals(d.step() == 1 ? 24 : 12, d.episodes());
+                assertTrue(d.step() > 1 || d.gap() == 0 && d.weights().ess() == 1);
+                assertTrue(d.dOcc() >= 0 && d.weights().ess() <= 1 + 1e-12 && d.weights().p95() <= d.weights().max());
+                assertEquals(3, d.logitShift().size()); // ranks 1, 2-3, 4
+                assertTrue(seen.updates.get(i).innerSteps() == 0 || d.logitShift().get(0) > 0);
+                assertTrue(Double.isFinite(d.monitor25()) && Double.isFinite(d.monitor50()));
+                gaps += d.gap();
+            }
+            assertTrue(gaps > 0);
+            assertTrue(seen.stages.stream().allMatch(t -> t.coordination().coord() >= 0 && t.coordination().coord() <= 100));
+        }
+    }
+
+    /** Of two messages a quarter is one, whose k1 is either the largest or what that leaves of the mean. */
+    @Test
+    void theMonitorsPartsAreOfItsMessages() {
+        final Settings s = new Settings();
+        s.diagnostics = new Config.Diagnostics(false, true, false, false);
+        s.rollback = false;
+        s.budget = "stage";
+        s.group = 2;
+        s.stages = 12;
+        for (String monitor : List.of("k1", "k3", "exact")) {
+            s.monitor = monitor;
+            final Game game = Game.play(s, separate(3));
+            int differ = 0;
+            for (int i = 0; i < game.diagnoses.size(); i++) {
+                final RunLog.Diagnosis d = game.diagnoses.get(i);
+                final RunLog.Update u = game.updates.get(i);
+                assertEquals(d.monitor25(), d.monitor50(), 0);
+                final double other = 2 * u.kl() - d.monitor25();
+                if (monitor.equals("k1")) {
+                    assertEquals(u.klMax(), Math.max(d.monitor25(), other), 1e-6);
+                } else {
+                    assertTrue(d.monitor25() >= 0 && other >= -1e-6);
+                }
+                differ += Math.abs(d.monitor25() - u.kl()) > 0.01 * u.kl() ? 1 : 0;
+                assertTrue(Double.isNaN(d.gap()) && d.logitShift().isEmpty() && d.episodes() == 0);
+            }
+            assertTrue(differ > 5, monitor + ": " + differ);
+        }
+    }
+
+    /** At equal budgets, schedules play the same episodes in all. */
+    @Test
+    void schedulesOfEqualBudgets() {
+        final Settings s = new Settings();
+        s.budget = "stage";
+        final Game fresh = Game.play(s, separate(3));
+        assertTrue(fresh.updates.stream().allMatch(u -> u.episodes() == 4 && u.tokens() > 0)); // one prompt of three
+        s.resampleEvery = 0;
+        final Game stale = Game.play(s, separate(3));
+        assertTrue(stale.updates.stream().allMatch(u -> u.episodes() == 12));
+        assertEquals(fresh.stages.stream().map(RunLog.Stage::episodes).toList(), stale.stages.stream().map(RunLog.Stage::episodes)
+                .toList());
+        assertEquals(12, fresh.stages.get(1).episodes());
+        s.resampleEvery = 1;
+        s.joint = true;
+        assertEquals(12, Game.play(s, separate(3)).stages.get(1).episodes());
+        s.joint = false;
+        s.resampleEvery = 2; // two rollouts of one prompt: what does not divide is left out
+        assertEquals(8, Game.play(s, separate(3)).stages.get(1).episodes());
+    }
+
+    /** Costs are counted: what the log says was generated is what the verifier was shown between two lines of it. */
+    @Test
+    void tokensAreThoseThatWereGenerated() {
+        final TabularPolicy policy = new TabularPolicy(VOCAB, 1, 1);
+        final Team team = new Team(List.of(new Agent("a", policy, new PromptTemplate(null, "{prompt}{transcript}", "{text}"),
+                View.TRANSCRIPT, false)), Router.ROUND_ROBIN, 2, context -> false);
+        final long[] seen = new long[2];
+        final Settings s = new Settings();
+        s.diagnostics = new Config.Diagnostics(true, false, false, false);
+        try (Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
+                prompts(), episode -> {
+                    seen[0]++;
+                    seen[1] += episode.messages().stream().mapToInt(m -> m.utterance().tokens().length).sum();
+                    return score(episode);
+                })) {
+            final List<RunLog.Update> updates = new ArrayList<>();
+            trainer.train(0, null, new Trainer.Listener() {
+                @Override
+                public void updated(RunLog.Update u) {
+                    updates.add(u);
+                }
+
+                @Override
+                public void diagnosed(RunLog.Diagnosis d) {
+                    final RunLog.Update u = updates.get(updates.size() - 1);
+                    assertEquals(seen[0], u.episodes() + d.episodes());
+                    assertEquals(seen[1], u.tokens() + d.tokens());
+                }
+
+                @Override
+                public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                    seen[0] = 0;
+                    seen[1] = 0;
+                }
+            });
+            assertEquals(3, updates.size());
+        }
     }
 
     @Test

@@ -1,0 +1,121 @@
+package org.teamtr.train;
+
+import java.util.Locale;
+
+/**
+ * The improvement certificate of Theorems 3.4 and 3.6, as a training diagnostic: a lower bound on what an update gains, with
+ * estimates in the place of expectations.
+ *
+ * <pre>
+ *   c = sqrt(2) gamma A_max / (1 - gamma)^2
+ *   J(new) - J(old) &gt;= L^seq - c sqrt(delta) - zeta / (1 - gamma)                       an update, Thm 3.4
+ *   J(new) - J(old) &gt;= sum L_i^seq - c sum sqrt(delta_i) - sum zeta_i / (1 - gamma)     a stage, Thm 3.6
+ * </pre>
+ *
+ * <p>Everything is in the units of A. Immutable.
+ *
+ * @param gamma discount, 0 or more and less than 1
+ * @param aMax A_max, bound on |A|, more than 0
+ */
+public record Certificate(double gamma, double aMax) {
+    /** @throws IllegalArgumentException if gamma or aMax is out of its range */
+    public Certificate {
+        if (!(gamma >= 0 && gamma < 1)) {
+            throw new IllegalArgumentException("certificate.gamma: expected 0 or more and less than 1, given " + gamma
+                    + ": c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value at 1, and the bound none either");
+        }
+        if (!(aMax > 0) || Double.isInfinite(aMax)) {
+            throw new IllegalArgumentException("certificate.a_max: expected a finite number more than 0, given " + aMax);
+        }
+    }
+
+    /**
+     * The bound of one update and what it is made of; see docs/metrics.md.
+     *
+     * @param gamma γ
+     * @param c what one sqrt(nat) costs
+     * @param lSeq estimate of L<sup>seq</sup>
+     * @param zetaClip bias of the ratio clip
+     * @param zetaRatio error of the ratios
+     * @param zetaNorm bias of normalising advantages
+     * @param certificate the bound with the KL that was measured, its positive part
+     * @param certificateRadius the bound with the radius δ
+     * @param vacuous whether the penalty of the measured KL is larger than the largest gain there can be
+     * @param advantageScale units of return in a unit of advantage
+     */
+    public record Terms(double gamma, double c, double lSeq, double zetaClip, double zetaRatio, double zetaNorm,
+            double certificate, double certificateRadius, boolean vacuous, double advantageScale) {
+        /** Where there is no certificate: no bound on advantages is known. */
+        public static final Terms NONE = new Terms(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
+                Double.NaN, Double.NaN, false, Double.NaN);
+
+        /** {@return ζ, the sum of its parts} */
+        public double zeta() {
+            return zetaClip + zetaRatio + zetaNorm;
+        }
+    }
+
+    /** {@return c = sqrt(2) γ A_max / (1 - γ)<sup>2</sup>: what one sqrt(nat) costs} */
+    public double c() {
+        return Math.sqrt(2) * gamma * aMax / ((1 - gamma) * (1 - gamma));
+    }
+
+    /** {@return the most an update can gain, and the largest its surrogate can be: A_max / (1 - γ)} */
+    public double largestGain() {
+        return aMax / (1 - gamma);
+    }
+
+    /**
+     * {@return L<sup>seq</sup>, the finite-horizon form of 1 / (1 - γ) E[A]}
+     *
+     * @param surrogate mean over episodes of the sum over the updated agent's messages of (w - 1) A
+     * @param turns mean number of messages of an episode, of all agents
+     */
+    public double lSeq(double surrogate, double turns) {
+        return surrogate / turns / (1 - gamma);
+    }
+
+    /**
+     * {@return the bound of one update, Thm 3.4; summed over a stage's updates, that of the stage, Thm 3.6}
+     *
+     * @param lSeq the surrogate
+     * @param roots sqrt(δ) of the update. For old rollouts Prop. 3.3 adds those of the updates since they were made
+     * @param zeta ζ
+     */
+    public double bound(double lSeq, double roots, double zeta) {
+        return lSeq - c() * roots - zeta / (1 - gamma);
+    }
+
+    /**
+     * {@return the bound of an update}
+     *
+     * @param surrogate as in {@link #lSeq}
+     * @param turns as in {@link #lSeq}
+     * @param zetas bias of the clip, error of the ratios, bias of normalising
+     * @param roots as in {@link #bound}, of the KL that was measured, its positive part
+     * @param radii the same of the radius δ
+     * @param advantageScale units of return in a unit of advantage
+     */
+    Terms terms(double surrogate, double turns, double[] zetas, double roots, double radii, double advantageScale) {
+        final double lSeq = lSeq(surrogate, turns);
+        final double zeta = zetas[0] + zetas[1] + zetas[2];
+        return new Terms(gamma, c(), lSeq, zetas[0], zetas[1], zetas[2], bound(lSeq, roots, zeta), bound(lSeq, radii, zeta),
+                vacuous(roots), advantageScale);
+    }
+
+    /**
+     * {@return whether the penalty c {@code roots} is larger than the largest gain: the bound then says nothing, whatever was
+     * learnt}
+     */
+    public boolean vacuous(double roots) {
+        return c() * roots > largestGain();
+    }
+
+    /** {@return c and what it means for updates of this radius, in a line} */
+    public String plainly(double delta) {
+        final String cost = String.format(Locale.ROOT, "certificate: c = %.4g", c());
+        final String vacuous = vacuous(Math.sqrt(delta)) ? ": vacuous" : "";
+        return !Double.isFinite(delta) ? cost : cost + String.format(Locale.ROOT,
+                "; delta %.4g costs %.4g, the largest gain is %.4g%s", delta, c() * Math.sqrt(delta), largestGain(), vacuous);
+    }
+}

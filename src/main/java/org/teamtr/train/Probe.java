@@ -1,0 +1,189 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.function.Supplier;
+import java.util.stream.IntStream;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Message;
+import org.teamtr.team.Utterance;
+
+/**
+ * Diagnoses the updates of one stage. For the occupancy it plays episodes of every team of the stage, pihat^0 .. pihat^n, from
+ * which nobody learns: numbers taken from the episodes that chose an update would flatter it. All are played with the same noise,
+ * so that what differs is the team.
+ *
+ * <p>Leaves every policy as it was, to the bit.
+ */
+final class Probe {
+    /** Messages that the shift of logits is taken from, at most: sorting a vocabulary takes its time. */
+    private static final int SHIFTED = 64;
+
+    private final Config.Diagnostics config;
+    private final double temperature;
+    private final int group;
+    private final Supplier<List<Episode>> play;
+    /** Index i: the team after i updates. */
+    private final List<Played> teams = new ArrayList<>();
+    private double monitor25;
+    private double monitor50;
+    private Diagnostics.Difference gap;
+    private Diagnostics.Difference deltaStale;
+    private double dOcc;
+    private Diagnostics.Weights weights;
+    private List<Double> logitShift;
+    private int episodes;
+    private long tokens;
+    private double seconds;
+
+    /** Episodes, and the log of each one's weight W: what the agents that were updated since say of it, new over old. */
+    private record Played(List<Episode> episodes, double[] logWeights) {
+    }
+
+    /**
+     * @param group episodes of each prompt
+     * @param play plays the stage's prompts with the team as it is
+     */
+    Probe(Config.Diagnostics config, double temperature, int group, Supplier<List<Episode>> play) {
+        this.config = config;
+        this.temperature = temperature;
+        this.group = group;
+        this.play = play;
+        clear();
+        if (config.occupancy()) {
+            final long started = System.nanoTime();
+            play();
+            seconds += (System.nanoTime() - started) * 1e-9;
+        }
+    }
+
+    private void clear() {
+        monitor25 = monitor50 = dOcc = Double.NaN;
+        gap = deltaStale = new Diagnostics.Difference(Double.NaN, Double.NaN);
+        weights = Diagnostics.Weights.NONE;
+        logitShift = List.of();
+        episodes = 0;
+        tokens = 0;
+        seconds = 0;
+    }
+
+    private Played play() {
+        final List<Episode> played = play.get();
+        teams.add(new Played(played, new double[played.size()]));
+        episodes += played.size();
+        tokens += played.stream().mapToLong(Episode::tokens).sum();
+        return teams.get(teams.size() - 1);
+    }
+
+    /**
+     * An update has come as far as it goes.
+     *
+     * @param kl what each watched message adds to the monitor
+     * @param order in which a part of them would have been drawn
+     */
+    void reached(double[] kl, int[] order) {
+        if (config.monitor()) {
+            monitor25 = part(kl, order, 0.25);
+            monitor50 = part(kl, order, 0.5);
+        }
+    }
+
+    private static double part(double[] kl, int[] order, double share) {
+        return Arrays.stream(order).limit((int) Math.ceil(share * kl.length)).mapToDouble(m -> kl[m]).average().orElse(0);
+    }
+
+    /**
+     * An update is done.
+     *
+     * @param batch what it learnt from
+     * @param before the learner's policy before it
+     * @param madeFor the update, from 0 on, whose rollouts it used: pihat^madeFor is b_i
+     */
+    void updated(Learner learner, Batch batch, Policy.Snapshot before, int madeFor) {
+        final long started = System.nanoTime();
+        if (config.logits() && batch.size() > 0) {
+            final int count = Math.min(batch.size(), SHIFTED);
+            final int[] some = IntStream.range(0, count).map(m -> (int) ((long) m * batch.size() / count)).toArray();
+            logitShift = Arrays.stream(learner.policy.logitShift(batch.subset(some), before)).boxed().toList();
+        }
+        if (config.occupancy()) {
+            final int i = teams.size() - 1; // updates of this stage that came before
+            weights = Diagnostics.Weights.of(teams.get(0).logWeights);
+            final double[][] surrogates = new double[i + 1][];
+            for (int k : IntStream.of(0, madeFor, i).distinct().toArray()) {
+                surrogates[k] = surrogate(learner, teams.get(k));
+            }
+            gap = Diagnostics.Difference.of(surrogates[i], surrogates[0]);
+            dOcc = Diagnostics.totalVariation(teams.get(madeFor).logWeights);
+            deltaStale = Diagnostics.Difference.of(surrogates[madeFor], surrogateAfter(learner, play(), before));
+        }
+        seconds += (System.nanoTime() - started) * 1e-9;
+    }
+
+    /** L_i on episodes of a team that had the learner's old policy. What the new one says of them goes into their weights. */
+    private double[] surrogate(Learner learner, Played played) {
+        final Said said = Said.of(learner, played.episodes, group);
+        final double[] after = said.logRatios(learner.policy.score(said.batch, temperature, null));
+        for (int m = 0; m < after.length; m++) {
+            played.logWeights[said.episodeOf[m]] += after[m];
+        }
+        return said.surrogates(after, new double[after.length], played.episodes.size() / group, group);
+    }
+
+    /** L_i on episodes of the team with the learner's new policy. */
+    private double[] surrogateAfter(Learner learner, Played played, Policy.Snapshot before) {
+        final Said said = Said.of(learner, played.episodes, group);
+        final Policy.Scores old;
+        try (Policy.Snapshot now = learner.policy.snapshot()) {
+            learner.policy.restore(before);
+            old = learner.policy.score(said.batch, temperature, null);
+            learner.policy.restore(now);
+        }
+        return said.surrogates(new double[said.batch.size()], said.logRatios(old), played.episodes.size() / group, group);
+    }
+
+    /** A learner's messages in some episodes. */
+    private record Said(Batch batch, int[] episodeOf) {
+        static Said of(Learner learner, List<Episode> episodes, int group) {
+            final List<Utterance> messages = new ArrayList<>();
+            final List<Integer> episodeOf = new ArrayList<>();
+            for (int g = 0; g < episodes.size(); g++) {
+                for (Message message : episodes.get(g).messages()) {
+                    if (learner.speaksAs(message.agent())) {
+                        messages.add(message.utterance());
+                        episodeOf.add(g);
+                    }
+                }
+            }
+            final float[] centred = new float[messages.size()];
+            for (int m = 0; m < centred.length; m++) {
+                final int g = episodeOf.get(m);
+                final int first = g - g % group; // of the same prompt
+                centred[m] = (float) (episodes.get(g).reward()
+                        - episodes.subList(first, first + group).stream().mapToDouble(Episode::reward).average().orElseThrow());
+            }
+            return new Said(Batch.of(messages, new float[centred.length], centred),
+                    episodeOf.stream().mapToInt(g -> g).toArray());
+        }
+
+        double[] surrogates(double[] after, double[] before, int prompts, int group) {
+            final double[] centred = IntStream.range(0, batch.size()).mapToDouble(m -> batch.centredReturns()[m]).toArray();
+            final int[] promptOf = Arrays.stream(episodeOf).map(g -> g / group).toArray();
+            return Diagnostics.surrogates(after, before, centred, promptOf, prompts, group);
+        }
+
+        double[] logRatios(Policy.Scores scores) {
+            return IntStream.range(0, batch.size()).mapToDouble(m -> Trainer.logRatio(batch, scores.logProbs(), m)).toArray();
+        }
+    }
+
+    /** {@return what there is to say of the update that was reported last} */
+    RunLog.Diagnosis diagnosis(RunLog.Update u) {
+        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(u.stage(), u.step(), u.agent(), u.outOfRegion(), gap.value(),
+                gap.error(), deltaStale.value(), deltaStale.error(), dOcc, weights, u.klReached(), u.delta(), monitor25, monitor50,
+                logitShift, episodes, tokens, seconds);
+        clear();
+        return diagnosis;
+    }
+}
