@@ -181,8 +181,8 @@ final class Probe {
     /** {@return what there is to say of the update that was reported last} */
     RunLog.Diagnosis diagnosis(RunLog.Update u) {
         final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(u.stage(), u.step(), u.agent(), u.outOfRegion(), gap.value(),
-                gap.error(), deltaStale.value(), deltaStale.error(), dOcc, weights, u.klReached(), u.delta(), monitor25, monitor50,
-                logitShift, episodes, tokens, seconds);
+                gap.error(), deltaStale.value(), deltaStale.error(), dOcc, weights, u.klReached(), u.delta(), monitor25,
+                monitor50, logitShift, episodes, tokens, seconds);
         clear();
         return diagnosis;
     }

@@ -204,7 +204,8 @@ class TrainCommandTest {
         final Path last = whole.resolve("checkpoints/stage-0003");
         try (Stream<Path> all = Files.walk(last)) {
             for (Path file : all.filter(Files::isRegularFile).toList()) {
-                assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(run.resolve(whole.relativize(file))), file.toString());
+                assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(run.resolve(whole.relativize(file))),
+                        file.toString());
             }
         }
         final List<RunLog.Diagnosis> diagnoses = RunFiles.diagnoses(run);
