@@ -17,6 +17,7 @@ final class Data {
     final Logits logits;
     final long address;
     private final BytePointer memory; // keeps it from being freed
+    private BytePointer copy;
 
     /**
      * Logits of about N(0, 3), one token of each row 15 above it: as peaked as a language model's.
@@ -46,6 +47,17 @@ final class Data {
             }
             put(r, x);
         }
+    }
+
+    /** Keeps a copy for {@link #restore}. */
+    void keep() {
+        copy = new BytePointer((long) rows * vocab * dtype.bytes());
+        Pointer.memcpy(copy, new Raw(address), copy.capacity());
+    }
+
+    /** Writes the copy back. */
+    void restore() {
+        Pointer.memcpy(new Raw(address), copy, copy.capacity());
     }
 
     /** {@return a view of some columns of every row} */

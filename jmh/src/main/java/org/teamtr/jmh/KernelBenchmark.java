@@ -67,8 +67,18 @@ public abstract class KernelBenchmark {
         }
     }
 
+    /** Before every iteration, which for these kernels is a single call: see {@link Jmh}. */
+    @Setup(Level.Iteration)
+    public final void renew() {
+        restore();
+    }
+
     /** Fills the memory. */
     abstract void prepare();
+
+    /** Writes back what calls have overwritten. */
+    void restore() {
+    }
 
     /** Runs a side once and compares what it gives with sums in double. */
     abstract void check(String side);

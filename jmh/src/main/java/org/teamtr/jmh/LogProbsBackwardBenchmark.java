@@ -15,8 +15,7 @@ import org.teamtr.kernels.Temperature;
 /**
  * The gradient of a loss on log-probs with respect to the logits, in their place. I/O: read and write the logits.
  *
- * <p>From the second call on, the logits are the gradients of the call before: other numbers, the same work. libtorch's side
- * is the closed form in place, f32 without a copy of the logits; libtorchAutograd is what its autograd does, given the log-probs
+ * <p>libtorch's side is the closed form in place, f32 without a copy of the logits; libtorchAutograd is what its autograd does, given the log-probs
  * that it keeps from the forward pass.
  */
 public class LogProbsBackwardBenchmark extends LogitsBenchmark {
@@ -35,6 +34,7 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
     @Override
     void prepare() {
         data = new Data(dtype, rows, vocab, 1, null);
+        data.keep();
         targets = targets();
         logProbs = Floats.allocate(rows);
         lse = Floats.allocate(rows);
@@ -48,6 +48,11 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
         for (int r = 0; r < checked(); r++) {
             logP[r] = data.logSoftmax(r);
         }
+    }
+
+    @Override
+    void restore() {
+        data.restore();
     }
 
     @Override

@@ -38,6 +38,7 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
     @Override
     void prepare() {
         data = new Data(dtype, rows, vocab, 1, null);
+        data.keep();
         targets = targets();
         old = Floats.allocate(rows);
         LogProbs.forward(data.logits, targets, Temperature.ONE, old, null, null);
@@ -59,6 +60,11 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
         for (int r = 0; r < checked(); r++) {
             logP[r] = data.logSoftmax(r);
         }
+    }
+
+    @Override
+    void restore() {
+        data.restore();
     }
 
     @Override

@@ -12,8 +12,7 @@ import org.teamtr.kernels.TokenKl;
 /**
  * The gradient of KL(old || new) with respect to the new logits, in their place. I/O: read both policies' logits, write one.
  *
- * <p>From the second call on, the new logits are the gradients of the call before: policies that have nothing to do with each
- * other, and the same work. libtorch's side is the closed form, faster than its autograd.
+ * <p>The policies are a trust-region step apart. libtorch's side is the closed form, faster than its autograd.
  */
 public class TokenKlBackwardBenchmark extends LogitsBenchmark {
     private static final float SLOPE = 0.5f;
@@ -28,7 +27,8 @@ public class TokenKlBackwardBenchmark extends LogitsBenchmark {
     @Override
     void prepare() {
         before = new Data(dtype, rows, vocab, 1, null);
-        after = new Data(dtype, rows, vocab, 2, null);
+        after = new Data(dtype, rows, vocab, 2, before);
+        after.keep();
         slopes = Floats.allocate(rows);
         for (int r = 0; r < rows; r++) {
             slopes.set(r, SLOPE);
@@ -39,6 +39,11 @@ public class TokenKlBackwardBenchmark extends LogitsBenchmark {
         for (int r = 0; r < checked(); r++) {
             logQ[r] = after.logSoftmax(r);
         }
+    }
+
+    @Override
+    void restore() {
+        after.restore();
     }
 
     @Override
@@ -53,7 +58,9 @@ public class TokenKlBackwardBenchmark extends LogitsBenchmark {
             final double[] p = before.logSoftmax(r);
             for (int v = 0; v < vocab; v++) {
                 final double expected = SLOPE * (Math.exp(logQ[r][v]) - Math.exp(p[v]));
-                require("gradient", d[v], expected, 1e-8 + tolerance(side, expected));
+                // A difference of two sums of f32: only the kernel keeps more of it.
+                final double cancelled = side.equals("teamtr") ? 0 : 1e-5 * Math.exp(p[v]);
+                require("gradient", d[v], expected, 1e-8 + cancelled + tolerance(side, expected));
             }
         }
     }
