@@ -57,26 +57,32 @@ public final class ConfigFile {
      */
     public static Config load(Path fileOrNull, String variantOrNull, List<String> sets) throws ConfigException {
         final ConfigTree tree = new ConfigTree();
+        final JsonNode user = fileOrNull == null ? MAPPER.nullNode() : readFile(tree, fileOrNull);
+        if (user == null) {
+            tree.check(); // throws: with nothing read, all else would be reported as missing
+        }
+        return load(tree, user, variantOrNull, sets);
+    }
+
+    /** The same of keys that do not come from a file of their own. */
+    static Config of(JsonNode user, String variantOrNull, List<String> sets) throws ConfigException {
+        return load(new ConfigTree(), user, variantOrNull, sets);
+    }
+
+    private static Config load(ConfigTree tree, JsonNode user, String variantOrNull, List<String> sets) throws ConfigException {
         final ObjectNode known = builtIn("defaults.yaml");
         final ObjectNode root = known.deepCopy();
         ((ArrayNode) root.path("team").path("agents")).removeAll(); // the two entries that only show an entry's defaults
         ((ObjectNode) root.path("policies")).removeAll();
-        if (fileOrNull == null) {
-            merge(root, builtIn(BUDGET));
-        } else {
-            final JsonNode user = readFile(tree, fileOrNull);
-            if (user == null) {
-                tree.check(); // throws: with nothing read, all else would be reported as missing
-            } else if (user.isObject()) {
-                if (user.path("task").path("name").asText("budget").equals("budget")) {
-                    merge(root, builtIn(BUDGET));
-                }
-                merge(root, user);
-            } else if (user.isNull()) {
-                merge(root, builtIn(BUDGET)); // nothing but comments
-            } else {
-                tree.problem("", "expected keys with values, given " + ConfigRules.shown(user));
+        if (user.isObject()) {
+            if (user.path("task").path("name").asText("budget").equals("budget")) {
+                merge(root, builtIn(BUDGET));
             }
+            merge(root, user);
+        } else if (user.isNull()) {
+            merge(root, builtIn(BUDGET)); // no file, or nothing but comments
+        } else {
+            tree.problem("", "expected keys with values, given " + ConfigRules.shown(user));
         }
         if (variantOrNull != null) {
             final JsonNode variant = Variants.read(tree, variantOrNull);
@@ -147,7 +153,7 @@ public final class ConfigFile {
     }
 
     /** Puts {@code over} into {@code base}. A section without content, all its lines commented out, changes nothing. */
-    private static void merge(ObjectNode base, JsonNode over) {
+    static void merge(ObjectNode base, JsonNode over) {
         over.properties().forEach(entry -> {
             final JsonNode old = base.get(entry.getKey());
             if (old instanceof ObjectNode section && entry.getValue().isObject()) {

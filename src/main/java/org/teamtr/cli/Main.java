@@ -9,8 +9,8 @@ import picocli.CommandLine.Command;
 
 /** {@code teamtr COMMAND}. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 @Command(name = "teamtr", description = "Trust-region training of teams of language-model agents.",
-        subcommands = {TrainCommand.class, EvalCommand.class, ReplaceCommand.class, ReportCommand.class, Compare.class,
-            CheckConfig.class, Doctor.class, CommandLine.HelpCommand.class},
+        subcommands = {TrainCommand.class, EvalCommand.class, ReplaceCommand.class, ExperimentCommand.class, ReportCommand.class,
+            Compare.class, CheckConfig.class, Doctor.class, CommandLine.HelpCommand.class},
         mixinStandardHelpOptions = true, versionProvider = Main.Version.class)
 public final class Main {
     private Main() {

@@ -29,6 +29,8 @@ final class TinyModel {
     private static final int HIDDEN = 64;
     private static final int LAYERS = 2;
     private static final int LESSONS = 99; // key of the lessons' random numbers
+    /** Where in a run directory it is. */
+    static final String FOLDER = "warm-start";
     private static final String UNTRAINED = "untrained.json";
 
     /** How the team does before any training at all. */
@@ -38,9 +40,16 @@ final class TinyModel {
     private TinyModel() {
     }
 
+    /** Whether two configurations make the same model and measure the same of it, but for the number of threads. */
+    static boolean same(Config a, Config b) {
+        return Setup.isBudget(a) && Setup.isBudget(b) && a.seed() == b.seed() && a.task().equals(b.task()) && a.team().equals(b.team())
+                && a.warmStart().equals(b.warmStart()) && a.rollout().maxNewTokens() == b.rollout().maxNewTokens()
+                && a.eval().equals(b.eval()) && a.optimiser().equals(b.optimiser());
+    }
+
     /** The folder of the model, made if it is not there. */
     static Path folder(Config config, Path run, Consumer<String> note) throws IOException {
-        final Path folder = run.resolve("warm-start");
+        final Path folder = run.resolve(FOLDER);
         if (!Files.exists(folder)) {
             final Path next = run.resolve(".warm-start");
             Files.createDirectories(next);
@@ -52,7 +61,7 @@ final class TinyModel {
 
     /** What {@link #folder} measured when it made the model, or null. */
     static Untrained untrained(Path run) throws IOException {
-        final Path file = run.resolve("warm-start").resolve(UNTRAINED);
+        final Path file = run.resolve(FOLDER).resolve(UNTRAINED);
         return Files.exists(file) ? new ObjectMapper().readValue(Files.readAllBytes(file), Untrained.class) : null;
     }
 

@@ -40,7 +40,7 @@ final class Charts {
     static final Color RED = new Color(0xe5484d);
     static final Color GREY = new Color(0x8a93a0);
     /** Stands for the page's text colour, whatever that is. */
-    private static final Color INK = new Color(1, 2, 3);
+    static final Color INK = new Color(1, 2, 3);
 
     /** How a series is drawn. */
     enum Look { LINE, DASHES, POINTS }

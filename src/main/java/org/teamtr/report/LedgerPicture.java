@@ -1,12 +1,6 @@
 package org.teamtr.report;
 
 import java.awt.Color;
-import java.awt.Dimension;
-import java.awt.Font;
-import java.awt.Graphics2D;
-import java.awt.geom.AffineTransform;
-import java.awt.image.BufferedImage;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -15,14 +9,10 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import javax.imageio.ImageIO;
-import org.apache.batik.svggen.SVGGraphics2D;
 import org.knowm.xchart.XYChart;
-import org.knowm.xchart.style.Styler;
 import org.teamtr.train.RunLog;
 
 /**
@@ -33,10 +23,6 @@ public final class LedgerPicture {
     private static final String HEADER = "label,stage,predicted_gain,realised_gain,realised_gain_error,predicted_total,realised_total,"
             + "realised_total_error";
     private static final Pattern ROW = Pattern.compile("\"(.+)\",(\\d+(?:,-?[0-9.]+(?:E-?\\d+)?){6})");
-    private static final int WIDTH = 420;
-    private static final int HEIGHT = 320;
-    /** Of a PNG for each unit: XChart's own encoder has one, which looks coarse on today's screens. */
-    private static final int PIXELS = 2;
     private static final int COLUMNS = 3;
     private static final int POINTS = 60;
 
@@ -101,44 +87,10 @@ public final class LedgerPicture {
      * @throws IllegalArgumentException if the picture's name ends otherwise
      */
     public static void draw(Path csv, Path picture) throws IOException {
-        final String name = picture.getFileName().toString().toLowerCase(Locale.ROOT);
-        if (!name.endsWith(".svg") && !name.endsWith(".png")) {
-            throw new IllegalArgumentException("picture: expected a name that ends in .svg or .png, given " + picture);
-        }
-        final String missing = Charts.missing();
-        if (missing != null) {
-            throw new IOException(missing);
-        }
+        Panels.check(picture);
         final List<XYChart> panels = panels(read(csv));
         final int columns = panels.size() == 4 ? 2 : Math.min(COLUMNS, panels.size());
-        final int rows = (panels.size() + columns - 1) / columns;
-        if (name.endsWith(".svg")) {
-            final SVGGraphics2D graphics = Charts.graphics();
-            graphics.setSVGCanvasSize(new Dimension(columns * WIDTH, rows * HEIGHT));
-            paint(graphics, panels, columns);
-            RunWriter.replace(picture, Charts.write(graphics).getBytes(StandardCharsets.UTF_8));
-        } else {
-            final BufferedImage image = new BufferedImage(PIXELS * columns * WIDTH, PIXELS * rows * HEIGHT,
-                    BufferedImage.TYPE_INT_RGB);
-            final Graphics2D graphics = image.createGraphics();
-            graphics.setPaint(Color.WHITE);
-            graphics.fillRect(0, 0, image.getWidth(), image.getHeight());
-            graphics.scale(PIXELS, PIXELS);
-            paint(graphics, panels, columns);
-            graphics.dispose();
-            final ByteArrayOutputStream png = new ByteArrayOutputStream();
-            ImageIO.write(image, "png", png);
-            RunWriter.replace(picture, png.toByteArray());
-        }
-    }
-
-    private static void paint(Graphics2D graphics, List<XYChart> panels, int columns) {
-        final AffineTransform origin = graphics.getTransform();
-        for (int i = 0; i < panels.size(); i++) {
-            graphics.setTransform(origin);
-            graphics.translate(i % columns * WIDTH, i / columns * HEIGHT);
-            panels.get(i).paint(graphics, WIDTH, HEIGHT);
-        }
+        Panels.write(panels, columns, picture);
     }
 
     /** Rows by label, in the file's order: stage, predicted total, realised total, its error. */
@@ -172,19 +124,11 @@ public final class LedgerPicture {
         final double room = most > least ? 0.04 * (most - least) : 1;
         final List<XYChart> panels = new ArrayList<>();
         runs.forEach((label, rows) -> {
-            final XYChart chart = new XYChart(WIDTH, HEIGHT);
-            chart.setTitle(label);
+            final XYChart chart = new XYChart(Panels.WIDTH, Panels.HEIGHT);
+            Panels.dress(chart, chart.getStyler(), label, Color.DARK_GRAY, Color.WHITE);
             chart.setXAxisTitle("stage");
             chart.setYAxisTitle("gain so far");
-            Charts.style(chart.getStyler(), Color.DARK_GRAY, Color.WHITE);
-            chart.getStyler().setXAxisTitleVisible(true).setYAxisTitleVisible(true).setYAxisMin(least - room)
-                    .setYAxisMax(most + room)
-                    .setXAxisMin(0.0).setXAxisMax(1.03 * last).setAxisTitleFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
-            chart.getStyler().setChartTitleVisible(true).setChartTitleBoxVisible(false)
-                    .setChartTitleFont(new Font(Font.SANS_SERIF, Font.BOLD, 15)).setChartFontColor(Color.DARK_GRAY)
-                    .setLegendVisible(true).setLegendPosition(Styler.LegendPosition.OutsideS)
-                    .setLegendLayout(Styler.LegendLayout.Horizontal).setLegendBorderColor(Color.WHITE)
-                    .setLegendFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
+            chart.getStyler().setYAxisMin(least - room).setYAxisMax(most + room).setXAxisMin(0.0).setXAxisMax(1.03 * last);
             // From the origin on: before the first stage nothing is promised and nothing gained.
             final List<double[]> points = new ArrayList<>(List.of(new double[4]));
             final int[] bins = Charts.bins(rows.size(), POINTS);

@@ -1,0 +1,351 @@
+package org.teamtr.cli;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.stream.Stream;
+import me.tongfei.progressbar.ConsoleProgressBarConsumer;
+import me.tongfei.progressbar.ProgressBar;
+import me.tongfei.progressbar.ProgressBarBuilder;
+import org.teamtr.report.Experiment;
+import org.teamtr.report.ExperimentData;
+import org.teamtr.report.ExperimentPage;
+import org.teamtr.report.RunFiles;
+import org.teamtr.train.Config;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** Runs named experiments: every point with every seed, a process each, as many at once as there are processors. */
+@Command(name = "experiment", mixinStandardHelpOptions = true, description = {
+    "Runs experiments: every point with every seed, in processes of their own. Writes a page, pictures, and CSV files.",
+    "A second start makes only the runs that are missing. Without a name: lists what there is."})
+final class ExperimentCommand implements Callable<Integer> {
+    private static final String START = "start";
+
+    @Spec
+    private CommandSpec spec;
+
+    @Parameters(arity = "0..*", paramLabel = "NAME",
+            description = "An experiment, all for all of them, or a file that ends in .yaml.")
+    private List<String> names = List.of();
+
+    @Option(names = "--seeds", paramLabel = "S",
+            description = "Runs of each point, with the seeds 1 to S. Default: the experiment's.")
+    private Integer seeds;
+
+    @Option(names = "--quick",
+            description = "Smaller settings: shows within three minutes on two cores that it works, and proves nothing.")
+    private boolean quick;
+
+    @Option(names = "--out", paramLabel = "DIR", description = "Holds a folder for each experiment. Default: runs/experiments.")
+    private Path out = Path.of("runs", "experiments");
+
+    @Option(names = "--workers", paramLabel = "N",
+            description = "Processes at once; they share the processors. Default: one for each.")
+    private Integer workers;
+
+    @Option(names = "--results", paramLabel = "FILE",
+            description = "Runs nothing: writes the page of all results, a Markdown file, from the data that --data holds.")
+    private Path results;
+
+    @Option(names = "--data", paramLabel = "DIR",
+            description = "For --results: a folder for each experiment. Default: docs/data/experiments.")
+    private Path data = Path.of("docs", "data", "experiments");
+
+    @Override
+    public Integer call() throws IOException, ConfigException, InterruptedException {
+        if (seeds != null && seeds < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--seeds: expected 1 or more, given " + seeds);
+        }
+        if (workers != null && workers < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--workers: expected 1 or more, given " + workers);
+        }
+        if (results != null) {
+            final List<Experiment> all = new ArrayList<>();
+            for (String name : ExperimentFile.NAMES) {
+                all.add(ExperimentFile.load(name, false).experiment);
+            }
+            ExperimentPage.results(all, data, results);
+            System.out.println(results);
+            return 0;
+        }
+        if (names.isEmpty()) {
+            for (String name : ExperimentFile.NAMES) {
+                final Experiment e = ExperimentFile.load(name, false).experiment;
+                System.out.printf("%-14s %s (%s)%n", name, e.title(), e.paper());
+            }
+            return 0;
+        }
+        final List<ExperimentFile> experiments = new ArrayList<>();
+        for (String name : names.equals(List.of("all")) ? ExperimentFile.NAMES : names) {
+            experiments.add(ExperimentFile.load(name, quick));
+        }
+        boolean ok = true;
+        for (ExperimentFile experiment : experiments) {
+            ok &= run(experiment);
+        }
+        return ok ? CommandLine.ExitCode.OK : CommandLine.ExitCode.SOFTWARE;
+    }
+
+    // ---- one experiment ----
+
+    /** A run that is to be, in a folder of its own. {@code start} is the folder of the run it goes on from, or null. */
+    private record Job(ExperimentFile.Setting setting, long seed, Path folder, Config config, Path start) {
+        String name() {
+            return folder.getFileName().toString();
+        }
+
+        boolean done() {
+            return Files.exists(folder.resolve(RunFiles.SUMMARY));
+        }
+    }
+
+    private final Set<Process> processes = ConcurrentHashMap.newKeySet();
+
+    private boolean run(ExperimentFile file) throws IOException, ConfigException, InterruptedException {
+        final String name = file.experiment.name();
+        final Path folder = Files.createDirectories(out.resolve(quick ? name + "-quick" : name));
+        final int runs = seeds != null ? seeds : file.seeds;
+        final int processors = Runtime.getRuntime().availableProcessors();
+        final int atOnce = Math.min(workers != null ? workers : processors, runs * file.settings.size());
+        final int threads = Math.max(1, processors / atOnce);
+        final List<Job> starts = new ArrayList<>();
+        final List<Job> points = new ArrayList<>();
+        for (long seed = 1; seed <= runs; seed++) {
+            final Path start = file.starts() ? folder.resolve(START + "-seed" + seed) : null;
+            if (start != null) {
+                starts.add(checked(new Job(null, seed, start, file.start(seed, threads), null)));
+            }
+            for (ExperimentFile.Setting setting : file.settings) {
+                points.add(checked(new Job(setting, seed, folder.resolve(setting.point().name() + "-seed" + seed),
+                        setting.config(seed, threads), start)));
+            }
+        }
+        final ExperimentData.Info before = ExperimentData.info(folder);
+        final long started = System.nanoTime();
+        final boolean news = Stream.concat(starts.stream(), points.stream()).anyMatch(job -> !job.done());
+        final List<String> failed = new ArrayList<>();
+        try (Progress progress = new Progress(name, starts.size() + points.size())) {
+            failed.addAll(work(starts, atOnce, threads, progress));
+            failed.addAll(work(points, atOnce, threads, progress));
+        }
+        final double seconds = (news ? (System.nanoTime() - started) * 1e-9 : 0) + (before == null ? 0 : before.seconds());
+        final String command = "./teamtr experiment " + name + (quick ? " --quick" : "")
+                + (seeds != null ? " --seeds " + seeds : "");
+        final ExperimentData.Info info = new ExperimentData.Info(name, command, Main.Version.read(), machine(), quick, runs,
+                atOnce, seconds, starts.size() + points.size(), failed);
+        final List<ExperimentData.Made> made = points.stream().filter(Job::done)
+                .map(job -> new ExperimentData.Made(job.setting().point().name(), job.seed(), job.folder())).toList();
+        final ExperimentData measured = ExperimentData.read(file.experiment, info, made);
+        measured.write(file.experiment, folder);
+        System.out.println(ExperimentPage.write(file.experiment, measured, folder));
+        return failed.isEmpty();
+    }
+
+    /** Runs of other settings in the same place would be mixed up with these. What a replacement changes is not looked at. */
+    private Job checked(Job job) throws IOException, ConfigException {
+        final Path config = job.folder().resolve(RunFiles.CONFIG);
+        if (Files.exists(config) && (job.start() == null || job.done())) {
+            final Config old = ConfigFile.read(config);
+            if (!comparable(old, job).equals(comparable(job.config(), job))) {
+                throw new IOException(job.folder()
+                        + ": holds a run of other settings; remove it, or put these elsewhere with --out");
+            }
+        }
+        return job;
+    }
+
+    private static String comparable(Config c, Job job) {
+        final Config rest = with(c, job.start() == null ? c : job.config());
+        return ConfigFile.text(new Config(rest.seed(), rest.task(), rest.team(), rest.policies(), rest.warmStart(), rest.train(),
+                rest.rollout(), rest.trustRegion(), rest.loss(), rest.optimiser(), rest.eval(), rest.checkpoint(),
+                new Config.Hardware(c.hardware().device(), 0), rest.certificate(), rest.diagnostics()));
+    }
+
+    /** A configuration with another's agents and models. */
+    private static Config with(Config c, Config agents) {
+        return new Config(c.seed(), c.task(), agents.team(), agents.policies(), c.warmStart(), c.train(), c.rollout(),
+                c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(), c.hardware(), c.certificate(),
+                c.diagnostics());
+    }
+
+    // ---- the runs ----
+
+    /** {@return the names of those that failed} */
+    private List<String> work(List<Job> jobs, int atOnce, int threads, Progress progress) throws InterruptedException {
+        final ExecutorService pool = Executors.newFixedThreadPool(atOnce);
+        final Thread end = new Thread(() -> processes.forEach(Process::destroy)); // workers end with us
+        Runtime.getRuntime().addShutdownHook(end);
+        final List<String> failed = new ArrayList<>();
+        try {
+            final List<Future<String>> results = jobs.stream().map(job -> pool.submit(() -> {
+                final boolean there = job.done();
+                final long started = System.nanoTime();
+                final String problem = there ? null : make(job, jobs, threads);
+                progress.done(job.name(), there ? "was there" : problem != null ? "FAILED"
+                        : seconds(System.nanoTime() - started));
+                return problem;
+            })).toList();
+            for (int i = 0; i < jobs.size(); i++) {
+                String problem;
+                try {
+                    problem = results.get(i).get();
+                } catch (ExecutionException e) {
+                    problem = e.getCause().toString();
+                }
+                if (problem != null) {
+                    failed.add(jobs.get(i).name());
+                    progress.note(jobs.get(i).name() + ": " + problem);
+                }
+            }
+        } finally {
+            pool.shutdownNow();
+            processes.forEach(Process::destroy);
+            Runtime.getRuntime().removeShutdownHook(end);
+        }
+        return failed;
+    }
+
+    private static String seconds(long nanos) {
+        return String.format(Locale.ROOT, "%.0f s", nanos * 1e-9);
+    }
+
+    /** Makes a run or goes on with it. {@return null, or what went wrong} */
+    private String make(Job job, List<Job> all, int threads) throws IOException, ConfigException, InterruptedException {
+        final Path log = job.folder().resolveSibling(job.name() + ".log");
+        Files.deleteIfExists(log);
+        Config config = job.config();
+        if (job.start() != null) {
+            if (!Files.exists(job.folder().resolve(RunFiles.CONFIG))) {
+                if (!Files.exists(job.start().resolve(RunFiles.SUMMARY))) {
+                    return "there is no " + job.start().getFileName() + " to go on from";
+                }
+                final List<String> replace = new ArrayList<>(List.of("replace", job.start().toString(), "--out", job.folder()
+                        .toString()));
+                job.setting().replace().forEach((option, value) -> replace.addAll(List.of("--" + option, value)));
+                final String problem = process(replace, log, threads);
+                if (problem != null) {
+                    return problem;
+                }
+            }
+            config = with(config, ConfigFile.read(job.folder().resolve(RunFiles.CONFIG)));
+        } else if (!Files.exists(job.folder().resolve(RunFiles.CONFIG))) {
+            Files.createDirectories(job.folder());
+            borrow(job, all);
+        }
+        ConfigFile.write(config, job.folder().resolve(RunFiles.CONFIG));
+        return process(List.of("train", "--resume", job.folder().toString()), log, threads);
+    }
+
+    /** All agents start from the same small model, which runs that would make the same one share. */
+    private static void borrow(Job job, List<Job> all) throws IOException {
+        final Path own = job.folder().resolve(TinyModel.FOLDER);
+        for (Job other : all) {
+            final Path theirs = other.folder().resolve(TinyModel.FOLDER);
+            if (other != job && !Files.exists(own) && Files.exists(theirs) && TinyModel.same(job.config(), other.config())) {
+                final Path next = Files.createDirectories(job.folder().resolve("." + TinyModel.FOLDER));
+                try (Stream<Path> files = Files.list(theirs)) {
+                    for (Path file : files.toList()) {
+                        Files.copy(file, next.resolve(file.getFileName()), StandardCopyOption.REPLACE_EXISTING);
+                    }
+                }
+                Files.move(next, own, StandardCopyOption.ATOMIC_MOVE);
+            }
+        }
+    }
+
+    /** A command of this program in a process of its own. {@return null, or what went wrong} */
+    private String process(List<String> command, Path log, int threads) throws IOException, InterruptedException {
+        final List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
+        ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
+                .filter(a -> a.startsWith("-X") || a.startsWith("-D") || a.startsWith("--enable-native-access"))
+                        .forEach(line::add);
+        line.addAll(List.of("-cp", System.getProperty("java.class.path"), Main.class.getName()));
+        line.addAll(command);
+        final ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true)
+                .redirectOutput(ProcessBuilder.Redirect.appendTo(log.toFile()));
+        for (String pool : List.of("TEAMTR_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")) {
+            builder.environment().put(pool, Integer.toString(threads));
+        }
+        builder.environment().putIfAbsent("OMP_WAIT_POLICY", "PASSIVE"); // as ./teamtr has it
+        final Process process = builder.start();
+        processes.add(process);
+        try {
+            final int code = process.waitFor();
+            if (code == 0) {
+                return null;
+            }
+            final List<String> said = Files.readAllLines(log);
+            return "exit code " + code + (said.isEmpty() ? "" : ": " + said.get(said.size() - 1)) + " (" + log + ")";
+        } finally {
+            process.destroy();
+            processes.remove(process);
+        }
+    }
+
+    private static String machine() {
+        String cpu = System.getProperty("os.arch");
+        try (Stream<String> lines = Files.lines(Path.of("/proc/cpuinfo"))) {
+            cpu = lines.filter(l -> l.startsWith("model name")).map(l -> l.substring(l.indexOf(':') + 1).strip()).findFirst()
+                    .orElse(cpu);
+        } catch (IOException | UncheckedIOException e) {
+            // another system: the architecture has to do
+        }
+        return cpu + ", " + Runtime.getRuntime().availableProcessors() + " processors, Java "
+                + System.getProperty("java.version");
+    }
+
+    /** A bar on a terminal, otherwise a line for each run. */
+    private static final class Progress implements AutoCloseable {
+        private final String name;
+        private final int runs;
+        private final ProgressBar bar;
+        private int done;
+
+        Progress(String name, int runs) {
+            this.name = name;
+            this.runs = runs;
+            bar = System.console() == null ? null : new ProgressBarBuilder().setTaskName(name).setInitialMax(runs)
+                    .setUnit(" runs", 1)
+                    .setConsumer(new ConsoleProgressBarConsumer(System.err)).build();
+        }
+
+        synchronized void done(String run, String how) {
+            done++;
+            if (bar == null) {
+                System.err.printf("%s %d/%d  %s  %s%n", name, done, runs, run, how);
+            } else {
+                bar.step().setExtraMessage(run);
+            }
+        }
+
+        synchronized void note(String line) {
+            System.err.println((bar == null ? "" : System.lineSeparator()) + "teamtr: " + line);
+        }
+
+        @Override
+        public void close() {
+            if (bar != null) {
+                bar.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+package org.teamtr.report;
+
+import java.util.List;
+import java.util.Map;
+
+/**
+ * What an experiment measures and what the paper says of it, as its YAML file has it; which runs it takes is the command line's
+ * business. Immutable.
+ *
+ * @param name of the file, without .yaml
+ * @param title a line
+ * @param paper the table or figure it is about
+ * @param question what is asked, and what is to be kept in mind
+ * @param points in the order of tables
+ * @param columns what is measured of a run, by name
+ * @param curves what is measured of its stages, by name
+ * @param pictureX the axis that pictures have their numbers from; null for bars, one for each point
+ * @param pictures names of columns that get a picture
+ * @param published the paper's numbers: point, column, number; not all of them
+ * @param claims what is to be seen
+ * @param yaml the file
+ */
+public record Experiment(String name, String title, String paper, String question, List<Point> points,
+        Map<String, Column> columns,
+        Map<String, Column> curves, String pictureX, List<String> pictures, Map<String, Map<String, Double>> published,
+        List<Claim> claims, String yaml) {
+
+    /**
+     * One setting.
+     *
+     * @param at its value on each axis
+     */
+    public record Point(String name, Map<String, String> at) {
+    }
+
+    /**
+     * A number of a run.
+     *
+     * @param label one line
+     * @param of as {@link RunNumbers} has it
+     * @param scale what it is multiplied by
+     * @param unit empty for none
+     */
+    public record Column(String label, String of, double scale, String unit) {
+        /** {@return the label with its unit} */
+        public String titled() {
+            return unit.isEmpty() ? label : label + ", " + unit;
+        }
+    }
+
+    /** {@return the paper's number, or NaN} */
+    double published(String point, String column) {
+        return published.getOrDefault(point, Map.of()).getOrDefault(column, Double.NaN);
+    }
+}

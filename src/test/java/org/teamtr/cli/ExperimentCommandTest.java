@@ -1,0 +1,131 @@
+package org.teamtr.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.cli.TrainCommandTest.failed;
+import static org.teamtr.cli.TrainCommandTest.ok;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.util.List;
+import javax.imageio.ImageIO;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.report.ExperimentData;
+import org.teamtr.report.RunFiles;
+
+/** {@code experiment} as it is typed, with experiments of two agents and a stage or two. */
+@Timeout(180)
+class ExperimentCommandTest {
+    private static final String SMALL = """
+            title: A small one
+            paper: Table 0
+            question: Does it run?
+            seeds: 2
+            config:
+              task: {budget: {agents: 2}}
+              warm_start: {steps: 20, batch: 16}
+              train: {stages: 2}
+              rollout: {prompts: 4, group: 4, held_back: 0.25, max_new_tokens: 3}
+              eval: {prompts: 8, transcripts: 1}
+            columns:
+              accuracy: {label: accuracy, of: summary.accuracy_last, scale: 100, unit: "%"}
+              episodes: {label: episodes, of: summary.episodes}
+            curves:
+              returns: {label: return, of: stages.return_mean}
+            """;
+
+    @TempDir
+    private Path folder;
+
+    @Test
+    void schedulesSideBySide() throws Exception {
+        final Path file = Files.writeString(folder.resolve("schedules.yaml"), SMALL + """
+                axes:
+                  delta:
+                    0.1: {trust_region: {delta: 0.1}}
+                    0.2: {trust_region: {delta: 0.2}}
+                  schedule:
+                    naive: {variant: naive}
+                    TeamTR: {}
+                picture: {x: delta, columns: [accuracy, episodes]}
+                published:
+                  columns: [accuracy]
+                  delta0.1-naive: [71.1]
+                  delta0.2-naive: [70]
+                claims:
+                  - {says: Fresh episodes are more., order: episodes, points: [delta0.1-TeamTR, delta0.1-naive]}
+                """);
+        final Path out = folder.resolve("schedules");
+        final String said = ok("experiment", file, "--out", folder);
+        assertEquals(out.resolve("schedules.html").toString(), said.strip());
+        // 4 prompts of 4 episodes before each of 2 updates in 2 stages, or once in each stage.
+        assertTrue(Files.readString(out.resolve(ExperimentData.POINTS)).contains("delta0.1-TeamTR,2,"));
+        for (String line : Files.readAllLines(out.resolve(ExperimentData.RUNS)).subList(1, 9)) {
+            assertTrue(line.endsWith(line.contains("naive") ? ",32.0" : ",64.0"), line);
+        }
+        final String page = Files.readString(out.resolve("schedules.html"));
+        for (String part : List.of("Fresh episodes are more.", "agrees in shape", "[71.1]", "<svg", "delta0.2-naive-seed2",
+            "A small one: reproduced in shape")) {
+            assertTrue(page.contains(part), part);
+        }
+        assertFalse(page.contains("http://") && page.contains("src=\"http"), "it needs nothing but itself");
+        assertEquals(2 * 2 * 420, ImageIO.read(out.resolve("schedules.png").toFile()).getWidth());
+        assertTrue(Files.readString(out.resolve("schedules.svg")).contains("delta"));
+
+        // What is there is not made again, what is missing is: one run was killed in its second stage, another never began.
+        final Path killed = out.resolve("delta0.1-naive-seed1");
+        final Path kept = out.resolve("delta0.1-naive-seed2").resolve(RunFiles.SUMMARY);
+        final FileTime then = Files.getLastModifiedTime(kept);
+        final List<String> before = Files.readAllLines(out.resolve(ExperimentData.POINTS));
+        Files.delete(killed.resolve(RunFiles.SUMMARY));
+        final List<String> stages = Files.readAllLines(killed.resolve(RunFiles.STAGES));
+        Files.writeString(killed.resolve(RunFiles.STAGES), String.join("\n", stages.subList(0, 2)) + "\n");
+        ok("experiment", file, "--out", folder, "--workers", 1);
+        assertEquals(then, Files.getLastModifiedTime(kept));
+        assertEquals(before, Files.readAllLines(out.resolve(ExperimentData.POINTS)), "the same numbers as in one go");
+
+        // Other settings in the same place would be mixed up with these.
+        Files.writeString(file, Files.readString(file).replace("stages: 2", "stages: 3"));
+        final String refused = failed(1, "experiment", file, "--out", folder);
+        assertTrue(refused.contains("holds a run of other settings; remove it, or put these elsewhere with --out"), refused);
+    }
+
+    @Test
+    void aReplacementGoesOnFromAStart() throws Exception {
+        final Path file = Files.writeString(folder.resolve("swap.yaml"), SMALL.replace("seeds: 2", "seeds: 1")
+                .replace("  episodes: {label: episodes, of: summary.episodes}",
+                        "  shock: {label: shock, of: replacements.shock}\n  stages: {label: stages, of: summary.stages}") + """
+                start: {train: {stages: 1}}
+                axes:
+                  swap:
+                    direct: {replace: {agent: solver, with: random, align: none}}
+                    nobody: {replace: {agent: nobody, with: random, align: none}}
+                picture: {columns: [accuracy]}
+                published: {}
+                claims: []
+                """);
+        final String said = failed(1, "experiment", file, "--out", folder);
+        final Path out = folder.resolve("swap");
+        assertTrue(said.contains("nobody-seed1: exit code 2"), said);
+        assertTrue(said.contains(out.resolve("nobody-seed1.log").toString()), said);
+        assertTrue(Files.readString(out.resolve("nobody-seed1.log")).contains("--agent: expected one of planner, solver"));
+        // The other came through: one stage before the swap, one after it.
+        final List<String> runs = Files.readAllLines(out.resolve(ExperimentData.RUNS));
+        assertEquals(2, runs.size());
+        assertTrue(runs.get(1).startsWith("direct,1,2,"), runs.get(1));
+        assertEquals(1, RunFiles.replacements(out.resolve("direct-seed1")).size());
+        assertEquals(List.of("nobody-seed1"), ExperimentData.info(out).failed());
+        assertTrue(Files.readString(out.resolve("swap.html")).contains("Not in here, because they failed: nobody-seed1."));
+    }
+
+    @Test
+    void withoutANameItSaysWhatThereIs() throws Exception {
+        final List<String> lines = ok("experiment").lines().toList();
+        assertEquals(ExperimentFile.NAMES.size(), lines.size());
+        assertTrue(lines.get(1).startsWith("team-size"), lines.get(1));
+    }
+}
