@@ -156,7 +156,12 @@ final class ExperimentCommand implements Callable<Integer> {
                 .map(job -> new ExperimentData.Made(job.setting().point().name(), job.seed(), job.folder())).toList();
         final ExperimentData measured = ExperimentData.read(file.experiment, info, made);
         measured.write(file.experiment, folder);
-        System.out.println(ExperimentPage.write(file.experiment, measured, folder));
+        final Path page = ExperimentPage.write(file.experiment, measured, folder);
+        if (failed.isEmpty()) {
+            System.out.println(page);
+        } else {
+            System.err.println("teamtr: " + failed.size() + " of " + info.runs() + " runs failed; the others are in " + page);
+        }
         return failed.isEmpty();
     }
 

@@ -256,7 +256,7 @@ final class ExperimentFile {
                 if (!of.isEmpty() && (!RunNumbers.understands(of) || key.equals("curves")
                         && !of.matches("stages\\.[a-z0-9_]+"))) {
                     tree.problem(path + ".of", "expected " + (key.equals("curves") ? "stages.NAME"
-                            : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and one /")
+                            : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /")
                                     + ", given " + of);
                 }
                 final JsonNode unit = column.path("unit");

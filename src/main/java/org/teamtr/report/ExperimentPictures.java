@@ -47,10 +47,12 @@ final class ExperimentPictures {
 
     /** {@return all charts for a picture of two columns} */
     List<Chart<?, ?>> panels() {
+        final List<Pair> pairs = pairs().stream().filter(pair -> pair.ours() != null).toList();
+        final boolean beside = pairs.stream().anyMatch(pair -> pair.papers() != null);
         final List<Chart<?, ?>> panels = new ArrayList<>();
-        for (Pair pair : pairs()) {
-            if (pair.ours() != null) {
-                panels.add(pair.ours());
+        for (Pair pair : pairs) {
+            panels.add(pair.ours());
+            if (beside) {
                 panels.add(pair.papers());
             }
         }

@@ -17,7 +17,7 @@ import java.util.regex.Pattern;
  * Numbers of a finished run by the names that docs/metrics.md explains. {@code summary.accuracy_last} is a number of
  * summary.json;
  * {@code metrics.kl} the mean of a number over the lines of metrics.jsonl, likewise of stages, diagnostics and replacements;
- * {@code diagnostics.weight_ess@2} over the lines whose step is 2. Sums, and a sum over a sum:
+ * {@code diagnostics.weight_ess@2} over the lines whose step is 2. Sums and differences, and one over another:
  * {@code summary.realised_gain / summary.predicted_gain}. True counts 1, false 0; what is null is left out of means.
  */
 public final class RunNumbers {
@@ -39,7 +39,7 @@ public final class RunNumbers {
             return false;
         }
         for (String side : sides) {
-            for (String term : side.split(" \\+ ", -1)) {
+            for (String term : side.split(" [-+] ", -1)) {
                 if (!TERM.matcher(term).matches() || term.startsWith("summary.") && term.contains("@")) {
                     return false;
                 }
@@ -59,12 +59,13 @@ public final class RunNumbers {
     }
 
     private double sum(String terms) throws IOException {
+        if (!understands(terms)) {
+            throw new IllegalArgumentException("of: expected FILE.NAME, given " + terms);
+        }
         double sum = 0;
-        for (String term : terms.split(" \\+ ", -1)) {
-            final Matcher parts = TERM.matcher(term);
-            if (!parts.matches()) {
-                throw new IllegalArgumentException("of: expected FILE.NAME, given " + term);
-            }
+        final Matcher parts = TERM.matcher(terms);
+        while (parts.find()) {
+            final double sign = terms.startsWith("- ", Math.max(0, parts.start() - 2)) ? -1 : 1;
             final int step = parts.group(3) == null ? 0 : Integer.parseInt(parts.group(3));
             double total = 0;
             int count = 0;
@@ -75,7 +76,7 @@ public final class RunNumbers {
                     count++;
                 }
             }
-            sum += count == 0 ? Double.NaN : total / count;
+            sum += count == 0 ? Double.NaN : sign * total / count;
         }
         return sum;
     }

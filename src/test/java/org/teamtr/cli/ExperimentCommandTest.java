@@ -69,12 +69,13 @@ class ExperimentCommandTest {
         }
         final String page = Files.readString(out.resolve("schedules.html"));
         for (String part : List.of("Fresh episodes are more.", "agrees in shape", "[71.1]", "<svg", "delta0.2-naive-seed2",
-            "A small one: reproduced in shape")) {
+                "A small one: reproduced in shape")) {
             assertTrue(page.contains(part), part);
         }
         assertFalse(page.contains("http://") && page.contains("src=\"http"), "it needs nothing but itself");
         assertEquals(2 * 2 * 420, ImageIO.read(out.resolve("schedules.png").toFile()).getWidth());
-        assertTrue(Files.readString(out.resolve("schedules.svg")).contains("delta"));
+        final String svg = Files.readString(out.resolve("schedules.svg"));
+        assertTrue(svg.contains("width=\"840\"") && svg.contains("height=\"960\""), "ours and the paper's, two columns and a curve");
 
         // What is there is not made again, what is missing is: one run was killed in its second stage, another never began.
         final Path killed = out.resolve("delta0.1-naive-seed1");

@@ -47,6 +47,7 @@ class ExperimentDataTest {
         final RunNumbers numbers = new RunNumbers(folder);
         assertEquals(0.75, numbers.value("summary.realised_gain / summary.predicted_gain"), 1e-15);
         assertEquals(0.7, numbers.value("summary.realised_gain + summary.predicted_gain"), 1e-15);
+        assertEquals(-0.2, numbers.value("metrics.kl@1 - metrics.kl@2"), 1e-15);
         assertEquals(0.2, numbers.value("metrics.kl"), 1e-15, "null is left out");
         assertEquals(0.3, numbers.value("metrics.kl@2"), 1e-15);
         assertTrue(Double.isNaN(numbers.value("metrics.kl@3")));
@@ -63,7 +64,7 @@ class ExperimentDataTest {
         assertTrue(RunNumbers.understands("metrics.kl@12 + metrics.a_2 / summary.x"));
         for (String wrong : List.of("", "kl", "metric.kl", "metrics.kl@0", "metrics.kl/summary.x",
                 "summary.a / summary.b / summary.c",
-                "summary.x@1", "metrics.kl - metrics.kl")) {
+                "summary.x@1", "metrics.kl -metrics.kl")) {
             assertFalse(RunNumbers.understands(wrong), wrong);
         }
     }
