@@ -2,6 +2,7 @@ package org.teamtr.report;
 
 import java.awt.Color;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -78,6 +79,9 @@ final class ExperimentPictures {
         Panels.dress(chart, chart.getStyler(), title, ink, paper);
         chart.getStyler().setLegendVisible(false);
         chart.getStyler().setXAxisMaxLabelCount(0); // all of them
+        if (Arrays.stream(y).allMatch(d -> d == 0)) { // a scale of its own, or XChart makes none
+            chart.getStyler().setYAxisMin(0.0).setYAxisMax(1.0);
+        }
         if (there.size() > 4 || there.stream().mapToInt(String::length).max().orElse(0) > 14) {
             chart.getStyler().setXAxisLabelRotation(35);
         }

@@ -67,7 +67,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
                 return prompts;
             }
             final int rollouts = resampleEvery == 0 ? 1 : (updates + resampleEvery - 1) / resampleEvery;
-            return Math.max(1, prompts / rollouts);
+            return Math.max(1, prompts / Math.max(1, rollouts)); // a team that is only measured has no updates
         }
     }
 

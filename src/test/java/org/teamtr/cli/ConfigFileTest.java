@@ -259,4 +259,13 @@ class ConfigFileTest {
             System.setErr(err);
         }
     }
+
+    /** The warm start measures a team of which nobody is trained. */
+    @Test
+    void aStagesPromptsAreSharedByItsRollouts() throws Exception {
+        final Config.Rollout rollout = ConfigFile.load(null, List.of("rollout.budget=stage", "rollout.prompts=12")).rollout();
+        assertEquals(3, rollout.promptsEach(4));
+        assertEquals(1, rollout.promptsEach(24));
+        assertEquals(12, rollout.promptsEach(0));
+    }
 }

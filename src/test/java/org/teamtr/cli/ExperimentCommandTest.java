@@ -16,6 +16,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.report.ExperimentData;
 import org.teamtr.report.RunFiles;
+import org.teamtr.train.Checkpoints;
 
 /** {@code experiment} as it is typed, with experiments of two agents and a stage or two. */
 @Timeout(180)
@@ -77,16 +78,16 @@ class ExperimentCommandTest {
         final String svg = Files.readString(out.resolve("schedules.svg"));
         assertTrue(svg.contains("width=\"840\"") && svg.contains("height=\"960\""), "ours and the paper's, two columns and a curve");
 
-        // What is there is not made again, what is missing is: one run was killed in its second stage, another never began.
+        // What is there is not made again, what is missing is: as if one run had been killed in its second stage.
         final Path killed = out.resolve("delta0.1-naive-seed1");
         final Path kept = out.resolve("delta0.1-naive-seed2").resolve(RunFiles.SUMMARY);
         final FileTime then = Files.getLastModifiedTime(kept);
         final List<String> before = Files.readAllLines(out.resolve(ExperimentData.POINTS));
         Files.delete(killed.resolve(RunFiles.SUMMARY));
-        final List<String> stages = Files.readAllLines(killed.resolve(RunFiles.STAGES));
-        Files.writeString(killed.resolve(RunFiles.STAGES), String.join("\n", stages.subList(0, 2)) + "\n");
+        Checkpoints.remove(killed.resolve("checkpoints/stage-0002"));
         ok("experiment", file, "--out", folder, "--workers", 1);
         assertEquals(then, Files.getLastModifiedTime(kept));
+        assertTrue(Files.readString(out.resolve("delta0.1-naive-seed1.log")).contains("going on from"));
         assertEquals(before, Files.readAllLines(out.resolve(ExperimentData.POINTS)), "the same numbers as in one go");
 
         // Other settings in the same place would be mixed up with these.
