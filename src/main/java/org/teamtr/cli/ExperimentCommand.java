@@ -119,6 +119,7 @@ final class ExperimentCommand implements Callable<Integer> {
     }
 
     private final Set<Process> processes = ConcurrentHashMap.newKeySet();
+    private final Map<Path, Object> reading = new ConcurrentHashMap<>(); // one at a time of those that go on from the same run
 
     private boolean run(ExperimentFile file) throws IOException, ConfigException, InterruptedException {
         final String name = file.experiment.name();
@@ -246,9 +247,11 @@ final class ExperimentCommand implements Callable<Integer> {
                 final List<String> replace = new ArrayList<>(List.of("replace", job.start().toString(), "--out", job.folder()
                         .toString()));
                 job.setting().replace().forEach((option, value) -> replace.addAll(List.of("--" + option, value)));
-                final String problem = process(replace, log, threads);
-                if (problem != null) {
-                    return problem;
+                synchronized (reading.computeIfAbsent(job.start(), start -> new Object())) { // which replace locks
+                    final String problem = process(replace, log, threads);
+                    if (problem != null) {
+                        return problem;
+                    }
                 }
             }
             config = with(config, ConfigFile.read(job.folder().resolve(RunFiles.CONFIG)));

@@ -106,6 +106,7 @@ class ExperimentCommandTest {
                   swap:
                     direct: {replace: {agent: solver, with: random, align: none}}
                     nobody: {replace: {agent: nobody, with: random, align: none}}
+                    beside: {replace: {agent: planner, with: random, align: none}}
                 picture: {columns: [accuracy]}
                 published: {}
                 claims: []
@@ -115,9 +116,9 @@ class ExperimentCommandTest {
         assertTrue(said.contains("nobody-seed1: exit code 2"), said);
         assertTrue(said.contains(out.resolve("nobody-seed1.log").toString()), said);
         assertTrue(Files.readString(out.resolve("nobody-seed1.log")).contains("--agent: expected one of planner, solver"));
-        // The other came through: one stage before the swap, one after it.
+        // The others came through: one stage before the swap, one after it.
         final List<String> runs = Files.readAllLines(out.resolve(ExperimentData.RUNS));
-        assertEquals(2, runs.size());
+        assertEquals(3, runs.size());
         assertTrue(runs.get(1).startsWith("direct,1,2,"), runs.get(1));
         assertEquals(1, RunFiles.replacements(out.resolve("direct-seed1")).size());
         assertEquals(List.of("nobody-seed1"), ExperimentData.info(out).failed());
