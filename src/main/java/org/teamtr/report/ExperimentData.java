@@ -70,7 +70,12 @@ public final class ExperimentData {
 
         /** {@return as text, mean ± standard deviation} */
         String text() {
-            return !Double.isFinite(mean) ? "–" : Charts.number(mean) + (n > 1 ? " ± " + Charts.number(deviation) : "");
+            return !Double.isFinite(mean) ? "–" : number(mean) + (n > 1 ? " ± " + number(deviation) : "");
+        }
+
+        /** Counts in full, anything else with three digits. */
+        private static String number(double value) {
+            return value == Math.rint(value) && Math.abs(value) < 1e7 ? Long.toString((long) value) : Charts.number(value);
         }
     }
 

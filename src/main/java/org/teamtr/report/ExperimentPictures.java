@@ -78,12 +78,12 @@ final class ExperimentPictures {
                 published ? Charts.GREY : Charts.PALETTE.get(0), Charts.Look.LINE)), false);
         Panels.dress(chart, chart.getStyler(), title, ink, paper);
         chart.getStyler().setLegendVisible(false);
-        chart.getStyler().setXAxisMaxLabelCount(0); // all of them
+        chart.getStyler().setXAxisMaxLabelCount(there.size());
         if (Arrays.stream(y).allMatch(d -> d == 0)) { // a scale of its own, or XChart makes none
             chart.getStyler().setYAxisMin(0.0).setYAxisMax(1.0);
         }
         if (there.size() > 4 || there.stream().mapToInt(String::length).max().orElse(0) > 14) {
-            chart.getStyler().setXAxisLabelRotation(35);
+            chart.getStyler().setXAxisLabelRotation(there.size() > 8 ? 60 : 35);
         }
         return chart;
     }

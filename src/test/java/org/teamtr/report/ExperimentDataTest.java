@@ -80,7 +80,7 @@ class ExperimentDataTest {
         assertEquals(3, stat.n());
         assertEquals(Math.sqrt(7 / 3.0), stat.error(), 1e-14);
         assertEquals("3 ± 2.65", stat.text());
-        assertEquals("5", ExperimentData.Stat.of(5).text());
+        assertEquals("1024 ± 0", ExperimentData.Stat.of(1024, 1024).text());
         assertEquals("–", ExperimentData.Stat.of().text());
     }
 
