@@ -78,7 +78,7 @@ final class ExperimentPictures {
                 published ? Charts.GREY : Charts.PALETTE.get(0), Charts.Look.LINE)), false);
         Panels.dress(chart, chart.getStyler(), title, ink, paper);
         chart.getStyler().setLegendVisible(false);
-        chart.getStyler().setXAxisMaxLabelCount(there.size());
+        chart.getStyler().setXAxisMaxLabelCount(Math.max(2, there.size()));
         if (Arrays.stream(y).allMatch(d -> d == 0)) { // a scale of its own, or XChart makes none
             chart.getStyler().setYAxisMin(0.0).setYAxisMax(1.0);
         }
