@@ -75,7 +75,8 @@ public final class ExperimentData {
 
         /** Counts in full, anything else with three digits. */
         private static String number(double value) {
-            return value == Math.rint(value) && Math.abs(value) < 1e7 ? Long.toString((long) value) : Charts.number(value);
+            return value == Math.rint(value) && Math.abs(value) < 1e7 ? Long.toString((long) value).replace('-', '−')
+                    : Charts.number(value);
         }
     }
 

@@ -87,7 +87,7 @@ public final class ExperimentPage {
         final int seeds = (int) data.runs.stream().map(ExperimentData.Run::seed).distinct().count();
         return (i.quick() ? "quick settings, " : "") + count(seeds, "seed") + ", " + count(stages, "stage") + ", "
                 + count(data.runs.size(), "run")
-                + (data.runs.size() < i.runs() ? " of " + i.runs() : "") + " in " + clock(i.seconds()) + " ("
+                + (i.failed().isEmpty() ? "" : ", " + i.failed().size() + " failed,") + " in " + clock(i.seconds()) + " ("
                         + count(i.workers(), "worker")
                 + "); " + i.machine();
     }
