@@ -26,7 +26,7 @@ final class ExactTeam {
         Language(int vocab, int length) {
             this.vocab = vocab;
             final List<int[]> all = new ArrayList<>();
-            extend(new int[0], length, all);
+            TabularPolicy.extend(vocab, new int[0], length, all);
             messages = all.toArray(int[][]::new);
             final Map<String, Integer> prefixes = new HashMap<>();
             rows = new int[messages.length][];
@@ -37,18 +37,6 @@ final class ExactTeam {
                 }
             }
             rowCount = prefixes.size();
-        }
-
-        private void extend(int[] prefix, int length, List<int[]> all) {
-            for (int v = 0; v < vocab; v++) {
-                final int[] next = Arrays.copyOf(prefix, prefix.length + 1);
-                next[prefix.length] = v;
-                if (v == 0 || next.length == length) {
-                    all.add(next);
-                } else {
-                    extend(next, length, all);
-                }
-            }
         }
     }
 

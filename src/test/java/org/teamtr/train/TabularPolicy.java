@@ -69,18 +69,19 @@ class TabularPolicy implements Policy {
     /** All messages of at most {@code length} tokens that the policy can say, those that are cut included. */
     List<int[]> messages(int length) {
         final List<int[]> all = new ArrayList<>();
-        extend(new int[0], length, all);
+        extend(vocab, new int[0], length, all);
         return all;
     }
 
-    private void extend(int[] prefix, int length, List<int[]> all) {
+    /** All messages that begin with a prefix: they end with token 0 or at the length. */
+    static void extend(int vocab, int[] prefix, int length, List<int[]> all) {
         for (int v = 0; v < vocab; v++) {
             final int[] next = Arrays.copyOf(prefix, prefix.length + 1);
             next[prefix.length] = v;
             if (v == 0 || next.length == length) {
                 all.add(next);
             } else {
-                extend(next, length, all);
+                extend(vocab, next, length, all);
             }
         }
     }

@@ -44,10 +44,7 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
         }
         LogProbs.forward(data.logits, targets, Temperature.ONE, logProbs, lse, null);
         heap = data.heap(javaRows());
-        logP = new double[checked()][];
-        for (int r = 0; r < checked(); r++) {
-            logP[r] = data.logSoftmax(r);
-        }
+        logP = logSoftmax(data);
     }
 
     @Override

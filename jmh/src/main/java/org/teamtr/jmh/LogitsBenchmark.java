@@ -32,6 +32,15 @@ public abstract class LogitsBenchmark extends KernelBenchmark {
         return Math.min(javaRows(), 3);
     }
 
+    /** {@return log softmax of the rows to check, in double, taken before a side writes over them} */
+    final double[][] logSoftmax(Data data) {
+        final double[][] logP = new double[checked()][];
+        for (int r = 0; r < logP.length; r++) {
+            logP[r] = data.logSoftmax(r);
+        }
+        return logP;
+    }
+
     /** {@return the token of row {@code r}} */
     final int target(int r) {
         return r % vocab;

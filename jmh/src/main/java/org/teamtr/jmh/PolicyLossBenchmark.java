@@ -56,10 +56,7 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
         }
         loss = new PolicyLoss(rows, false);
         heap = data.heap(javaRows());
-        logP = new double[checked()][];
-        for (int r = 0; r < checked(); r++) {
-            logP[r] = data.logSoftmax(r);
-        }
+        logP = logSoftmax(data);
     }
 
     @Override
