@@ -236,6 +236,15 @@ final class ExperimentCommand implements Callable<Integer> {
 
     /** Makes a run or goes on with it. {@return null, or what went wrong} */
     private String make(Job job, List<Job> all, int threads) throws IOException, ConfigException, InterruptedException {
+        if (job.setting() != null && job.setting().exact()) {
+            try {
+                ExactRun.make(job.config(), job.folder(),
+                        "./teamtr " + String.join(" ", spec.commandLine().getParseResult().originalArgs()));
+                return null;
+            } catch (ConfigException | IllegalArgumentException e) {
+                return e.getMessage();
+            }
+        }
         final Path log = job.folder().resolveSibling(job.name() + ".log");
         Files.deleteIfExists(log);
         Config config = job.config();

@@ -34,8 +34,8 @@ final class ExperimentFile {
             "columns",
             "curves", "picture", "published", "claims");
 
-    /** What makes a point's runs. */
-    record Setting(Experiment.Point point, JsonNode config, String variant, Map<String, String> replace) {
+    /** What makes a point's runs. {@code exact}: with tables and sums instead of models and samples. */
+    record Setting(Experiment.Point point, JsonNode config, String variant, Map<String, String> replace, boolean exact) {
         /** {@return the configuration of one of its runs} */
         Config config(long seed, int threads) throws ConfigException {
             return resolved(config, variant, point.name(), seed, threads);
@@ -127,12 +127,13 @@ final class ExperimentFile {
             final Map<String, Experiment.Column> columns = columns("columns");
             final Map<String, Experiment.Column> curves = columns("curves");
             final JsonNode picture = root.path("picture");
-            keys(picture, "picture", List.of("x", "columns"));
+            keys(picture, "picture", List.of("x", "where", "columns"));
             final List<String> axes = names(root.path("axes"));
             final String x = picture.has("x") ? among(picture.path("x"), "picture.x", axes) : null;
             if (x != null) {
                 numeric("picture.x", x);
             }
+            final List<String> where = valuesOf(axes, picture.path("where"), "picture.where");
             final List<String> pictures = listOf(picture.path("columns"), "picture.columns", columns.keySet());
             final Map<String, Map<String, Double>> published = published(columns.keySet(), points);
             final List<Claim> claims = claims(columns.keySet(), axes, points);
@@ -145,11 +146,14 @@ final class ExperimentFile {
                     tree.problem("axes", "expected a value with replace in every point of an experiment with start, and in none"
                             + " without, given " + s.point().name());
                 }
+                if (s.exact() && s.replace() != null) {
+                    tree.problem("axes", "expected exact points without replace, given " + s.point().name());
+                }
             }
             final List<Setting> some = some(settings);
             tree.check();
             final Experiment experiment = new Experiment(name, title, paper, question, some.stream().map(Setting::point).toList(),
-                    columns, curves, x, pictures, published, claims, text);
+                    columns, curves, x, where, pictures, published, claims, text);
             return new ExperimentFile(experiment, seeds, some, start);
         }
 
@@ -194,6 +198,7 @@ final class ExperimentFile {
             final List<JsonNode> layers = new ArrayList<>(List.of(root.path("config")));
             String variant = null;
             Map<String, String> replace = null;
+            boolean exact = false;
             for (var value : at.entrySet()) {
                 final String path = "axes." + value.getKey() + "." + value.getValue();
                 final JsonNode overlay = root.path("axes").path(value.getKey()).path(value.getValue());
@@ -209,8 +214,14 @@ final class ExperimentFile {
                         replace.put(option, overlay.path("replace").path(option).asText());
                     }
                 }
+                if (overlay.has("exact")) {
+                    if (!overlay.path("exact").isBoolean()) {
+                        tree.problem(path + ".exact", "expected true or false, given " + ConfigRules.shown(overlay.path("exact")));
+                    }
+                    exact |= overlay.path("exact").booleanValue();
+                }
                 if (overlay instanceof ObjectNode keys) {
-                    layers.add(keys.deepCopy().without(List.of("variant", "replace")));
+                    layers.add(keys.deepCopy().without(List.of("variant", "replace", "exact")));
                 } else if (!overlay.isNull()) {
                     tree.problem(path, "expected keys of a configuration, given " + ConfigRules.shown(overlay));
                 }
@@ -222,7 +233,7 @@ final class ExperimentFile {
             if (!point.toString().matches("[A-Za-z0-9][A-Za-z0-9._-]*")) {
                 tree.problem("axes", "expected names of letters, digits, '.', '_' and '-', given " + point);
             }
-            return new Setting(new Experiment.Point(point.toString(), at), merged(layers), variant, replace);
+            return new Setting(new Experiment.Point(point.toString(), at), merged(layers), variant, replace, exact);
         }
 
         private static JsonNode merged(List<JsonNode> layers) {
@@ -304,8 +315,6 @@ final class ExperimentFile {
                 tree.problem("claims", "expected a list of claims, given " + ConfigRules.shown(all));
                 return claims;
             }
-            final List<String> values = new ArrayList<>();
-            axes.forEach(axis -> values.addAll(names(root.path("axes").path(axis))));
             for (int i = 0; i < all.size(); i++) {
                 final JsonNode c = all.get(i);
                 final String path = "claims[" + i + "]";
@@ -325,8 +334,7 @@ final class ExperimentFile {
                     final String over = among(c.path("over"), path + ".over", axes);
                     numeric(path + ".over", over);
                     claims.add(new Claim.Slope(says, among(c.path("slope"), path + ".slope", columns), over,
-                            c.has("where") ? listOf(c.path("where"), path + ".where", values) : List.of(), r[0], r[1], r[2],
-                                    r[3]));
+                            valuesOf(axes, c.path("where"), path + ".where"), r[0], r[1], r[2], r[3]));
                 } else if (c.has("ranks")) {
                     keys(c, path, List.of("says", "ranks"));
                     claims.add(new Claim.Ranks(says, among(c.path("ranks"), path + ".ranks", columns)));
@@ -338,6 +346,13 @@ final class ExperimentFile {
                 }
             }
             return claims;
+        }
+
+        /** Values of any axis. */
+        private List<String> valuesOf(List<String> axes, JsonNode list, String path) {
+            final List<String> values = new ArrayList<>();
+            axes.forEach(axis -> values.addAll(names(root.path("axes").path(axis))));
+            return listOf(list, path, values);
         }
 
         private double[] range(JsonNode c, String path) {

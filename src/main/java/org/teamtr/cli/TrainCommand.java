@@ -181,11 +181,13 @@ final class TrainCommand implements Callable<Integer> {
         System.out.printf("report:           %s%n", report);
     }
 
-    private interface Write {
+    /** Something that writes files. */
+    interface Write {
         void run() throws IOException;
     }
 
-    private static void io(Write write) {
+    /** From a listener, which cannot throw what writing throws. */
+    static void io(Write write) {
         try {
             write.run();
         } catch (IOException e) {

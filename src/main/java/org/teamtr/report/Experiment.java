@@ -15,15 +15,15 @@ import java.util.Map;
  * @param columns what is measured of a run, by name
  * @param curves what is measured of its stages, by name
  * @param pictureX the axis that pictures have their numbers from; null for bars, one for each point
+ * @param pictureWhere values on other axes that a point has to have to be in pictures; none for all points
  * @param pictures names of columns that get a picture
  * @param published the paper's numbers: point, column, number; not all of them
  * @param claims what is to be seen
  * @param yaml the file
  */
 public record Experiment(String name, String title, String paper, String question, List<Point> points,
-        Map<String, Column> columns,
-        Map<String, Column> curves, String pictureX, List<String> pictures, Map<String, Map<String, Double>> published,
-        List<Claim> claims, String yaml) {
+        Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere, List<String> pictures,
+        Map<String, Map<String, Double>> published, List<Claim> claims, String yaml) {
 
     /**
      * One setting.

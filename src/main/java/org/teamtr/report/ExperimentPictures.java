@@ -60,12 +60,16 @@ final class ExperimentPictures {
         return panels;
     }
 
+    private List<Experiment.Point> shown() {
+        return experiment.points().stream().filter(p -> p.at().values().containsAll(experiment.pictureWhere())).toList();
+    }
+
     private ExperimentData.Stat stat(String point, String column, boolean published) {
         return published ? new ExperimentData.Stat(experiment.published(point, column), Double.NaN, 1) : data.stat(point, column);
     }
 
     private Chart<?, ?> bars(String column, String title, boolean published) {
-        final List<String> there = experiment.points().stream().map(Experiment.Point::name)
+        final List<String> there = shown().stream().map(Experiment.Point::name)
                 .filter(p -> Double.isFinite(stat(p, column, published).mean())).toList();
         if (there.isEmpty()) {
             return null;
@@ -99,8 +103,9 @@ final class ExperimentPictures {
     private Chart<?, ?> lines(String column, String title, boolean published) {
         final String axis = experiment.pictureX();
         final Map<String, List<Experiment.Point>> byOthers = new LinkedHashMap<>();
-        for (Experiment.Point p : experiment.points()) {
-            final String others = p.at().entrySet().stream().filter(e -> !e.getKey().equals(axis))
+        for (Experiment.Point p : shown()) {
+            final String others = p.at().entrySet().stream()
+                    .filter(e -> !e.getKey().equals(axis) && !experiment.pictureWhere().contains(e.getValue()))
                     .map(e -> e.getValue().matches("[-+0-9.e]+") ? e.getKey() + " " + e.getValue() : e.getValue())
                     .collect(Collectors.joining(", "));
             byOthers.computeIfAbsent(others, o -> new ArrayList<>()).add(p);

@@ -81,7 +81,7 @@ public final class Budget implements Verifier {
     }
 
     private int goal(SplittableRandom random) {
-        return 2 * agents + random.nextInt(5 * agents + 1);
+        return goals()[0] + random.nextInt(goals()[1] - goals()[0] + 1);
     }
 
     @Override
@@ -94,7 +94,45 @@ public final class Budget implements Verifier {
             sum += Integer.parseInt(message.text());
         }
         final int goal = Integer.parseInt(episode.prompt().answer());
-        return new Score(Math.max(0, 1 - Math.abs(sum - goal) / width), sum == goal);
+        return new Score(reward(sum, goal), sum == goal);
+    }
+
+    /** {@return the smallest and the largest goal there is; all between are as likely} */
+    public int[] goals() {
+        return new int[] {2 * agents, 7 * agents};
+    }
+
+    /** {@return the return of numbers with this sum} */
+    public double reward(int sum, int goal) {
+        return Math.max(0, 1 - Math.abs(sum - goal) / width);
+    }
+
+    /**
+     * {@return how likely a teacher is to write 0, 1, 2, ..., of which the last stands for all larger numbers too}
+     *
+     * @param numbers how many there are
+     */
+    public double[] teacher(int goal, int numbers) {
+        final int steps = 20_000; // of the trapezoidal rule, from -8 to 8 standard deviations: right to 1e-7
+        final double[] p = new double[numbers];
+        double sum = 0;
+        for (int j = 0; j <= steps; j++) {
+            final double z = 16.0 * j / steps - 8;
+            final double density = Math.exp(-z * z / 2);
+            final double aim = aim(goal, z);
+            final int below = (int) Math.floor(aim);
+            p[Math.max(0, Math.min(numbers - 1, below))] += density * (below + 1 - aim);
+            p[Math.max(0, Math.min(numbers - 1, below + 1))] += density * (aim - below);
+            sum += density;
+        }
+        for (int k = 0; k < numbers; k++) {
+            p[k] /= sum;
+        }
+        return p;
+    }
+
+    private double aim(int goal, double noise) {
+        return (goal - SHORT) / agents + NOISE * noise;
     }
 
     /** What a teacher was asked and what it wrote. */
@@ -108,7 +146,7 @@ public final class Budget implements Verifier {
         final List<String> said = new ArrayList<>();
         final int turn = random.nextInt(agents);
         for (int i = 0; i <= turn; i++) {
-            final double aim = (goal - SHORT) / agents + NOISE * random.nextGaussian();
+            final double aim = aim(goal, random.nextGaussian());
             final double up = random.nextDouble(); // rounded to either side so that the mean stays
             said.add(Integer.toString((int) Math.min(99, Math.max(0, Math.floor(aim + up)))));
         }

@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
+import java.util.function.Function;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.teamtr.kernels.Advantages;
@@ -162,10 +163,14 @@ public final class Trainer implements AutoCloseable {
     // ---- line 2: prompts and order ----
 
     private List<Learner> order(int stage) {
-        final List<Learner> sigma = new ArrayList<>(learners);
-        if (config.train().order() instanceof List<?> roles) {
-            sigma.sort(Comparator.comparingInt(
-                    learner -> learner.agents.stream().mapToInt(a -> roles.indexOf(team.agents().get(a).role())).min().orElseThrow()));
+        return order(config, learners, learner -> learner.agents.stream().map(a -> team.agents().get(a).role()).toList(), stage);
+    }
+
+    /** Those to update in the order of the stage; {@code roles} says as whom one speaks. */
+    static <T> List<T> order(Config config, List<T> learners, Function<T, List<String>> roles, int stage) {
+        final List<T> sigma = new ArrayList<>(learners);
+        if (config.train().order() instanceof List<?> list) {
+            sigma.sort(Comparator.comparingInt(learner -> roles.apply(learner).stream().mapToInt(list::indexOf).min().orElseThrow()));
         } else if (config.train().order().equals("reversed")) {
             Collections.reverse(sigma);
         } else if (config.train().order().equals("random")) {

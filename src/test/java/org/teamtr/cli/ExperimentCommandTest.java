@@ -97,6 +97,39 @@ class ExperimentCommandTest {
     }
 
     @Test
+    void exactPointsNeedNoModel() throws Exception {
+        final Path file = Files.writeString(folder.resolve("exact.yaml"), SMALL.replace("  episodes: {label: episodes, of: summary.episodes}",
+                "  kept: {label: kept, of: summary.realised_gain / summary.predicted_gain}") + """
+                axes:
+                  n:
+                    2: {task: {budget: {agents: 2}}}
+                    5: {task: {budget: {agents: 5}}}
+                  schedule:
+                    stale: {variant: naive, exact: true}
+                    fresh: {exact: true}
+                picture: {x: n, where: [stale], columns: [kept]}
+                published: {}
+                claims: []
+                """);
+        ok("experiment", file, "--out", folder);
+        final Path out = folder.resolve("exact");
+        for (String line : Files.readAllLines(out.resolve(ExperimentData.RUNS)).subList(1, 9)) {
+            assertEquals(line.contains("fresh"), Math.abs(Double.parseDouble(line.replaceAll(".*,", "")) - 1) < 1e-12, line);
+        }
+        final Path run = out.resolve("n5-stale-seed2");
+        assertFalse(Files.exists(run.resolve(TinyModel.FOLDER)));
+        assertEquals(10, RunFiles.updates(run).size());
+        assertTrue(Files.exists(run.resolve(RunFiles.REPORT)));
+        final String svg = Files.readString(out.resolve("exact.svg"));
+        assertTrue(svg.contains("height=\"320\"") && !svg.contains("fresh,"), "a chart and a curve side by side");
+
+        final String refused = failed(1, "experiment", Files.writeString(folder.resolve("map.yaml"), Files.readString(file)
+                .replace("fresh: {exact: true}", "fresh: {exact: true, trust_region: {delta: {planner: 0.1, solver: 0.1}}}")
+                .replace("    5: {task: {budget: {agents: 5}}}\n", "")), "--out", folder);
+        assertTrue(refused.contains("fresh-seed1: exact: expected the task budget and one trust_region.delta"), refused);
+    }
+
+    @Test
     void aReplacementGoesOnFromAStart() throws Exception {
         final Path file = Files.writeString(folder.resolve("swap.yaml"), SMALL.replace("seeds: 2", "seeds: 1")
                 .replace("  episodes: {label: episodes, of: summary.episodes}",

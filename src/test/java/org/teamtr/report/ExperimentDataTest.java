@@ -161,8 +161,7 @@ class ExperimentDataTest {
         }
         final Experiment e = experiment(List.of(), "a", "b", "c", "d");
         final Experiment with = new Experiment(e.name(), e.title(), e.paper(), e.question(), e.points(), e.columns(), e.curves(),
-                e.pictureX(),
-                e.pictures(), papers, e.claims(), e.yaml());
+                e.pictureX(), e.pictureWhere(), e.pictures(), papers, e.claims(), e.yaml());
         return new Claim.Ranks("", "x").judge(with, data(with, values)).verdict();
     }
 
@@ -177,7 +176,8 @@ class ExperimentDataTest {
             all.add(new Experiment.Point(p, Map.of("n", p.replaceAll("\\D", ""))));
         }
         return new Experiment("mine", "Mine", "Table 0", "Why?", all, Map.of("x", new Experiment.Column("x", "summary.x", 1, "")),
-                Map.of("y", new Experiment.Column("y", "stages.y", 1, "")), null, List.of("x"), Map.of(), claims, "");
+                Map.of("y", new Experiment.Column("y", "stages.y", 1, "")), null, List.of(), List.of("x"), Map.of(), claims,
+                "");
     }
 
     /** Run directories with these values of x, and read again. */

@@ -35,6 +35,7 @@ class TrainerTest {
         int stages = 3;
         int prompts = 3;
         Object order = "fixed";
+        Config.Task task;
         boolean joint;
         int group = 4;
         double heldBack;
@@ -62,7 +63,7 @@ class TrainerTest {
         Router router = Router.ROUND_ROBIN;
 
         Config config() {
-            return new Config(seed, null, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
+            return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
                     new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap, budget),
                     new Config.TrustRegion(delta, 1, deltaRule, deltaTarget, monitor, fraction, earlyStop, rollback, halvings,

@@ -1,0 +1,54 @@
+package org.teamtr.cli;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.teamtr.report.Report;
+import org.teamtr.report.RunFiles;
+import org.teamtr.report.RunSummary;
+import org.teamtr.report.RunWriter;
+import org.teamtr.train.Config;
+import org.teamtr.train.ExactRelay;
+import org.teamtr.train.RunLog;
+import org.teamtr.train.Trainer;
+
+/** A run of an experiment's exact point: the same files as of any other, in a second or two, without a process of its own. */
+final class ExactRun {
+    private ExactRun() {
+    }
+
+    static void make(Config config, Path folder, String command) throws IOException, ConfigException {
+        if (!Setup.isBudget(config) || !(config.trustRegion().delta() instanceof Number delta)) {
+            throw new ConfigException(List.of("exact: expected the task budget and one trust_region.delta for all, given the task "
+                    + config.task().name() + " and " + config.trustRegion().delta()));
+        }
+        Files.createDirectories(folder);
+        ConfigFile.write(config, folder.resolve(RunFiles.CONFIG));
+        final List<String> roles = config.team().agents().stream().map(Config.Agent::role).toList();
+        final ExactRelay relay = new ExactRelay(config, Setup.budget(config), roles.size(),
+                config.trustRegion().deltaFactor() * delta.doubleValue());
+        try (RunWriter writer = new RunWriter(folder)) {
+            writer.truncateAfterStage(-1);
+            relay.train(new Trainer.Listener() {
+                @Override
+                public void updated(RunLog.Update update) {
+                    TrainCommand.io(() -> writer.update(update));
+                }
+
+                @Override
+                public void diagnosed(RunLog.Diagnosis diagnosis) {
+                    TrainCommand.io(() -> writer.diagnosis(diagnosis));
+                }
+
+                @Override
+                public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                    TrainCommand.io(() -> writer.stage(stage));
+                }
+            });
+            writer.summary(RunSummary.of(Main.Version.read(), command, config.seed(), roles, new double[] {Double.NaN, Double.NaN},
+                    RunFiles.updates(folder), RunFiles.stages(folder), RunFiles.diagnoses(folder)));
+        }
+        Report.write(folder);
+    }
+}
