@@ -32,7 +32,7 @@ final class ExperimentFile {
 
     private static final List<String> KEYS = List.of("title", "paper", "question", "seeds", "config", "start", "axes", "quick",
             "columns",
-            "curves", "picture", "published", "claims");
+            "curves", "picture", "published", "claims", "reading");
 
     /** What makes a point's runs. {@code exact}: with tables and sums instead of models and samples. */
     record Setting(Experiment.Point point, JsonNode config, String variant, Map<String, String> replace, boolean exact) {
@@ -119,6 +119,7 @@ final class ExperimentFile {
             final String title = text(root, "title", "");
             final String paper = text(root, "paper", "");
             final String question = text(root, "question", "").replaceAll("\\s+", " ");
+            final String reading = root.has("reading") ? text(root, "reading", "").replaceAll("\\s+", " ").strip() : "";
             final JsonNode less = root.path("quick");
             keys(less, "quick", List.of("seeds", "axes", "config", "start"));
             keys(less.path("axes"), "quick.axes", names(root.path("axes")));
@@ -153,7 +154,7 @@ final class ExperimentFile {
             final List<Setting> some = some(settings);
             tree.check();
             final Experiment experiment = new Experiment(name, title, paper, question, some.stream().map(Setting::point).toList(),
-                    columns, curves, x, where, pictures, published, claims, text);
+                    columns, curves, x, where, pictures, published, claims, reading, text);
             return new ExperimentFile(experiment, seeds, some, start);
         }
 
@@ -262,17 +263,20 @@ final class ExperimentFile {
             for (String name : names(root.path(key))) {
                 final String path = key + "." + name;
                 final JsonNode column = root.path(key).path(name);
-                keys(column, path, List.of("label", "of", "scale", "unit"));
+                keys(column, path, key.equals("curves") ? List.of("label", "of", "scale", "unit", "bin")
+                        : List.of("label", "of", "scale", "unit"));
+                final double bin = number(column, "bin", path, 0);
                 final String of = text(column, "of", path);
                 if (!of.isEmpty() && (!RunNumbers.understands(of) || key.equals("curves")
-                        && !of.matches("stages\\.[a-z0-9_]+"))) {
-                    tree.problem(path + ".of", "expected " + (key.equals("curves") ? "stages.NAME"
+                        && !of.matches(bin > 0 ? "(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?"
+                                : "stages\\.[a-z0-9_]+"))) {
+                    tree.problem(path + ".of", "expected " + (key.equals("curves") ? bin > 0 ? "metrics.NAME or diagnostics.NAME, or one over another" : "stages.NAME"
                             : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /")
                                     + ", given " + of);
                 }
                 final JsonNode unit = column.path("unit");
                 columns.put(name, new Experiment.Column(text(column, "label", path), of, number(column, "scale", path, 1),
-                        unit.isTextual() ? unit.textValue() : ""));
+                        unit.isTextual() ? unit.textValue() : "", bin));
             }
             return columns;
         }

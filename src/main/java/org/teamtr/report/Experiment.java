@@ -13,17 +13,18 @@ import java.util.Map;
  * @param question what is asked, and what is to be kept in mind
  * @param points in the order of tables
  * @param columns what is measured of a run, by name
- * @param curves what is measured of its stages, by name
+ * @param curves what is measured of its stages, or of its updates as a histogram, by name
  * @param pictureX the axis that pictures have their numbers from; null for bars, one for each point
  * @param pictureWhere values on other axes that a point has to have to be in pictures; none for all points
  * @param pictures names of columns that get a picture
  * @param published the paper's numbers: point, column, number; not all of them
  * @param claims what is to be seen
+ * @param reading what its authors make of the runs they made; empty for nothing
  * @param yaml the file
  */
 public record Experiment(String name, String title, String paper, String question, List<Point> points,
         Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere, List<String> pictures,
-        Map<String, Map<String, Double>> published, List<Claim> claims, String yaml) {
+        Map<String, Map<String, Double>> published, List<Claim> claims, String reading, String yaml) {
 
     /**
      * One setting.
@@ -40,8 +41,9 @@ public record Experiment(String name, String title, String paper, String questio
      * @param of as {@link RunNumbers} has it
      * @param scale what it is multiplied by
      * @param unit empty for none
+     * @param bin of a curve that is a histogram, the width of its bins; 0 for anything else
      */
-    public record Column(String label, String of, double scale, String unit) {
+    public record Column(String label, String of, double scale, String unit, double bin) {
         /** {@return the label with its unit} */
         public String titled() {
             return unit.isEmpty() ? label : label + ", " + unit;

@@ -113,8 +113,9 @@ public final class ExperimentData {
             for (var curve : experiment.curves().entrySet()) {
                 final Map<Integer, List<Double>> stages = values.computeIfAbsent(m.point(), p -> new LinkedHashMap<>())
                         .computeIfAbsent(curve.getKey(), c -> new TreeMap<>());
-                numbers.curve(curve.getValue().of()).forEach((stage, value) ->
-                        stages.computeIfAbsent(stage, s -> new ArrayList<>()).add(curve.getValue().scale() * value));
+                final Experiment.Column c = curve.getValue();
+                (c.bin() > 0 ? numbers.histogram(c.of(), c.bin()) : numbers.curve(c.of())).forEach((stage, value) ->
+                        stages.computeIfAbsent(stage, s -> new ArrayList<>()).add(c.scale() * value));
             }
         }
         final Map<String, Map<String, Map<Integer, Stat>>> curves = new LinkedHashMap<>();

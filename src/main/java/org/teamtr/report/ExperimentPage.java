@@ -274,6 +274,9 @@ public final class ExperimentPage {
         }
         findings.forEach((claim, f) -> out.append("- **").append(f.verdict().text).append("**: ").append(claim.says())
                 .append(f.detail().isEmpty() ? "" : " (" + f.detail() + ")").append("\n"));
+        if (!experiment.reading().isEmpty()) {
+            out.append("\n").append(experiment.reading()).append("\n");
+        }
         final Path picture = Path.of("experiments", experiment.name() + ".svg");
         final Path file = page.toAbsolutePath().resolveSibling(picture);
         Files.createDirectories(file.getParent());

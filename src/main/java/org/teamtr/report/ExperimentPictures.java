@@ -42,7 +42,7 @@ final class ExperimentPictures {
                     bars(column, "paper: " + label, true))
                     : new Pair(label, lines(column, label, false), lines(column, "paper: " + label, true)));
         }
-        experiment.curves().forEach((name, curve) -> pairs.add(new Pair(curve.titled(), curves(name, curve.titled()), null)));
+        experiment.curves().forEach((name, curve) -> pairs.add(new Pair(curve.titled(), curves(name, curve), null)));
         return pairs;
     }
 
@@ -123,16 +123,19 @@ final class ExperimentPictures {
         return dressed(Charts.xy(series, Charts.Scale.LINEAR), title, axis, series.size() > 1);
     }
 
-    private Chart<?, ?> curves(String name, String title) {
+    private Chart<?, ?> curves(String name, Experiment.Column curve) {
+        final double width = curve.bin() > 0 ? curve.bin() : 1;
+        final double first = curve.bin() / 2; // a bin's share stands over its middle
         final List<Charts.Series> series = new ArrayList<>();
         data.curves.forEach((point, curves) -> {
             final Map<Integer, ExperimentData.Stat> stages = curves.getOrDefault(name, Map.of());
-            series.add(Charts.Series.line(point, stages.keySet().stream().mapToDouble(s -> s).toArray(),
+            series.add(Charts.Series.line(point, stages.keySet().stream().mapToDouble(s -> first + width * s).toArray(),
                     stages.values().stream().mapToDouble(ExperimentData.Stat::mean).toArray(),
                     Charts.PALETTE.get(series.size() % Charts.PALETTE.size())));
         });
         final List<Charts.Series> shown = series.subList(0, Math.min(LINES, series.size()));
-        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), title, "stage", shown.size() > 1);
+        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), curve.bin() > 0 ? curve.of().replaceAll("[a-z]+\\.", "")
+                : "stage", shown.size() > 1);
     }
 
     private XYChart dressed(XYChart chart, String title, String axis, boolean legend) {

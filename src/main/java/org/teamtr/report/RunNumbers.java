@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.IntStream;
 
 /**
  * Numbers of a finished run by the names that docs/metrics.md explains. {@code summary.accuracy_last} is a number of
@@ -96,6 +97,35 @@ public final class RunNumbers {
             }
         }
         return curve;
+    }
+
+    /** Bins of a histogram; the last holds all that is beyond. */
+    static final int BINS = 16;
+
+    /**
+     * {@return the share of a file's lines by bin: 0 for those from 0 to less than {@code bin}, 1 for the next, ...; where nothing is
+     * below 0. What is null is left out}
+     *
+     * @param of a number of a line, or one over another
+     * @throws IOException as {@link #value}
+     */
+    public Map<Integer, Double> histogram(String of, double bin) throws IOException {
+        final List<double[]> sides = new ArrayList<>();
+        for (String side : of.split(" / ")) {
+            final String[] name = side.split("\\.");
+            sides.add(lines(name[0], name[1]).stream().mapToDouble(line -> number(line.get(name[1]))).toArray());
+        }
+        final Map<Integer, Double> shares = new TreeMap<>();
+        for (int b = 0; b < BINS; b++) {
+            shares.put(b, 0.0);
+        }
+        final double[] values = IntStream.range(0, sides.get(0).length)
+                .mapToDouble(i -> sides.size() == 1 ? sides.get(0)[i] : sides.get(0)[i] / sides.get(1)[i])
+                .filter(Double::isFinite).toArray();
+        for (double value : values) {
+            shares.merge((int) Math.max(0, Math.min(BINS - 1, value / bin)), 1.0 / values.length, Double::sum);
+        }
+        return shares;
     }
 
     private static double number(JsonNode value) {

@@ -9,11 +9,14 @@ import static org.teamtr.cli.TrainCommandTest.ok;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.report.Claim;
 import org.teamtr.report.ExperimentData;
 import org.teamtr.report.RunFiles;
 import org.teamtr.train.Checkpoints;
@@ -94,6 +97,50 @@ class ExperimentCommandTest {
         Files.writeString(file, Files.readString(file).replace("stages: 2", "stages: 3"));
         final String refused = failed(1, "experiment", file, "--out", folder);
         assertTrue(refused.contains("holds a run of other settings; remove it, or put these elsewhere with --out"), refused);
+    }
+
+    /** Two of those that come with the program, as a reader would try them. */
+    @Test
+    @Timeout(600)
+    void quickOnes() throws Exception {
+        ok("experiment", "stale-gap", "out-of-region", "--quick", "--seeds", 1, "--out", folder);
+        for (String name : List.of("stale-gap", "out-of-region")) {
+            final ExperimentFile file = ExperimentFile.load(name, true);
+            final Path out = folder.resolve(name + "-quick");
+            final List<String> points = file.settings.stream().map(s -> s.point().name()).toList();
+            assertEquals(points, Files.readAllLines(out.resolve(ExperimentData.RUNS)).stream().skip(1)
+                    .map(line -> line.substring(0, line.indexOf(','))).toList());
+            assertEquals(points, Files.readAllLines(out.resolve(ExperimentData.POINTS)).stream().skip(1)
+                    .map(line -> line.substring(0, line.indexOf(','))).toList());
+            final ExperimentData.Info info = ExperimentData.info(out);
+            assertEquals("./teamtr experiment " + name + " --quick --seeds 1", info.command());
+            assertTrue(info.quick() && info.failed().isEmpty() && info.seconds() > 0 && info.runs() == points.size(), info.toString());
+            for (String point : points) {
+                assertTrue(Files.exists(out.resolve(point + "-seed1").resolve(RunFiles.REPORT)), point);
+            }
+            final String page = Files.readString(out.resolve(name + ".html"));
+            assertTrue(page.contains("Quick settings") && page.contains("<svg"));
+            for (Claim claim : file.experiment.claims()) {
+                assertTrue(page.contains(claim.says().replace("'", "&#39;")), claim.says());
+            }
+            assertTrue(ImageIO.read(out.resolve(name + ".png").toFile()).getHeight() > 0);
+            assertTrue(Files.readString(out.resolve(name + ".svg")).contains("<svg"));
+        }
+        // What has to be so, however small the runs: as many episodes where they are to be equal, and n times as many where not.
+        final Map<String, Long> episodes = new HashMap<>();
+        for (String point : List.of("n2-delta0.2-stale", "n2-delta0.2-fresh", "n2-delta0.2-fresh-equal", "n6-delta0.2-stale",
+                "n6-delta0.2-fresh")) {
+            episodes.put(point, RunFiles.summary(folder.resolve("stale-gap-quick").resolve(point + "-seed1")).episodes());
+        }
+        assertEquals(episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh-equal"));
+        assertEquals(2 * episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh"));
+        assertEquals(6 * episodes.get("n6-delta0.2-stale"), episodes.get("n6-delta0.2-fresh"));
+        assertEquals(0, RunFiles.summary(folder.resolve("out-of-region-quick").resolve("TeamTR-seed1")).outOfRegionUpdates());
+        double share = 0;
+        for (String line : Files.readAllLines(folder.resolve("out-of-region-quick").resolve(ExperimentData.STAGES))) {
+            share += line.startsWith("PPO,kl,") ? Double.parseDouble(line.split(",")[3]) : 0;
+        }
+        assertEquals(100, share, 1e-9, "every update is in a bin");
     }
 
     @Test

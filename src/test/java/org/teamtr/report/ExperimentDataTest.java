@@ -59,6 +59,23 @@ class ExperimentDataTest {
         assertTrue(assertThrows(IOException.class, () -> numbers.value("diagnostics.gap")).getMessage().contains("no such file"));
     }
 
+    /** 0.4, 0.5, 0.5 of 0.9 / 1.8, 99 and nothing, in bins of 0.25. */
+    @Test
+    void histogramOfARun() throws Exception {
+        Files.writeString(folder.resolve("metrics.jsonl"), """
+                {"kl": 0.4, "delta": 1}
+                {"kl": 0.5, "delta": 1}
+                {"kl": 0.9, "delta": 1.8}
+                {"kl": 99, "delta": 1}
+                {"kl": 0.1, "delta": null}
+                """);
+        final Map<Integer, Double> shares = new RunNumbers(folder).histogram("metrics.kl / metrics.delta", 0.25);
+        assertEquals(RunNumbers.BINS, shares.size());
+        assertEquals(List.of(0.25, 0.5, 0.25), List.of(shares.get(1), shares.get(2), shares.get(RunNumbers.BINS - 1)));
+        assertEquals(1, shares.values().stream().mapToDouble(s -> s).sum(), 1e-15);
+        assertEquals(0.2, new RunNumbers(folder).histogram("metrics.kl", 0.25).get(0), 1e-15);
+    }
+
     @Test
     void whatIsUnderstood() {
         assertTrue(RunNumbers.understands("metrics.kl@12 + metrics.a_2 / summary.x"));
@@ -161,7 +178,7 @@ class ExperimentDataTest {
         }
         final Experiment e = experiment(List.of(), "a", "b", "c", "d");
         final Experiment with = new Experiment(e.name(), e.title(), e.paper(), e.question(), e.points(), e.columns(), e.curves(),
-                e.pictureX(), e.pictureWhere(), e.pictures(), papers, e.claims(), e.yaml());
+                e.pictureX(), e.pictureWhere(), e.pictures(), papers, e.claims(), "", e.yaml());
         return new Claim.Ranks("", "x").judge(with, data(with, values)).verdict();
     }
 
@@ -175,9 +192,9 @@ class ExperimentDataTest {
         for (String p : points) {
             all.add(new Experiment.Point(p, Map.of("n", p.replaceAll("\\D", ""))));
         }
-        return new Experiment("mine", "Mine", "Table 0", "Why?", all, Map.of("x", new Experiment.Column("x", "summary.x", 1, "")),
-                Map.of("y", new Experiment.Column("y", "stages.y", 1, "")), null, List.of(), List.of("x"), Map.of(), claims,
-                "");
+        return new Experiment("mine", "Mine", "Table 0", "Why?", all, Map.of("x", new Experiment.Column("x", "summary.x", 1, "", 0)),
+                Map.of("y", new Experiment.Column("y", "stages.y", 1, "", 0)), null, List.of(), List.of("x"),
+                Map.of(), claims, "", "");
     }
 
     /** Run directories with these values of x, and read again. */
