@@ -19,14 +19,16 @@ final class ExactRun {
     }
 
     static void make(Config config, Path folder, String command) throws IOException, ConfigException {
-        if (!Setup.isBudget(config) || !(config.trustRegion().delta() instanceof Number delta)) {
-            throw new ConfigException(List.of("exact: expected the task budget and one trust_region.delta for all, given the task "
-                    + config.task().name() + " and " + config.trustRegion().delta()));
+        final List<String> roles = config.team().agents().stream().map(Config.Agent::role).toList();
+        if (!Setup.isBudget(config) || !(config.trustRegion().delta() instanceof Number delta)
+                || config.team().turns() != roles.size()) {
+            throw new ConfigException(List.of("exact: expected the task budget, a turn for each agent and one trust_region.delta for"
+                    + " all, given the task " + config.task().name() + ", " + config.team().turns() + " turns of " + roles.size()
+                    + " agents and " + config.trustRegion().delta()));
         }
         Files.createDirectories(folder);
         ConfigFile.write(config, folder.resolve(RunFiles.CONFIG));
-        final List<String> roles = config.team().agents().stream().map(Config.Agent::role).toList();
-        final ExactRelay relay = new ExactRelay(config, Setup.budget(config), roles.size(),
+        final ExactRelay relay = new ExactRelay(config, Setup.budget(config), roles,
                 config.trustRegion().deltaFactor() * delta.doubleValue());
         try (RunWriter writer = new RunWriter(folder)) {
             writer.truncateAfterStage(-1);
@@ -46,8 +48,8 @@ final class ExactRun {
                     TrainCommand.io(() -> writer.stage(stage));
                 }
             });
-            writer.summary(RunSummary.of(Main.Version.read(), command, config.seed(), roles, new double[] {Double.NaN, Double.NaN},
-                    RunFiles.updates(folder), RunFiles.stages(folder), RunFiles.diagnoses(folder)));
+            writer.summary(RunSummary.of(Main.Version.read(), command, config.seed(), roles,
+                    new double[] {Double.NaN, Double.NaN}, RunFiles.updates(folder), RunFiles.stages(folder), RunFiles.diagnoses(folder)));
         }
         Report.write(folder);
     }

@@ -217,7 +217,8 @@ final class ExperimentFile {
                 }
                 if (overlay.has("exact")) {
                     if (!overlay.path("exact").isBoolean()) {
-                        tree.problem(path + ".exact", "expected true or false, given " + ConfigRules.shown(overlay.path("exact")));
+                        tree.problem(path + ".exact", "expected true or false, given "
+                                + ConfigRules.shown(overlay.path("exact")));
                     }
                     exact |= overlay.path("exact").booleanValue();
                 }
@@ -270,7 +271,8 @@ final class ExperimentFile {
                 if (!of.isEmpty() && (!RunNumbers.understands(of) || key.equals("curves")
                         && !of.matches(bin > 0 ? "(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?"
                                 : "stages\\.[a-z0-9_]+"))) {
-                    tree.problem(path + ".of", "expected " + (key.equals("curves") ? bin > 0 ? "metrics.NAME or diagnostics.NAME, or one over another" : "stages.NAME"
+                    tree.problem(path + ".of", "expected " + (key.equals("curves")
+                            ? bin > 0 ? "metrics.NAME or diagnostics.NAME, or one over another" : "stages.NAME"
                             : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /")
                                     + ", given " + of);
                 }

@@ -23,8 +23,8 @@ import java.util.Map;
  * @param yaml the file
  */
 public record Experiment(String name, String title, String paper, String question, List<Point> points,
-        Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere, List<String> pictures,
-        Map<String, Map<String, Double>> published, List<Claim> claims, String reading, String yaml) {
+        Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere,
+        List<String> pictures, Map<String, Map<String, Double>> published, List<Claim> claims, String reading, String yaml) {
 
     /**
      * One setting.

@@ -134,8 +134,8 @@ final class ExperimentPictures {
                     Charts.PALETTE.get(series.size() % Charts.PALETTE.size())));
         });
         final List<Charts.Series> shown = series.subList(0, Math.min(LINES, series.size()));
-        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), curve.bin() > 0 ? curve.of().replaceAll("[a-z]+\\.", "")
-                : "stage", shown.size() > 1);
+        final String axis = curve.bin() > 0 ? curve.of().replaceAll("[a-z]+\\.", "") : "stage";
+        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), axis, shown.size() > 1);
     }
 
     private XYChart dressed(XYChart chart, String title, String axis, boolean legend) {

@@ -12,16 +12,16 @@ import org.teamtr.task.Budget;
  * difference between predicted and realised gain but what old rollouts make of it.
  *
  * <p>An agent's table holds, for each goal and each sum of the numbers before it, how likely it says 0, 1, .. 15. That is all
- * there is to know of a transcript, since the return depends on goal and sum; agents who see nothing of it have a row for each goal.
- * The tables of the untrained team are the task's teachers. An update follows the natural gradient of E [A] over the states of its
- * rollouts as far as their radius,
+ * there is to know of a transcript, since the return depends on goal and sum; agents who see nothing of it have a row for each
+ * goal. The tables of the untrained team are the task's teachers. An update follows the natural gradient of E [A] over the states
+ * of its rollouts as far as their radius,
  *
  * <pre>
  *   new(a | s) = old(a | s) exp(x A(s, a)) / Z(s)      with the x at which E KL(old || new) = δ,       (Eq. 10, 11)
  * </pre>
  *
- * or, where no x comes to δ, to the best answer. Every agent speaks once, so the surrogate of fresh rollouts is the gain: predicted
- * and realised are then the same number. One thread at a time.
+ * or, where no x comes to δ, to the best answer. Every agent speaks once, so the surrogate of fresh rollouts is the gain:
+ * predicted and realised are then the same number. One thread at a time.
  */
 public final class ExactRelay {
     /** An agent says 0 .. NUMBERS - 1: teachers aim at 7 at most, with a deviation of 1.2. */
@@ -32,6 +32,7 @@ public final class ExactRelay {
     private final Config config;
     private final Budget budget;
     private final double delta;
+    private final List<String> roles;
     private final int agents;
     private final int firstGoal;
     private final int goals;
@@ -39,13 +40,13 @@ public final class ExactRelay {
     private final boolean blind;
 
     /**
-     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint and rollout.resample_every count; the rest is
-     *     about models and samples. The view predecessor is refused: a table of it would need its own message beside the sum
+     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint and rollout.resample_every count; the
+     *     rest is about models and samples. The view predecessor is refused: a table of it would need its own message beside the sum
      * @param budget the game
-     * @param agents as many as the game is for
+     * @param roles of the agents, who speak in this order, once; as many as the game is for
      * @param delta radius of every agent in nats, finite and more than 0
      */
-    public ExactRelay(Config config, Budget budget, int agents, double delta) {
+    public ExactRelay(Config config, Budget budget, List<String> roles, double delta) {
         if (!(delta > 0 && delta < Double.POSITIVE_INFINITY)) {
             throw new IllegalArgumentException("delta: expected a finite number more than 0, given " + delta);
         }
@@ -56,7 +57,8 @@ public final class ExactRelay {
         this.config = config;
         this.budget = budget;
         this.delta = delta;
-        this.agents = agents;
+        this.roles = List.copyOf(roles);
+        this.agents = roles.size();
         this.firstGoal = budget.goals()[0];
         this.goals = budget.goals()[1] - firstGoal + 1;
         this.sums = agents * (NUMBERS - 1) + 1;
@@ -119,8 +121,8 @@ public final class ExactRelay {
     }
 
     /**
-     * Trains from the teachers to the last stage. Of an update's log only what has a meaning here is filled in; accuracy is that of
-     * all goals.
+     * Trains from the teachers to the last stage. Of an update's log only what has a meaning here is filled in; accuracy is that
+     * of all goals.
      */
     public void train(Trainer.Listener listener) {
         Team now = teachers();
@@ -128,8 +130,8 @@ public final class ExactRelay {
         for (int stage = 1; stage <= config.train().stages(); stage++) {
             final long started = System.nanoTime();
             final List<Integer> sigma =
-                    Trainer.order(config, IntStream.range(0, agents).boxed().toList(), i -> List.of(Budget.role(i)), stage);
-            final List<String> names = sigma.stream().map(Budget::role).toList();
+                    Trainer.order(config, IntStream.range(0, agents).boxed().toList(), i -> List.of(roles.get(i)), stage);
+            final List<String> names = sigma.stream().map(roles::get).toList();
             final int every = config.train().joint() ? 0 : config.rollout().resampleEvery();
             final Team first = now;
             Team rollouts = now;
@@ -151,10 +153,10 @@ public final class ExactRelay {
                 final double stale = Math.abs(predicted - surrogate(i, old, updated, then));
                 final double kl = kl(i, old, updated, rollouts);
                 promised.add(predicted);
-                listener.updated(new RunLog.Update(stage, k + 1, Budget.role(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
-                        accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0, kl > delta,
-                        0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0, Certificate.Terms.NONE));
-                listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, Budget.role(i), kl > delta, gap, 0, stale, 0, Double.NaN,
+                listener.updated(new RunLog.Update(stage, k + 1, roles.get(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
+                        accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0,
+                        kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0, Certificate.Terms.NONE));
+                listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
                         Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
                 now = then;
             }
@@ -164,8 +166,8 @@ public final class ExactRelay {
 
     private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, double seconds) {
         return new RunLog.Stage(stage, order, now.value(), accuracy(now),
-                promised == null ? null : promised.stream().mapToDouble(p -> p).sum(), before == null ? null : now.value() - before.value(),
-                before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0, seconds, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
+                before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0, seconds, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 
     private double accuracy(Team team) {
@@ -230,7 +232,8 @@ public final class ExactRelay {
                 continue;
             }
             for (int s = 0; s < sums; s++) {
-                tilted[g][s] = rollouts.occupancy[i][g][s] == 0 ? old[g][s] : tilted(old[g][s], x, advantages(i, g, s, s, rollouts));
+                tilted[g][s] = rollouts.occupancy[i][g][s] == 0 ? old[g][s]
+                        : tilted(old[g][s], x, advantages(i, g, s, s, rollouts));
             }
         }
         return tilted;

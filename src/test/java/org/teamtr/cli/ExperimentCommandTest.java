@@ -114,7 +114,8 @@ class ExperimentCommandTest {
                     .map(line -> line.substring(0, line.indexOf(','))).toList());
             final ExperimentData.Info info = ExperimentData.info(out);
             assertEquals("./teamtr experiment " + name + " --quick --seeds 1", info.command());
-            assertTrue(info.quick() && info.failed().isEmpty() && info.seconds() > 0 && info.runs() == points.size(), info.toString());
+            assertTrue(info.quick() && info.failed().isEmpty() && info.seconds() > 0 && info.runs() == points.size(),
+                    info.toString());
             for (String point : points) {
                 assertTrue(Files.exists(out.resolve(point + "-seed1").resolve(RunFiles.REPORT)), point);
             }
@@ -145,7 +146,8 @@ class ExperimentCommandTest {
 
     @Test
     void exactPointsNeedNoModel() throws Exception {
-        final Path file = Files.writeString(folder.resolve("exact.yaml"), SMALL.replace("  episodes: {label: episodes, of: summary.episodes}",
+        final Path file = Files.writeString(folder.resolve("exact.yaml"), SMALL.replace(
+                "  episodes: {label: episodes, of: summary.episodes}",
                 "  kept: {label: kept, of: summary.realised_gain / summary.predicted_gain}") + """
                 axes:
                   n:
@@ -173,7 +175,8 @@ class ExperimentCommandTest {
         final String refused = failed(1, "experiment", Files.writeString(folder.resolve("map.yaml"), Files.readString(file)
                 .replace("fresh: {exact: true}", "fresh: {exact: true, trust_region: {delta: {planner: 0.1, solver: 0.1}}}")
                 .replace("    5: {task: {budget: {agents: 5}}}\n", "")), "--out", folder);
-        assertTrue(refused.contains("fresh-seed1: exact: expected the task budget and one trust_region.delta"), refused);
+        assertTrue(refused.contains("fresh-seed1: exact: expected the task budget, a turn for each agent and one trust_region.delta"),
+                refused);
     }
 
     @Test

@@ -58,7 +58,8 @@ class ExactRelayTest {
         s.order = order;
         s.task = new Config.Task("budget", new Config.Budget(agents, view, 0, 1), null);
         final Heard heard = new Heard();
-        new ExactRelay(s.config(), new Budget(agents, 0), agents, delta).train(heard);
+        new ExactRelay(s.config(), new Budget(agents, 0),
+                IntStream.range(0, agents).mapToObj(Budget::role).toList(), delta).train(heard);
         return heard;
     }
 
@@ -79,7 +80,8 @@ class ExactRelayTest {
             final Budget.Lesson lesson = budget.lesson(View.TRANSCRIPT, j);
             final String[] said = (lesson.asked().get(0).content() + lesson.answer()).split("[=+]");
             if (said.length == agents + 1) {
-                final double r = budget.score(Context.of(new Prompt("p", said[0] + "=", said[0]), List.of(said).subList(1, agents + 1))).reward();
+                final Prompt prompt = new Prompt("p", said[0] + "=", said[0]);
+                final double r = budget.score(Context.of(prompt, List.of(said).subList(1, agents + 1))).reward();
                 reward += r;
                 squares += r * r;
                 count++;
@@ -131,7 +133,8 @@ class ExactRelayTest {
         for (int k = 0; k < n.length; k++) {
             final Heard old = run("none", (int) n[k], 0.05, 0, 1, "fixed");
             stale[k] = old.diagnoses.stream().mapToDouble(RunLog.Diagnosis::deltaStale).sum();
-            final double ahead = run("none", (int) n[k], 0.2, 1, 1, "fixed").realised() - run("none", (int) n[k], 0.2, 0, 1, "fixed").realised();
+            final double ahead = run("none", (int) n[k], 0.2, 1, 1, "fixed").realised()
+                    - run("none", (int) n[k], 0.2, 0, 1, "fixed").realised();
             assertTrue(ahead > more, n[k] + " agents: " + ahead);
             more = ahead;
         }
@@ -185,7 +188,8 @@ class ExactRelayTest {
 
     @Test
     void badView() {
-        final String message = assertThrows(IllegalArgumentException.class, () -> run("predecessor", 2, 1, 1, 1, "fixed")).getMessage();
+        final String message =
+                assertThrows(IllegalArgumentException.class, () -> run("predecessor", 2, 1, 1, 1, "fixed")).getMessage();
         assertEquals("task.budget.view: expected none or transcript, given predecessor", message);
     }
 
@@ -194,7 +198,7 @@ class ExactRelayTest {
     void resamplesEverySecond() {
         final Heard heard = run(4, 0.1, 2, 1, "fixed");
         assertEquals(List.of(true, false, true, false), heard.updates.stream().map(RunLog.Update::fresh).toList());
-        assertEquals(List.of(true, false, true, false), IntStream.range(0, 4).mapToObj(k -> heard.diagnoses.get(k).deltaStale() < 1e-14)
-                .toList());
+        assertEquals(List.of(true, false, true, false),
+                heard.diagnoses.stream().map(d -> d.deltaStale() < 1e-14).toList());
     }
 }
