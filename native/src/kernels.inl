@@ -29,7 +29,6 @@ namespace teamtr {
 namespace TEAMTR_ISA {
 
 static constexpr double kLn2 = 0.693147180559945309417;
-static constexpr double kLog2e = 1.44269504088896340736;
 static constexpr float kInf = std::numeric_limits<float>::infinity();
 static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 static constexpr size_t kAhead = 4096;
@@ -243,11 +242,6 @@ TEAMTR_INLINE F phi_over_u2(F u) {
   r = fma(r, u, set(kPhi2));
   r = fma(r, u, set(kPhi1));
   return fma(r, u, set(kPhi0));
-}
-
-static inline float scale_of(double temperature) {
-  const double c = kLog2e / temperature;
-  return c < std::numeric_limits<float>::max() ? (float)c : std::numeric_limits<float>::max();
 }
 
 /* phi(d) = d + expm1(-d) in double, without cancellation */

@@ -155,7 +155,8 @@ public final class ExactRelay {
                 promised.add(predicted);
                 listener.updated(new RunLog.Update(stage, k + 1, roles.get(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
                         accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0,
-                        kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0, Certificate.Terms.NONE));
+                        kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0,
+                        Certificate.Terms.NONE));
                 listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
                         Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
                 now = then;
@@ -167,7 +168,8 @@ public final class ExactRelay {
     private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, double seconds) {
         return new RunLog.Stage(stage, order, now.value(), accuracy(now),
                 promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
-                before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0, seconds, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0,
+                seconds, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 
     private double accuracy(Team team) {

@@ -43,6 +43,22 @@ class CertificateTest {
     }
 
     /** At the usual discount the bound says nothing, and says so. */
+    /** Prop. 3.9: a member with a larger surrogate or a smaller KL makes the certificate larger, by as much as Thm 3.4 says. */
+    @Test
+    void proposition39ABetterMemberTightensTheCertificate() {
+        final Certificate certificate = new Certificate(0.5, 2);
+        final double[] zetas = {0.001, 0.002, 0.003};
+        for (double surrogate = -0.1; surrogate < 0.5; surrogate += 0.1) {
+            for (double kl = 0.0001; kl < 1; kl *= 3) {
+                final double bound = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).certificate();
+                final double better = certificate.terms(surrogate + 0.05, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).certificate();
+                final double nearer = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl) / 2, Math.sqrt(kl), 1).certificate();
+                assertEquals(0.05 / 4 / 0.5, better - bound, 1e-12);
+                assertEquals(Math.sqrt(2) * 0.5 * 2 / 0.25 * Math.sqrt(kl) / 2, nearer - bound, 1e-12);
+            }
+        }
+    }
+
     @Test
     void vacuousAtTheUsualDiscount() {
         final Certificate usual = new Certificate(0.99, 5);
