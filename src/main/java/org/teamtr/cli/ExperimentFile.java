@@ -268,12 +268,14 @@ final class ExperimentFile {
                         : List.of("label", "of", "scale", "unit"));
                 final double bin = number(column, "bin", path, 0);
                 final String of = text(column, "of", path);
-                if (!of.isEmpty() && (!RunNumbers.understands(of) || key.equals("curves")
+                final String[] sides = of.split(" / ");
+                final boolean ratio = key.equals("columns") && sides.length == 2 && columns.keySet().containsAll(List.of(sides));
+                if (!of.isEmpty() && !ratio && (!RunNumbers.understands(of) || key.equals("curves")
                         && !of.matches(bin > 0 ? "(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?"
                                 : "stages\\.[a-z0-9_]+"))) {
                     tree.problem(path + ".of", "expected " + (key.equals("curves")
                             ? bin > 0 ? "metrics.NAME or diagnostics.NAME, or one over another" : "stages.NAME"
-                            : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /")
+                            : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /, or two columns before it")
                                     + ", given " + of);
                 }
                 final JsonNode unit = column.path("unit");

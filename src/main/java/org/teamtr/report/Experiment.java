@@ -2,6 +2,8 @@ package org.teamtr.report;
 
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * What an experiment measures and what the paper says of it, as its YAML file has it; which runs it takes is the command line's
@@ -38,12 +40,20 @@ public record Experiment(String name, String title, String paper, String questio
      * A number of a run.
      *
      * @param label one line
-     * @param of as {@link RunNumbers} has it
+     * @param of as {@link RunNumbers} has it, or {@code a / b}, two columns before it
      * @param scale what it is multiplied by
      * @param unit empty for none
      * @param bin of a curve that is a histogram, the width of its bins; 0 for anything else
      */
     public record Column(String label, String of, double scale, String unit, double bin) {
+        private static final Pattern RATIO = Pattern.compile("([a-z0-9_]+) / ([a-z0-9_]+)");
+
+        /** {@return the names of the two columns that it is the ratio of; null if it is none} */
+        List<String> ratio() {
+            final Matcher m = RATIO.matcher(of);
+            return m.matches() ? List.of(m.group(1), m.group(2)) : null;
+        }
+
         /** {@return the label with its unit} */
         public String titled() {
             return unit.isEmpty() ? label : label + ", " + unit;

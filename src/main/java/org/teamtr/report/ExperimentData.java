@@ -11,6 +11,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.IntStream;
 
 /**
  * What the runs of an experiment came to. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code
@@ -63,6 +64,20 @@ public final class ExperimentData {
             return new Stat(mean, there.length < 2 ? Double.NaN : Math.sqrt(squares / (there.length - 1)), there.length);
         }
 
+        /**
+         * {@return a ratio of means and not the mean of ratios, which a single small denominator decides: scale Σa / Σb, with the
+         * deviation of (a - r b) / mean b about 0, its first-order scatter}
+         */
+        static Stat ofRatio(double[] a, double[] b, double scale) {
+            final int[] there = IntStream.range(0, a.length).filter(i -> Double.isFinite(a[i]) && Double.isFinite(b[i])).toArray();
+            final double sum = Arrays.stream(there).mapToDouble(i -> b[i]).sum();
+            final double r = Arrays.stream(there).mapToDouble(i -> a[i]).sum() / sum;
+            final double squares = Arrays.stream(there).mapToDouble(i -> (a[i] - r * b[i]) * (a[i] - r * b[i])).sum();
+            final int n = there.length;
+            return new Stat(n == 0 ? Double.NaN : scale * r,
+                    n < 2 ? Double.NaN : Math.abs(scale / (sum / n)) * Math.sqrt(squares / (n - 1)), n);
+        }
+
         /** {@return the standard error of the mean} */
         double error() {
             return deviation / Math.sqrt(n);
@@ -82,10 +97,13 @@ public final class ExperimentData {
 
     final Info info;
     final List<Run> runs;
+    private final Map<String, Experiment.Column> columns;
     /** Point, curve, stage. */
     final Map<String, Map<String, Map<Integer, Stat>>> curves;
 
-    private ExperimentData(Info info, List<Run> runs, Map<String, Map<String, Map<Integer, Stat>>> curves) {
+    private ExperimentData(Experiment experiment, Info info, List<Run> runs,
+            Map<String, Map<String, Map<Integer, Stat>>> curves) {
+        this.columns = experiment.columns();
         this.info = info;
         this.runs = runs;
         this.curves = curves;
@@ -106,8 +124,10 @@ public final class ExperimentData {
         for (Made m : made) {
             final RunNumbers numbers = new RunNumbers(m.folder());
             final Map<String, Double> row = new LinkedHashMap<>();
-            for (var column : experiment.columns().entrySet()) {
-                row.put(column.getKey(), column.getValue().scale() * numbers.value(column.getValue().of()));
+            for (var entry : experiment.columns().entrySet()) {
+                final Experiment.Column c = entry.getValue();
+                row.put(entry.getKey(), c.scale() * (c.ratio() == null ? numbers.value(c.of())
+                        : row.get(c.ratio().get(0)) / row.get(c.ratio().get(1))));
             }
             runs.add(new Run(m.point(), m.seed(), (int) numbers.value("summary.stages"), numbers.value("summary.seconds"), row));
             for (var curve : experiment.curves().entrySet()) {
@@ -121,7 +141,7 @@ public final class ExperimentData {
         final Map<String, Map<String, Map<Integer, Stat>>> curves = new LinkedHashMap<>();
         values.forEach((point, ofPoint) -> ofPoint.forEach((curve, stages) -> stages.forEach((stage, all) ->
                 put(curves, point, curve, stage, Stat.of(all.stream().mapToDouble(d -> d).toArray())))));
-        return new ExperimentData(info, runs, curves);
+        return new ExperimentData(experiment, info, runs, curves);
     }
 
     private static void put(Map<String, Map<String, Map<Integer, Stat>>> curves, String point, String curve, int stage,
@@ -131,8 +151,15 @@ public final class ExperimentData {
 
     /** {@return mean and deviation of a column over the seeds of a point} */
     Stat stat(String point, String column) {
-        return Stat.of(runs.stream().filter(r -> r.point().equals(point))
-                .mapToDouble(r -> r.values().getOrDefault(column, Double.NaN)).toArray());
+        final Experiment.Column c = columns.get(column);
+        final List<String> ratio = c == null ? null : c.ratio();
+        return ratio == null ? Stat.of(values(point, column))
+                : Stat.ofRatio(values(point, ratio.get(0)), values(point, ratio.get(1)), c.scale());
+    }
+
+    private double[] values(String point, String column) {
+        return runs.stream().filter(r -> r.point().equals(point))
+                .mapToDouble(r -> r.values().getOrDefault(column, Double.NaN)).toArray();
     }
 
     /** {@return a column of a point by seed, without what is no number} */
@@ -204,7 +231,7 @@ public final class ExperimentData {
      *
      * @throws IOException if a file is missing or a line is of another form, naming it
      */
-    public static ExperimentData load(Path folder) throws IOException {
+    public static ExperimentData load(Experiment experiment, Path folder) throws IOException {
         final List<Run> runs = new ArrayList<>();
         for (Map<String, String> line : table(folder.resolve(RUNS))) {
             final Map<String, Double> values = new LinkedHashMap<>();
@@ -221,7 +248,7 @@ public final class ExperimentData {
                     new Stat(number(line.get("mean")),
                     number(line.get("sd")), Integer.parseInt(line.get("n"))));
         }
-        return new ExperimentData(info(folder), runs, curves);
+        return new ExperimentData(experiment, info(folder), runs, curves);
     }
 
     private static double number(String field) {

@@ -256,7 +256,7 @@ public final class ExperimentPage {
                 out.append("| ").append(e.title()).append(" | ").append(e.paper()).append(" | not measured yet | | |\n");
                 continue;
             }
-            final ExperimentPage one = new ExperimentPage(e, ExperimentData.load(folder));
+            final ExperimentPage one = new ExperimentPage(e, ExperimentData.load(e, folder));
             final ExperimentData.Info info = one.data.info;
             out.append("| ").append(link).append(" | ").append(e.paper()).append(" | **").append(one.verdict()).append("** | ")
                     .append(one.tally()).append(" | ").append(info.quick() ? "quick settings only" : "in full").append(", ")

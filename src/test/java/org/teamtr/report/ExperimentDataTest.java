@@ -88,6 +88,17 @@ class ExperimentDataTest {
 
     // ---- means ----
 
+    /** The example of docs/metrics.md, and one whose second denominator is nearly nothing. */
+    @Test
+    void ratioOfMeans() {
+        final ExperimentData.Stat stat = ExperimentData.Stat.ofRatio(new double[] {1, 2, Double.NaN, 3}, new double[] {2, 2, 2, 2}, 100);
+        assertEquals(100, stat.mean(), 1e-12);
+        assertEquals(50, stat.deviation(), 1e-12);
+        assertEquals(3, stat.n());
+        assertEquals(1, ExperimentData.Stat.ofRatio(new double[] {1, 1}, new double[] {1.999, 0.001}, 1).mean(), 1e-12);
+        assertTrue(Double.isNaN(ExperimentData.Stat.ofRatio(new double[0], new double[0], 1).mean()));
+    }
+
     /** 1, 2, 6: mean 3, deviations -2, -1, 3, so s² = 14 / 2. */
     @Test
     void meanAndDeviation() {
@@ -113,13 +124,13 @@ class ExperimentDataTest {
         assertEquals("point,curve,stage,mean,sd,n\na,y,0,2.0,1.0,3\na,y,2,7.0,,1\n",
                 Files.readString(folder.resolve("stages.csv"))
                 .replaceAll("(?m)^b,.*\n", ""));
-        final ExperimentData again = ExperimentData.load(folder);
+        final ExperimentData again = ExperimentData.load(e, folder);
         assertEquals(data.runs, again.runs);
         assertEquals(data.curves.toString(), again.curves.toString());
         assertEquals(INFO, again.info);
         Files.writeString(folder.resolve("runs.csv"), "point,seed,stages,seconds,x\na,1,2\n");
         assertEquals(folder.resolve("runs.csv") + ", line 2: expected 5 fields, given 3",
-                assertThrows(IOException.class, () -> ExperimentData.load(folder)).getMessage());
+                assertThrows(IOException.class, () -> ExperimentData.load(e, folder)).getMessage());
     }
 
     // ---- claims ----
