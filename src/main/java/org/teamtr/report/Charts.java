@@ -62,6 +62,12 @@ final class Charts {
                     .toArray();
         }
 
+        /** {@return where the outermost of its whiskers ends, the upper ones for 1, the lower ones for -1} */
+        double end(int sign) {
+            return sign * IntStream.range(0, y.length).mapToDouble(i -> sign * y[i] + (error == null ? 0 : error[i])).max()
+                    .orElse(Double.NaN);
+        }
+
         static Series line(String name, double[] x, double[] y, Color color) {
             return new Series(name, x, y, null, color, Look.LINE);
         }
@@ -116,6 +122,13 @@ final class Charts {
         if (most - least <= 1e-12 * Math.max(Math.abs(most), 1e-300)) { // all equal: a range of its own, or XChart makes one of 0
             final double room = most == 0 ? 1 : 0.5 * Math.abs(most);
             chart.getStyler().setYAxisMin(least - room).setYAxisMax(most + room);
+        }
+        // Whiskers that would leave no room for anything else go beyond the chart.
+        final double room = 0.5 * (most - least);
+        final double low = there.stream().mapToDouble(s -> s.end(-1)).min().orElse(least);
+        final double high = there.stream().mapToDouble(s -> s.end(1)).max().orElse(most);
+        if (room > 0 && (low < least - room || high > most + room) && !chart.getStyler().isYAxisLogarithmic()) {
+            chart.getStyler().setYAxisMin(Math.max(low, least - room)).setYAxisMax(Math.min(high, most + room));
         }
         there.forEach(s -> add(chart, s));
         return chart;

@@ -10,11 +10,14 @@ import java.util.stream.Collectors;
 import org.knowm.xchart.CategoryChart;
 import org.knowm.xchart.XYChart;
 import org.knowm.xchart.internal.chartpart.Chart;
+import org.knowm.xchart.style.Styler;
 
 /** An experiment's charts, each beside the paper's where there are numbers of it. */
 final class ExperimentPictures {
     /** More lines than this nobody tells apart. */
     private static final int LINES = 8;
+    /** More names than this do not fit side by side under a chart. */
+    private static final int ABREAST = 3;
 
     private final Experiment experiment;
     private final ExperimentData data;
@@ -120,7 +123,7 @@ final class ExperimentPictures {
             series.add(new Charts.Series(entry.getKey().isEmpty() ? title : entry.getKey(), x, y, published ? null : error,
                     Charts.PALETTE.get(colour++ % Charts.PALETTE.size()), Charts.Look.LINE));
         }
-        return dressed(Charts.xy(series, Charts.Scale.LINEAR), title, axis, series.size() > 1);
+        return dressed(Charts.xy(series, Charts.Scale.LINEAR), title, axis, series.size());
     }
 
     private Chart<?, ?> curves(String name, Experiment.Column curve) {
@@ -135,14 +138,17 @@ final class ExperimentPictures {
         });
         final List<Charts.Series> shown = series.subList(0, Math.min(LINES, series.size()));
         final String axis = curve.bin() > 0 ? curve.of().replaceAll("[a-z]+\\.", "") : "stage";
-        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), axis, shown.size() > 1);
+        return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), axis, shown.size());
     }
 
-    private XYChart dressed(XYChart chart, String title, String axis, boolean legend) {
+    private XYChart dressed(XYChart chart, String title, String axis, int lines) {
         if (chart != null) {
             Panels.dress(chart, chart.getStyler(), title, ink, paper);
             chart.setXAxisTitle(axis);
-            chart.getStyler().setYAxisTitleVisible(false).setLegendVisible(legend);
+            chart.getStyler().setYAxisTitleVisible(false).setLegendVisible(lines > 1);
+            if (lines > ABREAST) {
+                chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE).setLegendLayout(Styler.LegendLayout.Vertical);
+            }
         }
         return chart;
     }
