@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes docs/results.md: runs every experiment, keeps their figures in docs/data/experiments, and writes the page from these. In full
-# that takes many hours on two cores; runs that are finished are kept, so a second start makes only what is missing. RUNS names
+# that takes some three hours on two cores; runs that are finished are kept, so a second start makes only what is missing. RUNS names
 # their folder, EXPERIMENTS some of the experiments.
 #   docs/results.sh            everything, in full
 #   docs/results.sh --quick    with small settings, for a page that is marked as such; within half an hour on two cores
