@@ -17,6 +17,7 @@ import java.util.Map;
 import java.util.stream.StreamSupport;
 import org.teamtr.report.Claim;
 import org.teamtr.report.Experiment;
+import org.teamtr.report.ExperimentData;
 import org.teamtr.report.RunNumbers;
 import org.teamtr.train.Config;
 
@@ -264,6 +265,10 @@ final class ExperimentFile {
             for (String name : names(root.path(key))) {
                 final String path = key + "." + name;
                 final JsonNode column = root.path(key).path(name);
+                if (key.equals("columns") && ExperimentData.OF_RUNS.contains(name)) {
+                    tree.problem(path, "expected another name than " + String.join(", ", ExperimentData.OF_RUNS)
+                            + ", which every run has");
+                }
                 keys(column, path, key.equals("curves") ? List.of("label", "of", "scale", "unit", "bin")
                         : List.of("label", "of", "scale", "unit"));
                 final double bin = number(column, "bin", path, 0);

@@ -27,6 +27,8 @@ public final class ExperimentData {
     public static final String STAGES = "stages.csv";
     /** An {@link Info}. */
     public static final String INFO = "experiment.json";
+    /** What {@code runs.csv} has of every run before the columns, which cannot be called that. */
+    public static final List<String> OF_RUNS = List.of("point", "seed", "stages", "seconds");
 
     /**
      * How it was measured.
@@ -175,7 +177,7 @@ public final class ExperimentData {
     /** Writes all files. */
     public void write(Experiment experiment, Path folder) throws IOException {
         final List<String> columns = List.copyOf(experiment.columns().keySet());
-        final StringBuilder byRun = new StringBuilder("point,seed,stages,seconds," + String.join(",", columns) + "\n");
+        final StringBuilder byRun = new StringBuilder(String.join(",", OF_RUNS) + "," + String.join(",", columns) + "\n");
         for (Run r : runs) {
             byRun.append(r.point()).append(',').append(r.seed()).append(',').append(r.stages()).append(',')
                     .append(field(r.seconds()));
@@ -239,7 +241,7 @@ public final class ExperimentData {
                     : Double.parseDouble(text)));
             final Run run = new Run(line.get("point"), values.get("seed").longValue(), values.get("stages").intValue(),
                     values.get("seconds"), values);
-            values.keySet().removeAll(List.of("point", "seed", "stages", "seconds"));
+            values.keySet().removeAll(OF_RUNS);
             runs.add(run);
         }
         final Map<String, Map<String, Map<Integer, Stat>>> curves = new LinkedHashMap<>();
