@@ -21,6 +21,7 @@ final class ExperimentPictures {
 
     private final Experiment experiment;
     private final ExperimentData data;
+    private final List<String> where;
     private final Color ink;
     private final Color paper;
 
@@ -28,6 +29,8 @@ final class ExperimentPictures {
     ExperimentPictures(Experiment experiment, ExperimentData data, Color ink, Color paper) {
         this.experiment = experiment;
         this.data = data;
+        final boolean some = experiment.points().stream().anyMatch(p -> p.at().values().containsAll(experiment.pictureWhere()));
+        this.where = some ? experiment.pictureWhere() : List.of(); // --quick may have left those out
         this.ink = ink;
         this.paper = paper;
     }
@@ -64,7 +67,7 @@ final class ExperimentPictures {
     }
 
     private List<Experiment.Point> shown() {
-        return experiment.points().stream().filter(p -> p.at().values().containsAll(experiment.pictureWhere())).toList();
+        return experiment.points().stream().filter(p -> p.at().values().containsAll(where)).toList();
     }
 
     private ExperimentData.Stat stat(String point, String column, boolean published) {
@@ -72,15 +75,18 @@ final class ExperimentPictures {
     }
 
     private Chart<?, ?> bars(String column, String title, boolean published) {
-        final List<String> there = shown().stream().map(Experiment.Point::name)
-                .filter(p -> Double.isFinite(stat(p, column, published).mean())).toList();
+        final List<Experiment.Point> points = shown().stream()
+                .filter(p -> Double.isFinite(stat(p.name(), column, published).mean())).toList();
+        final List<String> there = points.stream().map(Experiment.Point::name).toList();
+        final List<String> labels = where.isEmpty() ? there : points.stream().map(p -> p.at().values().stream()
+                .filter(value -> !where.contains(value)).collect(Collectors.joining("-"))).toList();
         if (there.isEmpty()) {
             return null;
         }
         final double[] y = there.stream().mapToDouble(p -> stat(p, column, published).mean()).toArray();
         final double[] error = there.stream().mapToDouble(p -> stat(p, column, published).deviation())
                 .map(d -> Double.isFinite(d) ? d : 0).toArray();
-        final CategoryChart chart = Charts.bars(there, List.of(new Charts.Series(title, indices(there.size()), y, published ? null
+        final CategoryChart chart = Charts.bars(labels, List.of(new Charts.Series(title, indices(there.size()), y, published ? null
                 : error,
                 published ? Charts.GREY : Charts.PALETTE.get(0), Charts.Look.LINE)), false);
         Panels.dress(chart, chart.getStyler(), title, ink, paper);
@@ -89,7 +95,7 @@ final class ExperimentPictures {
         if (Arrays.stream(y).allMatch(d -> d == 0)) { // a scale of its own, or XChart makes none
             chart.getStyler().setYAxisMin(0.0).setYAxisMax(1.0);
         }
-        if (there.size() > 4 || there.stream().mapToInt(String::length).max().orElse(0) > 14) {
+        if (there.size() > 4 || labels.stream().mapToInt(String::length).max().orElse(0) > 14) {
             chart.getStyler().setXAxisLabelRotation(there.size() > 8 ? 60 : 35);
         }
         return chart;
@@ -108,7 +114,7 @@ final class ExperimentPictures {
         final Map<String, List<Experiment.Point>> byOthers = new LinkedHashMap<>();
         for (Experiment.Point p : shown()) {
             final String others = p.at().entrySet().stream()
-                    .filter(e -> !e.getKey().equals(axis) && !experiment.pictureWhere().contains(e.getValue()))
+                    .filter(e -> !e.getKey().equals(axis) && !where.contains(e.getValue()))
                     .map(e -> e.getValue().matches("[-+0-9.e]+") ? e.getKey() + " " + e.getValue() : e.getValue())
                     .collect(Collectors.joining(", "));
             byOthers.computeIfAbsent(others, o -> new ArrayList<>()).add(p);
