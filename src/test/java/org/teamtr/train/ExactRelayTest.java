@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
@@ -17,27 +16,7 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.View;
 
 class ExactRelayTest {
-    /** What a run says. */
-    private static final class Heard implements Trainer.Listener {
-        final List<RunLog.Update> updates = new ArrayList<>();
-        final List<RunLog.Diagnosis> diagnoses = new ArrayList<>();
-        final List<RunLog.Stage> stages = new ArrayList<>();
-
-        @Override
-        public void updated(RunLog.Update update) {
-            updates.add(update);
-        }
-
-        @Override
-        public void diagnosed(RunLog.Diagnosis diagnosis) {
-            diagnoses.add(diagnosis);
-        }
-
-        @Override
-        public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
-            stages.add(stage);
-        }
-
+    private static final class Heard extends TrainerTest.Heard {
         double predicted() {
             return updates.stream().mapToDouble(RunLog.Update::predictedGain).sum();
         }

@@ -75,12 +75,31 @@ class TrainerTest {
         }
     }
 
-    /** A team of tables and all that happened to it. */
-    static final class Game implements Trainer.Listener {
-        final List<TabularPolicy> policies = new ArrayList<>();
+    /** All that a run says. */
+    static class Heard implements Trainer.Listener {
         final List<RunLog.Update> updates = new ArrayList<>();
         final List<RunLog.Stage> stages = new ArrayList<>();
         final List<RunLog.Diagnosis> diagnoses = new ArrayList<>();
+
+        @Override
+        public void updated(RunLog.Update update) {
+            updates.add(update);
+        }
+
+        @Override
+        public void diagnosed(RunLog.Diagnosis diagnosis) {
+            diagnoses.add(diagnosis);
+        }
+
+        @Override
+        public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+            stages.add(stage);
+        }
+    }
+
+    /** A team of tables and all that happened to it. */
+    static final class Game extends Heard {
+        final List<TabularPolicy> policies = new ArrayList<>();
         final List<List<Long>> fingerprints = new ArrayList<>();
         final List<Learner> learners = new ArrayList<>();
 
@@ -112,18 +131,8 @@ class TrainerTest {
 
         @Override
         public void updated(RunLog.Update update) {
-            updates.add(update);
+            super.updated(update);
             fingerprints.add(policies.stream().map(TabularPolicy::fingerprint).toList());
-        }
-
-        @Override
-        public void diagnosed(RunLog.Diagnosis diagnosis) {
-            diagnoses.add(diagnosis);
-        }
-
-        @Override
-        public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
-            stages.add(stage);
         }
     }
 
