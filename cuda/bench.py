@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The kernels on a GPU beside their peers: same tensors, same run.
 
-    cuda/bench.py [--library libteamtr.so] [--out FOLDER] [--seconds 210] [--no-peers]
+    cuda/bench.py [--natives libteamtr.so] [--out FOLDER] [--seconds 210] [--no-peers]
     cuda/bench.py --dry-run       the checks alone, tiny shapes
 
 Needs PyTorch and a libteamtr.so with CUDA (native/build.sh PREFIX ON). --dry-run needs no GPU: without one it takes the CPU
@@ -744,7 +744,7 @@ def fits(shape, device):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--library", type=pathlib.Path, default=ROOT / "target/native-install/gpu/libteamtr.so")
+    options.add_argument("--natives", type=pathlib.Path, default=ROOT / "target/native-install/gpu/libteamtr.so")
     options.add_argument("--header", type=pathlib.Path, default=ROOT / "native/include/teamtr.h")
     options.add_argument("--out", type=pathlib.Path, help="folder for bench.json and table.md")
     options.add_argument("--seconds", type=int, default=210, help="after that, peers are left out")
@@ -752,17 +752,17 @@ def main():
     options.add_argument("--dry-run", action="store_true")
     given = options.parse_args()
     began = time.monotonic()
-    if not given.library.is_file():
-        sys.exit(f"no library at {given.library}; build it with native/build.sh PREFIX ON, or name it with --library")
+    if not given.natives.is_file():
+        sys.exit(f"no library at {given.natives}; build it with native/build.sh PREFIX ON, or name it with --natives")
 
     on_gpu = torch.cuda.is_available()
     if not on_gpu and not given.dry_run:
         sys.exit("PyTorch sees no CUDA device; --dry-run makes the checks without one")
     device = torch.device("cuda:0" if on_gpu else "cpu")
-    library = Library(given.library, given.header, 0, torch.cuda.current_stream().cuda_stream if on_gpu else 0)
+    library = Library(given.natives, given.header, 0, torch.cuda.current_stream().cuda_stream if on_gpu else 0)
     if library.native.teamtr_cuda_count() < 1:
         if on_gpu:
-            sys.exit(f"{given.library} runs on no CUDA device: {library.native.teamtr_last_error().decode()}")
+            sys.exit(f"{given.natives} runs on no CUDA device: {library.native.teamtr_last_error().decode()}")
         library.place["device"] = -1
     torch.manual_seed(1)
 

@@ -252,7 +252,7 @@ seconds=$(($(left) - 40))
 if [[ $built == 0 ]]; then
   skip "$title" "not built"
 elif [[ -n $python ]]; then
-  run "$title" 280 "$python" "$here/bench.py" --library "$library" --out "$out" --seconds "$seconds"
+  run "$title" 280 "$python" "$here/bench.py" --natives "$library" --out "$out" --seconds "$seconds"
 elif [[ -f $here/bench.cu ]]; then
   bench() {
     nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \

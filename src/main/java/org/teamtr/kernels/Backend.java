@@ -276,7 +276,7 @@ public final class Backend {
 
     private static String missing(String what, Throwable cause) {
         final String machine = Loader.Detector.getPlatform();
-        final String reason = String.valueOf(cause.getMessage()).replaceFirst("(java.library.path): \\S+", "$1"); // the path is long
+        final String reason = String.valueOf(cause.getMessage()).replaceFirst("(java\\S*path): \\S+", "$1"); // the path is long
         return what + ": the native library could not be loaded (" + reason + "). "
                 + (machine.equals(PLATFORM) ? "" : "This machine is " + machine + ", TeamTR has natives for " + PLATFORM + " only. ")
                 + "The class path needs both org.teamtr:teamtr:" + version("org.teamtr", "teamtr", "<its version>") + ":" + PLATFORM

@@ -38,7 +38,7 @@ final class Cudart {
         if (Presets.FAILURE != null) {
             final String reason = String.valueOf(Presets.FAILURE.getMessage());
             throw new IllegalStateException("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not be"
-                    + " loaded (" + reason.replaceFirst("(java.library.path): \\S+", "$1") + "). The class path needs " + PRESETS
+                    + " loaded (" + reason.replaceFirst("(java\\S*path): \\S+", "$1") + "). The class path needs " + PRESETS
                     + " and " + PRESETS + ":linux-x86_64, the machine CUDA 13's libcudart.so.13 (of the CUDA toolkit, or of"
                     + " org.bytedeco:cuda-redist)", Presets.FAILURE);
         }
