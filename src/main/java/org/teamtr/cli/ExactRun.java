@@ -49,7 +49,8 @@ final class ExactRun {
                 }
             });
             writer.summary(RunSummary.of(Main.Version.read(), command, config.seed(), roles,
-                    new double[] {Double.NaN, Double.NaN}, RunFiles.updates(folder), RunFiles.stages(folder), RunFiles.diagnoses(folder)));
+                    new double[] {Double.NaN, Double.NaN}, RunFiles.updates(folder), RunFiles.stages(folder),
+                    RunFiles.diagnoses(folder)));
         }
         Report.write(folder);
     }

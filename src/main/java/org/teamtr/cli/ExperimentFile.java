@@ -14,6 +14,7 @@ import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import java.util.stream.StreamSupport;
 import org.teamtr.report.Claim;
 import org.teamtr.report.Experiment;
@@ -34,6 +35,9 @@ final class ExperimentFile {
     private static final List<String> KEYS = List.of("title", "paper", "question", "seeds", "config", "start", "axes", "quick",
             "columns",
             "curves", "picture", "published", "claims", "reading");
+
+    private static final Pattern HISTOGRAM =
+            Pattern.compile("(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?");
 
     /** What makes a point's runs. {@code exact}: with tables and sums instead of models and samples. */
     record Setting(Experiment.Point point, JsonNode config, String variant, Map<String, String> replace, boolean exact) {
@@ -260,28 +264,35 @@ final class ExperimentFile {
         // ---- what is measured and said ----
 
         private Map<String, Experiment.Column> columns(String key) {
+            final boolean curves = key.equals("curves");
             final Map<String, Experiment.Column> columns = new LinkedHashMap<>();
             section(root.path(key), key);
             for (String name : names(root.path(key))) {
                 final String path = key + "." + name;
                 final JsonNode column = root.path(key).path(name);
-                if (key.equals("columns") && ExperimentData.OF_RUNS.contains(name)) {
+                keys(column, path, curves ? List.of("label", "of", "scale", "unit", "bin") : List.of("label", "of", "scale", "unit"));
+                if (!curves && ExperimentData.OF_RUNS.contains(name)) {
                     tree.problem(path, "expected another name than " + String.join(", ", ExperimentData.OF_RUNS)
                             + ", which every run has");
                 }
-                keys(column, path, key.equals("curves") ? List.of("label", "of", "scale", "unit", "bin")
-                        : List.of("label", "of", "scale", "unit"));
-                final double bin = number(column, "bin", path, 0);
                 final String of = text(column, "of", path);
-                final String[] sides = of.split(" / ");
-                final boolean ratio = key.equals("columns") && sides.length == 2 && columns.keySet().containsAll(List.of(sides));
-                if (!of.isEmpty() && !ratio && (!RunNumbers.understands(of) || key.equals("curves")
-                        && !of.matches(bin > 0 ? "(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?"
-                                : "stages\\.[a-z0-9_]+"))) {
-                    tree.problem(path + ".of", "expected " + (key.equals("curves")
-                            ? bin > 0 ? "metrics.NAME or diagnostics.NAME, or one over another" : "stages.NAME"
-                            : "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /, or two columns before it")
-                                    + ", given " + of);
+                final double bin = number(column, "bin", path, 0);
+                final boolean right;
+                final String expected;
+                if (bin > 0) {
+                    right = HISTOGRAM.matcher(of).matches();
+                    expected = "metrics.NAME or diagnostics.NAME, or one over another";
+                } else if (curves) {
+                    right = of.matches("stages\\.[a-z0-9_]+");
+                    expected = "stages.NAME";
+                } else {
+                    final String[] sides = of.split(" / ");
+                    right = RunNumbers.understands(of) || sides.length == 2 && columns.keySet().containsAll(List.of(sides));
+                    expected = "FILE.NAME of summary, metrics, stages, diagnostics or replacements, sums with + and -, and one /,"
+                            + " or two columns before it";
+                }
+                if (!of.isEmpty() && !right) {
+                    tree.problem(path + ".of", "expected " + expected + ", given " + of);
                 }
                 final JsonNode unit = column.path("unit");
                 columns.put(name, new Experiment.Column(text(column, "label", path), of, number(column, "scale", path, 1),
