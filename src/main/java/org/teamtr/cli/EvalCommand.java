@@ -7,6 +7,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.report.Json;
 import org.teamtr.report.RunFiles;
@@ -19,12 +22,12 @@ import org.teamtr.team.Rollout;
 import org.teamtr.team.Truncation;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine;
 
 /** Plays held-out episodes with the latest checkpoint of a run, or with the models of a configuration as they are. */
 @Command(name = "eval", mixinStandardHelpOptions = true,

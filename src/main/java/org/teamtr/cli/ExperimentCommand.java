@@ -21,17 +21,23 @@ import java.util.stream.Stream;
 import me.tongfei.progressbar.ConsoleProgressBarConsumer;
 import me.tongfei.progressbar.ProgressBar;
 import me.tongfei.progressbar.ProgressBarBuilder;
-import org.teamtr.report.Experiment;
-import org.teamtr.report.ExperimentData;
-import org.teamtr.report.ExperimentPage;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.TinyModel;
+import org.teamtr.experiment.ExactRun;
+import org.teamtr.experiment.Experiment;
+import org.teamtr.experiment.ExperimentData;
+import org.teamtr.experiment.ExperimentFile;
+import org.teamtr.experiment.ExperimentPage;
 import org.teamtr.report.RunFiles;
+import org.teamtr.report.Version;
 import org.teamtr.train.Config;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine;
 
 /** Runs named experiments: every point with every seed, a process each, as many at once as there are processors. */
 @Command(name = "experiment", mixinStandardHelpOptions = true, description = {
@@ -151,7 +157,7 @@ final class ExperimentCommand implements Callable<Integer> {
         final double seconds = (news ? (System.nanoTime() - started) * 1e-9 : 0) + (before == null ? 0 : before.seconds());
         final String command = "./teamtr experiment " + name + (quick ? " --quick" : "")
                 + (seeds != null ? " --seeds " + seeds : "");
-        final ExperimentData.Info info = new ExperimentData.Info(name, command, Main.Version.read(), machine(), quick, runs,
+        final ExperimentData.Info info = new ExperimentData.Info(name, command, Version.read(), machine(), quick, runs,
                 atOnce, seconds, starts.size() + points.size(), failed);
         final List<ExperimentData.Made> made = points.stream().filter(Job::done)
                 .map(job -> new ExperimentData.Made(job.setting().point().name(), job.seed(), job.folder())).toList();

@@ -1,17 +1,17 @@
 package org.teamtr.cli;
 
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.util.Properties;
-import picocli.CommandLine;
+import org.teamtr.config.ConfigException;
+import org.teamtr.report.Version;
 import picocli.CommandLine.Command;
+import picocli.CommandLine;
 
 /** {@code teamtr COMMAND}. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 @Command(name = "teamtr", description = "Trust-region training of teams of language-model agents.",
         subcommands = {TrainCommand.class, EvalCommand.class, ReplaceCommand.class, ExperimentCommand.class, ReportCommand.class,
-            Compare.class, CheckConfig.class, Doctor.class, CommandLine.HelpCommand.class},
-        mixinStandardHelpOptions = true, versionProvider = Main.Version.class)
+            CompareCommand.class, CheckConfigCommand.class, DoctorCommand.class, CommandLine.HelpCommand.class},
+        mixinStandardHelpOptions = true, versionProvider = Main.VersionProvider.class)
 public final class Main {
     private Main() {
     }
@@ -50,21 +50,10 @@ public final class Main {
         return e instanceof ConfigException ? CommandLine.ExitCode.USAGE : CommandLine.ExitCode.SOFTWARE;
     }
 
-    static final class Version implements CommandLine.IVersionProvider {
+    static final class VersionProvider implements CommandLine.IVersionProvider {
         @Override
         public String[] getVersion() {
-            return new String[] {"teamtr " + read()};
-        }
-
-        /** The version the build wrote down. */
-        static String read() {
-            final Properties properties = new Properties();
-            try (InputStream in = Main.class.getResourceAsStream("/org/teamtr/version.properties")) {
-                properties.load(in);
-            } catch (IOException | NullPointerException e) {
-                throw new IllegalStateException("org/teamtr/version.properties is missing from the class path", e);
-            }
-            return properties.getProperty("version");
+            return new String[] {"teamtr " + Version.read()};
         }
     }
 }

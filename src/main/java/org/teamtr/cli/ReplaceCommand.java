@@ -16,6 +16,9 @@ import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
@@ -35,12 +38,12 @@ import org.teamtr.train.Learner;
 import org.teamtr.train.Policy;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine;
 
 /** Puts another model in the place of an agent's, aligned with it, and makes a run that goes on with the new team. */
 @Command(name = "replace", mixinStandardHelpOptions = true, description = {

@@ -16,21 +16,26 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
+import org.teamtr.config.TinyModel;
 import org.teamtr.report.Progress;
 import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunSummary;
 import org.teamtr.report.RunWriter;
+import org.teamtr.report.Version;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine;
 
 /** Trains a team, from the start or from the latest checkpoint of a run. */
 @Command(name = "train", mixinStandardHelpOptions = true, description = {"Trains a team.",
@@ -129,18 +134,18 @@ final class TrainCommand implements Callable<Integer> {
                 @Override
                 public void updated(RunLog.Update update) {
                     tokens[0] += update.tokens();
-                    io(() -> writer.update(update));
+                    RunWriter.io(() -> writer.update(update));
                     progress.update(update, tokens[0]);
                 }
 
                 @Override
                 public void diagnosed(RunLog.Diagnosis diagnosis) {
-                    io(() -> writer.diagnosis(diagnosis));
+                    RunWriter.io(() -> writer.diagnosis(diagnosis));
                 }
 
                 @Override
                 public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
-                    io(() -> {
+                    RunWriter.io(() -> {
                         for (RunLog.Transcript transcript : transcripts) {
                             writer.transcript(transcript);
                         }
@@ -157,7 +162,7 @@ final class TrainCommand implements Callable<Integer> {
             final double[] untrained = {u == null ? Double.NaN : u.accuracy(), u == null ? Double.NaN : u.returnMean()};
             final List<String> command = new ArrayList<>(List.of("./teamtr"));
             command.addAll(spec.commandLine().getParseResult().originalArgs());
-            writer.summary(RunSummary.of(Main.Version.read(), String.join(" ", command), config.seed(),
+            writer.summary(RunSummary.of(Version.read(), String.join(" ", command), config.seed(),
                     config.team().agents().stream().map(Config.Agent::role).toList(), untrained, RunFiles.updates(run),
                     RunFiles.stages(run), RunFiles.diagnoses(run)));
         }
@@ -179,19 +184,5 @@ final class TrainCommand implements Callable<Integer> {
                     100 * s.certified().vacuousRate());
         }
         System.out.printf("report:           %s%n", report);
-    }
-
-    /** Something that writes files. */
-    interface Write {
-        void run() throws IOException;
-    }
-
-    /** From a listener, which cannot throw what writing throws. */
-    static void io(Write write) {
-        try {
-            write.run();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e.getMessage(), e);
-        }
     }
 }

@@ -31,26 +31,26 @@ import org.knowm.xchart.style.markers.SeriesMarkers;
 import org.w3c.dom.Document;
 
 /** XChart's charts in the report's looks, and as SVG for a page: no title and no legend, which are HTML's business. */
-final class Charts {
+public final class Charts {
     static final int WIDTH = 440;
     static final int HEIGHT = 236;
     /** Mid-tones that can be read on white and on near-black. Red is not among them: it means out of the trust region. */
-    static final List<Color> PALETTE = List.of(new Color(0x3b82f6), new Color(0xe8892b), new Color(0x1fa97a), new Color(0xa06be0),
+    public static final List<Color> PALETTE = List.of(new Color(0x3b82f6), new Color(0xe8892b), new Color(0x1fa97a), new Color(0xa06be0),
             new Color(0xd9569d), new Color(0x14a3b8), new Color(0xa8962a), new Color(0xb0764a));
     static final Color RED = new Color(0xe5484d);
-    static final Color GREY = new Color(0x8a93a0);
+    public static final Color GREY = new Color(0x8a93a0);
     /** Stands for the page's text colour, whatever that is. */
-    static final Color INK = new Color(1, 2, 3);
+    public static final Color INK = new Color(1, 2, 3);
 
     /** How a series is drawn. */
-    enum Look { LINE, DASHES, POINTS }
+    public enum Look { LINE, DASHES, POINTS }
 
     /** What the vertical axis is. */
-    enum Scale { LINEAR, FROM_ZERO, LOGARITHMIC }
+    public enum Scale { LINEAR, FROM_ZERO, LOGARITHMIC }
 
     /** One series; points that are not finite are left out. {@code error} may be null. */
-    record Series(String name, double[] x, double[] y, double[] error, Color color, Look look) {
-        Series {
+    public record Series(String name, double[] x, double[] y, double[] error, Color color, Look look) {
+        public Series {
             final double[] xs = x;
             final double[] ys = y;
             final double[] errors = error;
@@ -68,7 +68,7 @@ final class Charts {
                     .orElse(Double.NaN);
         }
 
-        static Series line(String name, double[] x, double[] y, Color color) {
+        public static Series line(String name, double[] x, double[] y, Color color) {
             return new Series(name, x, y, null, color, Look.LINE);
         }
     }
@@ -80,7 +80,7 @@ final class Charts {
      * {@return null if charts can be drawn here, otherwise a sentence that says what is missing} Java draws text with the
      * system's fonts, and a server without any fails in one of several ways.
      */
-    static String missing() {
+    public static String missing() {
         if (System.getProperty("java.awt.headless") == null) {
             System.setProperty("java.awt.headless", "true");
         }
@@ -101,7 +101,7 @@ final class Charts {
     }
 
     /** {@return lines and points over a numeric axis, or null if there is nothing to see: fewer than two points} */
-    static XYChart xy(List<Series> series, Scale scale) {
+    public static XYChart xy(List<Series> series, Scale scale) {
         final XYChart chart = new XYChart(WIDTH, HEIGHT);
         style(chart.getStyler());
         final List<Series> there = series.stream().filter(s -> s.x().length > 0).toList();
@@ -149,7 +149,7 @@ final class Charts {
     }
 
     /** {@return bars side by side or on top of each other, one group for each label} */
-    static CategoryChart bars(List<String> labels, List<Series> series, boolean stacked) {
+    public static CategoryChart bars(List<String> labels, List<Series> series, boolean stacked) {
         final CategoryChart chart = new CategoryChart(WIDTH, HEIGHT);
         style(chart.getStyler());
         chart.getStyler().setStacked(stacked).setAvailableSpaceFill(0.8);
@@ -183,7 +183,7 @@ final class Charts {
     }
 
     /** {@return three significant digits, without an exponent where that is short} */
-    static String number(double value) {
+    public static String number(double value) {
         if (!Double.isFinite(value)) {
             return "–";
         }
@@ -198,7 +198,7 @@ final class Charts {
     }
 
     /** {@return the chart as an {@code <svg>} element to stand in a page, in the page's text colour, as wide as there is room} */
-    static String svg(Chart<?, ?> chart, String label) {
+    public static String svg(Chart<?, ?> chart, String label) {
         final SVGGraphics2D graphics = graphics();
         chart.paint(graphics, chart.getWidth(), chart.getHeight());
         final String svg = write(graphics);

@@ -1,7 +1,7 @@
 package org.teamtr.report;
 
 /** Text as HTML. */
-final class Html {
+public final class Html {
     private Html() {
     }
 
@@ -9,7 +9,7 @@ final class Html {
      * {@return text that shows verbatim in element content and in quoted attributes} Control characters, which HTML forbids or
      * swallows, become their Unicode pictures; line breaks and tabs stay.
      */
-    static String escape(String text) {
+    public static String escape(String text) {
         final StringBuilder out = new StringBuilder(text.length() + 16);
         for (int i = 0; i < text.length(); i++) {
             final char c = text.charAt(i);

@@ -19,7 +19,7 @@ import org.knowm.xchart.style.AxesChartStyler;
 import org.knowm.xchart.style.Styler;
 
 /** Charts with title and legend, and several of them as one picture. */
-final class Panels {
+public final class Panels {
     static final int WIDTH = 420;
     static final int HEIGHT = 320;
     /** Of a PNG for each unit: XChart's own encoder has one, which looks coarse on today's screens. */
@@ -29,7 +29,7 @@ final class Panels {
     }
 
     /** Title, legend and axis titles on top of {@link Charts}' looks. */
-    static void dress(Chart<?, ?> chart, AxesChartStyler styler, String title, Color ink, Color paper) {
+    public static void dress(Chart<?, ?> chart, AxesChartStyler styler, String title, Color ink, Color paper) {
         chart.setTitle(title);
         Charts.style(styler, ink, paper);
         styler.setXAxisTitleVisible(true).setYAxisTitleVisible(true).setAxisTitleFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
@@ -48,7 +48,7 @@ final class Panels {
      * @throws IOException if it cannot be written or there are no fonts to draw with
      * @throws IllegalArgumentException if the picture's name ends otherwise
      */
-    static void write(List<? extends Chart<?, ?>> panels, int columns, Path picture) throws IOException {
+    public static void write(List<? extends Chart<?, ?>> panels, int columns, Path picture) throws IOException {
         check(picture);
         final int rows = (panels.size() + columns - 1) / columns;
         if (ending(picture).equals("svg")) {
@@ -72,7 +72,7 @@ final class Panels {
     }
 
     /** Throws what {@link #write} would, before a chart is made: that fails too without fonts. */
-    static void check(Path picture) throws IOException {
+    public static void check(Path picture) throws IOException {
         if (!List.of("svg", "png").contains(ending(picture))) {
             throw new IllegalArgumentException("picture: expected a name that ends in .svg or .png, given " + picture);
         }

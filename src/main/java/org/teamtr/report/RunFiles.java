@@ -116,7 +116,7 @@ public final class RunFiles {
     }
 
     /** The lines of a file, each with its '\n'; only the last may lack it. */
-    static List<byte[]> split(byte[] bytes) {
+    public static List<byte[]> split(byte[] bytes) {
         final List<byte[]> lines = new ArrayList<>();
         int from = 0;
         for (int i = 0; i < bytes.length; i++) {

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.SerializationFeature;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -98,7 +99,7 @@ public final class RunWriter implements AutoCloseable {
     }
 
     /** Replaces a file at once: a temporary file beside it, then a rename. */
-    static void replace(Path file, byte[] bytes) throws IOException {
+    public static void replace(Path file, byte[] bytes) throws IOException {
         final Path next = file.resolveSibling(file.getFileName() + ".tmp");
         Files.write(next, bytes);
         Files.move(next, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
@@ -143,5 +144,19 @@ public final class RunWriter implements AutoCloseable {
         final byte[] line = Arrays.copyOf(json, json.length + 1);
         line[json.length] = '\n';
         out.write(line); // one write of the whole line: the stream has no buffer of its own
+    }
+
+    /** Something that writes files. */
+    public interface Write {
+        void run() throws IOException;
+    }
+
+    /** From a listener, which cannot throw what writing throws. */
+    public static void io(Write write) {
+        try {
+            write.run();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e.getMessage(), e);
+        }
     }
 }

@@ -8,8 +8,8 @@ import org.teamtr.team.Chance;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
-import org.teamtr.team.Prompts;
 import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Prompts;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 

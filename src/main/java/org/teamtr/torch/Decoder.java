@@ -14,6 +14,7 @@ import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
 import org.bytedeco.pytorch.global.torch;
+import org.teamtr.model.ModelConfig;
 
 /**
  * The decoder of the Qwen3, Qwen2.5 and Llama family: RMS norm, rotary positions, grouped-query attention, SwiGLU. A function of

@@ -14,6 +14,7 @@ import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.Temperature;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 
 /**

@@ -5,6 +5,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import org.teamtr.model.ModelConfig;
 
 /**
  * Where every tensor of a model lies in one vector: optimiser, snapshots and checksums then work on a single tensor instead of

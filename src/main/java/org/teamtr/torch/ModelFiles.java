@@ -22,6 +22,9 @@ import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.teamtr.model.ModelConfig;
+import org.teamtr.model.SafeTensors;
+import org.teamtr.model.SafeTensorsWriter;
 
 /** Weights and optimiser state between vectors and safetensors files. */
 final class ModelFiles {

@@ -4,8 +4,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/cli/defaults.yaml},
- * says what each key means. {@code org.teamtr.cli.ConfigFile} reads and checks it.
+ * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/config/defaults.yaml},
+ * says what each key means. {@code org.teamtr.config.ConfigFile} reads and checks it.
  */
 public record Config(long seed, Task task, Team team, Map<String, Model> policies, WarmStart warmStart, Train train, Rollout rollout,
         TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware,

@@ -81,7 +81,7 @@ public final class Diagnostics {
     public record Weights(@JsonProperty("weight_ess") double ess, @JsonProperty("weight_p95") double p95,
             @JsonProperty("weight_p99") double p99, @JsonProperty("weight_max") double max,
             @JsonProperty("weight_over_10") double over10) {
-        static final Weights NONE = new Weights(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN);
+        public static final Weights NONE = new Weights(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN);
 
         /** {@return the statistics of weights w = exp(log)} */
         public static Weights of(double[] logWeights) {

@@ -167,7 +167,7 @@ public final class Trainer implements AutoCloseable {
     }
 
     /** Those to update in the order of the stage; {@code roles} says as whom one speaks. */
-    static <T> List<T> order(Config config, List<T> learners, Function<T, List<String>> roles, int stage) {
+    public static <T> List<T> order(Config config, List<T> learners, Function<T, List<String>> roles, int stage) {
         final List<T> sigma = new ArrayList<>(learners);
         if (config.train().order() instanceof List<?> list) {
             sigma.sort(Comparator.comparingInt(learner -> roles.apply(learner).stream().mapToInt(list::indexOf).min().orElseThrow()));

@@ -16,8 +16,10 @@ import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
-import org.teamtr.report.Claim;
-import org.teamtr.report.ExperimentData;
+import org.teamtr.config.TinyModel;
+import org.teamtr.experiment.Claim;
+import org.teamtr.experiment.ExperimentData;
+import org.teamtr.experiment.ExperimentFile;
 import org.teamtr.report.RunFiles;
 import org.teamtr.train.Checkpoints;
 

@@ -44,7 +44,7 @@ class ReportCommandsTest {
     void compareWritesTableAndPicture() throws IOException {
         final Path csv = folder.resolve("c.csv");
         final Path picture = folder.resolve("c.png");
-        final Said said = teamtr(new Compare(), "n = 4, fresh=" + run("a"), "n = 4, stale=" + run("b"), "--csv", csv.toString(),
+        final Said said = teamtr(new CompareCommand(), "n = 4, fresh=" + run("a"), "n = 4, stale=" + run("b"), "--csv", csv.toString(),
                 "--picture",
                 picture.toString());
         assertEquals(new Said(0, csv + System.lineSeparator() + picture + System.lineSeparator(), ""), said);
@@ -55,14 +55,14 @@ class ReportCommandsTest {
 
     @Test
     void compareWithoutALabelIsWrongUsage() {
-        final Said said = teamtr(new Compare(), "runs/a", "--csv", folder.resolve("c.csv").toString());
+        final Said said = teamtr(new CompareCommand(), "runs/a", "--csv", folder.resolve("c.csv").toString());
         assertEquals(2, said.code());
         assertTrue(said.err().startsWith("LABEL=RUN: expected a label, =, and a run directory, given runs/a"), said.err());
     }
 
     @Test
     void compareOfSomethingElseFails() {
-        final Said said = teamtr(new Compare(), "a=" + folder, "--csv", folder.resolve("c.csv").toString());
+        final Said said = teamtr(new CompareCommand(), "a=" + folder, "--csv", folder.resolve("c.csv").toString());
         assertEquals(1, said.code());
         assertTrue(said.err().startsWith("teamtr compare: " + folder.resolve("stages.jsonl") + ": no such file"), said.err());
     }

@@ -32,13 +32,15 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunSummary;
-import org.teamtr.train.Checkpoints;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
 import org.teamtr.team.Verifier;
+import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
 

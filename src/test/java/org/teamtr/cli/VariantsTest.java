@@ -26,6 +26,11 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.ConfigTree;
+import org.teamtr.config.Setup;
+import org.teamtr.config.Variants;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.report.RunFiles;
 import org.teamtr.task.Verifiers;
@@ -68,7 +73,7 @@ class VariantsTest {
 
     @Test
     void everyFileIsListedAndSaysWhatItIs() throws IOException {
-        try (Stream<Path> files = Files.list(Path.of("src/main/resources/org/teamtr/cli/variants"))) {
+        try (Stream<Path> files = Files.list(Path.of("src/main/resources/org/teamtr/config/variants"))) {
             final List<String> names = files.map(p -> p.getFileName().toString().replace(".yaml", "")).toList();
             assertEquals(new TreeSet<>(Variants.NAMES), new TreeSet<>(names));
         }
@@ -125,7 +130,7 @@ class VariantsTest {
         assertEquals(expected, differing);
         // The file has no key that changes nothing, but for the order that is the default and agents of which there are none.
         final Set<String> written = new TreeSet<>();
-        try (var in = VariantsTest.class.getResourceAsStream("variants/" + name + ".yaml")) {
+        try (var in = Variants.class.getResourceAsStream("variants/" + name + ".yaml")) {
             final Map<String, String> flat = new TreeMap<>();
             flatten("", ConfigTree.yaml().load(in), flat);
             written.addAll(flat.keySet());

@@ -2,6 +2,7 @@ package org.teamtr.torch;
 
 import java.util.Arrays;
 import java.util.Map;
+import org.teamtr.model.ModelConfig;
 
 /** A decoder of one sequence in double precision, one position after the other. */
 final class DecoderReference {

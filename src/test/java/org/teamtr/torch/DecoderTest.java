@@ -12,6 +12,7 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.junit.jupiter.api.Test;
+import org.teamtr.model.ModelConfig;
 
 /** The decoder against {@link DecoderReference}. */
 class DecoderTest {

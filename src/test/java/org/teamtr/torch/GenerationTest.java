@@ -29,6 +29,7 @@ import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.Temperature;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;

@@ -18,6 +18,7 @@ import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Policy;
 

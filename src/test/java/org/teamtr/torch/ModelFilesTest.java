@@ -33,7 +33,9 @@ import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.model.SafeTensors;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 

@@ -11,14 +11,16 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
+import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.SamplingConfig;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 
 /** Models that take no time, and a tokenizer of characters for them. */
-final class Tiny {
+public final class Tiny {
     /** Tokens of {@link #tokenizer}. */
     static final int VOCAB = 40;
     static final int END = 1;
@@ -26,16 +28,16 @@ final class Tiny {
     private Tiny() {
     }
 
-    static ModelConfig qwen3(int layers) {
+    public static ModelConfig qwen3(int layers) {
         return ModelConfig.qwen3(VOCAB, 32, 48, layers, 4, 2, 10, 96);
     }
 
-    static ModelConfig qwen2(int layers) {
+    public static ModelConfig qwen2(int layers) {
         return new ModelConfig("qwen2", VOCAB, 24, 40, layers, 6, 2, 4, 96, 1e-5, 1e4, null, true, true, false, false);
     }
 
     /** The scaling changes all of its frequencies but the first, on all three branches. */
-    static ModelConfig llama(int layers) {
+    public static ModelConfig llama(int layers) {
         return new ModelConfig("llama", VOCAB, 32, 56, layers, 4, 4, 8, 96, 1e-5, 500,
                 new ModelConfig.RopeScaling("llama3", 8, 1, 4, 32), false, true, true, false);
     }

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.teamtr.cli.ConfigFile;
+import org.teamtr.config.ConfigFile;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Agent;
 import org.teamtr.team.PromptTemplate;

@@ -17,6 +17,7 @@ import java.util.SplittableRandom;
 import java.util.stream.DoubleStream;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
+import org.teamtr.experiment.Drift;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Context;

@@ -27,19 +27,19 @@ import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
 /** Algorithm 1 with policies that are tables: who is updated, from whose rollouts, and how far. */
-class TrainerTest {
+public class TrainerTest {
     private static final int VOCAB = 4;
 
     /** A configuration to vary; fields as the records have them. */
-    static final class Settings {
-        int stages = 3;
+    public static final class Settings {
+        public int stages = 3;
         int prompts = 3;
-        Object order = "fixed";
-        Config.Task task;
+        public Object order = "fixed";
+        public Config.Task task;
         boolean joint;
         int group = 4;
         double heldBack;
-        int resampleEvery = 1;
+        public int resampleEvery = 1;
         double reuseShift;
         int dynamicSampling;
         boolean importanceWeighting;
@@ -62,7 +62,7 @@ class TrainerTest {
         long seed = 1;
         Router router = Router.ROUND_ROBIN;
 
-        Config config() {
+        public Config config() {
             return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
                     new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap, budget),
@@ -76,10 +76,10 @@ class TrainerTest {
     }
 
     /** All that a run says. */
-    static class Heard implements Trainer.Listener {
-        final List<RunLog.Update> updates = new ArrayList<>();
-        final List<RunLog.Stage> stages = new ArrayList<>();
-        final List<RunLog.Diagnosis> diagnoses = new ArrayList<>();
+    public static class Heard implements Trainer.Listener {
+        public final List<RunLog.Update> updates = new ArrayList<>();
+        public final List<RunLog.Stage> stages = new ArrayList<>();
+        public final List<RunLog.Diagnosis> diagnoses = new ArrayList<>();
 
         @Override
         public void updated(RunLog.Update update) {

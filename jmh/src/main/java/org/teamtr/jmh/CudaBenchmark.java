@@ -28,9 +28,9 @@ import org.teamtr.kernels.Place;
 import org.teamtr.kernels.PolicyLoss;
 import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.SamplingConfig;
-import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateConfig.Aggregation;
 import org.teamtr.kernels.SurrogateConfig.Ratio;
+import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.Temperature;
 import org.teamtr.kernels.TokenKl;
 

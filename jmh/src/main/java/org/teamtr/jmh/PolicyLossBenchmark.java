@@ -8,9 +8,9 @@ import org.teamtr.kernels.Floor;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.PolicyLoss;
-import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateConfig.Aggregation;
 import org.teamtr.kernels.SurrogateConfig.Ratio;
+import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.Temperature;
 
 /**

@@ -6,9 +6,9 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.teamtr.chat.Tokenizer;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.task.Budget;
-import org.teamtr.torch.ModelConfig;
-import org.teamtr.torch.Tokenizer;
 
 /** Writes the folder of a model of 0.1 billion parameters and 32,000 tokens, for {@code random: true}: no weights. */
 public final class TrainerModel {

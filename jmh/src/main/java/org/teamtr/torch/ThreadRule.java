@@ -13,6 +13,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.teamtr.model.ModelConfig;
 
 /**
  * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 512 tokens, by as many workers as

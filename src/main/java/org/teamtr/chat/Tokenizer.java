@@ -1,0 +1,397 @@
+package org.teamtr.chat;
+
+import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.SerializationFeature;
+import java.io.ByteArrayInputStream;
+import java.io.FileNotFoundException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Text to token ids and back: Hugging Face's own tokenizer library, over a model folder's {@code tokenizer.json}.
+ *
+ * <p>The library's native part comes from DJL's jar, which unpacks it into {@code DJL_CACHE_DIR}, or {@code ~/.djl.ai} without. DJL
+ * may ask a cloud's metadata service who it is and look for natives on the network; this class puts it offline (system property
+ * {@code ai.djl.offline}) unless somebody has set that property.
+ *
+ * <p>Any number of threads may encode and decode at once.
+ */
+public final class Tokenizer implements AutoCloseable {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final String TOKENIZER = "tokenizer.json";
+    private static final String TOKENIZER_CONFIG = "tokenizer_config.json";
+    private static final String TEMPLATE = "chat_template.jinja";
+
+    static {
+        if (System.getProperty("ai.djl.offline") == null) {
+            System.setProperty("ai.djl.offline", "true");
+        }
+    }
+
+    private final Path folder;
+    private final HuggingFaceTokenizer tokenizer;
+    private final int vocab;
+    private final Map<String, Object> specialTokens;
+    private final int[] endTokens;
+    private final int padToken; // -1 for none
+    private final String template; // null for none
+    private final Path templateFile;
+
+    /**
+     * Opens the tokenizer of a model folder: {@code tokenizer.json}, and where they are there {@code tokenizer_config.json},
+     * {@code generation_config.json}, {@code config.json} and {@code chat_template.jinja}.
+     *
+     * @throws IOException if a file is missing, unreadable or wrong, naming it
+     */
+    public static Tokenizer open(Path folder) throws IOException {
+        return new Tokenizer(folder);
+    }
+
+    private Tokenizer(Path folder) throws IOException {
+        this.folder = folder;
+        final Path file = folder.resolve(TOKENIZER);
+        if (!Files.isRegularFile(file)) {
+            throw new FileNotFoundException(file + ": there is no such file");
+        }
+        final JsonNode config = json(folder.resolve(TOKENIZER_CONFIG));
+        final byte[] bytes = Files.readAllBytes(file);
+        final JsonNode root = parse(file, bytes);
+        vocab = largestId(file, root) + 1;
+        specialTokens = specialTokens(config);
+        final Set<Integer> ends = new LinkedHashSet<>();
+        final int end = id(root, "eos_token");
+        if (end >= 0) {
+            ends.add(end);
+        }
+        for (String name : new String[] {"generation_config.json", "config.json"}) {
+            final JsonNode ids = json(folder.resolve(name)).path("eos_token_id");
+            for (JsonNode id : ids.isArray() ? ids : List.of(ids)) {
+                if (id.isMissingNode() || id.isNull()) {
+                    continue;
+                }
+                if (!id.canConvertToInt() || !id.isIntegralNumber() || id.asInt() < 0 || id.asInt() >= vocab) {
+                    throw new IOException(folder.resolve(name) + ": eos_token_id: expected ids from 0 to " + (vocab - 1) + ", given " + id);
+                }
+                ends.add(id.asInt());
+            }
+        }
+        endTokens = ends.stream().mapToInt(Integer::intValue).toArray();
+        final int pad = id(root, "pad_token");
+        padToken = pad >= 0 || endTokens.length == 0 ? pad : endTokens[0];
+        final boolean own = Files.isRegularFile(folder.resolve(TEMPLATE));
+        templateFile = folder.resolve(own ? TEMPLATE : TOKENIZER_CONFIG);
+        template = own ? Files.readString(templateFile) : template(config.path("chat_template"));
+        try {
+            // From a stream: from a path, DJL would also read tokenizer_config.json and cut texts at its model_max_length.
+            tokenizer = HuggingFaceTokenizer.newInstance(new ByteArrayInputStream(bytes),
+                    Map.of("addSpecialTokens", "false", "truncation", "false", "padding", "false"));
+        } catch (RuntimeException e) {
+            throw new IOException(file + ": " + e.getMessage(), e);
+        }
+    }
+
+    /**
+     * {@return the tokens of a text; special tokens written in it are recognised, none are added}
+     *
+     * @throws IllegalArgumentException if a character has no token, or is half of a surrogate pair, naming it
+     */
+    public int[] encode(String text) {
+        for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
+            if (Character.getType(text.codePointAt(i)) == Character.SURROGATE) { // the native part would take it for other characters
+                throw new IllegalArgumentException(String.format("%s: half a surrogate pair, U+%04X, at index %d of the text", folder,
+                        text.codePointAt(i), i));
+            }
+        }
+        final long[] ids;
+        try {
+            ids = tokenizer.encode(text, false, false).getIds();
+        } catch (RuntimeException e) {
+            throw new IllegalArgumentException(folder + ": " + unknown(text) + ": " + e.getMessage(), e);
+        }
+        return Arrays.stream(ids).mapToInt(Math::toIntExact).toArray();
+    }
+
+    /** {@return the first character that cannot be encoded} */
+    private String unknown(String text) {
+        int at = 0;
+        for (int c : text.codePoints().toArray()) {
+            try {
+                tokenizer.encode(Character.toString(c), false, false);
+            } catch (RuntimeException e) {
+                return String.format("character %d of the text, '%s' (U+%04X), has no token", at, Character.toString(c), c);
+            }
+            at++;
+        }
+        return "the text has no tokens";
+    }
+
+    /**
+     * {@return the text of tokens, without the special ones; an id that has no token stands for no text}
+     *
+     * @throws IllegalArgumentException if an id is negative
+     */
+    public String decode(int[] ids) {
+        return decode(ids, true);
+    }
+
+    /**
+     * {@return the text of tokens, special ones included; an id that has no token stands for no text}
+     *
+     * @throws IllegalArgumentException if an id is negative
+     */
+    public String decodeWithSpecial(int[] ids) {
+        return decode(ids, false);
+    }
+
+    private String decode(int[] ids, boolean skipSpecial) {
+        final long[] wide = new long[ids.length];
+        for (int i = 0; i < ids.length; i++) {
+            if (ids[i] < 0) {
+                throw new IllegalArgumentException("ids: expected 0 or more, given " + ids[i] + " at " + i);
+            }
+            wide[i] = ids[i];
+        }
+        return tokenizer.decode(wide, skipSpecial);
+    }
+
+    /** {@return the largest id + 1, added tokens included; a model's own vocabulary may be larger} */
+    public int vocab() {
+        return vocab;
+    }
+
+    /**
+     * {@return the ids that end a message: the {@code eos_token} of {@code tokenizer_config.json}, then the {@code eos_token_id}s of
+     * {@code generation_config.json} and {@code config.json}, each once; a new array, empty if nobody names one}
+     */
+    public int[] endTokens() {
+        return endTokens.clone();
+    }
+
+    /**
+     * {@return the id that fills up short rows: the {@code pad_token}, or else the first of {@link #endTokens}}
+     *
+     * @throws IllegalStateException if there is neither
+     */
+    public int padToken() {
+        if (padToken < 0) {
+            throw new IllegalStateException(folder + ": no pad_token in " + TOKENIZER_CONFIG + ", and no token that ends a message");
+        }
+        return padToken;
+    }
+
+    /** {@return the special tokens by their names in {@code tokenizer_config.json}, such as {@code bos_token}: templates ask for them} */
+    public Map<String, Object> specialTokens() {
+        return specialTokens;
+    }
+
+    /**
+     * {@return the model's chat template, or null if it has none; from {@code chat_template.jinja}, or else from
+     * {@code tokenizer_config.json}, there the one named {@code default} if there are several}
+     *
+     * @throws IllegalArgumentException if it is wrong or not supported, naming the file and the line
+     */
+    public ChatTemplate chatTemplate() {
+        try {
+            return template == null ? null : ChatTemplate.compile(template);
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException(templateFile + ": " + e.getMessage(), e);
+        }
+    }
+
+    /** Copies the files it was opened from, as far as they concern text, into another model folder. */
+    public void copyTo(Path other) throws IOException {
+        for (String name : List.of(TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, "special_tokens_map.json", "generation_config.json",
+                "vocab.json", "merges.txt")) {
+            if (Files.exists(folder.resolve(name)) && !Files.exists(other.resolve(name))) {
+                Files.copy(folder.resolve(name), other.resolve(name));
+            }
+        }
+    }
+
+    /** {@return whether another tokenizer has the same tokens under the same ids, and the same of them end a message} */
+    public boolean sameTokens(Tokenizer other) throws IOException {
+        final int[] ends = Arrays.stream(endTokens).sorted().toArray();
+        return vocab == other.vocab && Arrays.equals(ends, Arrays.stream(other.endTokens).sorted().toArray())
+                && tokens().equals(other.tokens());
+    }
+
+    /** The model's tokens with their ids, and the added ones. */
+    private List<Object> tokens() throws IOException {
+        final JsonNode root = json(folder.resolve(TOKENIZER));
+        final Map<Integer, String> added = new HashMap<>();
+        root.path("added_tokens").forEach(token -> added.put(token.path("id").asInt(), token.path("content").asText()));
+        return List.of(root.path("model").path("vocab"), added);
+    }
+
+    /** Frees the native tokenizer. */
+    @Override
+    public void close() {
+        tokenizer.close();
+    }
+
+    /**
+     * Writes the files of a tokenizer of single characters, which Hugging Face's libraries load as well. Ids go by position: first the
+     * special tokens, then the characters. Encoding any other character is an error, and decoding puts nothing between characters.
+     *
+     * @param folder exists
+     * @param characters each a token; code points, so a letter outside the basic plane is one
+     * @param specials tokens that stand for no text, for example {@code <end>}
+     * @param padToken one of them, which fills up short rows
+     * @param endToken one of them, which ends a message
+     * @throws IllegalArgumentException if a token is there twice or empty, or padToken or endToken is not a special token
+     */
+    public static void writeCharacters(Path folder, String characters, List<String> specials, String padToken, String endToken)
+            throws IOException {
+        final Map<String, Integer> vocab = new LinkedHashMap<>();
+        final List<Map<String, Object>> added = new ArrayList<>();
+        for (String special : specials) {
+            added.add(addedToken(vocab.size(), special));
+            token(vocab, special);
+        }
+        for (String name : new String[] {padToken, endToken}) {
+            if (!specials.contains(name)) {
+                throw new IllegalArgumentException("padToken, endToken: expected one of " + specials + ", given " + name);
+            }
+        }
+        characters.codePoints().forEach(c -> token(vocab, Character.toString(c)));
+
+        final Map<String, Object> split = new LinkedHashMap<>();
+        split.put("type", "Split");
+        split.put("pattern", Map.of("Regex", "[\\s\\S]"));
+        split.put("behavior", "Isolated");
+        split.put("invert", false);
+        final Map<String, Object> model = new LinkedHashMap<>();
+        model.put("type", "WordLevel");
+        model.put("vocab", vocab);
+        model.put("unk_token", ""); // which is in no vocabulary, so an unknown character is an error
+        final Map<String, Object> root = new LinkedHashMap<>();
+        root.put("version", "1.0");
+        root.put("truncation", null);
+        root.put("padding", null);
+        root.put("added_tokens", added);
+        root.put("normalizer", null);
+        root.put("pre_tokenizer", split);
+        root.put("post_processor", null);
+        root.put("decoder", Map.of("type", "Fuse"));
+        root.put("model", model);
+        final Map<String, Object> config = new LinkedHashMap<>();
+        config.put("tokenizer_class", "PreTrainedTokenizerFast");
+        config.put("pad_token", padToken);
+        config.put("eos_token", endToken);
+        config.put("clean_up_tokenization_spaces", false);
+        Files.write(folder.resolve(TOKENIZER), JSON.writer(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(root));
+        Files.write(folder.resolve(TOKENIZER_CONFIG), JSON.writer(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(config));
+    }
+
+    private static Map<String, Object> addedToken(int id, String content) {
+        final Map<String, Object> token = new LinkedHashMap<>();
+        token.put("id", id);
+        token.put("content", content);
+        token.put("single_word", false);
+        token.put("lstrip", false);
+        token.put("rstrip", false);
+        token.put("normalized", false);
+        token.put("special", true);
+        return token;
+    }
+
+    private static void token(Map<String, Integer> vocab, String token) {
+        if (token.isEmpty() || vocab.putIfAbsent(token, vocab.size()) != null) {
+            throw new IllegalArgumentException("tokens: expected each once and none empty, given \"" + token + "\"");
+        }
+    }
+
+    /** {@return the content of a JSON file; a missing node if there is no such file} */
+    private static JsonNode json(Path file) throws IOException {
+        return Files.isRegularFile(file) ? parse(file, Files.readAllBytes(file)) : JSON.missingNode();
+    }
+
+    private static JsonNode parse(Path file, byte[] bytes) throws IOException {
+        try {
+            final JsonNode root = JSON.readTree(bytes);
+            if (!root.isObject()) {
+                throw new IOException(file + ": expected a JSON object");
+            }
+            return root;
+        } catch (JsonProcessingException e) {
+            throw new IOException(file + ": " + e.getMessage(), e);
+        }
+    }
+
+    private static int largestId(Path file, JsonNode root) throws IOException {
+        final JsonNode vocab = root.path("model").path("vocab");
+        int largest = vocab.isArray() ? vocab.size() - 1 : -1; // a Unigram model has a list
+        if (vocab.isObject()) {
+            for (JsonNode id : vocab) {
+                largest = Math.max(largest, id.asInt(-1));
+            }
+        }
+        for (JsonNode token : root.path("added_tokens")) {
+            largest = Math.max(largest, token.path("id").asInt(-1));
+        }
+        if (largest < 0 || largest == Integer.MAX_VALUE) {
+            throw new IOException(file + ": expected ids from 0 to " + (Integer.MAX_VALUE - 1)
+                    + " in model.vocab or added_tokens, given at most " + largest);
+        }
+        return largest;
+    }
+
+    private static Map<String, Object> specialTokens(JsonNode config) {
+        final Map<String, Object> tokens = new LinkedHashMap<>();
+        for (Map.Entry<String, JsonNode> field : config.properties()) {
+            // a string, or an object of its text and how it is matched
+            final JsonNode text = field.getValue().isObject() ? field.getValue().path("content") : field.getValue();
+            if (field.getKey().endsWith("_token") && text.isTextual()) {
+                tokens.put(field.getKey(), text.asText());
+            }
+        }
+        return Collections.unmodifiableMap(tokens);
+    }
+
+    /** {@return the id of a special token, or -1 if the configuration has none of this name} */
+    private int id(JsonNode root, String name) throws IOException {
+        final Object text = specialTokens.get(name);
+        if (text == null) {
+            return -1;
+        }
+        for (JsonNode token : root.path("added_tokens")) {
+            if (token.path("content").asText().equals(text)) {
+                return token.path("id").asInt(-1);
+            }
+        }
+        final JsonNode vocab = root.path("model").path("vocab");
+        for (int i = 0; vocab.isArray() && i < vocab.size(); i++) {
+            if (vocab.get(i).path(0).asText().equals(text)) {
+                return i;
+            }
+        }
+        if (!vocab.path((String) text).isInt()) {
+            throw new IOException(folder.resolve(TOKENIZER_CONFIG) + ": " + name + ": " + TOKENIZER + " has no token " + text);
+        }
+        return vocab.path((String) text).asInt();
+    }
+
+    private static String template(JsonNode node) {
+        if (node.isArray()) {
+            for (JsonNode one : node) {
+                if (one.path("name").asText().equals("default")) {
+                    return one.path("template").textValue();
+                }
+            }
+        }
+        return node.textValue();
+    }
+}

@@ -1,0 +1,43 @@
+package org.teamtr.cli;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.Callable;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Variants;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/** What a configuration says once everything is filled in, or all that is wrong with it. */
+@Command(name = "check-config", mixinStandardHelpOptions = true,
+        description = "Prints a configuration with all defaults filled in, or everything that is wrong with it (exit code 2).")
+public final class CheckConfigCommand implements Callable<Integer> {
+    @Parameters(arity = "0..1", paramLabel = "FILE", description = "The configuration; without one, the defaults.")
+    private Path file;
+
+    @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, for example --set rollout.group=4.")
+    private List<String> sets = List.of();
+
+    @Option(names = "--variant", paramLabel = "NAME", description = "A baseline or ablation of the paper, over the file.")
+    private String variant;
+
+    @Option(names = "--variants", description = "Lists the variants instead.")
+    private boolean list;
+
+    @Override
+    public Integer call() {
+        if (list) {
+            Variants.NAMES.forEach(name -> System.out.printf("%-22s %s%n", name, Variants.about(name)));
+            return 0;
+        }
+        try {
+            System.out.print(ConfigFile.text(ConfigFile.load(file, variant, sets)));
+            return 0;
+        } catch (ConfigException e) {
+            System.err.println(e.getMessage());
+            return 2;
+        }
+    }
+}

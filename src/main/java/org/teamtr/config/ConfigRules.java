@@ -1,0 +1,460 @@
+package org.teamtr.config;
+
+import static java.util.Map.entry;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.DoubleNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.DoublePredicate;
+import java.util.function.Predicate;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+import org.teamtr.team.PromptTemplate;
+import org.teamtr.train.Config;
+
+/** What each key of a configuration may hold, and what does not go together. */
+public final class ConfigRules {
+    private static final String UNFILTERED = ": the ratios of Eq. 10 and the KL of Eq. 11 are of the unfiltered softmax; eval may filter";
+    /** With its package: a misspelt name of ours has no dot. */
+    private static final Pattern CLASS_NAME = Pattern.compile("(\\p{javaJavaIdentifierPart}+\\.)+\\p{javaJavaIdentifierPart}+");
+
+    /** The value of every key that holds one; {@code []} stands for any index and {@code <name>} for any name. */
+    private static final Map<String, Rule> RULES = Map.ofEntries(
+            entry("seed", whole(Long.MIN_VALUE, Long.MAX_VALUE)),
+            entry("task.name", oneOf("budget", "files")),
+            entry("task.budget.agents", whole(1, 1000)),
+            entry("task.budget.view", oneOf("none", "predecessor", "transcript")),
+            entry("task.budget.width", notNegative()),
+            entry("task.budget.held_out", whole(1)),
+            entry("task.files.train", text().orNull()),
+            entry("task.files.eval", text().orNull()),
+            entry("task.files.prompt_column", text()),
+            entry("task.files.answer_column", text().orNull()),
+            entry("task.files.id_column", text().orNull()),
+            entry("task.files.verifier", oneOf("number", "choice").orClassOf("org.teamtr.team.Verifier")),
+            entry("task.files.votes", whole(1)),
+            entry("task.files.wrong", number("a number less than 1", d -> d < 1 && Double.isFinite(d))),
+            entry("team.agents[].role", text()),
+            entry("team.agents[].policy", text()),
+            entry("team.agents[].system", text().orNull()),
+            entry("team.agents[].template", text()),
+            entry("team.agents[].message", text()),
+            entry("team.agents[].view", oneOf("none", "predecessor", "transcript")),
+            entry("team.agents[].frozen", flag()),
+            entry("team.router", oneOf("round_robin", "random", "random_batch").orRoles().orClassOf("org.teamtr.team.Router")),
+            entry("team.turns", whole(0)),
+            entry("team.stop", text().orNull()),
+            entry("policies.<name>.model", text()),
+            entry("policies.<name>.random", flag()),
+            entry("policies.<name>.dtype", oneOf("f32", "bf16")),
+            entry("policies.<name>.lora.rank", whole(0)),
+            entry("policies.<name>.lora.alpha", positive()),
+            entry("policies.<name>.lora.targets",
+                    listOf("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+            entry("policies.<name>.thinking", flag()),
+            entry("warm_start.steps", whole(0)),
+            entry("warm_start.batch", whole(1)),
+            entry("warm_start.learning_rate", positive()),
+            entry("train.stages", whole(0)),
+            entry("train.order", oneOf("fixed", "reversed", "random").orRoles()),
+            entry("train.agents", oneOf("all").orRoles()),
+            entry("train.joint", flag()),
+            entry("rollout.prompts", whole(1)),
+            entry("rollout.group", whole(2)),
+            entry("rollout.held_back", number("a number of 0 or more and less than 1", d -> d >= 0 && d < 1)),
+            entry("rollout.temperature", positive()),
+            entry("rollout.top_k", number("0 (no filter)" + UNFILTERED, d -> d == 0)),
+            entry("rollout.top_p", number("1 (no filter)" + UNFILTERED, d -> d == 1)),
+            entry("rollout.min_p", number("0 (no filter)" + UNFILTERED, d -> d == 0)),
+            entry("rollout.max_new_tokens", whole(1)),
+            entry("rollout.truncation", oneOf("error", "left", "right", "middle")),
+            entry("rollout.resample_every", whole(0)),
+            entry("rollout.reuse_shift", number("a number of 0 or more, .inf for no limit,", d -> d >= 0)),
+            entry("rollout.dynamic_sampling", whole(0)),
+            entry("rollout.importance_weighting", flag()),
+            entry("rollout.importance_cap", notNegative()),
+            entry("rollout.budget", oneOf("update", "stage")),
+            entry("trust_region.delta", positiveOrNone().orByRole()),
+            entry("trust_region.delta_factor", positive()),
+            entry("trust_region.delta_rule", oneOf("fixed", "adaptive")),
+            entry("trust_region.delta_target", notNegative()),
+            entry("trust_region.monitor", oneOf("k1", "k3", "exact")),
+            entry("trust_region.fraction", number("a number more than 0 and at most 1", d -> d > 0 && d <= 1)),
+            entry("trust_region.early_stop", flag()),
+            entry("trust_region.rollback", flag()),
+            entry("trust_region.halvings", whole(0)),
+            entry("trust_region.beta", notNegative()),
+            entry("trust_region.beta_rule", oneOf("none", "fixed", "adaptive")),
+            entry("trust_region.beta_min", positive()),
+            entry("trust_region.beta_max", positive()),
+            entry("loss.ratio", oneOf("message", "token", "message_mean")),
+            entry("loss.clip_low", number("a number from 0 to 1, or .inf for none",
+                    d -> d >= 0 && d <= 1 || d == Double.POSITIVE_INFINITY)),
+            entry("loss.clip_high", number("a number of 0 or more, or .inf for none", d -> d >= 0)),
+            entry("loss.aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
+            entry("loss.kl_term", oneOf("none", "k1", "k2", "k3", "exact")),
+            entry("loss.kl_aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
+            entry("loss.entropy", notNegative()),
+            entry("loss.advantage_clip", positiveOrNone()),
+            entry("loss.eps_norm", positive()),
+            entry("loss.normalise", flag()),
+            entry("optimiser.learning_rate", positive()),
+            entry("optimiser.steps", whole(1)),
+            entry("optimiser.beta1", number("a number of 0 or more and less than 1", d -> d >= 0 && d < 1)),
+            entry("optimiser.beta2", number("a number of 0 or more and less than 1", d -> d >= 0 && d < 1)),
+            entry("optimiser.eps", positive()),
+            entry("optimiser.weight_decay", notNegative()),
+            entry("optimiser.max_grad_norm", positiveOrNone()),
+            entry("optimiser.micro_batch_tokens", whole(1)),
+            entry("eval.every", whole(0)),
+            entry("eval.prompts", whole(1)),
+            entry("eval.group", whole(1)),
+            entry("eval.temperature", notNegative()),
+            entry("eval.top_p", number("a number more than 0 and at most 1", d -> d > 0 && d <= 1)),
+            entry("eval.transcripts", whole(0)),
+            entry("checkpoint.every", whole(1)),
+            entry("checkpoint.keep", whole(1)),
+            entry("hardware.device", oneOf("cpu", "cuda")),
+            entry("hardware.threads", whole(0)),
+            entry("certificate.gamma",
+                    number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
+                    d -> d >= 0 && d < 1).orNull()),
+            entry("certificate.a_max", positive().orNull()),
+            entry("diagnostics.occupancy", flag()),
+            entry("diagnostics.monitor", flag()),
+            entry("diagnostics.logits", flag()),
+            entry("diagnostics.coordination", flag()));
+
+    private ConfigRules() {
+    }
+
+    /** @param expected what is right, in words */
+    private record Rule(String expected, Predicate<JsonNode> holds) {
+        Rule or(String more, Predicate<JsonNode> alternative) {
+            return new Rule(expected + " or " + more, holds.or(alternative));
+        }
+
+        Rule orNull() {
+            return or("null", JsonNode::isNull);
+        }
+
+        Rule orRoles() {
+            return or("a list of roles", ConfigRules::isTexts);
+        }
+
+        Rule orClassOf(String type) {
+            return or("the full name of a class that implements " + type, v -> v.isTextual() && CLASS_NAME.matcher(v.textValue()).matches());
+        }
+
+        Rule orByRole() {
+            return or("a map from roles to such", v -> v.isObject() && !v.isEmpty() && stream(v).allMatch(holds));
+        }
+    }
+
+    private static Rule whole(long least) {
+        return whole(least, Integer.MAX_VALUE);
+    }
+
+    private static Rule whole(long least, long most) {
+        final String range = least == Long.MIN_VALUE ? "from -2^63 to 2^63 - 1" : most == Integer.MAX_VALUE ? "of " + least + " or more" : "from " + least + " to " + most;
+        return new Rule("a whole number " + range, v -> {
+            // 1e3 is whole too; a double holds every whole number up to 2^53.
+            final boolean exact = v.isIntegralNumber() ? v.canConvertToLong()
+                    : v.isDouble() && v.doubleValue() == Math.rint(v.doubleValue()) && Math.abs(v.doubleValue()) <= 0x1p53;
+            return exact && v.longValue() >= least && v.longValue() <= most;
+        });
+    }
+
+    private static Rule number(String expected, DoublePredicate holds) {
+        return new Rule(expected, v -> v.isNumber() && holds.test(v.doubleValue()));
+    }
+
+    private static Rule positive() {
+        return number("a number more than 0", d -> d > 0 && Double.isFinite(d));
+    }
+
+    private static Rule positiveOrNone() {
+        return number("a number more than 0, .inf for none,", d -> d > 0);
+    }
+
+    private static Rule notNegative() {
+        return number("a number of 0 or more", d -> d >= 0 && Double.isFinite(d));
+    }
+
+    private static Rule flag() {
+        return new Rule("true or false", JsonNode::isBoolean);
+    }
+
+    private static Rule text() {
+        return new Rule("text", v -> v.isTextual() && !v.textValue().isEmpty());
+    }
+
+    private static Rule oneOf(String... names) {
+        return new Rule(names.length == 1 ? names[0] : "one of " + String.join(", ", names),
+                v -> v.isTextual() && List.of(names).contains(v.textValue()));
+    }
+
+    private static Rule listOf(String... names) {
+        final Set<String> allowed = Set.of(names);
+        return new Rule("a list of one or more of " + String.join(", ", names) + ", each once", v -> isTexts(v)
+                && stream(v).allMatch(t -> allowed.contains(t.textValue())) && stream(v).distinct().count() == v.size());
+    }
+
+    private static boolean isTexts(JsonNode v) {
+        return v.isArray() && !v.isEmpty() && stream(v).allMatch(JsonNode::isTextual);
+    }
+
+    private static Stream<JsonNode> stream(JsonNode v) {
+        return StreamSupport.stream(v.spliterator(), false);
+    }
+
+    /** {@return a value as problems show it} */
+    public static String shown(JsonNode v) {
+        final String text = v.isNull() ? "nothing" : v.isTextual() ? "\"" + v.textValue() + "\"" : v.toString();
+        return text.length() > 80 ? text.substring(0, 77) + "..." : text;
+    }
+
+    /**
+     * Checks every key and value by itself.
+     *
+     * @param known all keys with their defaults, with one entry in lists and maps of entries
+     * @return what is right of {@code given}, and the defaults for what is not, so that the rest can still be checked
+     */
+    static ObjectNode values(ConfigTree tree, ObjectNode given, ObjectNode known) {
+        return (ObjectNode) values(tree, given, known, known, "", "");
+    }
+
+    private static JsonNode values(ConfigTree tree, JsonNode given, JsonNode known, ObjectNode all, String path, String pattern) {
+        final Rule rule = RULES.get(pattern);
+        if (rule != null) {
+            if (rule.holds().test(given)) {
+                return asDoubles(pattern, given);
+            }
+            final boolean quotes = rule.expected().startsWith("text") && given.isValueNode() && !given.isNull() && !given.isTextual();
+            tree.problem(path, "expected " + rule.expected() + (quotes ? " (in quotes)" : "") + ", given " + shown(given));
+            return known;
+        }
+        if (known instanceof ArrayNode pair) {
+            final ArrayNode right = pair.arrayNode();
+            if (!given.isArray()) {
+                tree.problem(path, "expected a list, given " + shown(given));
+                return right;
+            }
+            for (int i = 0; i < given.size(); i++) {
+                right.add(values(tree, given.get(i), known.get(0), all, path + "[" + i + "]", pattern + "[]"));
+            }
+            return right;
+        }
+        if (!(given instanceof ObjectNode section)) {
+            tree.problem(path, "expected a section with the keys " + names(known) + ", given " + shown(given));
+            return known.has("<name>") ? ((ObjectNode) known).objectNode() : known;
+        }
+        final ObjectNode right = section.objectNode();
+        final JsonNode any = known.get("<name>");
+        section.properties().forEach(entry -> {
+            final String name = entry.getKey();
+            final String child = path.isEmpty() ? name : path + "." + name;
+            if (any != null) {
+                if (!name.matches("[A-Za-z0-9][A-Za-z0-9._-]*")) { // a checkpoint has a folder of this name
+                    tree.problem(child, "expected a name of letters, digits, '.', '_' and '-' that starts with a letter or digit");
+                }
+                right.set(name, values(tree, entry.getValue(), any, all, child, pattern + ".<name>"));
+            } else if (known.has(name)) {
+                right.set(name, values(tree, entry.getValue(), known.get(name), all, child,
+                        pattern.isEmpty() ? name : pattern + "." + name));
+            } else {
+                tree.problem(child, "unknown key; " + suggestion(name, path, known, all));
+            }
+        });
+        return right;
+    }
+
+    /** What a record holds as an Object is a double too when it was written as a whole number. */
+    private static JsonNode asDoubles(String pattern, JsonNode given) {
+        if (!pattern.equals("trust_region.delta")) {
+            return given;
+        }
+        if (given.isNumber()) {
+            return DoubleNode.valueOf(given.doubleValue());
+        }
+        final ObjectNode doubles = ((ObjectNode) given).objectNode();
+        given.properties().forEach(e -> doubles.put(e.getKey(), e.getValue().doubleValue()));
+        return doubles;
+    }
+
+    private static String suggestion(String name, String path, JsonNode known, ObjectNode all) {
+        final String prefix = path.isEmpty() ? "" : path + ".";
+        final List<String> siblings = new ArrayList<>();
+        known.fieldNames().forEachRemaining(siblings::add);
+        final String sibling = nearest(name, siblings);
+        if (distance(name, sibling) <= Math.max(2, name.length() / 3)) {
+            return "did you mean " + prefix + sibling + "?";
+        }
+        final List<String> everywhere = new ArrayList<>();
+        collect(all, "", everywhere);
+        final String elsewhere = nearest(name, everywhere);
+        if (distance(name, last(elsewhere)) <= 1) {
+            return "did you mean " + elsewhere + "?";
+        }
+        return "known here: " + names(known);
+    }
+
+    private static void collect(JsonNode node, String path, List<String> paths) {
+        if (node.isArray() && node.path(0).isObject()) {
+            collect(node.get(0), path + "[]", paths);
+        }
+        node.properties().forEach(entry -> {
+            final String child = path.isEmpty() ? entry.getKey() : path + "." + entry.getKey();
+            paths.add(child);
+            collect(entry.getValue(), child, paths);
+        });
+    }
+
+    private static String nearest(String name, List<String> paths) {
+        return paths.stream().min(Comparator.comparingInt(p -> distance(name, last(p)))).orElseThrow();
+    }
+
+    private static String last(String path) {
+        return path.substring(path.lastIndexOf('.') + 1);
+    }
+
+    private static String names(JsonNode known) {
+        final List<String> names = new ArrayList<>();
+        known.fieldNames().forEachRemaining(names::add);
+        return String.join(", ", names);
+    }
+
+    /** Levenshtein's, blind to case and separators: topK is top_k. */
+    private static int distance(String given, String known) {
+        final String a = given.toLowerCase(Locale.ROOT).replaceAll("[-_ ]", "");
+        final String b = known.toLowerCase(Locale.ROOT).replaceAll("[-_ ]", "");
+        int[] above = new int[b.length() + 1];
+        for (int j = 0; j <= b.length(); j++) {
+            above[j] = j;
+        }
+        for (int i = 1; i <= a.length(); i++) {
+            final int[] row = new int[b.length() + 1];
+            row[0] = i;
+            for (int j = 1; j <= b.length(); j++) {
+                row[j] = Math.min(Math.min(row[j - 1], above[j]) + 1, above[j - 1] + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1));
+            }
+            above = row;
+        }
+        return above[b.length()];
+    }
+
+    /** Checks what goes together. */
+    static void conflicts(ConfigTree tree, Config config) {
+        team(tree, Setup.resolved(config)); // the budget task's own team has roles too
+        final Config.Rollout rollout = config.rollout();
+        if (rollout.importanceWeighting() && rollout.resampleEvery() == 1 && rollout.reuseShift() == 0) {
+            tree.problem("rollout.importance_weighting",
+                    "expected false with rollout.resample_every 1, given true: fresh rollouts have nothing to weigh");
+        }
+        if (rollout.reuseShift() > 0 && (rollout.resampleEvery() == 0 || config.train().joint())) {
+            tree.problem("rollout.reuse_shift", "expected 0 with "
+                    + (config.train().joint() ? "train.joint" : "rollout.resample_every 0") + ", given "
+                    + rollout.reuseShift() + ": all of a stage learns from the same rollouts then");
+        }
+        final Config.TrustRegion region = config.trustRegion();
+        if (region.rollback() && !region.earlyStop()) {
+            tree.problem("trust_region.rollback", "expected false with trust_region.early_stop false, given true:"
+                    + " only an update that ends where it leaves the region can go back");
+        }
+        if (region.betaMax() < region.betaMin()) {
+            tree.problem("trust_region.beta_max", "expected trust_region.beta_min = " + region.betaMin() + " or more, given "
+                    + region.betaMax());
+        } else if (region.betaRule().equals("adaptive") && (region.beta() < region.betaMin() || region.beta() > region.betaMax())) {
+            tree.problem("trust_region.beta", "expected " + region.betaMin() + " to " + region.betaMax()
+                    + " (beta_min to beta_max) with beta_rule adaptive, given " + region.beta()
+                    + "; for no KL term, beta_rule is none");
+        }
+        if (region.deltaRule().equals("adaptive") && (region.delta() instanceof Map<?, ?> map ? map.values() : List.of(region.delta()))
+                .contains(Double.POSITIVE_INFINITY)) {
+            tree.problem("trust_region.delta", "expected a finite number with trust_region.delta_rule adaptive, given .inf");
+        }
+        if (config.task().name().equals("files")) {
+            if (config.task().files().train() == null) {
+                tree.problem("task.files.train", "expected a file with task.name files, given nothing");
+            }
+            if (config.team().agents().isEmpty()) {
+                tree.problem("team.agents", "expected one or more with task.name files, given none");
+            }
+        }
+    }
+
+    /** Roles and policies exist, and agents that share a policy are trained together. */
+    private static void team(ConfigTree tree, Config config) {
+        final List<Config.Agent> agents = config.team().agents();
+        if (agents.isEmpty()) {
+            return;
+        }
+        final Set<String> roles = new HashSet<>();
+        for (int i = 0; i < agents.size(); i++) {
+            final Config.Agent agent = agents.get(i);
+            final String path = "team.agents[" + i + "].";
+            if (agent.role() != null && !roles.add(agent.role())) {
+                tree.problem(path + "role", "expected roles that differ, given " + agent.role() + " twice");
+            }
+            if (agent.policy() != null && !config.policies().containsKey(agent.policy())) {
+                tree.problem(path + "policy", "expected a name under policies (there " + (config.policies().isEmpty() ? "is none"
+                        : "are " + String.join(", ", config.policies().keySet())) + "), given " + agent.policy());
+            }
+            template(tree, path + "system", () -> new PromptTemplate(agent.system(), "", ""));
+            template(tree, path + "template", () -> new PromptTemplate(null, agent.template(), ""));
+            template(tree, path + "message", () -> new PromptTemplate(null, "", agent.message()));
+        }
+        roles(tree, "team.router", config.team().router(), roles);
+        roles(tree, "train.agents", config.train().agents(), roles);
+        final List<String> trained = agents.stream().filter(a -> !a.frozen()).map(Config.Agent::role)
+                .filter(role -> role != null && !(config.train().agents() instanceof List<?> some && !some.contains(role))).toList();
+        if (config.train().agents() instanceof List<?> some && new HashSet<>(some).size() < some.size()) {
+            tree.problem("train.agents", "expected each role once, given " + some);
+        }
+        if (trained.isEmpty() && agents.stream().allMatch(a -> a.role() != null)) {
+            tree.problem("team.agents", "expected one agent or more that is trained, given none: all are frozen or not in train.agents");
+        }
+        for (int i = 0; i < agents.size(); i++) {
+            final Config.Agent agent = agents.get(i);
+            if (!trained.contains(agent.role()) && agent.policy() != null && agents.stream().anyMatch(
+                    a -> agent.policy().equals(a.policy()) && trained.contains(a.role()))) {
+                tree.problem("team.agents[" + i + "].policy", "expected a policy of its own, or that of agents that are not trained"
+                        + " either, given " + agent.policy() + ", which training changes");
+            }
+        }
+        if (roles(tree, "train.order", config.train().order(), roles) && config.train().order() instanceof List<?> order
+                && !(order.size() == trained.size() && new HashSet<>(order).equals(new HashSet<>(trained)))) {
+            tree.problem("train.order", "expected every trained agent once, " + trained + " in some order, given " + order);
+        }
+        if (config.trustRegion().delta() instanceof Map<?, ?> deltas && roles(tree, "trust_region.delta", deltas.keySet(), roles)
+                && !deltas.keySet().containsAll(trained)) {
+            tree.problem("trust_region.delta", "expected a number for every trained agent, " + trained + ", given " + deltas.keySet());
+        }
+    }
+
+    private static boolean roles(ConfigTree tree, String path, Object given, Set<String> roles) {
+        if (given instanceof Collection<?> some && !roles.containsAll(some)) {
+            tree.problem(path, "expected roles among " + roles.stream().sorted().toList() + ", given " + some);
+            return false;
+        }
+        return true;
+    }
+
+    private static void template(ConfigTree tree, String path, Runnable make) {
+        try {
+            make.run();
+        } catch (IllegalArgumentException e) {
+            tree.problem(path, e.getMessage().replaceFirst("^\\w+: ", ""));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+package org.teamtr.config;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.function.Consumer;
+import java.util.function.Predicate;
+import java.util.stream.IntStream;
+import org.teamtr.task.Budget;
+import org.teamtr.task.OwnClass;
+import org.teamtr.task.PromptFile;
+import org.teamtr.task.Verifiers;
+import org.teamtr.team.Agent;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Context;
+import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Router;
+import org.teamtr.team.Speaker;
+import org.teamtr.team.Team;
+import org.teamtr.team.Verifier;
+import org.teamtr.team.View;
+import org.teamtr.torch.TorchPolicy;
+import org.teamtr.train.Config;
+import org.teamtr.train.Learner;
+import org.teamtr.train.Trainer;
+
+/** What a configuration describes, loaded: policies, team, prompts, verifier. */
+public final class Setup implements AutoCloseable {
+    public final Config config;
+    public final Map<String, TorchPolicy> policies = new LinkedHashMap<>();
+    public final Team team;
+    public final List<Learner> learners;
+    public final Prompts prompts;
+    public final Prompts heldOut;
+    public final Verifier verifier;
+
+    /**
+     * @param config as {@link #resolved} gives it
+     * @param run the run directory; the built-in model is kept there
+     * @param note is told in a line what takes long
+     */
+    public Setup(Config config, Path run, Consumer<String> note) throws IOException {
+        this.config = config;
+        if (isBudget(config)) {
+            final Budget budget = budget(config);
+            prompts = budget.prompts("train", Integer.MAX_VALUE, config.seed());
+            heldOut = budget.prompts("held-out", config.task().budget().heldOut(), config.seed());
+            verifier = budget;
+        } else {
+            final Config.Files f = config.task().files();
+            verifier = Verifiers.of(f.verifier(), f.votes(), f.wrong());
+            final Prompts train = prompts(Path.of(f.train()));
+            if (f.eval() != null) {
+                prompts = train;
+                heldOut = prompts(Path.of(f.eval()));
+            } else {
+                if (train.size() < 2) {
+                    throw new IOException(f.train() + ": expected 2 prompts or more, some of them to hold out where there is no"
+                            + " task.files.eval, given " + train.size());
+                }
+                final int kept = Math.max(1, Math.min(config.eval().prompts(), train.size() / 5));
+                prompts = train.part(0, train.size() - kept);
+                heldOut = train.part(train.size() - kept, train.size());
+            }
+        }
+        try {
+            for (String name : config.policies().keySet()) {
+                if (config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) { // a variant may bring a team of its own
+                    policies.put(name, policy(config, name, run, note));
+                }
+            }
+            team = team(config, policies);
+            learners = learners(config, team, policies);
+        } catch (IOException | RuntimeException e) {
+            close();
+            throw e;
+        }
+    }
+
+    public Trainer trainer() {
+        return new Trainer(config, team, learners, prompts, heldOut, verifier);
+    }
+
+    public static boolean isBudget(Config config) {
+        return config.task().name().equals("budget");
+    }
+
+    /** {@return the game for as many numbers as the team has turns} */
+    public static Budget budget(Config config) {
+        return new Budget(config.team().turns(), config.task().budget().width());
+    }
+
+    /** {@return the prompts of a file, in the columns of the task, with answers that its verifier can compare with} */
+    public Prompts prompts(Path file) throws IOException {
+        final Config.Files f = config.task().files();
+        final Prompts all = PromptFile.read(file, f.promptColumn(), f.answerColumn(), f.idColumn());
+        final boolean ours = !f.verifier().contains("."); // of one's own we do not know what it makes of an empty message
+        for (int i = 0; ours && i < all.size(); i++) {
+            verifier.score(Context.of(all.get(i), List.of("")));
+        }
+        return all;
+    }
+
+    /**
+     * Writes out what a configuration leaves to the program: the team of the budget task, turns, threads, the certificate's
+     * constants.
+     */
+    public static Config resolved(Config c) {
+        List<Config.Agent> agents = c.team().agents();
+        Map<String, Config.Model> policies = c.policies();
+        if (isBudget(c) && agents.isEmpty()) {
+            final PromptTemplate t = Budget.TEMPLATE;
+            final Config.Lora none = new Config.Lora(0, 64,
+                    List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"));
+            final List<String> roles = IntStream.range(0, c.task().budget().agents()).mapToObj(Budget::role).toList();
+            agents = roles.stream().map(role -> new Config.Agent(role, role, t.system(), t.user(), t.message(), c.task().budget().view(),
+                    false)).toList();
+            policies = new LinkedHashMap<>(policies);
+            for (String role : roles) {
+                policies.putIfAbsent(role, new Config.Model("tiny", false, "f32", none, false));
+            }
+        }
+        final int turns = c.team().turns() > 0 ? c.team().turns()
+                : c.team().router() instanceof List<?> sequence ? sequence.size() : agents.size();
+        final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
+        return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
+                c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
+                new Config.Hardware(c.hardware().device(), threads),
+                new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
+                        c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
+    }
+
+    /**
+     * The most an advantage can be, or null where nothing says. A normalised one of a group of G is never more than sqrt(G - 1).
+     */
+    private static Double aMax(Config c) {
+        final double most = Math.min(c.loss().advantageClip(), c.loss().normalise() ? Math.sqrt(c.rollout().group() - 1)
+                : Double.POSITIVE_INFINITY);
+        final double weight = !c.rollout().importanceWeighting() ? 1
+                : c.rollout().importanceCap() > 0 ? Math.max(1, c.rollout().importanceCap()) : Double.POSITIVE_INFINITY;
+        return Double.isInfinite(most * weight) ? null : Double.valueOf(most * weight);
+    }
+
+    /** {@return a model of the configuration; parameters as in {@link #Setup}} */
+    public static TorchPolicy policy(Config config, String name, Path run, Consumer<String> note) throws IOException {
+        final Config.Model model = config.policies().get(name);
+        final boolean tiny = model.model().equals("tiny");
+        final Path folder = tiny ? TinyModel.folder(config, run, note) : Path.of(model.model());
+        final TorchPolicy.Settings settings = settings(config, model);
+        final TorchPolicy policy = model.random()
+                ? TorchPolicy.random(folder, settings, Chance.seed(config.seed(), name.hashCode()))
+                : TorchPolicy.load(folder, settings);
+        if (!tiny) {
+            note.accept(String.format("%s: %,d parameters, %,d trained; %.1f GB, and %.1f GB while it is updated", name,
+                    policy.parameters(), policy.trained(), policy.bytes() * 1e-9, policy.updateBytes() * 1e-9));
+        }
+        return policy;
+    }
+
+    public static TorchPolicy.Settings settings(Config c, Config.Model m) {
+        final Config.Optimiser o = c.optimiser();
+        return new TorchPolicy.Settings(m.dtype(), c.hardware().device(), c.hardware().threads(), m.lora().rank(), m.lora().alpha(),
+                m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(), o.microBatchTokens());
+    }
+
+    public static Team team(Config c, Map<String, ? extends Speaker> policies) {
+        final List<Agent> agents = new ArrayList<>();
+        for (Config.Agent a : c.team().agents()) {
+            agents.add(new Agent(a.role(), policies.get(a.policy()), new PromptTemplate(a.system(), a.template(), a.message()),
+                    View.valueOf(a.view().toUpperCase(Locale.ROOT)), a.frozen()));
+        }
+        final String stop = c.team().stop();
+        final Predicate<Context> stops = stop == null ? context -> false : context -> context.last().text().contains(stop);
+        return new Team(agents, router(c), c.team().turns(), stops);
+    }
+
+    private static Router router(Config c) {
+        if (c.team().router() instanceof List<?> roles) {
+            final List<String> all = c.team().agents().stream().map(Config.Agent::role).toList();
+            return Router.sequence(roles.stream().mapToInt(all::indexOf).toArray());
+        }
+        return switch ((String) c.team().router()) {
+            case "round_robin" -> Router.ROUND_ROBIN;
+            case "random" -> Router.RANDOM;
+            case "random_batch" -> Router.RANDOM_BATCH;
+            default -> OwnClass.make((String) c.team().router(), Router.class, "team.router");
+        };
+    }
+
+    /** One learner for every policy that an agent to be trained speaks with. */
+    public static List<Learner> learners(Config c, Team team, Map<String, TorchPolicy> policies) {
+        final List<Learner> learners = new ArrayList<>();
+        policies.forEach((name, policy) -> {
+            final List<Integer> agents = IntStream.range(0, team.agents().size()).filter(a -> team.agents().get(a).speaker() == policy)
+                    .boxed().toList();
+            final List<String> roles = agents.stream().map(a -> team.agents().get(a).role()).toList();
+            final boolean trained = agents.stream().anyMatch(a -> !team.agents().get(a).frozen()
+                    && (!(c.train().agents() instanceof List<?> some) || some.contains(team.agents().get(a).role())));
+            if (trained) {
+                final Object delta = c.trustRegion().delta();
+                final double radius = delta instanceof Map<?, ?> map
+                        ? roles.stream().mapToDouble(role -> ((Number) map.get(role)).doubleValue()).min().orElseThrow()
+                        : ((Number) delta).doubleValue();
+                learners.add(new Learner(String.join("+", roles), policy, agents, c.trustRegion().deltaFactor() * radius,
+                        c.trustRegion().beta()));
+            }
+        });
+        return learners;
+    }
+
+    @Override
+    public void close() {
+        policies.values().forEach(TorchPolicy::close);
+    }
+}

@@ -1,0 +1,67 @@
+package org.teamtr.experiment;
+
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/**
+ * What an experiment measures and what the paper says of it, as its YAML file has it; which runs it takes is the command line's
+ * business. Immutable.
+ *
+ * @param name of the file, without .yaml
+ * @param title a line
+ * @param paper the table or figure it is about
+ * @param question what is asked, and what is to be kept in mind
+ * @param points in the order of tables
+ * @param columns what is measured of a run, by name
+ * @param curves what is measured of its stages, or of its updates as a histogram, by name
+ * @param pictureX the axis that pictures have their numbers from; null for bars, one for each point
+ * @param pictureWhere values on other axes that a point has to have to be in pictures; none for all points
+ * @param pictures names of columns that get a picture
+ * @param published the paper's numbers: point, column, number; not all of them
+ * @param claims what is to be seen
+ * @param reading what its authors make of the runs they made; empty for nothing
+ * @param yaml the file
+ */
+public record Experiment(String name, String title, String paper, String question, List<Point> points,
+        Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere,
+        List<String> pictures, Map<String, Map<String, Double>> published, List<Claim> claims, String reading, String yaml) {
+
+    /**
+     * One setting.
+     *
+     * @param at its value on each axis
+     */
+    public record Point(String name, Map<String, String> at) {
+    }
+
+    /**
+     * A number of a run.
+     *
+     * @param label one line
+     * @param of as {@link RunNumbers} has it, or {@code a / b}, two columns before it
+     * @param scale what it is multiplied by
+     * @param unit empty for none
+     * @param bin of a curve that is a histogram, the width of its bins; 0 for anything else
+     */
+    public record Column(String label, String of, double scale, String unit, double bin) {
+        private static final Pattern RATIO = Pattern.compile("([a-z0-9_]+) / ([a-z0-9_]+)");
+
+        /** {@return the names of the two columns that it is the ratio of; null if it is none} */
+        List<String> ratio() {
+            final Matcher m = RATIO.matcher(of);
+            return m.matches() ? List.of(m.group(1), m.group(2)) : null;
+        }
+
+        /** {@return the label with its unit} */
+        public String titled() {
+            return unit.isEmpty() ? label : label + ", " + unit;
+        }
+    }
+
+    /** {@return the paper's number, or NaN} */
+    double published(String point, String column) {
+        return published.getOrDefault(point, Map.of()).getOrDefault(column, Double.NaN);
+    }
+}
