@@ -18,7 +18,7 @@ fail() { say "$*"; exit 1; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 target=$root/target
-for part in classes test-classes native/org/teamtr/kernels/linux-x86_64/libjniteamtr.so; do
+for part in classes test-classes native/org/teamtr/kernels/internal/linux-x86_64/libjniteamtr.so; do
   [[ -e $target/$part ]] || fail "target/$part is missing; first run ./mvnw -B test-compile"
 done
 home=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v javac || echo /none/bin/javac)")")")}

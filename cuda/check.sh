@@ -205,9 +205,9 @@ if [[ $built == 0 ]]; then
   skip "$placed" "not built"
 elif [[ -n $bundle ]]; then
   # The library of this build beside the JNI library of the bundle, where the Loader looks first.
-  libraries=$build/java/org/teamtr/kernels/linux-x86_64-gpu
+  libraries=$build/java/org/teamtr/kernels/internal/linux-x86_64-gpu
   mkdir -p "$libraries"
-  cp "$bundle/native/org/teamtr/kernels/linux-x86_64/libjniteamtr.so" "$library" "$libraries/"
+  cp "$bundle/native/org/teamtr/kernels/internal/linux-x86_64/libjniteamtr.so" "$library" "$libraries/"
   class_path="$build/java:$bundle/native:$bundle/test-classes:$bundle/classes:$bundle/lib/*"
   java=("$bundle/runtime/bin/java" "-Xmx$heap" "-XX:ErrorFile=$out/hs_err_pid%p.log" -cp "$class_path")
   if compgen -G "$bundle/lib/cuda-*-linux-x86_64.jar" > /dev/null; then

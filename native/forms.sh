@@ -11,6 +11,6 @@ for form in gpu simt; do
   [[ $form != gpu ]] || folder=linux-x86_64-gpu # what the Loader prefers
   rm -rf "$target/native-$form"
   [[ -f $prefix/$form/libteamtr.so ]] || continue
-  mkdir -p "$target/native-$form/org/teamtr/kernels/$folder"
-  cp "$prefix/$form/libteamtr.so" "$glue/libjniteamtr.so" "$target/native-$form/org/teamtr/kernels/$folder"
+  mkdir -p "$target/native-$form/org/teamtr/kernels/internal/$folder"
+  cp "$prefix/$form/libteamtr.so" "$glue/libjniteamtr.so" "$target/native-$form/org/teamtr/kernels/internal/$folder"
 done

@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * Group-normalised, clipped advantages (TeamTR, arXiv 2605.15207, Eq. 9).

@@ -1,12 +1,10 @@
 package org.teamtr.kernels;
 
-import java.io.IOException;
 import java.util.List;
-import java.util.Locale;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.bytedeco.javacpp.Loader;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.Natives;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * What the kernels can run on here, found out once, when the first kernel is called or the first view of device memory made, and
@@ -33,10 +31,7 @@ import org.teamtr.kernels.global.teamtr;
  * <p>Immutable; any number of threads may use it.
  */
 public final class Backend {
-    private static final String PLATFORM = "linux-x86_64";
-    private static final int ABI = 2;
-    private static final int MAX_THREADS = 1024;
-    /** How the reason begins where the natives are those of {@link #PLATFORM} alone. */
+    /** How the reason begins where the natives have no CUDA kernels. */
     private static final String NOT_BUILT = "this build has no CUDA kernels";
 
     private final String level;
@@ -159,28 +154,18 @@ public final class Backend {
         if (backend != null && !backend.equals("cpu") && !backend.equals("cuda")) {
             throw new IllegalStateException("org.teamtr.backend: expected cpu or cuda, given " + backend);
         }
-        requireJavaCpp();
-        final int abi;
-        try {
-            abi = teamtr.teamtr_abi(); // the first touch of the generated class, which loads the library
-        } catch (LinkageError e) {
-            throw new IllegalStateException(missing("TeamTR kernels", e), e);
-        }
-        if (abi != ABI) {
-            throw new IllegalStateException("TeamTR kernels: expected a native library of ABI " + ABI + ", given ABI " + abi
-                    + "; teamtr.jar and its " + PLATFORM + " jar are of different versions");
-        }
+        final int abi = Natives.load();
         final String forced = System.getProperty("org.teamtr.cpu");
         if (forced != null) {
-            forceLevel(forced);
+            Natives.forceLevel(forced);
         }
-        forceThreads(threadSetting());
-        final Backend chosen = new Backend(backend, levelName(teamtr.teamtr_cpu_level()), teamtr.teamtr_threads(), abi,
-                version("org.teamtr", "teamtr", "development"));
+        Natives.forceThreads(Natives.threadSetting());
+        final Backend chosen = new Backend(backend, Natives.levelName(teamtr.teamtr_cpu_level()), teamtr.teamtr_threads(), abi,
+                Natives.version());
         if ("cuda".equals(backend) && chosen.cudaDevices.isEmpty()) {
             throw new IllegalStateException("org.teamtr.backend=cuda: " + chosen.whyNoCuda + "; set cpu, or leave it out");
         }
-        chosen.log(levelName(teamtr.teamtr_cpu_best()));
+        chosen.log(Natives.levelName(teamtr.teamtr_cpu_best()));
         return chosen;
     }
 
@@ -191,104 +176,9 @@ public final class Backend {
         if (!level.equals(best)) {
             logger.log(System.Logger.Level.WARNING, "TeamTR kernels: " + level + " is slower than the " + best
                     + " this machine has; remove -Dorg.teamtr.cpu=" + level);
-        } else if (level.equals(levelName(teamtr.TEAMTR_PORTABLE))) {
+        } else if (level.equals(Natives.levelName(teamtr.TEAMTR_PORTABLE))) {
             logger.log(System.Logger.Level.WARNING, "TeamTR kernels: this machine shows neither AVX-512 nor AVX2, so the kernels are"
                     + " several times slower; run on such a machine, or let the virtual machine pass its CPU through");
-        }
-    }
-
-    private static int threadSetting() {
-        String source = "org.teamtr.threads";
-        String value = System.getProperty(source);
-        if (value == null) {
-            source = "TEAMTR_THREADS";
-            value = System.getenv(source);
-        }
-        if (value == null || value.isBlank()) {
-            return Math.min(Runtime.getRuntime().availableProcessors(), MAX_THREADS);
-        }
-        try {
-            final int threads = Integer.parseInt(value.strip());
-            if (threads >= 1 && threads <= MAX_THREADS) {
-                return threads;
-            }
-        } catch (NumberFormatException e) {
-            // the words below say it
-        }
-        throw new IllegalStateException(source + ": expected 1 to " + MAX_THREADS + ", given " + value);
-    }
-
-    private static String levelName(int level) {
-        return switch (level) {
-            case teamtr.TEAMTR_PORTABLE -> "portable";
-            case teamtr.TEAMTR_AVX2 -> "avx2";
-            case teamtr.TEAMTR_AVX512 -> "avx512";
-            default -> throw new IllegalStateException("TeamTR kernels: unknown CPU level " + level);
-        };
-    }
-
-    /** For tests, too, which compare levels in one process; {@link #current()} goes on describing the choice made at start. */
-    static void forceLevel(String name) {
-        final int level = switch (name.toLowerCase(Locale.ROOT)) {
-            case "portable" -> teamtr.TEAMTR_PORTABLE;
-            case "avx2" -> teamtr.TEAMTR_AVX2;
-            case "avx512" -> teamtr.TEAMTR_AVX512;
-            default -> throw new IllegalStateException("org.teamtr.cpu: expected avx512, avx2 or portable, given " + name);
-        };
-        if (teamtr.teamtr_cpu_force(level) != teamtr.TEAMTR_OK) {
-            throw new IllegalStateException("org.teamtr.cpu: expected at most " + levelName(teamtr.teamtr_cpu_best())
-                    + ", the best this machine has, given " + name);
-        }
-    }
-
-    /** For tests, too; see {@link #forceLevel}. */
-    static void forceThreads(int threads) {
-        if (teamtr.teamtr_threads_set(threads) != teamtr.TEAMTR_OK) {
-            throw new IllegalStateException("org.teamtr.threads: " + teamtr.teamtr_last_error());
-        }
-    }
-
-    // ---- the natives ----
-
-    /** Throws unless JavaCPP can allocate and read native memory. */
-    static void requireJavaCpp() {
-        if (JavaCpp.FAILURE != null) {
-            throw new IllegalStateException(JavaCpp.FAILURE, JavaCpp.CAUSE);
-        }
-    }
-
-    /** Apart from {@link Holder}: views need JavaCPP, but choose no backend. */
-    private static final class JavaCpp {
-        static final String FAILURE;
-        static final Throwable CAUSE;
-
-        static {
-            Throwable cause = null;
-            try {
-                Loader.load(org.bytedeco.javacpp.presets.javacpp.class);
-            } catch (LinkageError e) {
-                cause = e;
-            }
-            CAUSE = cause;
-            FAILURE = cause == null ? null : missing("JavaCPP", cause);
-        }
-    }
-
-    private static String missing(String what, Throwable cause) {
-        final String machine = Loader.Detector.getPlatform();
-        final String reason = String.valueOf(cause.getMessage()).replaceFirst("(java\\S*path): \\S+", "$1"); // the path is long
-        return what + ": the native library could not be loaded (" + reason + "). "
-                + (machine.equals(PLATFORM) ? "" : "This machine is " + machine + ", TeamTR has natives for " + PLATFORM + " only. ")
-                + "The class path needs both org.teamtr:teamtr:" + version("org.teamtr", "teamtr", "<its version>") + ":" + PLATFORM
-                + " and org.bytedeco:javacpp:" + version("org.bytedeco", "javacpp", "1.5.13") + ":" + PLATFORM;
-    }
-
-    private static String version(String group, String artifact, String otherwise) {
-        try {
-            final String version = Loader.getVersion(group, artifact, Backend.class);
-            return version == null ? otherwise : version;
-        } catch (IOException | RuntimeException e) {
-            return otherwise; // not run from a jar
         }
     }
 }

@@ -1,7 +1,7 @@
 package org.teamtr.kernels;
 
 import java.lang.ref.Reference;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * What every kernel checks before a call, and how it reads the status after. A vector that may be null may be null

@@ -5,6 +5,7 @@ import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
+import org.teamtr.kernels.internal.Natives;
 
 /**
  * The CUDA runtime through the JavaCPP Presets for CUDA: memory, copies, streams, events. The one class that names those presets,
@@ -34,7 +35,7 @@ final class Cudart {
     }
 
     private static void require() {
-        Backend.requireJavaCpp();
+        Natives.requireJavaCpp();
         if (Presets.FAILURE != null) {
             final String reason = String.valueOf(Presets.FAILURE.getMessage());
             throw new IllegalStateException("CUDA memory, copies, streams and events: the JavaCPP Presets for CUDA could not be"

@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /** Number format of logits and of their gradients. Everything else the kernels take or give is f32. */
 public enum DType {

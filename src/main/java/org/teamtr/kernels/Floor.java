@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * What a kernel's time is compared with: the same bytes read once, or read and written back, by the same threads, and

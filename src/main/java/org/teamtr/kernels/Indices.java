@@ -5,7 +5,7 @@ import java.nio.IntBuffer;
 import java.nio.LongBuffer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * A view of a contiguous int32 or int64 vector: targets, sampled tokens, {@code cuSeqlens}, row ids.

@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * Log-probabilities of given tokens, log-normaliser and entropy of every row of logits, and their gradient.

@@ -4,7 +4,8 @@ import java.nio.Buffer;
 import java.nio.ByteOrder;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.Natives;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /** A piece of native memory, where it is, and the object that keeps it alive. Frees only what it allocated itself. */
 final class Memory {
@@ -84,7 +85,7 @@ final class Memory {
             throw new IllegalArgumentException("data: expected byte order " + ByteOrder.nativeOrder() + ", given " + order
                     + "; call buffer.order(ByteOrder.nativeOrder())");
         }
-        Backend.requireJavaCpp();
+        Natives.requireJavaCpp();
         final Buffer rest = data.slice(); // its address is that of the position, on every JavaCPP version
         // A typed buffer is not a Pointer: its elements' width follows from the view that asked.
         final int width = data instanceof java.nio.ByteBuffer ? 1 : elementBytes;
@@ -102,7 +103,7 @@ final class Memory {
         if (owner instanceof Pointer pointer && pointer.isNull()) {
             throw new IllegalArgumentException("owner: the Pointer is null (never allocated, or closed)");
         }
-        Backend.requireJavaCpp();
+        Natives.requireJavaCpp();
         final Memory memory = aligned(new Memory(place.isCuda() ? place : null, address == 0 ? NOWHERE : address, capacityBytes,
                 true, owner, false), elementBytes);
         if (place.isCuda()) {
@@ -122,7 +123,7 @@ final class Memory {
             throw new IllegalArgumentException("length: expected a size in bytes that fits 64 bits, given " + count + " elements of "
                     + elementBytes);
         }
-        Backend.requireJavaCpp();
+        Natives.requireJavaCpp();
         final long bytes = count * elementBytes;
         if (place.isCuda()) {
             final CudaMemory memory = CudaMemory.allocate(place, bytes);

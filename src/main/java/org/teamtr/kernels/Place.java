@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * Where memory lives, and so where a kernel that is handed it runs: in host memory, on the CPU; or in memory that a CUDA device

@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * From logits to the loss of Eq. 10 and its gradient with respect to the logits, in two sweeps: {@link LogProbs} (and, with old

@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * The clipped trust-region surrogate on log-probs (TeamTR, arXiv 2605.15207, Eq. 10), its gradient and its statistics.

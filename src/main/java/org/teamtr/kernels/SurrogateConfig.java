@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * The numbers of the trust-region surrogate (TeamTR, arXiv 2605.15207, Eq. 10):

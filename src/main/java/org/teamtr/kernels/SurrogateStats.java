@@ -2,7 +2,7 @@ package org.teamtr.kernels;
 
 import org.bytedeco.javacpp.DoublePointer;
 import org.bytedeco.javacpp.Pointer;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * The loss of a surrogate call and what there is to know about it. One object serves any number of calls, one at a time; each

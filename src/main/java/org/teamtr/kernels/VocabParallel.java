@@ -1,6 +1,6 @@
 package org.teamtr.kernels;
 
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * {@link LogProbs} for a vocabulary that is spread over several ranks. Each rank calls {@link #parts} on its shard of columns,

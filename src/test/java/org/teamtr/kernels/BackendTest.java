@@ -20,9 +20,11 @@ import java.util.function.Predicate;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.Natives;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /** {@link Backend}: what it says of itself here, and, each in a JVM of its own, its settings and what happens without natives. */
 @CpuOnly("settings, which need no second run")
@@ -167,20 +169,20 @@ class BackendTest {
         try {
             for (String wanted : LEVELS) {
                 if (LEVELS.indexOf(wanted) > LEVELS.indexOf(BEST)) {
-                    final String message = assertThrows(IllegalStateException.class, () -> Backend.forceLevel(wanted)).getMessage();
+                    final String message = assertThrows(IllegalStateException.class, () -> Natives.forceLevel(wanted)).getMessage();
                     assertEquals("org.teamtr.cpu: expected at most " + BEST + ", the best this machine has, given " + wanted,
                             message);
                     assertEquals(level, LEVELS.get(teamtr.teamtr_cpu_level()), "unchanged");
                 } else {
-                    Backend.forceLevel(wanted);
+                    Natives.forceLevel(wanted);
                     assertEquals(wanted, LEVELS.get(teamtr.teamtr_cpu_level()));
-                    Backend.forceLevel(level);
+                    Natives.forceLevel(level);
                 }
             }
-            assertThrows(IllegalStateException.class, () -> Backend.forceThreads(0));
-            assertThrows(IllegalStateException.class, () -> Backend.forceThreads(1025));
+            assertThrows(IllegalStateException.class, () -> Natives.forceThreads(0));
+            assertThrows(IllegalStateException.class, () -> Natives.forceThreads(1025));
         } finally {
-            Backend.forceLevel(level);
+            Natives.forceLevel(level);
         }
     }
 
@@ -238,8 +240,8 @@ class BackendTest {
     /** Both jars by their coordinates, the reason, and the LinkageError as the cause; from kernels and, for JavaCPP, from views. */
     @Test
     void withoutNatives() throws Exception {
-        final List<String> kernels = run(without(entry -> Files.exists(Path.of(entry, "org", "teamtr", "kernels", "linux-x86_64"))
-                || Files.exists(Path.of(entry, "org", "teamtr", "kernels", "linux-x86_64-gpu"))), Map.of());
+        final List<String> kernels = run(without(entry -> Stream.of("linux-x86_64", "linux-x86_64-gpu")
+                .anyMatch(platform -> Files.exists(Path.of(entry, "org/teamtr/kernels/internal", platform)))), Map.of());
         missing(kernels, "TeamTR kernels: the native library could not be loaded (");
         final List<String> javaCpp = run(without(entry -> entry.matches(".*javacpp-[^/]*-linux-x86_64\\.jar")), Map.of());
         missing(javaCpp, "JavaCPP: the native library could not be loaded (");

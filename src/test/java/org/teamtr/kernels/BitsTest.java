@@ -19,6 +19,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.kernels.TestData.Matrix;
+import org.teamtr.kernels.internal.Natives;
 
 /**
  * A row's bits are the row's alone. Every kernel over logits runs on the same rows in different company, places, layouts, thread
@@ -32,8 +33,8 @@ class BitsTest extends TestData.Scoped {
 
     @AfterEach
     void restore() {
-        Backend.forceLevel(Backend.current().level());
-        Backend.forceThreads(Backend.current().threads());
+        Natives.forceLevel(Backend.current().level());
+        Natives.forceThreads(Backend.current().threads());
     }
 
     // ---- rows and what the kernels say of them ----
@@ -245,11 +246,11 @@ class BitsTest extends TestData.Scoped {
         final Rows narrow = Rows.of(dtype, 130);
         final Rows many = narrow.in(order, n -> TestData.matrix(dtype, n, 130)); // 126 rows a piece
         for (Rows rows : new Rows[] {few, many}) {
-            Backend.forceThreads(1);
+            Natives.forceThreads(1);
             final Bits expected = run(rows);
             expected.assertSame(run(rows));
             for (int threads : TestPlace.CUDA ? new int[0] : new int[] {2, 3}) { // a device takes no part of the pool
-                Backend.forceThreads(threads);
+                Natives.forceThreads(threads);
                 expected.assertSame(run(rows));
                 expected.assertSame(run(rows));
             }
@@ -259,7 +260,7 @@ class BitsTest extends TestData.Scoped {
     /** One call has the pool, the others find it busy and work alone. */
     @Test
     void manyCallsAtOnce() throws Exception {
-        Backend.forceThreads(2);
+        Natives.forceThreads(2);
         final Rows rows = Rows.of(DType.F32, 5003);
         final Bits expected = run(rows);
         final ExecutorService callers = Executors.newFixedThreadPool(4);
@@ -282,9 +283,9 @@ class BitsTest extends TestData.Scoped {
         assumeTrue(has("avx512") && has("avx2"), "this machine has no AVX-512");
         for (DType dtype : DType.values()) {
             final Rows rows = Rows.of(dtype, vocab);
-            Backend.forceLevel("avx512");
+            Natives.forceLevel("avx512");
             final Bits wide = run(rows);
-            Backend.forceLevel("avx2");
+            Natives.forceLevel("avx2");
             wide.assertSame(run(rows));
         }
     }
@@ -303,7 +304,7 @@ class BitsTest extends TestData.Scoped {
             final Matrix best = gradient(rows);
             final TestData.Forward expected = TestData.Forward.of(rows.fresh.logits, Indices.ofInts(rows.targets()), Temperature.ONE);
             final float[] kl = kl(rows);
-            Backend.forceLevel("portable");
+            Natives.forceLevel("portable");
             final Matrix plain = gradient(rows);
             final TestData.Forward given = TestData.Forward.of(rows.fresh.logits, Indices.ofInts(rows.targets()), Temperature.ONE);
             final float[] plainKl = kl(rows);
@@ -341,7 +342,7 @@ class BitsTest extends TestData.Scoped {
 
     private static boolean has(String level) {
         try {
-            Backend.forceLevel(level);
+            Natives.forceLevel(level);
             return true;
         } catch (IllegalStateException e) {
             return false;

@@ -19,6 +19,7 @@ import org.teamtr.kernels.SurrogateConfig.AdvantagePer;
 import org.teamtr.kernels.SurrogateConfig.Aggregation;
 import org.teamtr.kernels.SurrogateConfig.KlTerm;
 import org.teamtr.kernels.SurrogateConfig.Ratio;
+import org.teamtr.kernels.internal.Natives;
 
 /** {@link PolicyLoss} against the kernels it fuses, against doubles, and against differences of the loss by each logit. */
 class PolicyLossTest {
@@ -309,7 +310,7 @@ class PolicyLossTest {
             byte[] first = null;
             String stats = null;
             for (int n : new int[] {1, 2, 5, threads}) {
-                Backend.forceThreads(n);
+                Natives.forceThreads(n);
                 b.fused(loss, true, b.d.view);
                 first = first == null ? b.d.bytes() : first;
                 stats = stats == null ? loss.stats().toString() : stats;
@@ -317,7 +318,7 @@ class PolicyLossTest {
                 assertEquals(stats, loss.stats().toString(), n + " threads");
             }
         } finally {
-            Backend.forceThreads(threads);
+            Natives.forceThreads(threads);
         }
     }
 

@@ -18,6 +18,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.teamtr.kernels.SamplingReference.Draws;
+import org.teamtr.kernels.internal.Natives;
 
 /** {@link Sampling}: what may be drawn, how often, and what a draw does and does not depend on. */
 class SamplingTest {
@@ -25,7 +26,7 @@ class SamplingTest {
 
     @AfterAll
     static void restoreThreads() {
-        Backend.forceThreads(THREADS);
+        Natives.forceThreads(THREADS);
     }
 
     @Test
@@ -278,10 +279,10 @@ class SamplingTest {
             Arrays.setAll(all.rowIds, r -> 1_000_000_007L * r);
             all.call();
             for (int threads : new int[] {1, 2, 5}) {
-                Backend.forceThreads(threads);
+                Natives.forceThreads(threads);
                 check(all, same(all, 0, 37, DType.F32, 700), 0, threads + " threads");
             }
-            Backend.forceThreads(THREADS);
+            Natives.forceThreads(THREADS);
             for (int r = 0; r < 37; r++) {
                 check(all, same(all, r, r + 1, DType.F32, 700), r, "alone");
             }

@@ -8,7 +8,7 @@ import org.teamtr.kernels.SurrogateConfig.AdvantagePer;
 import org.teamtr.kernels.SurrogateConfig.Aggregation;
 import org.teamtr.kernels.SurrogateConfig.KlTerm;
 import org.teamtr.kernels.SurrogateConfig.Ratio;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * The surrogate a second time: plain Java, doubles, written from the words of teamtr.h and not from the kernel. The loss is a

@@ -15,7 +15,7 @@ import org.teamtr.kernels.SurrogateConfig.Aggregation;
 import org.teamtr.kernels.SurrogateConfig.KlTerm;
 import org.teamtr.kernels.SurrogateConfig.Ratio;
 import org.teamtr.kernels.SurrogateReference.Batch;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /** {@link Surrogate} against {@link SurrogateReference}, against differences of that loss, and against cases worked by hand. */
 class SurrogateTest {

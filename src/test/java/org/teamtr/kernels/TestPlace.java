@@ -3,7 +3,7 @@ package org.teamtr.kernels;
 import org.bytedeco.javacpp.Pointer;
 import org.junit.jupiter.api.extension.BeforeAllCallback;
 import org.junit.jupiter.api.extension.ExtensionContext;
-import org.teamtr.kernels.global.teamtr;
+import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * With {@code -Dteamtr.test.place=cuda} every view of host memory is one of {@code cuda:0}, so that the tests of the kernels, as

@@ -1,4 +1,4 @@
-package org.teamtr.kernels.presets;
+package org.teamtr.kernels.internal.presets;
 
 import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
@@ -8,14 +8,14 @@ import org.bytedeco.javacpp.tools.InfoMap;
 import org.bytedeco.javacpp.tools.InfoMapper;
 
 /**
- * Tells JavaCPP how native/include/teamtr.h becomes {@code org.teamtr.kernels.global.teamtr}.
+ * Tells JavaCPP how native/include/teamtr.h becomes {@code org.teamtr.kernels.internal.global.teamtr}.
  *
  * <p>Every function of the C ABI takes numbers only (addresses are integers) and returns a status, so each one becomes exactly
  * one static native method over primitives: no Pointer, no overload, nothing to allocate.
  */
 @Properties(
-        target = "org.teamtr.kernels.global",
-        global = "org.teamtr.kernels.global.teamtr",
+        target = "org.teamtr.kernels.internal.global",
+        global = "org.teamtr.kernels.internal.global.teamtr",
         value = {
             // MODIFIED_UTF8_STRING: error words become a String by NewStringUTF, whatever the JVM's default charset.
             @Platform(value = "linux-x86_64", include = "teamtr.h", link = "teamtr", define = "MODIFIED_UTF8_STRING"),
