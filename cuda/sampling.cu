@@ -48,37 +48,37 @@ constexpr int kBins = 2048;     /* of a histogram */
 
 /* The vectors that can be read as such: none of a row that is not aligned. One path through the code for both kinds of row,
  * since two would not share the registers well. */
-template <class D> SIMT_DEVICE int whole_of(const char* row, int64_t vocab) {
+template <class D> __device__ __forceinline__ int whole_of(const char* row, int64_t vocab) {
   return aligned16(row) ? (int)(vocab / D::kPerVector) : 0;
 }
-template <class D> SIMT_DEVICE Vec16 load(const char* row, int i, int whole, int64_t vocab) {
+template <class D> __device__ __forceinline__ Vec16 load(const char* row, int i, int whole, int64_t vocab) {
   return i < whole ? load16(row + (int64_t)i * 16) : load_elements<D>(row, i, vocab);
 }
 
 /* ---- the race ---- */
 
-SIMT_DEVICE bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
-SIMT_DEVICE double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
+__device__ __forceinline__ bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
+__device__ __forceinline__ double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
 
-SIMT_DEVICE int group_of(int token) { return (token >> 11) * 32 + (token >> 1 & 16) + (token & 15); }
-SIMT_DEVICE uint32_t member_of(int token) { return (token >> 5 & 62) + (token >> 4 & 1); }
+__device__ __forceinline__ int group_of(int token) { return (token >> 11) * 32 + (token >> 1 & 16) + (token & 15); }
+__device__ __forceinline__ uint32_t member_of(int token) { return (token >> 5 & 62) + (token >> 4 & 1); }
 
 /* The logits above t, and those equal to t with ids up to last. */
 struct Cut {
   float t;
   int last;
-  SIMT_DEVICE_MEMBER bool keeps(float x, int token) const { return x > t || (x == t && token <= last); }
+  __device__ __forceinline__ bool keeps(float x, int token) const { return x > t || (x == t && token <= last); }
 };
-SIMT_DEVICE Cut everything() { return {-FLT_MAX, INT_MAX}; } /* but masked tokens */
+__device__ __forceinline__ Cut everything() { return {-FLT_MAX, INT_MAX}; } /* but masked tokens */
 
 /* A runner: the score is x scale + noise. */
 struct Best {
   float x = 0, noise = 0;
   int token = -1; /* none yet */
 
-  SIMT_DEVICE_MEMBER double score(float scale) const { return token < 0 ? -kInfinity : (double)x * scale + noise; }
+  __device__ __forceinline__ double score(float scale) const { return token < 0 ? -kInfinity : (double)x * scale + noise; }
   /* By the difference of the scores, which is exact however far the logits are from 0. */
-  SIMT_DEVICE_MEMBER void take(const Best& o, float scale) {
+  __device__ __forceinline__ void take(const Best& o, float scale) {
     const double lead = ((double)o.x - x) * scale + ((double)o.noise - noise);
     if (o.token >= 0 && (token < 0 || lead > 0 || (lead == 0 && o.token < token))) *this = o;
   }
@@ -92,12 +92,12 @@ struct Race {
   const Cut* cut; /* in shared memory, there from the first leaders on */
   Best best;      /* this thread's so far */
 
-  SIMT_DEVICE_MEMBER double warp_best() const {
+  __device__ __forceinline__ double warp_best() const {
     return warp_fold(best.score(scale), [](double a, double b) { return a > b ? a : b; });
   }
-  SIMT_DEVICE_MEMBER Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
+  __device__ __forceinline__ Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
 
-  SIMT_DEVICE_MEMBER void run(float x, int v) {
+  __device__ __forceinline__ void run(float x, int v) {
     float log2_clock = 0;
     if (!greedy(a, r)) {
       const Noise noise = this->noise();
@@ -118,19 +118,19 @@ struct Race {
   /* Fills bounds with L_g of the chunk that begins with token `first`, and runs the leaders. The best score so far of all
    * threads; a barrier before and one behind. */
   template <class D>
-  SIMT_DEVICE_MEMBER double lead(const char* row, int64_t vocab, int64_t first, uint32_t* bounds, double* bars) {
-    barrier(); /* the chunk before is done with */
+  __device__ __forceinline__ double lead(const char* row, int64_t vocab, int64_t first, uint32_t* bounds, double* bars) {
+    __syncthreads(); /* the chunk before is done with */
     const bool noisy = !greedy(a, r);
     const Noise noise = this->noise();
     const int64_t left = (vocab - first + 2047) / 2048;
     const int pairs = left < kChunk / 2048 ? (int)left * 16 : kChunk / 2048 * 16;
-    for (int pair = thread(); pair < pairs; pair += threads()) {
+    for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
       const Noise::Words w = noise.words((uint32_t)(first / 128 + pair));
       const int block = (int)(first / 2048) + pair / 16;
-      SIMT_NO_UNROLL /* for the registers' sake */
+      #pragma unroll 1 /* for the registers' sake */
       for (int half = 0; half < 2; half++) {
         const float log2_clock = noisy ? log2f(exponential(half ? w.w[2] : w.w[0]) * (1.0f / 64)) : 0;
-        bounds[pair / 16 * 32 + half * 16 + pair % 16] = as_bits(-log2_clock);
+        bounds[pair / 16 * 32 + half * 16 + pair % 16] = __float_as_uint(-log2_clock);
         const int member = (half ? w.w[3] : w.w[1]) & 63;
         const int64_t v = (int64_t)block * 2048 + member / 2 * 64 + half * 32 + member % 2 * 16 + pair % 16;
         if (v >= vocab) continue;
@@ -140,21 +140,21 @@ struct Race {
     }
     double bar = warp_best();
     if (lane() == 0) bars[warp()] = bar;
-    barrier();
+    __syncthreads();
     for (int w = 0; w < warps(); w++) bar = bars[w] > bar ? bars[w] : bar;
     return bar;
   }
 };
 
 /* What a bound in f32 reaches if the score reaches the bar: all of rounding is 2^-23 of |score| + 64. */
-SIMT_DEVICE float threshold_of(double bar) {
+__device__ __forceinline__ float threshold_of(double bar) {
   const double low = bar - 0x1p-21 * (fabs(bar) + 64);
   if (!(low > -FLT_MAX)) return -kInfinity;
   return low < FLT_MAX ? (float)low : FLT_MAX;
 }
 
-template <int n> SIMT_DEVICE void unpack_bounds(const uint32_t* from, float* to) {
-  SIMT_UNROLL
+template <int n> __device__ __forceinline__ void unpack_bounds(const uint32_t* from, float* to) {
+  #pragma unroll
   for (int i = 0; i < n; i += 4) {
     const Vec16 v = *reinterpret_cast<const Vec16*>(from + i);
     F32::unpack(v, to + i);
@@ -164,49 +164,49 @@ template <int n> SIMT_DEVICE void unpack_bounds(const uint32_t* from, float* to)
 /* One sweep: the statistics, and the race in its cut. All threads take the same number of steps, unlike in walk(): elements
  * behind the row's end change nothing. */
 template <class D, bool kAligned>
-SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, uint32_t* bounds, double* bars) {
+__device__ __forceinline__ void sweep(const char* row, int64_t vocab, Race* race, Online* o, uint32_t* bounds, double* bars) {
   constexpr int n = D::kPerVector;
-  const int vectors = (int)vectors_of<D>(vocab), step = threads() * kUnroll;
+  const int vectors = (int)vectors_of<D>(vocab), step = blockDim.x * kUnroll;
   float threshold = 0;
   for (int begin = 0; begin < vectors; begin += step) {
     const int at = begin % (kChunk / n);
     if (at == 0) threshold = threshold_of(race->template lead<D>(row, vocab, (int64_t)begin * n, bounds, bars));
     Vec16 v[kUnroll];
-    SIMT_UNROLL
-    for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, begin + thread() + k * threads(), vocab);
+    #pragma unroll
+    for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, begin + threadIdx.x + k * blockDim.x, vocab);
 
-    const auto leaders = [&](int k) { return bounds + group_of((at + thread() + k * threads()) * n); };
+    const auto leaders = [&](int k) { return bounds + group_of((at + threadIdx.x + k * blockDim.x) * n); };
     float highest = NAN; /* which fmaxf() forgets; behind the row's end L may be anything */
-    SIMT_UNROLL
+    #pragma unroll
     for (int k = 0; k < kUnroll; k++) {
       float x[n], L[n];
       D::unpack(v[k], x);
       unpack_bounds<n>(leaders(k), L);
-      SIMT_UNROLL
+      #pragma unroll
       for (int e = 0; e < n; e++) highest = fmaxf(highest, fmaf(x[e], race->scale, L[e]));
-      warp_barrier(); /* the bounds of one vector at a time, or the registers do not suffice; as below */
+      __syncwarp(); /* the bounds of one vector at a time, or the registers do not suffice; as below */
     }
     uint32_t hits = 0;
-    const bool any = ballot(highest >= threshold);
+    const bool any = __ballot_sync(kFullMask, highest >= threshold);
     if (any) {
-      warp_barrier();
-      SIMT_UNROLL
+      __syncwarp();
+      #pragma unroll
       for (int k = 0; k < kUnroll; k++) {
         float x[n], L[n];
         D::unpack(v[k], x);
         unpack_bounds<n>(leaders(k), L);
-        SIMT_UNROLL
+        #pragma unroll
         for (int e = 0; e < n; e++)
           hits |= (uint32_t)(x[e] >= race->cut->t && fmaf(x[e], race->scale, L[e]) >= threshold) << (k * n + e);
       }
     }
     float x[kUnroll * n];
-    SIMT_UNROLL
+    #pragma unroll
     for (int k = 0; k < kUnroll; k++) D::unpack(v[k], x + k * n);
     o->add<kUnroll * n, false>(x, race->scale); /* before what follows, which needs the registers */
     if (any) {
       for (; hits; hits &= hits - 1) {
-        const int hit = lowest_bit(hits), token = (begin + thread() + hit / n * threads()) * n + hit % n;
+        const int hit = __ffs(hits) - 1, token = (begin + threadIdx.x + hit / n * blockDim.x) * n + hit % n;
         const float value = element<D>(row, token);
         if (race->cut->keeps(value, token)) race->run(value, token);
       }
@@ -216,17 +216,17 @@ SIMT_DEVICE void sweep(const char* row, int64_t vocab, Race* race, Online* o, ui
 }
 
 /* The race's winner, in all threads. `slots` are free again after the next barrier. */
-SIMT_DEVICE int winner_of(const Race& race, Best* slots) {
+__device__ __forceinline__ int winner_of(const Race& race, Best* slots) {
   Best best = race.best;
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     Best other;
-    other.x = exchange_xor(best.x, distance);
-    other.noise = exchange_xor(best.noise, distance);
-    other.token = exchange_xor(best.token, distance);
+    other.x = __shfl_xor_sync(kFullMask, best.x, distance);
+    other.noise = __shfl_xor_sync(kFullMask, best.noise, distance);
+    other.token = __shfl_xor_sync(kFullMask, best.token, distance);
     best.take(other, race.scale);
   }
   if (lane() == 0) slots[warp()] = best;
-  barrier();
+  __syncthreads();
   for (int w = 0; w < warps(); w++) best.take(slots[w], race.scale);
   return best.token;
 }
@@ -236,13 +236,13 @@ SIMT_DEVICE int winner_of(const Race& race, Best* slots) {
 /* Order-preserving integers for the values of a dtype, neighbours where its values are; one for both zeros. */
 template <class D> struct Key {
   static constexpr int kShift = D::kDtype == TEAMTR_F32 ? 0 : D::kDtype == TEAMTR_BF16 ? 16 : 13;
-  static SIMT_DEVICE_MEMBER uint32_t of(float x) {
-    const uint32_t u = as_bits(x + 0.0f);
+  static __device__ __forceinline__ uint32_t of(float x) {
+    const uint32_t u = __float_as_uint(x + 0.0f);
     return (u >> 31 ? ~u : u | 0x80000000u) >> kShift;
   }
-  static SIMT_DEVICE_MEMBER float value(uint32_t key) {
+  static __device__ __forceinline__ float value(uint32_t key) {
     const uint32_t u = key << kShift;
-    return as_float(u >> 31 ? u & 0x7fffffffu : ~u >> kShift << kShift);
+    return __uint_as_float(u >> 31 ? u & 0x7fffffffu : ~u >> kShift << kShift);
   }
 };
 
@@ -250,30 +250,30 @@ template <class D> struct Key {
 struct Weight {
   float max, scale, unit;
   Weight() = default;
-  SIMT_DEVICE_MEMBER Weight(const RowStats& s, float scale) : max(s.max), scale(scale) {
-    const int log2_sum = (int)(as_bits((float)(1 + s.rest)) >> 23) - 127;
-    unit = as_float((uint32_t)(127 + 61 - log2_sum) << 23); /* so that the sum is below 2^63 */
+  __device__ __forceinline__ Weight(const RowStats& s, float scale) : max(s.max), scale(scale) {
+    const int log2_sum = (int)(__float_as_uint((float)(1 + s.rest)) >> 23) - 127;
+    unit = __uint_as_float((uint32_t)(127 + 61 - log2_sum) << 23); /* so that the sum is below 2^63 */
   }
-  SIMT_DEVICE_MEMBER uint64_t of(float x) const { return (uint64_t)(exp2_approx((x - max) * scale) * unit); }
+  __device__ __forceinline__ uint64_t of(float x) const { return (uint64_t)(exp2_approx((x - max) * scale) * unit); }
   /* As integers, the sum that a share of the tokens of this rest has to reach. */
-  SIMT_DEVICE_MEMBER uint64_t target(double share, double rest) const {
+  __device__ __forceinline__ uint64_t target(double share, double rest) const {
     const double wanted = ceil(share * (1 + rest) * unit);
     return wanted > 1 ? (uint64_t)wanted : 1;
   }
   /* What a sum is, less one occurrence of the maximum. */
-  SIMT_DEVICE_MEMBER double rest(uint64_t sum) const { return (double)(int64_t)(sum - (uint64_t)unit) / unit; }
+  __device__ __forceinline__ double rest(uint64_t sum) const { return (double)(int64_t)(sum - (uint64_t)unit) / unit; }
 };
 
 struct Sums {
   uint32_t count;
   uint64_t weight;
-  SIMT_DEVICE_MEMBER void add(const Sums& o) {
+  __device__ __forceinline__ void add(const Sums& o) {
     count += o.count;
     weight += o.weight;
   }
 };
 
-SIMT_DEVICE uint64_t measure(const Sums& s, bool by_weight) { return by_weight ? s.weight : s.count; }
+__device__ __forceinline__ uint64_t measure(const Sums& s, bool by_weight) { return by_weight ? s.weight : s.count; }
 
 struct Bin {
   int at; /* -1: the target is beyond them all */
@@ -284,28 +284,28 @@ struct Bins {
   uint64_t weight[kBins];
   uint32_t count[kBins];
 
-  SIMT_DEVICE_MEMBER void clear(int used) {
-    for (int i = thread(); i < used; i += threads()) {
+  __device__ __forceinline__ void clear(int used) {
+    for (int i = threadIdx.x; i < used; i += blockDim.x) {
       weight[i] = 0;
       count[i] = 0;
     }
-    barrier();
+    __syncthreads();
   }
 
-  SIMT_DEVICE_MEMBER void add(uint32_t bin, const Sums& s) {
-    atomic_add(&weight[bin], s.weight);
-    atomic_add(&count[bin], s.count);
+  __device__ __forceinline__ void add(uint32_t bin, const Sums& s) {
+    atomic_add_64(&weight[bin], s.weight);
+    atomicAdd(&count[bin], s.count);
   }
 
   /* A token of each lane that `in` is true of. Bins that many lanes share are added up first: of a row with few different
    * logits all tokens go to few bins. */
-  SIMT_DEVICE_MEMBER void add_lanes(bool in, uint32_t bin, uint64_t w) {
-    for (uint32_t left = ballot(in); left;) {
-      const uint32_t first = exchange_from(bin, lowest_bit(left)), same = ballot(in && bin == first);
-      if (count_bits(same) < 8) break;
+  __device__ __forceinline__ void add_lanes(bool in, uint32_t bin, uint64_t w) {
+    for (uint32_t left = __ballot_sync(kFullMask, in); left;) {
+      const uint32_t first = __shfl_sync(kFullMask, bin, (__ffs(left) - 1)), same = __ballot_sync(kFullMask, in && bin == first);
+      if (__popc(same) < 8) break;
       const bool mine = same >> lane() & 1;
       const uint64_t sum = warp_fold(mine ? w : 0, [](uint64_t a, uint64_t b) { return a + b; });
-      if (lane() == 0) add(first, {(uint32_t)count_bits(same), sum});
+      if (lane() == 0) add(first, {(uint32_t)__popc(same), sum});
       in = in && !mine;
       left &= ~same;
     }
@@ -313,24 +313,24 @@ struct Bins {
   }
 
   /* For thread 0: the first bin up to which counts, or weights, sum to `wanted`, or -1; and the sum of all. */
-  SIMT_DEVICE_MEMBER void find(int used, bool by_weight, uint64_t wanted, Bin* found, Sums* all, Sums* slots) {
-    const int each = (used + threads() - 1) / threads(), from = thread() * each;
+  __device__ __forceinline__ void find(int used, bool by_weight, uint64_t wanted, Bin* found, Sums* all, Sums* slots) {
+    const int each = (used + blockDim.x - 1) / blockDim.x, from = threadIdx.x * each;
     const int to = from + each < used ? from + each : used;
-    if (thread() == 0) found->at = -1;
-    barrier(); /* also: the bins are full */
+    if (threadIdx.x == 0) found->at = -1;
+    __syncthreads(); /* also: the bins are full */
     Sums mine{0, 0};
     for (int i = from; i < to; i++) mine.add({count[i], weight[i]});
     Sums before = mine; /* of the lanes up to this one; then, of all threads before */
     for (int distance = 1; distance < kWarp; distance *= 2) {
       const int other = lane() >= distance ? lane() - distance : 0;
-      const Sums s{exchange_from(before.count, other), exchange_from(before.weight, other)};
+      const Sums s{__shfl_sync(kFullMask, before.count, other), __shfl_sync(kFullMask, before.weight, other)};
       if (lane() >= distance) before.add(s);
     }
     if (lane() == kWarp - 1) slots[warp()] = before;
     before = {before.count - mine.count, before.weight - mine.weight};
-    barrier();
+    __syncthreads();
     for (int w = 0; w < warp(); w++) before.add(slots[w]);
-    if (thread() == threads() - 1) {
+    if (threadIdx.x == blockDim.x - 1) {
       *all = before;
       all->add(mine);
     }
@@ -346,29 +346,29 @@ struct Bins {
         before = upto;
       }
     }
-    barrier();
+    __syncthreads();
   }
 };
 
 /* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
 template <class D>
-SIMT_DEVICE Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
+__device__ __forceinline__ Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
   constexpr int n = D::kPerVector;
   const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
   Sums s{0, 0};
-  for (int i = thread(); i < vectors; i += threads() * kUnroll) {
+  for (int i = threadIdx.x; i < vectors; i += blockDim.x * kUnroll) {
     Vec16 v[kUnroll];
-    SIMT_UNROLL
-    for (int k = 0; k < kUnroll; k++) v[k] = load<D>(row, i + k * threads(), whole, vocab);
-    SIMT_UNROLL
+    #pragma unroll
+    for (int k = 0; k < kUnroll; k++) v[k] = load<D>(row, i + k * blockDim.x, whole, vocab);
+    #pragma unroll
     for (int k = 0; k < kUnroll; k++) {
       float x[n], largest = -kInfinity;
       D::unpack(v[k], x);
-      SIMT_UNROLL
+      #pragma unroll
       for (int e = 0; e < n; e++) largest = fmaxf(largest, x[e]);
       if (largest < t) continue; /* most are */
-      const int first = (i + k * threads()) * n;
-      SIMT_UNROLL
+      const int first = (i + k * blockDim.x) * n;
+      #pragma unroll
       for (int e = 0; e < n; e++)
         if (x[e] > t || (x[e] == t && first + e < id)) s.add({1, w.of(x[e])});
     }
@@ -376,10 +376,10 @@ SIMT_DEVICE Sums ahead(const char* row, int64_t vocab, const Weight& w, float t,
   s.count = warp_fold(s.count, [](uint32_t a, uint32_t b) { return a + b; });
   s.weight = warp_fold(s.weight, [](uint64_t a, uint64_t b) { return a + b; });
   if (lane() == 0) slots[warp()] = s;
-  barrier();
+  __syncthreads();
   s = {0, 0};
   for (int k = 0; k < warps(); k++) s.add(slots[k]);
-  barrier(); /* before the slots are written again */
+  __syncthreads(); /* before the slots are written again */
   return s;
 }
 
@@ -409,7 +409,7 @@ struct Search {
   int of_maxima; /* sweeps left over the threads' maxima instead of the row */
   Sums above;    /* of keys above hi */
 
-  template <class D> SIMT_DEVICE_MEMBER void open(const RowStats& s, float scale, const Filters& f, double t_row) {
+  template <class D> __device__ __forceinline__ void open(const RowStats& s, float scale, const Filters& f, double t_row) {
     w = Weight(s, scale);
     temperature = t_row;
     rest = s.rest;
@@ -422,7 +422,7 @@ struct Search {
     if ((double)min_p_logit < least) min_p_logit = Key<F32>::value(Key<F32>::of(min_p_logit) + 1);
   }
 
-  template <class D> SIMT_DEVICE_MEMBER void begin(Stage stage, const Filters& f, int64_t vocab) {
+  template <class D> __device__ __forceinline__ void begin(Stage stage, const Filters& f, int64_t vocab) {
     going = (stage == kTopK && f.top_k) || (stage == kTopP && f.top_p < 1) || (stage == kIds && ties < of);
     by_weight = stage == kTopP;
     ids = stage == kIds;
@@ -430,7 +430,7 @@ struct Search {
     hi = top = ids ? UINT32_MAX : Key<D>::of(w.max);
     wanted = stage == kTopK ? (uint64_t)f.top_k : ties;
     /* As many tokens as there are threads' maxima are at least as large as the k-th of these. To 22 bits, that is enough. */
-    of_maxima = stage == kTopK && f.top_k <= threads() ? 2 : 0;
+    of_maxima = stage == kTopK && f.top_k <= blockDim.x ? 2 : 0;
     if (stage == kTopP) {
       wanted = w.target(f.top_p, rest);
       /* Logits that even all together weigh less than what is left out are below the cut. */
@@ -447,14 +447,14 @@ struct Search {
     part();
   }
 
-  SIMT_DEVICE_MEMBER void part() {
+  __device__ __forceinline__ void part() {
     for (shift = 0; (hi - lo) >> shift >= (uint32_t)kBins;) shift++;
     bins = (int)((hi - lo) >> shift) + 1;
   }
-  SIMT_DEVICE_MEMBER uint64_t left() const { return wanted - measure(above, by_weight); }
+  __device__ __forceinline__ uint64_t left() const { return wanted - measure(above, by_weight); }
 
   /* After a sweep. */
-  template <class D> SIMT_DEVICE_MEMBER void advance(const Bin& bin, const Sums& all) {
+  template <class D> __device__ __forceinline__ void advance(const Bin& bin, const Sums& all) {
     if (bin.at < 0) {
       if (of_maxima) {
         of_maxima = 0;
@@ -488,7 +488,7 @@ struct Search {
   }
 
   /* The cut is at hi, of which `inside` is all. */
-  template <class D> SIMT_DEVICE_MEMBER void end(const Sums& inside) {
+  template <class D> __device__ __forceinline__ void end(const Sums& inside) {
     const float found = Key<D>::value(hi);
     const uint64_t each = inside.weight / inside.count, n = by_weight ? (left() + each - 1) / each : left();
     if (found < t || (found == t && n >= ties)) return; /* rounding may make it one token longer than what was kept */
@@ -500,10 +500,10 @@ struct Search {
 };
 
 /* Element e of a vector. */
-template <class D> SIMT_DEVICE float pick(const Vec16& v, int e) {
+template <class D> __device__ __forceinline__ float pick(const Vec16& v, int e) {
   const int bit = e * D::kBytes * 8;
   Vec16 one = v;
-  SIMT_UNROLL
+  #pragma unroll
   for (int i = 1; i < 4; i++) one.w[0] = bit / 32 == i ? v.w[i] : one.w[0];
   one.w[0] >>= bit % 32;
   float x[D::kPerVector];
@@ -512,22 +512,22 @@ template <class D> SIMT_DEVICE float pick(const Vec16& v, int e) {
 }
 
 /* One sweep of a search. */
-template <class D> SIMT_DEVICE void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
+template <class D> __device__ __forceinline__ void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
   constexpr int n = D::kPerVector;
   const float from = s.ids ? s.t : Key<D>::value(s.lo), to = s.ids ? s.t : Key<D>::value(s.hi);
   const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
-  Vec16 next = load<D>(row, thread(), whole, vocab);
-  for (int begin = 0; begin < vectors; begin += threads()) { /* all threads take the same number of steps */
-    const int i = begin + thread();
+  Vec16 next = load<D>(row, threadIdx.x, whole, vocab);
+  for (int begin = 0; begin < vectors; begin += blockDim.x) { /* all threads take the same number of steps */
+    const int i = begin + threadIdx.x;
     const Vec16 v = next;
-    next = load<D>(row, i + threads(), whole, vocab);
+    next = load<D>(row, i + blockDim.x, whole, vocab);
     float x[n];
     D::unpack(v, x);
     uint32_t left = 0;
-    SIMT_UNROLL
+    #pragma unroll
     for (int e = 0; e < n; e++) left |= (uint32_t)(x[e] >= from && x[e] <= to) << e;
-    while (ballot(left != 0)) { /* each lane its next one */
-      const int e = left ? lowest_bit(left) : 0;
+    while (__ballot_sync(kFullMask, left != 0)) { /* each lane its next one */
+      const int e = left ? __ffs(left) - 1 : 0;
       const float value = pick<D>(v, e);
       const uint32_t key = s.ids ? UINT32_MAX - (uint32_t)(i * n + e) : Key<D>::of(value);
       const bool in = left && key >= s.lo && key <= s.hi;
@@ -553,14 +553,15 @@ struct alignas(16) Shared {
 
 /* Leaves the cut and the rest in shared->search, for all to see. own_max: of what this thread has of the row. */
 template <class D>
-SIMT_DEVICE void find_cut(const char* row, int64_t vocab, const Filters& f, bool rest_wanted, float own_max, Shared* shared,
+__device__ __forceinline__ void find_cut(const char* row, int64_t vocab, const Filters& f, bool rest_wanted, float own_max,
+                                         Shared* shared,
                           Bins* bins) {
   Search& s = shared->search;
-  SIMT_NO_UNROLL
+  #pragma unroll 1
   for (int stage = kTopK; stage < kStages; stage++) {
-    barrier(); /* all have seen how the stage before ended */
-    if (thread() == 0) s.begin<D>((Stage)stage, f, vocab);
-    barrier();
+    __syncthreads(); /* all have seen how the stage before ended */
+    if (threadIdx.x == 0) s.begin<D>((Stage)stage, f, vocab);
+    __syncthreads();
     while (s.going) {
       bins->clear(s.bins);
       if (s.of_maxima) {
@@ -570,19 +571,20 @@ SIMT_DEVICE void find_cut(const char* row, int64_t vocab, const Filters& f, bool
         fill<D>(row, vocab, s, bins);
       }
       bins->find(s.bins, s.by_weight, s.left(), &shared->bin, &shared->all, shared->sums);
-      if (thread() == 0) s.advance<D>(shared->bin, shared->all);
-      barrier();
+      if (threadIdx.x == 0) s.advance<D>(shared->bin, shared->all);
+      __syncthreads();
     }
     if (s.unknown && rest_wanted) {
       const Sums kept = ahead<D>(row, vocab, s.w, s.t, INT_MAX, shared->sums);
-      if (thread() == 0) s.rest = s.w.rest(kept.weight);
+      if (threadIdx.x == 0) s.rest = s.w.rest(kept.weight);
     }
   }
 }
 
 /* Whether the winner of all is kept, where that is known without the cut. */
 template <class D>
-SIMT_DEVICE bool surely_kept(const char* row, int64_t vocab, const Search& s, const Filters& f, float x, int token,
+__device__ __forceinline__ bool surely_kept(const char* row, int64_t vocab, const Search& s, const Filters& f, float x,
+                                            int token,
                              Sums* slots) {
   if (x < s.min_p_logit || (f.top_k && f.top_p < 1)) return false;
   if (!f.top_k && f.top_p == 1) return true;
@@ -592,7 +594,7 @@ SIMT_DEVICE bool surely_kept(const char* row, int64_t vocab, const Search& s, co
 
 /* ---- a row ---- */
 
-SIMT_DEVICE void write(const Sample& a, int64_t r, int64_t token, double log_prob, double log_prob_kept) {
+__device__ __forceinline__ void write(const Sample& a, int64_t r, int64_t token, double log_prob, double log_prob_kept) {
   if (a.token_type == TEAMTR_I32) static_cast<int32_t*>(a.tokens)[r] = (int32_t)token;
   else static_cast<int64_t*>(a.tokens)[r] = token;
   if (a.log_probs) a.log_probs[r] = (float)log_prob;
@@ -600,16 +602,16 @@ SIMT_DEVICE void write(const Sample& a, int64_t r, int64_t token, double log_pro
 }
 
 template <class D, bool kFilters>
-SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sample a, const Filters f) {
-  Shared* mine = reinterpret_cast<Shared*>(shared());
+__global__ void __launch_bounds__(kThreads, kFilters ? 1 : 2) sample_kernel(const Sample a, const Filters f) {
+  Shared* mine = reinterpret_cast<Shared*>(shared_memory());
   uint32_t* bounds = reinterpret_cast<uint32_t*>(mine + 1);
   bool again = false; /* the second race of a row, in its cut */
-  for (int64_t r = block(); r < a.x.rows; r += again ? 0 : blocks()) {
+  for (int64_t r = blockIdx.x; r < a.x.rows; r += again ? 0 : gridDim.x) {
     if (!good_temperature(row_temperature(a, r))) {
-      if (thread() == 0) write(a, r, -1, NAN, NAN);
+      if (threadIdx.x == 0) write(a, r, -1, NAN, NAN);
       continue;
     }
-    if (thread() == 0 && !again) mine->cut = everything();
+    if (threadIdx.x == 0 && !again) mine->cut = everything();
     const char* row = a.x.row(r);
     Race race{a, r, scale_of(row_temperature(a, r)), &mine->cut, {}};
     Online o;
@@ -620,19 +622,19 @@ SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sam
     const int token = winner_of(race, mine->best);
     const RowStats s = o.finish();
     const bool proper = s.max > -kInfinity && s.max < kInfinity && s.rest == s.rest;
-    if (thread() == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
+    if (threadIdx.x == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
     if (again) {
       again = false;
     } else if (kFilters && proper && !greedy(a, r)) {
       Search& search = mine->search;
-      if (thread() == 0) search.open<D>(s, race.scale, f, row_temperature(a, r));
-      barrier();
+      if (threadIdx.x == 0) search.open<D>(s, race.scale, f, row_temperature(a, r));
+      __syncthreads();
       const float x = element<D>(row, token);
       const bool asked = a.log_probs_kept != nullptr;
       if (asked || !surely_kept<D>(row, a.x.vocab, search, f, x, token, mine->sums)) {
         find_cut<D>(row, a.x.vocab, f, asked, own_max, mine, reinterpret_cast<Bins*>(mine + 1));
         const Cut cut{search.t, search.last};
-        if (thread() == 0) {
+        if (threadIdx.x == 0) {
           mine->cut = cut;
           mine->rest = search.rest;
         }
@@ -640,11 +642,11 @@ SIMT_KERNEL void SIMT_BOUNDS(kThreads, kFilters ? 1 : 2) sample_kernel(const Sam
         if (again) continue;
       }
     }
-    if (thread() == 0) {
+    if (threadIdx.x == 0) {
       const double temperature = row_temperature(a, r);
       const float x = proper ? element<D>(row, token) : 0;
-      write(a, r, proper ? token : -1, Finished(s, temperature).log_prob(x),
-            Finished({s.max, proper ? mine->rest : NAN, 0}, temperature).log_prob(x));
+      write(a, r, proper ? token : -1, RowResult(s, temperature).log_prob(x),
+            RowResult({s.max, proper ? mine->rest : NAN, 0}, temperature).log_prob(x));
     }
   }
 }

@@ -1,7 +1,7 @@
 /*
  * Work on per-token vectors: the trust-region surrogate with its gradient and statistics, the sampled KL, group-normalised
- * advantages. What is computed stands in native/src/surrogate.h, for the CPU and for here; a message's or a group's team is
- * a warp.
+ * advantages. What is computed stands in native/src/surrogate.h, for the CPU and for here; a message's or a group's
+ * threads are a warp.
  *
  * Passes over device memory, and bytes per token:
  *   surrogate    one block does the whole call, since its denominators and statistics are sums over all tokens, and there is
@@ -28,14 +28,14 @@ namespace {
 constexpr int kSurrogateThreads = 512; /* 128 registers each */
 constexpr int kTokenThreads = 256;
 
-struct WarpTeam {
+struct WarpThreads {
   static constexpr int kLanes = kWarp, kAtOnce = 4;
-  static SIMT_DEVICE_MEMBER int lane() { return cuda::lane(); }
-  static SIMT_DEVICE_MEMBER bool leads() { return cuda::lane() == 0; }
-  template <class T> static SIMT_DEVICE_MEMBER T sum(T x) {
+  static __device__ __forceinline__ int lane() { return cuda::lane(); }
+  static __device__ __forceinline__ bool leads() { return cuda::lane() == 0; }
+  template <class T> static __device__ __forceinline__ T sum(T x) {
     return warp_fold(x, [](T mine, T theirs) { return mine + theirs; });
   }
-  static SIMT_DEVICE_MEMBER double leaders(double x) { return exchange_from(x, 0); }
+  static __device__ __forceinline__ double leaders(double x) { return __shfl_sync(kFullMask, x, 0); }
 };
 
 /* What a warp tells the others. */
@@ -47,49 +47,49 @@ struct WarpSlot {
 };
 
 /* Whether the messages tile the tokens; asked and answered in all threads of the block. */
-SIMT_DEVICE bool good_bounds(Ids cu, int64_t messages, int64_t tokens, WarpSlot* slots) {
+__device__ __forceinline__ bool good_bounds(Ids cu, int64_t messages, int64_t tokens, WarpSlot* slots) {
   bool bad = cu[0] != 0 || cu[messages] != tokens;
-  for (int64_t m = thread(); m < messages; m += threads()) bad |= cu[m + 1] < cu[m];
-  const uint32_t lanes = ballot(bad);
+  for (int64_t m = threadIdx.x; m < messages; m += blockDim.x) bad |= cu[m + 1] < cu[m];
+  const uint32_t lanes = __ballot_sync(kFullMask, bad);
   if (lane() == 0) slots[warp()].bad_bounds = lanes;
-  barrier();
+  __syncthreads();
   bad = false;
   for (int w = 0; w < warps(); w++) bad |= slots[w].bad_bounds != 0;
   return !bad;
 }
 
-SIMT_DEVICE void fill(float* vector, int64_t count, float value) {
+__device__ __forceinline__ void fill(float* vector, int64_t count, float value) {
   if (!vector) return;
-  for (int64_t i = thread(); i < count; i += threads()) vector[i] = value;
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) vector[i] = value;
 }
 
-SIMT_DEVICE TokenSums warp_total(TokenSums s) {
-  s.objective = WarpTeam::sum(s.objective);
-  s.kl = WarpTeam::sum(s.kl);
-  s.entropy = WarpTeam::sum(s.entropy);
-  s.ratio_sum = WarpTeam::sum(s.ratio_sum);
-  s.ratio_squares = WarpTeam::sum(s.ratio_squares);
+__device__ __forceinline__ TokenSums warp_total(TokenSums s) {
+  s.objective = WarpThreads::sum(s.objective);
+  s.kl = WarpThreads::sum(s.kl);
+  s.entropy = WarpThreads::sum(s.entropy);
+  s.ratio_sum = WarpThreads::sum(s.ratio_sum);
+  s.ratio_squares = WarpThreads::sum(s.ratio_squares);
   s.ratio_min = warp_fold(s.ratio_min, lesser);
   s.ratio_max = warp_fold(s.ratio_max, greater);
-  for (int b = LOW; b < BOUNDS; b++) s.bound[b] = WarpTeam::sum(s.bound[b]);
+  for (int b = LOW; b < BOUNDS; b++) s.bound[b] = WarpThreads::sum(s.bound[b]);
   return s;
 }
 
-SIMT_KERNEL void SIMT_BOUNDS(kSurrogateThreads, 1) surrogate_kernel(const Surrogate a) {
-  WarpSlot* slots = reinterpret_cast<WarpSlot*>(shared());
+__global__ void __launch_bounds__(kSurrogateThreads, 1) surrogate_kernel(const Surrogate a) {
+  WarpSlot* slots = reinterpret_cast<WarpSlot*>(shared_memory());
   WarpSlot* mine = slots + warp();
   if (!good_bounds(a.cu_seqlens, a.messages, a.tokens, slots)) {
     fill(a.d_log_probs, a.tokens, NAN);
     fill(a.d_kl, a.tokens, NAN);
     fill(a.d_entropy, a.tokens, NAN);
-    for (int i = thread(); i < TEAMTR_STATS; i += threads()) a.stats[i] = NAN;
+    for (int i = threadIdx.x; i < TEAMTR_STATS; i += blockDim.x) a.stats[i] = NAN;
     return;
   }
 
   Counted counted;
-  for (int64_t m = warp(); m < a.messages; m += warps()) count_message(a, m, WarpTeam(), &counted);
+  for (int64_t m = warp(); m < a.messages; m += warps()) count_message(a, m, WarpThreads(), &counted);
   if (lane() == 0) mine->counted = counted;
-  barrier();
+  __syncthreads();
   counted = Counted();
   for (int w = 0; w < warps(); w++) {
     counted.tokens += slots[w].counted.tokens;
@@ -98,11 +98,11 @@ SIMT_KERNEL void SIMT_BOUNDS(kSurrogateThreads, 1) surrogate_kernel(const Surrog
 
   TokenSums tokens;
   if (lane() == 0) mine->messages = MessageSums();
-  for (int64_t m = warp(); m < a.messages; m += warps()) take_message(a, counted, m, WarpTeam(), &tokens, &mine->messages);
+  for (int64_t m = warp(); m < a.messages; m += warps()) take_message(a, counted, m, WarpThreads(), &tokens, &mine->messages);
   tokens = warp_total(tokens);
   if (lane() == 0) mine->tokens = tokens;
-  barrier();
-  if (thread() != 0) return;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
   MessageSums messages = mine->messages;
   for (int w = 1; w < warps(); w++) {
     tokens.add(slots[w].tokens);
@@ -112,7 +112,7 @@ SIMT_KERNEL void SIMT_BOUNDS(kSurrogateThreads, 1) surrogate_kernel(const Surrog
 }
 
 /* Tokens of a warp where there are no messages. */
-constexpr int64_t kTile = WarpTeam::kLanes * WarpTeam::kAtOnce;
+constexpr int64_t kTile = WarpThreads::kLanes * WarpThreads::kAtOnce;
 
 struct SampledKl {
   int32_t estimator;
@@ -123,36 +123,36 @@ struct SampledKl {
   float *per_token, *per_message; /* each or null */
 };
 
-SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_tokens_kernel(const SampledKl a) {
-  for (int64_t tile = block() * warps() + warp(); tile * kTile < a.tokens; tile += blocks() * warps()) {
+__global__ void __launch_bounds__(kTokenThreads, 2) kl_tokens_kernel(const SampledKl a) {
+  for (int64_t tile = (int64_t)blockIdx.x * warps() + warp(); tile * kTile < a.tokens; tile += (int64_t)gridDim.x * warps()) {
     const int64_t begin = tile * kTile, end = begin + kTile < a.tokens ? begin + kTile : a.tokens;
-    sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpTeam());
+    sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpThreads());
   }
 }
 
-SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2) kl_messages_kernel(const SampledKl a) {
-  for (int64_t m = block() * warps() + warp(); m < a.messages; m += blocks() * warps()) {
+__global__ void __launch_bounds__(kTokenThreads, 2) kl_messages_kernel(const SampledKl a) {
+  for (int64_t m = (int64_t)blockIdx.x * warps() + warp(); m < a.messages; m += (int64_t)gridDim.x * warps()) {
     const int64_t begin = a.cu_seqlens[m], end = a.cu_seqlens[m + 1];
     if (begin < 0 || begin > end || end > a.tokens) continue; /* kl_bounds_kernel writes what is due */
     const double sum =
-        sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpTeam());
+        sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpThreads());
     if (lane() == 0) a.per_message[m] = (float)sum;
   }
 }
 
 /* One block. */
-SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 1) kl_bounds_kernel(const SampledKl a) {
-  if (good_bounds(a.cu_seqlens, a.messages, a.tokens, reinterpret_cast<WarpSlot*>(shared()))) return;
+__global__ void __launch_bounds__(kTokenThreads, 1) kl_bounds_kernel(const SampledKl a) {
+  if (good_bounds(a.cu_seqlens, a.messages, a.tokens, reinterpret_cast<WarpSlot*>(shared_memory()))) return;
   fill(a.per_token, a.tokens, NAN);
   fill(a.per_message, a.messages, NAN);
 }
 
-SIMT_KERNEL void SIMT_BOUNDS(kTokenThreads, 2)
+__global__ void __launch_bounds__(kTokenThreads, 2)
     advantages_kernel(const float* returns, int64_t groups, int64_t size, const Normalisation n, float* advantages,
                       float* centred) {
-  for (int64_t g = block() * warps() + warp(); g < groups; g += blocks() * warps()) {
+  for (int64_t g = (int64_t)blockIdx.x * warps() + warp(); g < groups; g += (int64_t)gridDim.x * warps()) {
     const int64_t first = g * size;
-    group_advantages(returns + first, size, n, advantages + first, centred ? centred + first : nullptr, WarpTeam());
+    group_advantages(returns + first, size, n, advantages + first, centred ? centred + first : nullptr, WarpThreads());
   }
 }
 

@@ -126,7 +126,7 @@ template <class D> struct Row {
 
   /* Asks for what will be read kAhead bytes behind group g: the machine's own guess stops at the end of a page, and at the
    * edges of blocks, where nothing is loaded for a while. Beyond the row there is the next one, or nothing, which is no fault. */
-  __attribute__((always_inline)) void ask(int64_t g) const {
+  __attribute__((always_inline)) void prefetch(int64_t g) const {
     for (size_t i = 0; i < kGroup * sizeof(T); i += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(x) + g * kGroup * sizeof(T) + kAhead + i);
   }
@@ -141,7 +141,7 @@ static inline int64_t end_of(int64_t block, int64_t groups) {
 template <class D, class Step> TEAMTR_INLINE void walk(const Row<D>& row, int64_t b, Step&& step) {
   for (int64_t g = b * kBlockGroups, end = end_of(b, row.groups()); g < end; g++) {
     F x[4];
-    row.ask(g);
+    row.prefetch(g);
     D::load(row.group(g), x);
     step(0, x[0]);
     step(1, x[1]);
@@ -154,8 +154,8 @@ template <class D, class Step> TEAMTR_INLINE void walk(const Row<D>& row, int64_
 template <class D, class Step> TEAMTR_INLINE void walk(const Row<D>& row_p, const Row<D>& row_q, int64_t b, Step&& step) {
   for (int64_t g = b * kBlockGroups, end = end_of(b, row_p.groups()); g < end; g++) {
     F p[4], q[4];
-    row_p.ask(g);
-    row_q.ask(g);
+    row_p.prefetch(g);
+    row_q.prefetch(g);
     D::load(row_p.group(g), p);
     D::load(row_q.group(g), q);
     step(0, p[0], q[0]);
@@ -380,7 +380,7 @@ static void gradient_of(const Row<D>& row, const RowGradient& g, const Exponent&
   const Exponents<kFused> exponents(y);
   write(row, out, [&](int64_t n, F* v) TEAMTR_INLINE_LAMBDA {
     F x[4];
-    row.ask(n);
+    row.prefetch(n);
     D::load(row.group(n), x);
     for (int k = 0; k < 4; k++) {
       M normal;
@@ -431,11 +431,11 @@ struct NearSums {
  * whose logits are a constant apart. */
 template <bool kShifted> TEAMTR_INLINE F difference(F p, F q, F a) {
   const F d = sub(p, q);
-  const M heard = lt(set(kLow), p);
-  if (!kShifted) return sub_if(heard, d, a);
+  const M unmasked = lt(set(kLow), p);
+  if (!kShifted) return sub_if(unmasked, d, a);
   const F back = sub(d, p); /* -q, but for rounding */
   const F lost = sub(sub(p, sub(d, back)), add(q, back));
-  return add(sub_if(heard, d, a), lost);
+  return add(sub_if(unmasked, d, a), lost);
 }
 
 template <class D, bool kStrict, bool kShifted>
@@ -716,8 +716,8 @@ static void kl_gradient_of(const void* p, const void* q, int64_t vocab, const Kl
   const F eb = set(quiet(kExtra ? g.extra->b : 0.0f)), eh = set(quiet(kExtra ? g.extra->h : 0.0f));
   write(P, out, [&](int64_t n, F* v) TEAMTR_INLINE_LAMBDA {
     F x[4], z[4];
-    P.ask(n);
-    Q.ask(n);
+    P.prefetch(n);
+    Q.prefetch(n);
     D::load(P.group(n), x);
     D::load(Q.group(n), z);
     if (kWrtQ && !kExtra) { /* a group of near tokens, as most are of near policies, needs no exp for q */

@@ -1,6 +1,6 @@
 /* The CUDA backend of a build without one: no device, and the reason. */
 #include "abi.h"
-#include "cuda.h"
+#include "cuda_backend.h"
 
 namespace teamtr {
 namespace cuda {

@@ -184,7 +184,7 @@ int32_t teamtr_policy_loss(
       const char* row = x.row(r);
       const float x_t = x.value(row, t[r]);
       if (!has_old) {
-        const Finished f(row_stats(row, vocab, T, h != nullptr), T);
+        const RowResult f(row_stats(row, vocab, T, h != nullptr), T);
         lp[r] = (float)f.log_prob(x_t);
         out_lse[r] = (float)f.lse;
         if (h) h[r] = (float)f.entropy;
@@ -192,11 +192,11 @@ int32_t teamtr_policy_loss(
       }
       KlRow k;
       row_kl(old.row(r), row, vocab, T, h != nullptr, &k);
-      const Finished p(k.p, T);
+      const RowResult p(k.p, T);
       lp[r] = (float)kl_log_prob_q(k, p, T, old.value(r, t[r]), x_t);
       lse_old[r] = (float)p.lse;
-      out_lse[r] = (float)(k.has_q ? Finished(k.q, T).lse : p.lse - k.log_ratio);
-      if (h) h[r] = (float)Finished(k.q, T).entropy;
+      out_lse[r] = (float)(k.has_q ? RowResult(k.q, T).lse : p.lse - k.log_ratio);
+      if (h) h[r] = (float)RowResult(k.q, T).entropy;
       out_kl[r] = (float)k.kl;
       log_ratio[r] = (float)k.log_ratio;
     }

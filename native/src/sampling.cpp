@@ -37,10 +37,10 @@ extern "C" int32_t teamtr_sample(
       sample(x.row(r), vocab, {t, top_k, top_p, min_p, seed, step, ids ? ids[r] : r, out_kept != nullptr}, &s);
       if (token_type == TEAMTR_I32) at<int32_t>(tokens)[r] = (int32_t)s.token;
       else at<int64_t>(tokens)[r] = s.token;
-      if (out_lp) out_lp[r] = (float)Finished(s.stats, t_log_probs).log_prob(s.logit);
+      if (out_lp) out_lp[r] = (float)RowResult(s.stats, t_log_probs).log_prob(s.logit);
       if (out_kept) {
         s.stats.rest = s.token < 0 ? NAN : s.rest_kept;
-        out_kept[r] = (float)Finished(s.stats, t_log_probs).log_prob(s.logit);
+        out_kept[r] = (float)RowResult(s.stats, t_log_probs).log_prob(s.logit);
       }
     }
   });

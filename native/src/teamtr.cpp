@@ -209,7 +209,7 @@ int32_t teamtr_log_probs(
         continue;
       }
       const char* row = x.row(r);
-      const Finished f(stats(row, vocab, temp[r], out_h != nullptr), temp[r]);
+      const RowResult f(stats(row, vocab, temp[r], out_h != nullptr), temp[r]);
       if (out_lp) out_lp[r] = (float)f.log_prob(x.value(row, target));
       if (out_lse) out_lse[r] = (float)f.lse;
       if (out_h) out_h[r] = (float)f.entropy;
@@ -298,12 +298,12 @@ int32_t teamtr_kl(
           if (o) o[r] = 0;
         continue;
       }
-      const Finished fp(k.p, temp[r]);
+      const RowResult fp(k.p, temp[r]);
       const float pt = P.value(r, target), qt = Q.value(r, target);
       if (lp) lp[r] = (float)fp.log_prob(pt);
       if (lq) lq[r] = (float)kl_log_prob_q(k, fp, temp[r], pt, qt);
       if (hp) hp[r] = (float)fp.entropy;
-      if (hq) hq[r] = (float)Finished(k.q, temp[r]).entropy;
+      if (hq) hq[r] = (float)RowResult(k.q, temp[r]).entropy;
     }
   });
   return TEAMTR_OK;
@@ -340,8 +340,8 @@ int32_t teamtr_kl_backward(
       }
       KlRow k;
       row_kl(P.row(r), Q.row(r), vocab, temp[r], false, &k);
-      const double lse_p = Finished(k.p, temp[r]).lse;
-      const double lse_q = k.has_q ? Finished(k.q, temp[r]).lse : lse_p - k.log_ratio;
+      const double lse_p = RowResult(k.p, temp[r]).lse;
+      const double lse_q = k.has_q ? RowResult(k.q, temp[r]).lse : lse_p - k.log_ratio;
       const KlGradient kg{softmax_from_lse(lse_p, temp[r]), softmax_from_lse(lse_q, temp[r]), temp[r], k.log_ratio,
                           k.kl, g[r], wrt_q != 0, nullptr};
       gradient(P.row(r), Q.row(r), vocab, kg, D.row(r));
@@ -411,7 +411,7 @@ int32_t teamtr_log_probs_merge(
       continue;
     }
     float target;
-    const Finished f(merged_parts(in + r * 4, shards, rows * 4, temp[r], &target), temp[r]);
+    const RowResult f(merged_parts(in + r * 4, shards, rows * 4, temp[r], &target), temp[r]);
     if (out_lp) out_lp[r] = (float)f.log_prob(target);
     if (out_lse) out_lse[r] = (float)f.lse;
     if (out_h) out_h[r] = (float)f.entropy;

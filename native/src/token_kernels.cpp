@@ -15,8 +15,8 @@
 namespace teamtr {
 namespace {
 
-/* The calling thread, a team by itself. */
-struct Alone {
+/* The calling thread, a group of one. */
+struct OneThread {
   static constexpr int kLanes = 1, kAtOnce = 1;
   static int lane() { return 0; }
   static bool leads() { return true; }
@@ -28,17 +28,17 @@ struct Alone {
 
 void surrogate(const Surrogate& a) {
   Counted counted;
-  for (int64_t m = 0; m < a.messages; ++m) count_message(a, m, Alone(), &counted);
+  for (int64_t m = 0; m < a.messages; ++m) count_message(a, m, OneThread(), &counted);
   TokenSums tokens;
   MessageSums messages;
-  for (int64_t m = 0; m < a.messages; ++m) take_message(a, counted, m, Alone(), &tokens, &messages);
+  for (int64_t m = 0; m < a.messages; ++m) take_message(a, counted, m, OneThread(), &tokens, &messages);
   report(a, counted, tokens, messages);
 }
 
 void sampled_kl(int32_t estimator, const float* log_probs_old, const float* log_probs_new, int64_t tokens,
                 Ids cu_seqlens, int64_t messages, float* per_token, float* per_message) {
   const auto sum = [&](int64_t begin, int64_t end) {
-    return sum_of_estimates(estimator, log_probs_old, log_probs_new, begin, end, per_token, Alone());
+    return sum_of_estimates(estimator, log_probs_old, log_probs_new, begin, end, per_token, OneThread());
   };
   if (!per_message || !cu_seqlens) {
     sum(0, tokens);
@@ -53,7 +53,7 @@ void group_advantages(const float* returns, int64_t count, int64_t group_size, d
                       bool normalise, float* advantages, float* centred) {
   for (int64_t g = 0; g < count; g += group_size) {
     group_advantages(returns + g, group_size, {eps_norm, clip, normalise}, advantages + g, centred ? centred + g : nullptr,
-                     Alone());
+                     OneThread());
   }
 }
 
