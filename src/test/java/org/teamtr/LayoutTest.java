@@ -1,0 +1,64 @@
+package org.teamtr;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.spi.ToolProvider;
+import org.junit.jupiter.api.Test;
+
+/** Arrows between packages go one way: see the picture in CONTRIBUTING.md. */
+class LayoutTest {
+    /** A package may use those before it. */
+    private static final List<String> ORDER = List.of("kernels.internal.presets", "kernels.internal.global", "kernels.internal",
+            "kernels", "team", "task", "chat", "model", "train", "torch", "report", "config", "experiment", "cli");
+    private static final Pattern ARROW = Pattern.compile("^ +org\\.teamtr\\.(\\S+) +-> org\\.teamtr\\.(\\S+)", Pattern.MULTILINE);
+
+    private static String jdeps(String... arguments) {
+        final StringWriter out = new StringWriter();
+        final int code = ToolProvider.findFirst("jdeps").orElseThrow()
+                .run(new PrintWriter(out), new PrintWriter(out), arguments);
+        assertEquals(0, code, out.toString());
+        return out.toString();
+    }
+
+    @Test
+    void arrowsBetweenPackagesGoOneWay() {
+        final List<String> wrong = new ArrayList<>();
+        final TreeSet<String> packages = new TreeSet<>();
+        final Matcher arrow = ARROW.matcher(jdeps("-verbose:package", "--ignore-missing-deps", "-filter:none",
+                Path.of("target", "classes").toString()));
+        while (arrow.find()) {
+            final String from = arrow.group(1);
+            final String to = arrow.group(2);
+            packages.add(from);
+            if (ORDER.indexOf(to) > ORDER.indexOf(from)) {
+                wrong.add(from + " -> " + to);
+            }
+        }
+        assertEquals(List.of(), wrong);
+        assertTrue(ORDER.containsAll(packages), "a new package needs a place in ORDER, and in CONTRIBUTING.md: " + packages);
+        assertTrue(packages.size() > 10, "jdeps found too little: " + packages);
+    }
+
+    /** Who links the kernels gets JavaCPP and nothing else; device memory of one's own needs the CUDA presets besides. */
+    @Test
+    void theKernelsNeedNothingButJavaCpp() {
+        final TreeSet<String> others = new TreeSet<>();
+        final Matcher arrow = Pattern.compile("^ +org\\.teamtr\\.kernels\\S* +-> (\\S+)", Pattern.MULTILINE).matcher(
+                jdeps("-verbose:package", "--ignore-missing-deps", "-filter:none", Path.of("target", "classes").toString()));
+        while (arrow.find()) {
+            if (!arrow.group(1).matches("java\\..*|org\\.teamtr\\.kernels.*|org\\.bytedeco\\.javacpp.*|org\\.bytedeco\\.cuda.*")) {
+                others.add(arrow.group(1));
+            }
+        }
+        assertEquals(new TreeSet<String>(), others);
+    }
+}
