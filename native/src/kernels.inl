@@ -320,12 +320,16 @@ struct Running {
   }
 };
 
-template <class D, bool kEntropy> static RowStats stats_of(const void* x, int64_t vocab, double temperature) {
+/* blocks(b, weight, factor) hears of each block b: its sum of e, relative to the maximum so far, and what sums of the blocks before
+ * are to be multiplied by because that has risen. */
+template <class D, bool kEntropy, class Blocks>
+static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks) {
   const Row<D> row(x, vocab);
   Running r(scale_of(temperature));
   for (int64_t b = 0; b < row.blocks(); b++) {
-    BlockSums s;
+    BlockSums s{};
     float m;
+    double factor = 1;
     if (r.max == -kInf) {
       m = block_max(row, b);
     } else {
@@ -335,18 +339,24 @@ template <class D, bool kEntropy> static RowStats stats_of(const void* x, int64_
     if (m == kInf) return {kInf, kNaN, kNaN};
     if (m == -kInf && r.max == -kInf) { /* all masked so far; 0 as the reference finds a NaN */
       r.rest += block_sums<D, false, false>(row, b, Exponent(0, r.c, 0)).e;
+      blocks(b, 0.0, 1.0);
       continue;
     }
     if (m >= r.max) {
-      if (m > r.max) r.raise(m);
+      if (m > r.max) factor = r.raise(m);
       s = block_sums<D, true, kEntropy>(row, b, r.reference);
       r.ties += (double)s.at_reference;
     }
+    blocks(b, s.e + (double)s.at_reference, factor);
     r.rest += s.e;
     r.ey += s.ey;
     if (std::isnan(r.rest)) return {r.max, kNaN, kNaN};
   }
   return {r.max, (r.ties - 1) + r.rest, r.ey * kLn2};
+}
+
+template <class D, bool kEntropy> static RowStats stats_of(const void* x, int64_t vocab, double temperature) {
+  return stats_of<D, kEntropy>(x, vocab, temperature, [](int64_t, double, double) {});
 }
 
 template <class D> static RowStats stats(const void* x, int64_t vocab, double temperature, bool entropy) {

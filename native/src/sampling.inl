@@ -1,29 +1,21 @@
 /*
  * One row of teamtr_sample, over the sixteen lanes of simd_*.h. Included after kernels.inl, once per CPU level.
  *
- * Job. Statistics, exactly those of log-probs; the token that wins the race below; where the filters cut the row. Memory
- * is read once, by the statistics; the row is in the L2 cache for the sweeps that follow: one for the race, mostly a part
- * of one for filters, or all of one to four where log-probs among the kept are asked for. Nothing is allocated: scratch
- * is 75 KiB of stack, however long the row.
+ * Job. Statistics, exactly those of log-probs; a token drawn from the softmax; where the filters cut the row. Memory is read
+ * once, by the statistics; the row is in the L2 cache for what follows: a block of it for each draw, mostly a part of it for
+ * filters, or all of it one to four times where log-probs among the kept are asked for. Nothing is allocated: scratch is
+ * 75 KiB of stack, however long the row.
  *
- * The race. Token v's clock rings at E_v / e_v, with E_v exponential and e_v = exp((x_v - max) / T); the first to ring
- * is a draw from the softmax. That is Gumbel-max: -log E_v is Gumbel noise, and argmax x_v / T - log E_v is argmax
- * e_v / E_v, which needs one logarithm less per token. Equal scores e_v / E_v go to the lower id.
+ * The draw. An exponential race (Gumbel-max): of candidates with weights w_i and independent exponential variates E_i, the one of
+ * the largest score w_i / E_i is candidate i with probability w_i / sum w. (log w_i - log E_i is a log-weight plus Gumbel noise.)
+ * Three races make a draw: of the row's blocks of 2,048 tokens, by the sums that the statistics have anyway; of the 32 segments
+ * of the block drawn; of the 64 tokens of the segment drawn. The probabilities multiply to a token's own. So a row needs some
+ * 75 + 32 + 64 variates instead of one for each token, and none in the sweep. Equal scores go to the lower index. noise.h
+ * says which random bits are whose; they depend on seed, row id and step alone.
  *
- * The noise. Tokens come in groups of 64, those of one lane in 64 vectors: token v is member
- * (v >> 6 & 31) * 2 + (v >> 4 & 1) of group g = (v >> 11) * 32 + (v >> 5 & 1) * 16 + (v & 15). The first clock of a group
- * to ring, before the weights, is one exponential over 64, and each member is as likely to be it; the others ring later
- * by exponentials of their own (they have no memory). So with independent M_g, J_g and D_v
- *     E_v = M_g / 64                 if v is member J_g of its group,
- *           M_g / 64 + D_v           otherwise,
- * are independent exponentials, as if drawn one by one; but now a group's best score is at most max e_v / (M_g / 64),
- * and that costs a maximum per vector and 1/32 of the random numbers. Only groups that may still win are looked into:
- * for V = 151,936 and logits N(0, 3), 40 of 2,374; for flat ones, 3.
- *
- * Its bits. Philox4x32-10 of key (seed) and counter (c0, step, row id low, row id high):
- *     M_g, J_g   c0 = (v >> 11) * 16 + (v & 15), words 0, 1, or 2, 3 if v has bit 5; J_g is the word's low 6 bits
- *     D_v        c0 = 2^31 + g * 16 + member % 16, word member / 16
- * and word k stands for -log(1 - (k + 1/2) / 2^32): never 0, at most 22.9.
+ * With filters. Up to four attempts draw from the whole row, each with variates of its own, and the first token that is kept is
+ * the result: given that it is kept, it has the right distribution. After the fourth, one race of all the kept tokens
+ * decides. Mostly the first attempt is kept, and where that is beyond doubt the cut need not be known.
  *
  * The filters. All three keep a prefix of the tokens ordered by logit, largest first, and then id. So what is kept is a
  * cut: the logits above some t, and the first few that equal t. Nothing is sorted. With F(t) the weight of the logits
@@ -89,13 +81,14 @@ static void philox_of(const uint32_t counter[4], const uint32_t key[2], uint32_t
   }
 }
 
-/* ---- the race ---- */
+/* ---- draws ---- */
 
 /* Logits above t, and those equal to t with ids up to last; rest: the sum of their e_v, less 1. */
 struct Cut {
   float t;
   int64_t last;
   double rest;
+  bool keeps(float x, int64_t token) const { return x > t || (x == t && token <= last); }
 };
 
 struct Weight {
@@ -108,73 +101,108 @@ struct Weight {
   }
 };
 
-struct Best {
-  float score;
-  int64_t token;
-};
-
-/* One group: its members' scores, against the best so far. leader: M_g / 64. */
-template <class D>
-static void race_group(const Row<D>& row, const SampleArgs& a, const Weight& w, const Cut& cut, int64_t group, float leader,
-                       uint32_t j, Best* best) {
-  typename D::T x[64];
-  const int64_t begin = group / 32 * kBlockGroups;
-  const int lane = (int)(group % 32 / 16 * 32 + group % 16);
-  const int n = (int)(end_of(group / 32, row.groups()) - begin) * 2; /* members */
-  for (int i = 0; i < 64; i += 2) {
-    const typename D::T* p = row.group(begin + i / 2) + lane;
-    x[i] = i < n ? p[0] : D::kMasked;
-    x[i + 1] = i < n ? p[16] : D::kMasked;
-  }
-  const Words d = words(a, 0x80000000u + (uint32_t)group * 16);
-  const F member = to_float(iota_u());
-  for (int k = 0; k * 16 < n; k++) {
-    const F v = D::load(x + k * 16);
-    const F e = add(set(leader), zero_if(eq(member, set((float)((int)j - k * 16))), exponential(d.w[k])));
-    const F score = div(w.of(v), e);
-    uint32_t hits = bits(both(ge(score, set(best->score)), ge(v, set(cut.t))));
-    if (!hits) continue;
-    float scores[16], values[16];
-    store(scores, score);
-    store(values, v);
-    for (; hits; hits &= hits - 1) {
-      const int i = __builtin_ctz(hits), m = k * 16 + i;
-      const int64_t token = (begin + m / 2) * kGroup + m % 2 * 16 + lane;
-      if (values[i] == cut.t && token > cut.last) continue;
-      if (scores[i] > best->score || (scores[i] == best->score && token < best->token)) *best = {scores[i], token};
-    }
-  }
+/* 64 numbers of a sequence, from number i on, a multiple of 64. */
+TEAMTR_INLINE void exponentials(const SampleArgs& a, uint32_t first, int64_t i, F* e) {
+  const Words w = words(a, first + (uint32_t)(i / 4));
+  for (int k = 0; k < 4; k++) e[k] = exponential(w.w[k]);
 }
 
-/* The token of the best score above `bar` in the cut, or -1. */
-template <class D>
-static int64_t race(const Row<D>& row, const SampleArgs& a, const Weight& w, const Cut& cut, float bar) {
-  Best best{bar, -1};
-  for (int64_t b = 0; b < row.blocks(); b++) {
-    Max m(-kInf);
-    for (int64_t g = b * kBlockGroups, end = end_of(b, row.groups()); g < end; g++)
-      for (int k = 0; k < 4; k++) m.a[k] = max(D::load(row.group(g) + 16 * k), m.a[k]);
-    const Words noise = words(a, (uint32_t)b * 16);
+/* The races of a row's blocks, one for each attempt, run as the statistics come to a block. */
+struct BlockRaces {
+  struct Candidate {
+    double score = 0; /* relative to the maximum so far */
+    int64_t block = -1;
+  };
+  const SampleArgs& a;
+  const int attempts;
+  Candidate best[kAttempts];
+  alignas(64) float e[kAttempts][64]; /* of the blocks from the last multiple of 64 on */
+
+  BlockRaces(const SampleArgs& a, int attempts) : a(a), attempts(attempts) {}
+
+  void operator()(int64_t block, double weight, double factor) {
+    for (int i = 0; i < attempts; i++) {
+      if (block % 64 == 0) {
+        F v[4];
+        exponentials(a, first_counter(Sequence::kBlocks, i), block, v);
+        for (int k = 0; k < 4; k++) store(e[i] + 16 * k, v[k]);
+      }
+      best[i].score *= factor;
+      const double score = weight / (double)e[i][block % 64];
+      if (score > best[i].score) best[i] = {score, block};
+    }
+  }
+};
+
+/* The candidate of the largest score of n * 16, the first of equal ones. */
+static int winner_of(const F* scores, int n) {
+  F best = scores[0];
+  for (int k = 1; k < n; k++) best = max(best, scores[k]);
+  const F top = set(max_lane(best));
+  for (int k = 0;; k++)
+    if (const uint32_t hits = bits(ge(scores[k], top))) return k * 16 + __builtin_ctz(hits);
+}
+
+/* A token of a block. */
+template <class D> static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weight& w, int attempt, int64_t block) {
+  const int64_t begin = block * kBlockGroups, end = end_of(block, row.groups());
+  F sums[16], e[4], scores[4]; /* sums: eight lanes for a segment, two segments a vector */
+  for (F& s : sums) s = set(0.0f);
+  for (int64_t g = begin; g < end; g++)
+    for (int k = 0; k < 4; k++) {
+      F& s = sums[(g - begin) % 4 * 4 + k];
+      s = add(s, w.of(D::load(row.group(g) + 16 * k)));
+    }
+  alignas(64) float lanes[16], of_segments[kSegments];
+  for (int i = 0; i < kSegments / 2; i++) {
+    store(lanes, sums[i]);
     for (int half = 0; half < 2; half++) {
-      const F largest = max(m.a[half * 2], m.a[half * 2 + 1]);
-      const F leader = mul(exponential(noise.w[half * 2]), set(1.0f / 64));
-      /* more than rounding can make of a member's score */
-      const F bound = mul(div(w.of(largest), leader), set(1 + 0x1p-20f));
-      uint32_t hits = bits(both(lt(set(best.score), bound), ge(largest, set(cut.t))));
+      const float* l = lanes + half * 8;
+      of_segments[i * 2 + half] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+    }
+  }
+  exponentials(a, first_counter(Sequence::kOfSegments, attempt), 0, e);
+  for (int k = 0; k < kSegments / 16; k++) scores[k] = div(load(of_segments + 16 * k), e[k]);
+  const int segment = winner_of(scores, kSegments / 16);
+
+  typename D::T x[kSegmentTokens];
+  const auto token_of = [&](int i) { return block * kDrawBlock + i / 8 * 256 + segment * 8 + i % 8; };
+  for (int i = 0; i < kSegmentTokens; i += 8) {
+    const int64_t token = token_of(i), g = token / kGroup;
+    for (int n = 0; n < 8; n++) x[i + n] = g < end ? row.group(g)[token % kGroup + n] : D::kMasked;
+  }
+  exponentials(a, first_counter(Sequence::kOfTokens, attempt), 0, e);
+  for (int k = 0; k < 4; k++) scores[k] = div(w.of(D::load(x + 16 * k)), e[k]);
+  return token_of(winner_of(scores, 4));
+}
+
+/* A token among the kept, each with a variate of its own. */
+template <class D> static int64_t draw_kept(const Row<D>& row, const SampleArgs& a, const Weight& w, const Cut& cut) {
+  const F threshold = set(cut.t);
+  float best = 0;
+  int64_t token = -1;
+  for (int64_t g = 0; g < row.groups(); g++) {
+    F x[4], e[4];
+    for (int k = 0; k < 4; k++) x[k] = D::load(row.group(g) + 16 * k);
+    if (!any(ge(max(max(x[0], x[1]), max(x[2], x[3])), threshold))) continue;
+    exponentials(a, first_counter(Sequence::kKept, 0), g * kGroup, e);
+    for (int k = 0; k < 4; k++) {
+      const F score = div(w.of(x[k]), e[k]);
+      uint32_t hits = bits(both(lt(set(best), score), ge(x[k], threshold)));
       if (!hits) continue;
-      float bounds[16], leaders[16];
-      uint32_t first[16];
-      store(bounds, bound);
-      store(leaders, leader);
-      store_u(first, noise.w[half * 2 + 1]);
+      float scores[16], values[16];
+      store(scores, score);
+      store(values, x[k]);
       for (; hits; hits &= hits - 1) {
         const int i = __builtin_ctz(hits);
-        if (bounds[i] > best.score)
-          race_group(row, a, w, cut, b * 32 + half * 16 + i, leaders[i], first[i] & 63, &best);
+        const int64_t v = g * kGroup + k * 16 + i;
+        if (scores[i] <= best || !cut.keeps(values[i], v)) continue;
+        best = scores[i];
+        token = v;
       }
     }
   }
-  return best.token;
+  return token;
 }
 
 /* ---- cuts ---- */
@@ -449,7 +477,7 @@ static Cut cut_of(const Row<D>& row, int64_t vocab, const SampleArgs& a, const W
   return {kept.t, kept.ties < kept.of ? nth_equal(row, kept.t, kept.ties) : vocab, kept.rest};
 }
 
-/* Whether a token of logit x is kept beyond doubt, without knowing the cut. For top-p alone: if what is less likely
+/* Whether a token of logit x is kept beyond doubt, without the cut. For top-p alone: if what is less likely
  * weighs more than top-p leaves out. That is known after a part of the row, since the token was drawn by weight: 1 - p
  * of the row, plus -log(1 - p) times as much, on average. */
 template <class D>
@@ -473,8 +501,10 @@ static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, c
 
 template <class D> static void sample(const void* x, int64_t vocab, const SampleArgs& a, RowSample* out) {
   const double temperature = a.temperature > 0 ? a.temperature : 1;
+  const bool greedy = a.temperature == 0, filtered = has_top_k(a, vocab) || a.top_p < 1 || a.min_p > 0;
   const Row<D> row(x, vocab);
-  const RowStats s = stats_of<D, false>(x, vocab, temperature);
+  BlockRaces races(a, greedy ? 0 : filtered ? kAttempts : 1);
+  const RowStats s = stats_of<D, false>(x, vocab, temperature, races);
   *out = {s, -1, 0.0f, 0.0};
   if (!(s.max > -kInf && s.max < kInf) || std::isnan(s.rest)) return;
   const auto take = [&](int64_t token, double rest) {
@@ -482,21 +512,24 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
     out->logit = one<D>(row.x + token);
     out->rest_kept = rest;
   };
-  if (a.temperature == 0) return take(nth_equal(row, s.max, 1), 0);
+  if (greedy) return take(nth_equal(row, s.max, 1), 0);
   const Weight w{s.max, scale_of(temperature)};
-  const auto draw = [&](const Cut& cut) {
-    /* The winner's score is the kept weight over an exponential: at least a quarter of it, but one time in 55. */
-    int64_t token = race(row, a, w, cut, (float)((1 + cut.rest) / 4));
-    take(token >= 0 ? token : race(row, a, w, cut, 0.0f), cut.rest);
-  };
-  /* Filters rarely have a say: the winner of all is found first, and only if it may have been left out is the cut. */
+  if (!filtered) return take(draw_in_block(row, a, w, 0, races.best[0].block), s.rest);
   Scratch scratch;
-  const bool filtered = has_top_k(a, vocab) || a.top_p < 1 || a.min_p > 0;
-  if (!filtered || !(a.rest_kept || a.top_p < 0.75)) {
-    draw({-kInf, vocab, s.rest});
-    if (!filtered || surely_kept(row, vocab, a, w, s.rest, out->logit, &scratch)) return;
+  Cut cut;
+  bool known = a.rest_kept || a.top_p < 0.75; /* the cut is */
+  if (known) cut = cut_of(row, vocab, a, w, s.rest, &scratch);
+  for (int attempt = 0; attempt < kAttempts; attempt++) {
+    const int64_t token = draw_in_block(row, a, w, attempt, races.best[attempt].block);
+    const float logit = one<D>(row.x + token);
+    if (!known) {
+      if (surely_kept(row, vocab, a, w, s.rest, logit, &scratch)) return take(token, 0);
+      cut = cut_of(row, vocab, a, w, s.rest, &scratch);
+      known = true;
+    }
+    if (cut.keeps(logit, token)) return take(token, cut.rest);
   }
-  draw(cut_of(row, vocab, a, w, s.rest, &scratch));
+  take(draw_kept(row, a, w, cut), cut.rest);
 }
 
 }  // namespace TEAMTR_ISA

@@ -1,6 +1,6 @@
 /*
- * Self-test of teamtr_sample against the definition written a second time: noise one token at a time in double, the
- * filters by sorting, the winner by looking at every token. Then what holds without a reference: known answers of
+ * Self-test of teamtr_sample against the definition written a second time: noise one number at a time in double, the
+ * filters by sorting, the draw by looking at every token. Then what holds without a reference: known answers of
  * Philox, chi-square of many draws, independence of rows, threads, strides and CPU level, special rows, rows made to be
  * slow, errors. `sampling_test bench` measures instead.
  *
@@ -56,17 +56,43 @@ struct Draw { /* what noise depends on */
     return philox({first, (uint32_t)step, (uint32_t)row_id, (uint32_t)((uint64_t)row_id >> 32)}, (uint32_t)seed,
                   (uint32_t)(seed >> 32));
   }
-  /* The exponential E_v; sampling.inl says why it is one. */
-  double clock(int64_t v) const {
-    const auto exponential = [](uint32_t k) { return -std::log1p(-(k + 0.5) * 0x1p-32); };
-    const int64_t half = v >> 5 & 1, group = (v >> 11) * 32 + half * 16 + (v & 15);
-    const uint32_t member = (uint32_t)((v >> 6 & 31) * 2 + (v >> 4 & 1));
-    const Word4 leader = words((uint32_t)((v >> 11) * 16 + (v & 15)));
-    const double m = exponential(leader[half * 2]) / 64;
-    if ((leader[half * 2 + 1] & 63) == member) return m;
-    return m + exponential(words(0x80000000u + (uint32_t)group * 16 + member % 16)[member / 16]);
+  /* Number i of a sequence of exponential variates. */
+  double variate(uint32_t first, int64_t i) const {
+    const Word4 w = words(first + (uint32_t)(i / 64 * 16 + i % 16));
+    return -std::log1p(-(w[i / 16 % 4] + 0.5) * 0x1p-32);
   }
+  static uint32_t blocks(int attempt) { return (uint32_t)attempt << 28; }
+  static uint32_t segments(int attempt) { return (uint32_t)attempt << 28 | 1u << 26; }
+  static uint32_t tokens(int attempt) { return (uint32_t)attempt << 28 | 2u << 26; }
+  static constexpr uint32_t kKept = 1u << 31;
 };
+
+/* The candidates whose score weight(i) / E_i is the largest, or so near it that rounding may decide. */
+template <class W> static std::vector<int64_t> winners(const Draw& draw, uint32_t first, int64_t n, W&& weight) {
+  std::vector<double> score(n);
+  for (int64_t i = 0; i < n; i++) score[i] = weight(i) > 0 ? std::log(weight(i)) - std::log(draw.variate(first, i)) : -INF;
+  const double best = *std::max_element(score.begin(), score.end());
+  std::vector<int64_t> found;
+  for (int64_t i = 0; i < n; i++)
+    if (score[i] > -INF && score[i] >= best - 1e-5) found.push_back(i);
+  return found;
+}
+
+/* What one attempt may draw of tokens of these weights: a block, a segment of it, a token of that. */
+static std::vector<int64_t> attempt(const Draw& draw, int number, const std::vector<double>& e) {
+  const int64_t V = (int64_t)e.size(), blocks = (V + 2047) / 2048;
+  std::vector<double> of_blocks(blocks), of_segments(blocks * 32);
+  const auto token = [](int64_t block, int64_t segment, int64_t i) { return block * 2048 + i / 8 * 256 + segment * 8 + i % 8; };
+  for (int64_t v = 0; v < V; v++) of_blocks[v / 2048] += e[v], of_segments[v / 2048 * 32 + v % 256 / 8] += e[v];
+  std::vector<int64_t> found;
+  for (const int64_t b : winners(draw, Draw::blocks(number), blocks, [&](int64_t i) { return of_blocks[i]; }))
+    for (const int64_t s : winners(draw, Draw::segments(number), 32, [&](int64_t i) { return of_segments[b * 32 + i]; }))
+      for (const int64_t i : winners(draw, Draw::tokens(number), 64, [&](int64_t i) {
+             return token(b, s, i) < V ? e[token(b, s, i)] : 0.0;
+           }))
+        found.push_back(token(b, s, i));
+  return found;
+}
 
 struct Filters {
   int64_t top_k = 0;
@@ -98,18 +124,29 @@ static Expected expect(const std::vector<float>& x, double t, const Filters& f, 
     while (f.top_p < 1 && n < n_k && mass[n] < (1 + slack) * f.top_p * mass[n_k]) n++;
     return std::min(f.top_p < 1 ? n : n_k, n_m);
   };
-  std::vector<double> score(V);
-  for (int64_t i = 0; i < n_k; i++) score[i] = e[i] > 0 ? (x[order[i]] - max) / t - std::log(draw.clock(order[i])) : -INF;
+  std::vector<double> by_id(V);
+  std::vector<int64_t> rank(V);
+  for (int64_t i = 0; i < V; i++) by_id[order[i]] = e[i], rank[order[i]] = i;
+  std::vector<int64_t> attempts[4];
+  for (int k = 0; k < 4; k++) attempts[k] = attempt(draw, k, by_id);
   Expected out;
   const int64_t first = count(-2e-6), last = count(2e-6), exact = count(0);
   hairlines += first < last;
   for (int64_t n = first; n <= last; n = n < exact ? exact : n < last ? last : last + 1) {
-    const double best = *std::max_element(score.begin(), score.begin() + n);
-    for (int64_t i = 0; i < n; i++)
-      if (score[i] >= best - 1e-5) {
-        out.tokens.push_back(order[i]);
-        out.log_kept.push_back((x[order[i]] - max) / t - std::log(mass[n]));
+    const auto take = [&](int64_t v) {
+      out.tokens.push_back(v);
+      out.log_kept.push_back((x[v] - max) / t - std::log(mass[n]));
+    };
+    bool taken = false; /* the first of the attempts that is kept */
+    for (int k = 0; k < 4 && !taken; k++) {
+      taken = true;
+      for (const int64_t v : attempts[k]) {
+        if (rank[v] < n) take(v);
+        else taken = false;
       }
+    }
+    if (!taken)
+      for (const int64_t v : winners(draw, Draw::kKept, V, [&](int64_t v) { return rank[v] < n ? by_id[v] : 0.0; })) take(v);
   }
   return out;
 }
@@ -283,16 +320,21 @@ static void test_philox() {
   }
 }
 
-/* The definition's noise: exponential, and independent within a group, between groups, rows, steps. */
+/* The definition's noise: exponential, and independent within a sequence, between sequences, rows, steps, seeds. */
 static void test_noise() {
   const int n = 40000;
-  std::vector<std::vector<double>> e(7, std::vector<double>(n));
-  const int64_t tokens[4] = {5, 5 + 16, 5 + 64 * 7, 6}; /* the first three share a group */
+  std::vector<std::vector<double>> e(9, std::vector<double>(n));
   for (int i = 0; i < n; i++) {
-    for (int k = 0; k < 4; k++) e[k][i] = Draw{1, 0, i}.clock(tokens[k]);
-    e[4][i] = Draw{1, 0, i + 1}.clock(5);
-    e[5][i] = Draw{1, 1, i}.clock(5);
-    e[6][i] = Draw{2, 0, i}.clock(5);
+    const Draw draw{1, 0, i};
+    e[0][i] = draw.variate(Draw::blocks(0), 5);
+    e[1][i] = draw.variate(Draw::blocks(0), 5 + 16); /* another word of the same counter */
+    e[2][i] = draw.variate(Draw::blocks(0), 6);
+    e[3][i] = draw.variate(Draw::segments(0), 5);
+    e[4][i] = draw.variate(Draw::tokens(0), 5);
+    e[5][i] = draw.variate(Draw::blocks(1), 5);
+    e[6][i] = draw.variate(Draw::kKept, 5);
+    e[7][i] = Draw{1, 1, i}.variate(Draw::blocks(0), 5);
+    e[8][i] = Draw{2, 0, i}.variate(Draw::blocks(0), 5);
   }
   for (auto& v : e) {
     double s = 0, s2 = 0, small = 0;
