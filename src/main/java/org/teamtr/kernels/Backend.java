@@ -172,7 +172,7 @@ public final class Backend {
     private void log(String best) {
         final System.Logger logger = System.getLogger("org.teamtr.kernels");
         final boolean silent = whyNoCuda == null || cudaForbidden || whyNoCuda.startsWith(NOT_BUILT);
-        logger.log(System.Logger.Level.INFO, "TeamTR kernels: " + this + (silent ? "" : "; no GPU: " + whyNoCuda));
+        logger.log(System.Logger.Level.INFO, "TeamTR kernels: " + this + (silent ? "" : "; " + whyNoCuda));
         if (!level.equals(best)) {
             logger.log(System.Logger.Level.WARNING, "TeamTR kernels: " + level + " is slower than the " + best
                     + " this machine has; remove -Dorg.teamtr.cpu=" + level);

@@ -2,6 +2,8 @@ package org.teamtr.report;
 
 import java.io.PrintStream;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Locale;
 import java.util.function.LongSupplier;
 import me.tongfei.progressbar.ConsoleProgressBarConsumer;
@@ -11,8 +13,9 @@ import me.tongfei.progressbar.ProgressState;
 import org.teamtr.train.RunLog;
 
 /**
- * Says how a training run gets on: one live line on a terminal, otherwise one plain line for each stage. Never more than 100
- * columns. One thread at a time. Meant for standard error, so that standard output holds results only.
+ * Says how a training run gets on: on a terminal one live line of at most 100 columns, with the latest update; otherwise a plain line
+ * for each stage, with all of its updates. One thread at a time. Meant for standard error, so that standard output holds results
+ * only.
  */
 public final class Progress implements AutoCloseable {
     private static final int COLUMNS = 100;
@@ -29,8 +32,11 @@ public final class Progress implements AutoCloseable {
     private volatile int first = -1; // updates of earlier processes, for a run that was resumed; the bar's thread reads it
     private volatile int done;
     private volatile String live = "starting";
+    private final List<RunLog.Update> updates = new ArrayList<>(); // of this stage
     private long tokens;
-    private RunLog.Update widest; // of this stage: what used most of its trust region
+    private long since; // when this stage began, and what had been generated until then
+    private long before;
+    private double rate; // tokens a second, as of this stage's latest update
 
     private Progress(PrintStream out, boolean terminal, int stages, int updatesPerStage, LongSupplier nanos) {
         this.out = out;
@@ -38,6 +44,7 @@ public final class Progress implements AutoCloseable {
         this.updatesPerStage = updatesPerStage;
         this.nanos = nanos;
         start = nanos.getAsLong();
+        since = start;
         // A consumer that is asked for its width only: it is the library's way to find the terminal's.
         columns = terminal ? Math.min(COLUMNS, new ConsoleProgressBarConsumer(out).getMaxRenderedLength()) : COLUMNS;
         bar = terminal ? bar() : null; // last: its thread reads the fields above
@@ -87,11 +94,10 @@ public final class Progress implements AutoCloseable {
         if (first < 0) {
             first = (u.stage() - 1) * updatesPerStage;
         }
+        updates.add(u);
         tokens = tokensSoFar;
-        if (widest == null || widest.stage() != u.stage() || u.kl() / u.delta() > widest.kl() / widest.delta()) {
-            widest = u;
-        }
-        live = "stage " + numbers(u.stage(), u.returnMean(), u);
+        rate = (tokens - before) / Math.max(1e-9, (nanos.getAsLong() - since) * 1e-9);
+        live = "stage " + numbers(u.stage(), u.returnMean(), List.of(u));
         done = done + 1;
         if (bar != null) {
             bar.stepTo(first + done);
@@ -100,29 +106,29 @@ public final class Progress implements AutoCloseable {
 
     /** A stage is done; stage 0 is the team before its first update. */
     public void stage(RunLog.Stage s) {
-        if (bar != null) {
-            return;
+        if (bar == null) {
+            final RunLog.Update last = updates.isEmpty() ? null : updates.get(updates.size() - 1);
+            final boolean measured = s.heldOutEpisodes() > 0 || last == null; // otherwise what the training episodes say
+            final double reward = measured ? s.returnMean() : last.returnMean();
+            final double accuracy = measured ? s.accuracy() : last.accuracy();
+            out.println("stage " + numbers(s.stage(), reward, updates)
+                    + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + time());
+            out.flush();
         }
-        final RunLog.Update u = widest != null && widest.stage() == s.stage() ? widest : null;
-        final boolean measured = s.heldOutEpisodes() > 0 || u == null; // otherwise what the training episodes say
-        final double reward = measured ? s.returnMean() : u.returnMean();
-        final double accuracy = measured ? s.accuracy() : u.accuracy();
-        final String time = time();
-        final String line = "stage " + numbers(s.stage(), reward, u);
-        final String right = Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "";
-        out.println(cut(line.length() + right.length() + time.length() <= COLUMNS ? line + right + time : line + time));
-        out.flush();
+        updates.clear();
+        since = nanos.getAsLong();
+        before = tokens;
     }
 
-    /** A line of its own, above the live one. */
+    /** A line of its own, above the live one, and as long as it is. */
     public void note(String line) {
-        final String text = cut(line.replaceAll("\\p{Cntrl}", " "));
+        final String plain = line.replaceAll("\\p{Cntrl}", " ");
         if (bar == null) {
-            out.println(text);
+            out.println(plain);
             out.flush();
         } else {
             // In one piece, since the bar is drawn by a thread of its own; blanks over what is left of it.
-            out.print("\r" + text + " ".repeat(Math.max(0, columns - text.length())) + System.lineSeparator());
+            out.print("\r" + plain + " ".repeat(Math.max(0, columns - plain.length())) + System.lineSeparator());
             bar.refresh();
         }
     }
@@ -137,20 +143,27 @@ public final class Progress implements AutoCloseable {
         }
     }
 
-    private String numbers(int stage, double reward, RunLog.Update u) {
+    private String numbers(int stage, double reward, List<RunLog.Update> some) {
         final StringBuilder text = new StringBuilder(stage + "/" + stages);
         if (Double.isFinite(reward)) {
             text.append(String.format(Locale.ROOT, "  reward %.3f", reward));
         }
-        if (u != null) {
-            final String role = u.agent().length() <= ROLE ? u.agent() : u.agent().substring(0, ROLE);
-            text.append("  ").append(role).append(String.format(Locale.ROOT, " KL %.3g", u.kl()));
-            if (Double.isFinite(u.delta())) {
-                text.append(String.format(Locale.ROOT, "/%.3g", u.delta()));
+        if (!some.isEmpty()) {
+            final double[] radii = some.stream().mapToDouble(RunLog.Update::delta).distinct().toArray();
+            final boolean oneRadius = some.size() > 1 && radii.length == 1;
+            text.append("  KL");
+            for (RunLog.Update u : some) {
+                final String role = u.agent().length() <= ROLE ? u.agent() : u.agent().substring(0, ROLE);
+                text.append(' ').append(role).append(String.format(Locale.ROOT, " %.3g", u.kl()))
+                        .append(oneRadius ? "" : radius("/", u.delta()));
             }
-            text.append(String.format(Locale.ROOT, "  %.0f tok/s", tokens / Math.max(1e-9, elapsed().toNanos() / 1e9)));
+            text.append(oneRadius ? radius(" of ", radii[0]) : "").append(String.format(Locale.ROOT, "  %.0f tok/s", rate));
         }
         return text.toString();
+    }
+
+    private static String radius(String before, double delta) {
+        return Double.isFinite(delta) ? before + String.format(Locale.ROOT, "%.3g", delta) : "";
     }
 
     private String time() {
@@ -172,9 +185,5 @@ public final class Progress implements AutoCloseable {
         final long s = Math.round(d.toNanos() / 1e9);
         return s < 3600 ? String.format(Locale.ROOT, "%d:%02d", s / 60, s % 60)
                 : String.format(Locale.ROOT, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
-    }
-
-    private String cut(String line) {
-        return line.length() <= columns ? line : line.substring(0, columns - 3) + "...";
     }
 }

@@ -1,8 +1,11 @@
 package org.teamtr.task;
 
 import blue.strategic.parquet.ParquetReader;
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -22,6 +25,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -51,7 +55,10 @@ import org.teamtr.team.Prompts;
  * numbers, kept verbatim.
  */
 public final class PromptFile implements Prompts {
-    private static final ObjectMapper JSON = JsonMapper.builder().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+    /** Texts of any length: a column that nobody asks for may hold a picture. */
+    private static final StreamReadConstraints LIMITS = StreamReadConstraints.builder().maxStringLength(Integer.MAX_VALUE).build();
+    private static final ObjectMapper JSON = JsonMapper.builder(JsonFactory.builder().streamReadConstraints(LIMITS).build())
+            .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
             .disable(JsonNodeFeature.STRIP_TRAILING_BIGDECIMAL_ZEROES).enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION).build();
 
@@ -59,11 +66,15 @@ public final class PromptFile implements Prompts {
     private static final List<CompressionCodecName> CODECS = List.of(CompressionCodecName.UNCOMPRESSED, CompressionCodecName.SNAPPY,
             CompressionCodecName.ZSTD, CompressionCodecName.LZ4_RAW);
 
+    /** What Jackson says of a source that it was told not to show. */
+    private static final String SOURCE = "\\s*\\(start marker at \\[Source: [^\\]]*]\\)";
+
     private final String name;
     private final String promptColumn;
     private final String answerColumn;
     private final String idColumn;
     private final List<Prompt> prompts = new ArrayList<>();
+    private final Problems problems = new Problems();
 
     private PromptFile(String name, String promptColumn, String answerColumn, String idColumn) {
         this.name = name;
@@ -79,13 +90,17 @@ public final class PromptFile implements Prompts {
      * @param promptColumn where the prompt stands
      * @param answerColumn where the answer stands; null for prompts without answers
      * @param idColumn where the id stands; null for {@code file:line}, in Parquet {@code file:row}, both counted from 1
-     * @throws IOException if the file cannot be read or a row is not as it should be, naming file, line (or row) and column
+     * @throws IOException if the file cannot be read, or rows are not as they should be: how many, and for the first of them file, line
+     *     (or row), column and reason
      */
     public static Prompts read(Path file, String promptColumn, String answerColumn, String idColumn) throws IOException {
         final PromptFile prompts = new PromptFile(file.getFileName().toString(), promptColumn, answerColumn, idColumn);
         final String lower = prompts.name.toLowerCase(Locale.ROOT);
         if (!Files.exists(file)) {
             throw new NoSuchFileException(file.toString(), null, "no such file of prompts");
+        }
+        if (isPointer(file)) {
+            throw new IOException(file + ": expected prompts, found a pointer of Git LFS in their place; git lfs pull fetches the file");
         }
         if (lower.endsWith(".parquet")) {
             prompts.readParquet(file);
@@ -94,7 +109,9 @@ public final class PromptFile implements Prompts {
         } else {
             throw new IOException(file + ": expected a name that ends in .jsonl, .json or .parquet");
         }
-        if (prompts.prompts.isEmpty()) {
+        final int rows = prompts.prompts.size() + prompts.problems.count();
+        prompts.problems.check(rows, (lower.endsWith(".parquet") ? "rows of " : "lines of ") + file + " cannot be used");
+        if (rows == 0) {
             throw new IOException(file + ": expected one prompt or more, found none");
         }
         return prompts;
@@ -110,8 +127,17 @@ public final class PromptFile implements Prompts {
         return prompts.get(i);
     }
 
+    /** What a clone has without Git LFS: a few lines of text that name the file's hash and size. */
+    private static boolean isPointer(Path file) throws IOException {
+        final byte[] start = "version https://git-lfs".getBytes(StandardCharsets.US_ASCII);
+        try (InputStream in = Files.newInputStream(file)) {
+            return Arrays.equals(start, in.readNBytes(start.length));
+        }
+    }
+
     private void readLines(Path file) throws IOException {
         try (InputStream in = new BufferedInputStream(Files.newInputStream(file), 1 << 16)) {
+            checkNoList(file, in);
             final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
             int line = 1;
             for (int b = in.read(); b >= 0 || bytes.size() > 0; b = in.read()) {
@@ -119,17 +145,36 @@ public final class PromptFile implements Prompts {
                     bytes.write(b);
                     continue;
                 }
-                readLine(bytes.toByteArray(), line, file + ":" + line);
+                try {
+                    readLine(bytes.toByteArray(), line, file + ":" + line);
+                } catch (RowException e) {
+                    problems.add(e.getMessage());
+                }
                 bytes.reset();
                 line++;
             }
         }
     }
 
-    private void readLine(byte[] bytes, int line, String where) throws IOException {
+    /** One JSON list of all rows is the usual other form, and its first line says nothing that helps. */
+    private static void checkNoList(Path file, InputStream in) throws IOException {
+        in.mark(1 << 12);
+        int b = in.read();
+        for (int i = 1; i < 1 << 12 && (b <= ' ' && b >= 0 || b > 0x7f); i++) { // blanks, and the bytes of a byte order mark
+            b = in.read();
+        }
+        in.reset();
+        if (b == '[') {
+            final String name = file.toString();
+            throw new IOException(file + ": expected a JSON object on each line, given a JSON list, which begins with [; jq -c '.[]' "
+                    + name + " > " + name.replaceFirst("\\.[^.]*$", "") + "-lines.jsonl writes its items as lines");
+        }
+    }
+
+    private void readLine(byte[] bytes, int line, String where) throws RowException {
         final String text = utf8(bytes);
         if (text == null) {
-            throw new IOException(where + ": expected text in UTF-8, given bytes that are none");
+            throw new RowException(where + ": expected text in UTF-8, given bytes that are none");
         }
         final String row = line == 1 && text.startsWith("\uFEFF") ? text.substring(1) : text;
         if (row.isBlank()) {
@@ -138,10 +183,11 @@ public final class PromptFile implements Prompts {
         try {
             add(JSON.readTree(row), line, where);
         } catch (JsonProcessingException e) {
-            throw new IOException(where + ": expected a JSON object on one line: " + e.getOriginalMessage() + " (column "
-                    + e.getLocation().getColumnNr() + ")", e);
+            final JsonLocation at = e.getLocation(); // none where a limit of the parser's was met
+            throw new RowException(where + ": expected a JSON object on one line: " + e.getOriginalMessage().replaceAll(SOURCE, "")
+                    + (at == null ? "" : " (column " + at.getColumnNr() + ")"), e);
         } catch (NumberFormatException e) { // an exponent beyond BigDecimal's
-            throw new IOException(where + ": expected a JSON object on one line: " + e.getMessage(), e);
+            throw new RowException(where + ": expected a JSON object on one line: " + e.getMessage(), e);
         }
     }
 
@@ -173,7 +219,12 @@ public final class PromptFile implements Prompts {
                 final RecordReader<Group> rows =
                         new ColumnIOFactory().getColumnIO(some, schema).getRecordReader(pages, new GroupRecordConverter(some));
                 for (long i = 0; i < pages.getRowCount(); i++, row++) {
-                    add(json(rows.read()), row, file + ": row " + row);
+                    final JsonNode json = json(rows.read());
+                    try {
+                        add(json, row, file + ": row " + row);
+                    } catch (RowException e) {
+                        problems.add(e.getMessage());
+                    }
                 }
             }
         } catch (RuntimeException e) { // what parquet throws at bytes that are not as they should be
@@ -244,16 +295,16 @@ public final class PromptFile implements Prompts {
         }
     }
 
-    private void add(JsonNode row, int number, String where) throws IOException {
+    private void add(JsonNode row, int number, String where) throws RowException {
         if (!row.isObject()) {
-            throw new IOException(where + ": expected a JSON object, given " + kind(row));
+            throw new RowException(where + ": expected a JSON object, given " + kind(row));
         }
         final String id = idColumn == null ? name + ":" + number : text(column(row, idColumn, where), idColumn, where);
         final String answer = answerColumn == null ? null : text(column(row, answerColumn, where), answerColumn, where);
         prompts.add(new Prompt(id, prompt(column(row, promptColumn, where), where), answer));
     }
 
-    private static JsonNode column(JsonNode row, String column, String where) throws IOException {
+    private static JsonNode column(JsonNode row, String column, String where) throws RowException {
         JsonNode at = row.get(column); // a column's own name may have a dot
         if (at == null) {
             at = row;
@@ -261,7 +312,7 @@ public final class PromptFile implements Prompts {
                 if (!at.isObject() || at.get(step) == null) {
                     final List<String> there = new ArrayList<>();
                     at.fieldNames().forEachRemaining(there::add);
-                    throw new IOException(where + ": expected a column " + column + ", given " + (at.isObject()
+                    throw new RowException(where + ": expected a column " + column + ", given " + (at.isObject()
                             ? "columns " + there : kind(at)) + (column.contains(".") ? " where " + step + " should be" : ""));
                 }
                 at = at.get(step);
@@ -270,7 +321,7 @@ public final class PromptFile implements Prompts {
         return at;
     }
 
-    private String prompt(JsonNode given, String where) throws IOException {
+    private String prompt(JsonNode given, String where) throws RowException {
         JsonNode prompt = given;
         if (given.isArray()) {
             prompt = null;
@@ -280,25 +331,50 @@ public final class PromptFile implements Prompts {
                 }
             }
             if (prompt == null) {
-                throw new IOException(where + ": " + promptColumn + ": expected a list with a turn {role: user, content: ...}, given "
+                throw new RowException(where + ": " + promptColumn + ": expected a list with a turn {role: user, content: ...}, given "
                         + given.size() + " turns, none of them the user's");
             }
         }
         if (!prompt.isTextual()) {
-            throw new IOException(where + ": " + promptColumn + ": expected text, or a list of {role, content} with such, given "
+            throw new RowException(where + ": " + promptColumn + ": expected text, or a list of {role, content} with such, given "
                     + kind(prompt));
         }
         if (prompt.textValue().isBlank()) {
-            throw new IOException(where + ": " + promptColumn + ": expected a prompt, given empty text");
+            throw new RowException(where + ": " + promptColumn + ": expected a prompt, given empty text");
         }
-        return prompt.textValue();
+        return whole(prompt.textValue(), promptColumn, where);
     }
 
-    private static String text(JsonNode value, String column, String where) throws IOException {
+    private static String text(JsonNode value, String column, String where) throws RowException {
         if (!value.isTextual() && !value.isNumber()) {
-            throw new IOException(where + ": " + column + ": expected text or a number, given " + kind(value));
+            throw new RowException(where + ": " + column + ": expected text or a number, given " + kind(value));
         }
-        return value.isBigDecimal() ? value.decimalValue().toString() : value.asText(); // never in full: 1e999999999
+        return value.isBigDecimal() ? value.decimalValue().toString() // never in full: 1e999999999
+                : whole(value.asText(), column, where);
+    }
+
+    /** JSON can write one half of a surrogate pair, which is no character: no tokenizer has a token for it. */
+    private static String whole(String text, String column, String where) throws RowException {
+        for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
+            if (Character.getType(text.codePointAt(i)) == Character.SURROGATE) {
+                throw new RowException(where + ": " + column + ": expected text, given half a surrogate pair, \\u"
+                        + Integer.toHexString(text.charAt(i)) + ", as character " + (text.codePointCount(0, i) + 1));
+            }
+        }
+        return text;
+    }
+
+    /** A row that is not as it should be. Those after it are read all the same. */
+    private static final class RowException extends Exception {
+        private static final long serialVersionUID = 1;
+
+        RowException(String message, Throwable cause) {
+            super(message, cause);
+        }
+
+        RowException(String message) {
+            this(message, null);
+        }
     }
 
     private static String kind(JsonNode node) {

@@ -104,6 +104,53 @@ class PromptFileTest {
         assertTrue(error.startsWith(message), error);
     }
 
+    /** All that is wrong at once: how many lines, and the first of them with their reasons. */
+    @Test
+    void badRowsAreCounted() throws IOException {
+        final StringBuilder rows = new StringBuilder("{\"q\": \"fine\", \"a\": \"1\"}\n\n");
+        rows.append("{\"q\": \"half a pair \\ud83d.\", \"a\": 1}\n").append("{\"q\": [{\"role\": \"user\", \"content\": \"\\ude00\"}], \"a\": 1}\n")
+                .append("{\"q\": \"x\", \"a\": \"\ud83d\ude00\\ud83d\"}\n").append("[1]\n").append("{\"q\": \"x\"}\n").append("nonsense\n".repeat(3));
+        assertEquals("""
+                8 of 9 lines of bad.jsonl cannot be used:
+                  bad.jsonl:3: q: expected text, given half a surrogate pair, \\ud83d, as character 13
+                  bad.jsonl:4: q: expected text, given half a surrogate pair, \\ude00, as character 1
+                  bad.jsonl:5: a: expected text, given half a surrogate pair, \\ud83d, as character 2
+                  bad.jsonl:6: expected a JSON object, given a list
+                  bad.jsonl:7: expected a column a, given columns [q]
+                  and 3 more""", error(file("bad.jsonl", rows.toString()), "q", "a", null));
+    }
+
+    /** A column of 20,000,001 characters, more than Jackson reads by default, which nobody asks for. */
+    @Test
+    void aLongLineIsRead() throws IOException {
+        final Path file = file("long.jsonl", "{\"q\": \"1+1=\", \"image\": \"" + "A".repeat(20_000_001) + "\"}\n{\"q\": \"1+2=\"}\n");
+        assertEquals(List.of(new Prompt("long.jsonl:1", "1+1=", null), new Prompt("long.jsonl:2", "1+2=", null)),
+                all(PromptFile.read(file, "q", null, null)));
+        // A limit that is left: nesting. Jackson has no place in the line to go with it.
+        final String deep = error(file("deep.jsonl", "{\"q\": \"x\", \"d\": " + "[".repeat(2000) + "]".repeat(2000) + "}"), "q", null, null);
+        assertTrue(deep.startsWith("deep.jsonl:1: expected a JSON object on one line: Document nesting depth"), deep);
+    }
+
+    @Test
+    void aJsonListIsNamedWithTheRemedy() throws IOException {
+        for (String text : List.of("[{\"q\": \"x\"}]", "\uFEFF \n [\n  {\n    \"q\": \"x\"\n  }\n]\n")) {
+            final String error = error(file("list.json", text), "q", null, null);
+            assertEquals("list.json: expected a JSON object on each line, given a JSON list, which begins with [; jq -c '.[]' list.json"
+                    + " > list-lines.jsonl writes its items as lines", error);
+        }
+        assertEquals("one.json:1: expected a JSON object on one line: Unexpected end-of-input: expected close marker for Object (column 2)",
+                error(file("one.json", "{\n"), "q", null, null));
+    }
+
+    @Test
+    void aPointerOfGitLfsIsNamed() throws IOException {
+        final String pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        for (String name : List.of("p.parquet", "p.jsonl")) {
+            assertEquals(name + ": expected prompts, found a pointer of Git LFS in their place; git lfs pull fetches the file",
+                    error(file(name, pointer), "q", null, null));
+        }
+    }
+
     @Test
     void aBadFileIsNamed() throws IOException {
         final byte[] bytes = "{\"q\": \"x\"}\n{\"q\": \"?\"}\n".getBytes(StandardCharsets.UTF_8);
@@ -148,7 +195,8 @@ class PromptFileTest {
         assertEquals(new Prompt("8", "again?", "1.0"), PromptFile.read(file, "question", "score", "id").get(1));
         assertEquals("flat.parquet: expected a column prompt, given columns [question, answer, id, score]",
                 error(file, "prompt", null, null));
-        assertEquals("flat.parquet: row 1: answer: expected text, or a list of {role, content} with such, given a number",
+        final String why = ": answer: expected text, or a list of {role, content} with such, given a number";
+        assertEquals("2 of 2 rows of flat.parquet cannot be used:\n  flat.parquet: row 1" + why + "\n  flat.parquet: row 2" + why,
                 error(file, "answer", null, null));
         final byte[] bytes = Files.readAllBytes(file);
         assertTrue(error(Files.write(folder.resolve("cut.parquet"), Arrays.copyOf(bytes, bytes.length / 2)), "question", null, null)
@@ -189,10 +237,10 @@ class PromptFileTest {
         assertEquals("q2", PromptFile.read(file, "extra_info.question", null, null).get(2).text());
         assertEquals("verl.parquet: row 3: expected a column reward_model.ground_truth, given columns [day] where ground_truth should be",
                 error(file, "prompt", "reward_model.ground_truth", null));
-        assertTrue(error(file, "prompt", "reward_model.day", null)
-                .startsWith("verl.parquet: row 1: reward_model.day: expected text or a number, given a value of type DATE"));
-        assertEquals("verl.parquet: row 1: extra_info: expected text or a number, given an object",
-                error(file, "prompt", "extra_info", null));
+        assertTrue(error(file, "prompt", "reward_model.day", null).startsWith("3 of 3 rows of verl.parquet cannot be used:\n"
+                + "  verl.parquet: row 1: reward_model.day: expected text or a number, given a value of type DATE"));
+        assertTrue(error(file, "prompt", "extra_info", null).endsWith(
+                "\n  verl.parquet: row 3: extra_info: expected text or a number, given an object"));
     }
 
     /** Columns said to be compressed by GZIP, which only Hadoop's codecs could read (and write: these are not compressed at all). */

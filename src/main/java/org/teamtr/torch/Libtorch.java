@@ -1,0 +1,85 @@
+package org.teamtr.torch;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.JarURLConnection;
+import java.net.URL;
+import java.util.Collections;
+import java.util.List;
+import java.util.jar.JarEntry;
+import java.util.regex.Pattern;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.pytorch.global.torch;
+import org.teamtr.kernels.internal.NativeFolders;
+
+/**
+ * Loads libtorch. JavaCPP unpacks its libraries one by one, each just before it opens it, into a folder that all processes share
+ * ({@code ~/.javacpp/cache}, or the property {@code org.bytedeco.javacpp.cachedir}). But a library that is opened pulls in others from
+ * that folder by itself, and one of those may be half there: because another process is writing it, or one was killed while it
+ * wrote. Opening such a file ends the JVM with SIGBUS. So here all of them are complete before the first is opened.
+ */
+public final class Libtorch {
+    /** Libraries that others pull in, which JavaCPP's own glue is not. */
+    private static final Pattern LIBRARY = Pattern.compile("(?!libjni)[^/]+\\.so[.0-9]*");
+
+    private Libtorch() {
+    }
+
+    /**
+     * Unpacks libtorch, unless that has been done, and loads it. May be called any number of times, from any thread; a
+     * {@link TorchPolicy} calls it before it does anything else.
+     *
+     * @throws UncheckedIOException if it cannot be unpacked or loaded, with what to do about it
+     */
+    public static void load() {
+        try {
+            Once.load();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e.getMessage(), e);
+        }
+    }
+
+    /** A class of its own: whoever asks first does it and the others wait. */
+    private static final class Once {
+        private static boolean done;
+
+        static synchronized void load() throws IOException {
+            if (done) {
+                return;
+            }
+            unpack();
+            try {
+                Loader.load(torch.class);
+            } catch (LinkageError e) {
+                throw new IOException(NativeFolders.reason("libtorch", e), e);
+            }
+            done = true;
+        }
+
+        private static void unpack() throws IOException {
+            try {
+                for (String presets : List.of("openblas", "pytorch")) {
+                    for (String extension : List.of("", "-gpu")) {
+                        unpack("org/bytedeco/" + presets + "/" + Loader.getPlatform() + extension + "/");
+                    }
+                }
+            } catch (IOException e) {
+                throw new IOException(NativeFolders.reason("libtorch", e), e);
+            }
+        }
+
+        /** JavaCPP locks the folder for each file, and compares size and time with the jar's: what is complete is left as it is. */
+        private static void unpack(String folder) throws IOException {
+            for (URL url : Collections.list(Libtorch.class.getClassLoader().getResources(folder))) {
+                if (url.openConnection() instanceof JarURLConnection jar) { // what lies in a folder is used where it lies
+                    for (JarEntry entry : Collections.list(jar.getJarFile().entries())) {
+                        final String name = entry.getName();
+                        if (name.startsWith(folder) && LIBRARY.matcher(name.substring(folder.length())).matches()) {
+                            Loader.cacheResource(new URL(url, name.substring(folder.length())));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
