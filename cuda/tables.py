@@ -4,7 +4,8 @@
     cuda/tables.py RESULTS PAGE...
 
 RESULTS is a folder of cuda/results: its JSON files are what cuda/bench.py wrote. In each page, what stands between
-<!-- gpu --> and <!-- /gpu --> is replaced; a page without these lines is left alone. Nothing is shown that is not in the files.
+<!-- gpu --> and <!-- /gpu --> (everything), and between <!-- gpu-summary --> and <!-- /gpu-summary --> (the first shape, ours
+beside the fastest other) is replaced; a page without these lines is left alone. Nothing is shown that is not in the files.
 """
 import json
 import os
@@ -13,7 +14,6 @@ import re
 import sys
 
 PEERS = ["| case | shape | provider | ms (p20 to p80) | of copy | × our time | largest error |", "|---|---|---|---|---|---|---|"]
-BEGIN, END = "<!-- gpu -->", "<!-- /gpu -->"
 OURS, COPY = "TeamTR", "copy"
 
 
@@ -64,6 +64,25 @@ def peers(results):
     return lines
 
 
+def summary(files):
+    """Ours of the first shape beside the fastest provider that computes the case, in whatever accuracy it does."""
+    results = [r for f in files for r in f["results"] if "ms_p50" in r]
+    first = next(shape(r) for r in results if r["provider"] == OURS)
+    lines = [f"| kernel, {first} | TeamTR, ms | of copy | largest error | fastest other | ms | largest error |",
+             "|---|---|---|---|---|---|---|"]
+    for case in dict.fromkeys(r["case"] for r in results if shape(r) == first):
+        of = [r for r in results if r["case"] == case and shape(r) == first and r["provider"] != COPY]
+        ours = next((r for r in of if r["provider"] == OURS), None)
+        others = sorted((r for r in of if r["provider"] != OURS), key=lambda r: r["ms_p50"])
+        if ours is None or not others or "tflop_per_s" in ours:
+            continue
+        ours = next((r for r in of if r["provider"] == OURS and r["max_error"] is not None), ours)
+        error = lambda r: "" if r["max_error"] is None else f"{float(r['max_error']):.1e}"
+        lines.append(f"| {case} | {ours['ms_p50']:.2f} | {100 * ours['of_copy']:.0f} % | {error(ours)} | {others[0]['provider']} | "
+                     f"{others[0]['ms_p50']:.2f} | {error(others[0])} |")
+    return lines
+
+
 def sources(files):
     found = {name: source for f in files for name, source in f.get("sources", {}).items()}
     if not found:
@@ -72,7 +91,8 @@ def sources(files):
             + "."]
 
 
-def section(folder, page):
+def sections(folder, page):
+    """What stands between the lines of each name."""
     files = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
     if not files:
         sys.exit(f"tables.py: no JSON file in {folder}")
@@ -81,11 +101,12 @@ def section(folder, page):
         for key in ("gpu", "driver", "torch", "triton"):
             if f["machine"].get(key) != first["machine"].get(key):
                 sys.exit(f"tables.py: {folder} mixes {key} {f['machine'].get(key)} with {first['machine'].get(key)}")
-    lines = [machine_line(first["machine"], folder, page), "", *kernels(first["results"])]
+    machine = machine_line(first["machine"], folder, page)
+    lines = [machine, "", *kernels(first["results"])]
     beside = [line for f in files for line in peers(f["results"])]
     if beside:
         lines += ["", *PEERS, *beside, "", *sources(files)]
-    return "\n".join(lines)
+    return {"gpu": "\n".join(lines), "gpu-summary": "\n".join([machine, "", *summary(files)])}
 
 
 def main():
@@ -95,9 +116,10 @@ def main():
     for name in sys.argv[2:]:
         page = pathlib.Path(name)
         text = page.read_text()
-        if BEGIN in text:
-            made = section(folder.resolve(), page.resolve())
-            page.write_text(re.sub(f"{BEGIN}\n.*?{END}", lambda _: f"{BEGIN}\n{made}\n{END}", text, flags=re.S))
+        for section, made in sections(folder.resolve(), page.resolve()).items():
+            begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
+            text = re.sub(f"{begin}\n.*?{end}", lambda _: f"{begin}\n{made}\n{end}", text, flags=re.S)
+        page.write_text(text)
 
 
 if __name__ == "__main__":

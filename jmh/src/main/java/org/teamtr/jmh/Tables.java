@@ -31,8 +31,7 @@ public final class Tables {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
         final String picture = "![GB/s of every kernel beside the floor, libtorch and plain Java](%s)";
-        between(Path.of(args[1]), "speed", String.join("\n", tables.where(file), tables.main(), text(picture + "%n",
-                "docs/roofline.png")));
+        between(Path.of(args[1]), "speed", String.join("\n", tables.where(file), tables.summary()));
         between(Path.of(args[2]), "speed", String.join("\n", tables.where("../" + file), tables.main(), text(picture + "%n",
                 "roofline.png"),
                 tables.levels(), tables.growth(), tables.tokens(), tables.linear(), tables.calls()));
@@ -99,6 +98,20 @@ public final class Tables {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
                     50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "floor", "%.2f"), libtorch(run),
                     ratio(run, "plainJava", "%.1f×")));
+        }
+        return table.toString();
+    }
+
+    /** A line for each kernel, f32 and bf16 beside each other. */
+    private String summary() {
+        final StringBuilder table = new StringBuilder(text("| kernel, logits [%d, %d] | f32, ms | of memory bandwidth | against libtorch"
+                + " | bf16, ms | against libtorch |%n|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+        for (Run f32 : mainRuns(results)) {
+            final Optional<Run> bf16 = results.find(with(f32, "dtype", "BF16"), "teamtr");
+            if (logits(f32).equals("f32") && bf16.isPresent()) {
+                table.append(text("| %s | %.1f | %s | %s | %.1f | %s |%n", name(f32), f32.millis(), ratio(f32, "floor", "%.2f"),
+                        ratio(f32, "libtorch", "%.0f×"), bf16.get().millis(), ratio(bf16.get(), "libtorch", "%.0f×")));
+            }
         }
         return table.toString();
     }
