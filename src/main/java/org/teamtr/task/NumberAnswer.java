@@ -1,43 +1,37 @@
 package org.teamtr.task;
 
-import java.math.BigDecimal;
+import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.teamtr.task.math.MathAnswer;
 
 /**
  * Answers that are a number.
  *
- * <p>In an answer that is marked, the marked place alone counts: the last complete {@code \boxed{...}}, otherwise the line after the
- * last {@code ####}, otherwise that after the last {@code Answer:}. It must be a number; words of two letters and more may follow
- * ({@code 18 dollars}), anything else makes it wrong ({@code 2x}, {@code \sqrt{2}}, {@code 5 or 6}), so that a formula that
- * holds the right number does not pass for it. Only a text in which nothing is marked is read leniently, by its last number.
+ * <p>In an answer that is marked, the marked place alone counts: the last complete {@code \boxed{...}}, otherwise the last line behind
+ * {@code ####} that is no heading, otherwise that behind the last {@code Answer:}, otherwise that behind the last {@code answer is}. A
+ * box must hold a number; words and units may follow it ({@code 18 dollars}), anything else makes it wrong ({@code 2x},
+ * {@code \sqrt{2}}, {@code 5 or 6}, {@code 4 + 1}), so that a formula that holds the right number does not pass for it. A line may also
+ * be a sentence with one number. Only a text in which nothing is marked is read by its last number.
  *
- * <p>Numbers are compared exactly, as fractions of decimals: 0.5 is 1/2, 1,000 is 1e3, 0.333 is not 1/3. Read are signs, leading
- * zeros, thousands separated by commas, exponents up to four digits ({@code 1.5e3}, {@code 1.5 \times 10^3}), {@code a/b} and
- * {@code \frac{a}{b}}; currency and percent signs mean nothing (28 % is 28, not 0.28). Mixed numbers, decimal commas and words such
- * as million are not read.
+ * <p>Numbers are read and compared as {@link MathAnswer} does, exactly: 0.5 is 1/2, 1 1/2 is 1.5, 1,000 is 1e3, 3 million is 3,000,000,
+ * 0.333 is not 1/3. Currency, percent and degrees mean nothing (28 % is 28, not 0.28). Decimal commas are not read.
  */
 public final class NumberAnswer {
-    /** Longer digits are no answer but an attack. */
-    private static final int LONGEST = 1000;
-    private static final String DECIMAL = "(?:(?:\\d{1,3}(?:,\\d{3})++(?!\\d)|\\d++)(?:\\.\\d++)?|\\.\\d++)"
-            + "(?:[eE][-+]?\\d{1,4}(?!\\d)|\\s*(?:\\\\times|\\\\cdot|×|\\*)\\s*10\\^(?:\\{[-+]?\\d{1,4}}|[-+]?\\d{1,4}(?!\\d)))?";
-    private static final String NUMBER = "[-+]?(?:\\\\[dt]?frac\\{([-+]?" + DECIMAL + ")}\\{([-+]?" + DECIMAL + ")}"
-            + "|\\\\[dt]?frac(\\d)(\\d)|("
-            + DECIMAL + ")(?:\\s*/\\s*(" + DECIMAL + "))?)";
-    /** No word that makes it another number. */
-    private static final String NO_MULTIPLE = "(?![,;]?[\\s-]*(?i:hundred|thousand|million|billion|trillion|dozen))";
-    /** A number with words or a unit behind it at most. */
-    private static final Pattern WHOLE = Pattern.compile("(?:[A-Za-z]\\s*=\\s*)?(" + NUMBER + ")" + NO_MULTIPLE
-            + "(?:[,;]?[\\s-]+\\p{L}{2,}+[\\p{L}\\s'’.,;!/-]*+(?:\\^\\{?[23]}?)?)?[\\s.!]*+");
-    private static final Pattern IN_TEXT = Pattern.compile("(?<![\\p{L}\\p{N}_^{})\\].,\\\\])(" + NUMBER
-            + ")(?![\\p{L}\\p{N}_^]|[.,:/]\\d)" + NO_MULTIPLE);
-    /** What stands around numbers and means nothing: signs of currency and percent, bold type, LaTeX's spaces and delimiters. */
-    private static final Pattern NOISE = Pattern.compile("\\\\?[$%]|[€£¥°]|(?<![\\p{L}\\p{N})])\\*\\*|\\*\\*(?![\\p{L}\\p{N}(])"
-            + "|\\\\[!;:,()\\[\\]]|\\\\(?:left|right)\\b|\\^\\{?\\\\circ}?");
-    /** Such noise holds apart what it stands between. */
-    private static final Pattern BETWEEN = Pattern.compile("(?<=\\d)(?:\\\\?[$%]|[€£¥°]|\\\\[()\\[\\]])(?=\\d)");
-    private static final Pattern TEXT = Pattern.compile("\\\\(?:text|textbf|mathrm|mathbf)\\{([^{}]*)}");
+    private static final String DIGITS = "(?:\\d{1,3}(?:,\\d{3})++(?!\\d)|\\d++)(?:\\.\\d++)?|\\.\\d++";
+    /** Where a number begins: with sign, currency and exponent, and as a fraction or mixed number. */
+    private static final String NUMBER = "[-+\\u2212]?[$€£¥]?(?:" + DIGITS + ")(?:[eE][-+]?\\d{1,4}(?!\\d)"
+            + "|\\s?(?:\\\\times|\\\\cdot|×|\\*)\\s?10\\^(?:\\{[-+\\u2212]?\\d{1,4}}|[-+\\u2212]?\\d{1,4}))?(?:\\s\\d{1,6}\\s?/\\s?\\d{1,6}|\\s?/\\s?(?:" + DIGITS + ")|[½¼¾⅓⅔])?";
+    private static final String FRACTION = "[-+\\u2212]?(?:\\d{1,9}\\s?)?\\\\[dt]?frac\\s?(?:\\{[^{}]{1,40}}|\\d)\\s?(?:\\{[^{}]{1,40}}|\\d)";
+    private static final String SPAN = "\\$\\$?(?!\\s?[$])[^$\\n]{1,200}+\\$\\$?|\\\\\\([^\\n]{1,200}?\\\\\\)|\\\\\\[[^\\n]{1,200}?\\\\]";
+    private static final Pattern ITEM = Pattern.compile("(?<span>" + SPAN + ")|(?<number>" + FRACTION + "|" + NUMBER + ")");
+    /** Behind a number: what makes it part of something else. */
+    private static final Pattern MORE = Pattern.compile("\\s?(?:[√π^_]|\\\\(?![%$!.,;\\s)\\]])|pi\\b|sqrt|\\*\\*\\d)|[\\p{IsLatin}\\p{IsGreek}\\p{IsCyrillic}\\p{N}]|[.,:/]\\d|!(?=[=^+*/(]|\\s?=)");
+    private static final Pattern BEFORE = Pattern.compile("[\\p{IsLatin}\\p{IsGreek}\\p{IsCyrillic}_]");
+    private static final Pattern MULTIPLE = Pattern.compile("[,;]?[\\s-]*(?i:hundred|thousand|million|billion|trillion|dozen)\\b|\\s?[十百千万萬亿億兆만억]");
+    private static final Pattern SENTENCE = Pattern.compile("(?<=[^\\d\\s])[.!?](?:\\s|$)|(?<=\\d)\\.(?:\\s|$)|[。！？]|(?<=[$)\\d])\\.(?=\\s|$)");
+    private static final Pattern REMARK = Pattern.compile("\\s[(（]|[,;，；:：]\\s?(?=\\p{L}{2})|\\s(?:since|because|as|which|so|where)\\b");
+    private static final Pattern PLAIN_EXPONENT = Pattern.compile("(?<=\\d)e([-+]\\d{1,4})(?!\\d)");
 
     private NumberAnswer() {
     }
@@ -49,56 +43,149 @@ public final class NumberAnswer {
      * @throws IllegalArgumentException if {@code gold} is no number
      */
     public static boolean same(String gold, String text) {
-        final String place = Marked.place(gold);
-        final Fraction right = whole(place == null ? gold : place);
+        final String box = Marked.box(gold);
+        final List<String> hashes = Marked.hashes(gold);
+        final String place = box != null ? box : !hashes.isEmpty() ? hashes.get(hashes.size() - 1) : gold;
+        final String right = number(place);
         if (right == null) {
             throw new IllegalArgumentException("answer: expected a number, given \""
                     + (gold.length() > 80 ? gold.substring(0, 77) + "..." : gold) + "\"");
         }
-        final String marked = Marked.place(text);
-        final Fraction given = marked == null ? last(text) : whole(marked);
-        return given != null && given.equalTo(right);
+        final String given = given(Marked.narrow(text));
+        return given != null && MathAnswer.isNumber(right, plain(given));
     }
 
-    /** top / bottom, not reduced. */
-    private record Fraction(BigDecimal top, BigDecimal bottom) {
-        boolean equalTo(Fraction other) {
-            return top.multiply(other.bottom).compareTo(other.top.multiply(bottom)) == 0;
-        }
-    }
-
-    private static Fraction whole(String place) {
-        final Matcher m = WHOLE.matcher(clean(place));
-        return m.matches() ? fraction(m) : null;
-    }
-
-    private static Fraction last(String text) {
-        final Matcher m = IN_TEXT.matcher(clean(text));
-        int last = -1;
-        while (m.find()) {
-            last = m.start();
-        }
-        return last >= 0 && m.find(last) ? fraction(m) : null;
-    }
-
-    private static String clean(String text) {
-        final String plain = text.replace('\u2212', '-').replace('\u00A0', ' ').replace('\u202F', ' ').replace("{,}", ",");
-        final String apart = BETWEEN.matcher(TEXT.matcher(plain).replaceAll(" $1 ")).replaceAll(" ");
-        return NOISE.matcher(apart).replaceAll("").strip();
-    }
-
-    /** Group 1 of both patterns is the number; 2 and 3, 4 and 5, 6 and 7 are its parts in its three forms. */
-    private static Fraction fraction(Matcher m) {
-        if (m.group(1).length() > LONGEST) {
+    /** The text of the number that a text gives, or null. */
+    static String given(String whole) {
+        final String text = Marked.afterReasoning(whole);
+        if (text == null) {
             return null;
         }
-        final int form = m.group(2) != null ? 2 : m.group(4) != null ? 4 : 6;
-        final BigDecimal top = decimal(m.group(form));
-        final BigDecimal bottom = m.group(form + 1) == null ? BigDecimal.ONE : decimal(m.group(form + 1));
-        return bottom.signum() == 0 ? null : new Fraction(m.group(1).startsWith("-") ? top.negate() : top, bottom);
+        final String box = Marked.box(text);
+        if (box != null) {
+            return box;
+        }
+        final List<String> hashes = Marked.hashes(text);
+        for (int i = hashes.size() - 1; i >= 0; i--) {
+            if (hashes.get(i).chars().anyMatch(Character::isDigit)) { // otherwise a heading
+                return ofLine(hashes.get(i));
+            }
+        }
+        final String answer = Marked.answer(text);
+        if (answer != null) {
+            return ofLine(answer);
+        }
+        final String is = Marked.answerIs(text);
+        if (is != null && is.chars().anyMatch(Character::isDigit)) {
+            return ofLine(is);
+        }
+        return last(text, 0, text.length(), false);
     }
 
-    private static BigDecimal decimal(String text) {
-        return new BigDecimal(text.replaceAll("[,\\s{}]", "").replaceAll("(?:\\\\times|\\\\cdot|×|\\*)10\\^", "e"));
+    /** {@return the last number of a text, or null} */
+    static String lastNumber(String text) {
+        return last(text, 0, text.length(), false);
+    }
+
+    /** A number, a number with a remark, or a sentence with one number. */
+    private static String ofLine(String line) {
+        if (line.length() > 2000) {
+            return null;
+        }
+        if (number(line) != null) {
+            return line;
+        }
+        final Matcher end = SENTENCE.matcher(line);
+        final String sentence = end.find() ? line.substring(0, end.start()) : line;
+        final Matcher remark = REMARK.matcher(sentence);
+        if (remark.find() && number(sentence.substring(0, remark.start())) != null) {
+            return sentence.substring(0, remark.start());
+        }
+        final String one = last(sentence, 0, sentence.length(), true);
+        if (one != null) {
+            return one;
+        }
+        final int is = Math.max(Math.max(sentence.lastIndexOf(" is "), sentence.lastIndexOf(" are ")), sentence.lastIndexOf('='));
+        return is < 0 ? null : last(sentence, sentence.indexOf(' ', is + 1) < 0 ? is + 1 : is + (sentence.charAt(is) == '=' ? 1 : 3), sentence.length(), true);
+    }
+
+    /** The last number of a part of a text, or the only one; null if there is none, or it is part of something else. */
+    private static String last(String text, int from, int to, boolean only) {
+        final Matcher m = ITEM.matcher(text).region(from, to).useTransparentBounds(true);
+        String last = null;
+        int count = 0;
+        int at = from;
+        while (at < to && m.find(at)) {
+            if (m.start() >= to) {
+                break;
+            }
+            at = m.end();
+            if (m.group("span") != null) {
+                final String span = m.group();
+                if (span.chars().noneMatch(Character::isDigit)) {
+                    at = span.startsWith("$") && !isMath(span) ? m.start() + 1 : at;
+                    continue;
+                }
+                if (span.startsWith("$") && !isMath(span)) { // from $5 to $6: signs of currency
+                    at = m.start() + 1;
+                    continue;
+                }
+                last = number(span) != null ? span : null;
+            } else {
+                if (m.start() > 0 && BEFORE.matcher(text.substring(m.start() - 1, m.start())).matches()) {
+                    continue; // B12 is a name
+                }
+                last = whole(text, m.start(), m.end());
+                at = Math.max(at, m.start() + 1);
+            }
+            count++;
+        }
+        return only && count != 1 ? null : last;
+    }
+
+    private static boolean isMath(String span) {
+        final String inside = span.replace("$", "");
+        return !Character.isWhitespace(inside.charAt(inside.length() - 1)) && !inside.matches(".*(?<![\\\\\\p{L}{])\\p{L}{2,}.*")
+                || inside.indexOf('\\') >= 0;
+    }
+
+    /** A number with what multiplies it; null if what stands around it makes it part of something else. */
+    private static String whole(String text, int from, int to) {
+        int start = from;
+        final char sign = text.charAt(start);
+        if (start > 0 && "-+\u2212".indexOf(sign) >= 0 && (Character.isLetterOrDigit(text.charAt(start - 1)) || ")]}".indexOf(text.charAt(start - 1)) >= 0)) {
+            start++; // 3-4
+        }
+        if (start > 0 && "^_{\\".indexOf(text.charAt(start - 1)) >= 0 && text.charAt(start) != '$' || start > 1 && ".,".indexOf(text.charAt(start - 1)) >= 0
+                && Character.isDigit(text.charAt(start - 2))) {
+            return null;
+        }
+        final Matcher multiple = MULTIPLE.matcher(text).region(to, text.length());
+        if (multiple.lookingAt()) {
+            final String word = multiple.group().strip();
+            final String power = "十百千万萬亿億兆만억".indexOf(word) >= 0 && !word.isEmpty() ? power(word) : null;
+            return power == null ? text.substring(start, multiple.end()) : text.substring(start, to).replace("$", "") + "*10^{" + power + "}";
+        }
+        return MORE.matcher(text).region(to, text.length()).lookingAt() ? null : text.substring(start, to);
+    }
+
+    private static String power(String sign) {
+        return switch (sign) {
+            case "十" -> "1";
+            case "百" -> "2";
+            case "千" -> "3";
+            case "兆" -> "12";
+            case "亿", "億", "억" -> "8";
+            default -> "4";
+        };
+    }
+
+    private static String number(String place) {
+        return MathAnswer.number(plain(place));
+    }
+
+    /** 1e-1 is a number here, where it is 1 e - 1 in mathematics; #### and bold type around it are none of it. */
+    private static String plain(String place) {
+        return place.length() > 2000 ? place : PLAIN_EXPONENT.matcher(place).replaceAll("E$1");
     }
 }

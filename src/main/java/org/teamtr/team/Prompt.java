@@ -1,5 +1,6 @@
 package org.teamtr.team;
 
+import java.util.Map;
 import java.util.Objects;
 
 /**
@@ -8,11 +9,19 @@ import java.util.Objects;
  * @param id names it in transcripts and errors, for example {@code train.jsonl:17}
  * @param text verbatim, as the agents see it
  * @param answer what the verifier compares with; null where the task needs none
+ * @param source the data set it is of, by which a verifier and an environment can be chosen; null where nothing says
+ * @param meta what else its row says, by column: texts, numbers, booleans, lists and maps of these
  */
-public record Prompt(String id, String text, String answer) {
-    /** @throws NullPointerException if id or text is null */
+public record Prompt(String id, String text, String answer, String source, Map<String, Object> meta) {
+    /** @throws NullPointerException if id, text or meta is null */
     public Prompt {
         Objects.requireNonNull(id, "id");
         Objects.requireNonNull(text, "text");
+        Objects.requireNonNull(meta, "meta");
+    }
+
+    /** A prompt without source and meta. */
+    public Prompt(String id, String text, String answer) {
+        this(id, text, answer, null, Map.of());
     }
 }

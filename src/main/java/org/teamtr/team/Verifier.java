@@ -1,18 +1,29 @@
 package org.teamtr.team;
 
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
 /** Judges a finished episode. Called from one thread at a time. */
 @FunctionalInterface
 public interface Verifier {
     /**
      * @param reward the return of the episode, finite
      * @param correct whether the task was solved, for accuracy
+     * @param figures further ones, by name, for evaluations
      */
-    record Score(double reward, boolean correct) {
+    record Score(double reward, boolean correct, Map<String, Double> figures) {
         /** @throws IllegalArgumentException if the reward is not a finite number */
         public Score {
             if (!Double.isFinite(reward)) {
                 throw new IllegalArgumentException("reward: expected a finite number, given " + reward);
             }
+            figures = Collections.unmodifiableMap(new LinkedHashMap<>(figures));
+        }
+
+        /** A score without further figures. */
+        public Score(double reward, boolean correct) {
+            this(reward, correct, Map.of());
         }
     }
 
