@@ -19,6 +19,7 @@ import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.teamtr.task.Verifiers;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.train.Config;
 
@@ -41,9 +42,13 @@ public final class ConfigRules {
             entry("task.files.prompt_column", text()),
             entry("task.files.answer_column", text().orNull()),
             entry("task.files.id_column", text().orNull()),
-            entry("task.files.verifier", oneOf("number", "choice").orClassOf("org.teamtr.team.Verifier")),
+            entry("task.files.source_column", text().orNull()),
+            entry("task.files.verifier", oneOf(Verifiers.names().toArray(String[]::new)).orClassOf("org.teamtr.team.Verifier")),
             entry("task.files.votes", whole(1)),
             entry("task.files.wrong", number("a number less than 1", d -> d < 1 && Double.isFinite(d))),
+            entry("task.files.dense", flag()),
+            entry("task.files.lenient", flag()),
+            entry("task.files.python", text()),
             entry("team.agents[].role", text()),
             entry("team.agents[].policy", text()),
             entry("team.agents[].system", text().orNull()),

@@ -53,7 +53,7 @@ public final class Setup implements AutoCloseable {
             verifier = budget;
         } else {
             final Config.Files f = config.task().files();
-            verifier = Verifiers.of(f.verifier(), f.votes(), f.wrong());
+            verifier = Verifiers.of(f.verifier(), new Verifiers.Settings(f.votes(), f.wrong(), f.dense(), f.lenient(), f.python()));
             final Prompts train = prompts(Path.of(f.train()));
             if (f.eval() != null) {
                 prompts = train;
@@ -98,7 +98,8 @@ public final class Setup implements AutoCloseable {
     /** {@return the prompts of a file, in the columns of the task, with answers that its verifier can compare with} */
     public Prompts prompts(Path file) throws IOException {
         final Config.Files f = config.task().files();
-        final Prompts all = PromptFile.read(file, f.promptColumn(), f.answerColumn(), f.idColumn());
+        final Prompts all = PromptFile.read(file, new PromptFile.Columns(f.promptColumn(), f.answerColumn(), f.idColumn(), f.sourceColumn(),
+                Verifiers.needsRows(f.verifier())));
         final boolean ours = !f.verifier().contains("."); // of one's own we do not know what it makes of an empty message
         for (int i = 0; ours && i < all.size(); i++) {
             verifier.score(Context.of(all.get(i), List.of("")));

@@ -47,7 +47,7 @@ final class AutoLogi implements Grader {
         final String version = answer(plain, "import sys; print('%d.%d' % sys.version_info[:2], sys.implementation.name)");
         if (version == null || !version.matches("3\\.(?:[89]|\\d\\d) cpython\\s*")) {
             throw new IllegalArgumentException("verifier: expected CPython 3.8 or later for autologi, which runs each item's own verifier, given "
-                    + python + (version == null ? ", which does not start" : ", which is " + version.strip()) + "; task.python names another");
+                    + python + (version == null ? ", which does not start" : ", which is " + version.strip()) + "; task.files.python names another");
         }
         final List<String> alone = new ArrayList<>(List.of("unshare", "-rn", "--"));
         alone.addAll(plain);

@@ -5,7 +5,9 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -18,6 +20,8 @@ import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.io.PushbackReader;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
@@ -26,9 +30,11 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
@@ -48,7 +54,7 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 
 /**
- * Prompts of a file: JSON objects, one a line, or a Parquet table.
+ * Prompts of a file: JSON objects, one a line or in one array, or a Parquet table.
  *
  * <p>A column is a name, or a path such as {@code extra_info.question} into objects. The prompt is a text, or a list of
  * {@code {role, content}} as in verl's files, of which the content of the last user turn is taken. Answers and ids are texts or
@@ -69,32 +75,44 @@ public final class PromptFile implements Prompts {
     /** What Jackson says of a source that it was told not to show. */
     private static final String SOURCE = "\\s*\\(start marker at \\[Source: [^\\]]*]\\)";
 
+    private static final TypeReference<LinkedHashMap<String, Object>> ROW = new TypeReference<>() { };
+
+    /**
+     * Where what stands.
+     *
+     * @param prompt column of the prompt
+     * @param answer of the reference answer; null for prompts without answers
+     * @param id of a name; null for {@code file:line}, in arrays and Parquet {@code file:row}, both counted from 1
+     * @param source of the name of the data set; null for none
+     * @param rows whether all columns are kept as {@link Prompt#meta}; an answer may then be missing, a list or an object
+     */
+    public record Columns(String prompt, String answer, String id, String source, boolean rows) {
+    }
+
     private final String name;
-    private final String promptColumn;
-    private final String answerColumn;
-    private final String idColumn;
+    private final Columns columns;
     private final List<Prompt> prompts = new ArrayList<>();
     private final Problems problems = new Problems();
 
-    private PromptFile(String name, String promptColumn, String answerColumn, String idColumn) {
+    private PromptFile(String name, Columns columns) {
         this.name = name;
-        this.promptColumn = promptColumn;
-        this.answerColumn = answerColumn;
-        this.idColumn = idColumn;
+        this.columns = columns;
+    }
+
+    /** Reads prompts, answers and ids alone, as {@link #read(Path, Columns)} does. */
+    public static Prompts read(Path file, String promptColumn, String answerColumn, String idColumn) throws IOException {
+        return read(file, new Columns(promptColumn, answerColumn, idColumn, null, false));
     }
 
     /**
      * Reads a file whole.
      *
-     * @param file ends in {@code .jsonl}, {@code .json} (one object a line as well) or {@code .parquet}
-     * @param promptColumn where the prompt stands
-     * @param answerColumn where the answer stands; null for prompts without answers
-     * @param idColumn where the id stands; null for {@code file:line}, in Parquet {@code file:row}, both counted from 1
+     * @param file ends in {@code .jsonl}, {@code .json} (objects, one a line, or one array of objects) or {@code .parquet}
      * @throws IOException if the file cannot be read, or rows are not as they should be: how many, and for the first of them file, line
      *     (or row), column and reason
      */
-    public static Prompts read(Path file, String promptColumn, String answerColumn, String idColumn) throws IOException {
-        final PromptFile prompts = new PromptFile(file.getFileName().toString(), promptColumn, answerColumn, idColumn);
+    public static Prompts read(Path file, Columns columns) throws IOException {
+        final PromptFile prompts = new PromptFile(file.getFileName().toString(), columns);
         final String lower = prompts.name.toLowerCase(Locale.ROOT);
         if (!Files.exists(file)) {
             throw new NoSuchFileException(file.toString(), null, "no such file of prompts");
@@ -105,12 +123,16 @@ public final class PromptFile implements Prompts {
         if (lower.endsWith(".parquet")) {
             prompts.readParquet(file);
         } else if (lower.endsWith(".jsonl") || lower.endsWith(".json")) {
-            prompts.readLines(file);
+            if (isArray(file)) {
+                prompts.readArray(file);
+            } else {
+                prompts.readLines(file);
+            }
         } else {
             throw new IOException(file + ": expected a name that ends in .jsonl, .json or .parquet");
         }
         final int rows = prompts.prompts.size() + prompts.problems.count();
-        prompts.problems.check(rows, (lower.endsWith(".parquet") ? "rows of " : "lines of ") + file + " cannot be used");
+        prompts.problems.check(rows, (lower.endsWith(".parquet") || isArray(file) ? "rows of " : "lines of ") + file + " cannot be used");
         if (rows == 0) {
             throw new IOException(file + ": expected one prompt or more, found none");
         }
@@ -137,7 +159,6 @@ public final class PromptFile implements Prompts {
 
     private void readLines(Path file) throws IOException {
         try (InputStream in = new BufferedInputStream(Files.newInputStream(file), 1 << 16)) {
-            checkNoList(file, in);
             final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
             int line = 1;
             for (int b = in.read(); b >= 0 || bytes.size() > 0; b = in.read()) {
@@ -156,18 +177,45 @@ public final class PromptFile implements Prompts {
         }
     }
 
-    /** One JSON list of all rows is the usual other form, and its first line says nothing that helps. */
-    private static void checkNoList(Path file, InputStream in) throws IOException {
-        in.mark(1 << 12);
-        int b = in.read();
-        for (int i = 1; i < 1 << 12 && (b <= ' ' && b >= 0 || b > 0x7f); i++) { // blanks, and the bytes of a byte order mark
-            b = in.read();
+    private static boolean isArray(Path file) throws IOException {
+        try (InputStream in = new BufferedInputStream(Files.newInputStream(file))) {
+            int b = in.read();
+            for (int i = 1; i < 1 << 12 && (b <= ' ' && b >= 0 || b > 0x7f); i++) { // blanks, and the bytes of a byte order mark
+                b = in.read();
+            }
+            return b == '[';
         }
-        in.reset();
-        if (b == '[') {
-            final String name = file.toString();
-            throw new IOException(file + ": expected a JSON object on each line, given a JSON list, which begins with [; jq -c '.[]' "
-                    + name + " > " + name.replaceFirst("\\.[^.]*$", "") + "-lines.jsonl writes its items as lines");
+    }
+
+    /** One array of objects, one after the other. What is wrong inside of one is said of its row; no array at all, of the file. */
+    private void readArray(Path file) throws IOException {
+        int row = 1;
+        final PushbackReader text = new PushbackReader(new InputStreamReader(new BufferedInputStream(Files.newInputStream(file)),
+                StandardCharsets.UTF_8.newDecoder()));
+        final int mark = text.read();
+        if (mark >= 0 && mark != 0xFEFF) {
+            text.unread(mark);
+        }
+        try (JsonParser parser = JSON.createParser(text)) {
+            parser.nextToken();
+            for (JsonToken t = parser.nextToken(); t != JsonToken.END_ARRAY; t = parser.nextToken(), row++) {
+                if (t == null) {
+                    throw new IOException(file + ": expected the end of the JSON array, ], found the end of the file");
+                }
+                try {
+                    add(parser.readValueAsTree(), row, file + ": row " + row);
+                } catch (RowException e) {
+                    problems.add(e.getMessage());
+                }
+            }
+            if (parser.nextToken() != null) {
+                throw new IOException(file + ": expected nothing behind the JSON array");
+            }
+        } catch (JsonProcessingException | NumberFormatException e) {
+            final String reason = e instanceof JsonProcessingException j ? j.getOriginalMessage().replaceAll(SOURCE, "") : e.getMessage();
+            throw new IOException(file + ": row " + row + ": expected a JSON object: " + reason, e);
+        } catch (CharacterCodingException e) {
+            throw new IOException(file + ": row " + row + ": expected text in UTF-8, given bytes that are none", e);
         }
     }
 
@@ -196,7 +244,7 @@ public final class PromptFile implements Prompts {
             final MessageType schema = reader.getFileMetaData().getSchema();
             // Only what is asked for is read: other columns may be large, or of types unknown here.
             final Set<Type> wanted = new LinkedHashSet<>();
-            for (String column : new String[] {promptColumn, answerColumn, idColumn}) {
+            for (String column : new String[] {columns.prompt(), columns.answer(), columns.id(), columns.source()}) {
                 if (column != null) {
                     final String top = schema.containsField(column) ? column : column.replaceFirst("\\..*", "");
                     if (!schema.containsField(top)) {
@@ -205,6 +253,9 @@ public final class PromptFile implements Prompts {
                     }
                     wanted.add(schema.getType(top));
                 }
+            }
+            if (columns.rows()) {
+                wanted.addAll(schema.getFields());
             }
             final Set<CompressionCodecName> codecs = reader.getFooter().getBlocks().stream().flatMap(b -> b.getColumns().stream())
                     .map(ColumnChunkMetaData::getCodec).collect(Collectors.toCollection(TreeSet::new));
@@ -299,9 +350,25 @@ public final class PromptFile implements Prompts {
         if (!row.isObject()) {
             throw new RowException(where + ": expected a JSON object, given " + kind(row));
         }
-        final String id = idColumn == null ? name + ":" + number : text(column(row, idColumn, where), idColumn, where);
-        final String answer = answerColumn == null ? null : text(column(row, answerColumn, where), answerColumn, where);
-        prompts.add(new Prompt(id, prompt(column(row, promptColumn, where), where), answer));
+        final String id = columns.id() == null ? name + ":" + number : text(column(row, columns.id(), where), columns.id(), where);
+        final String answer = columns.answer() == null ? null : answer(row, where);
+        final String source = columns.source() == null ? null : text(column(row, columns.source(), where), columns.source(), where);
+        prompts.add(new Prompt(id, prompt(column(row, columns.prompt(), where), where), answer, source,
+                columns.rows() ? JSON.convertValue(row, ROW) : Map.of()));
+    }
+
+    /** Text or a number. Where rows are kept also a list or object, as JSON, or nothing: what is asked for may stand elsewhere. */
+    private String answer(JsonNode row, String where) throws RowException {
+        if (columns.rows()) {
+            final JsonNode own = row.path(columns.answer());
+            if (own.isNull() || own.isMissingNode() && !columns.answer().contains(".")) {
+                return null;
+            }
+            if (own.isContainerNode()) {
+                return own.toString();
+            }
+        }
+        return text(column(row, columns.answer(), where), columns.answer(), where);
     }
 
     private static JsonNode column(JsonNode row, String column, String where) throws RowException {
@@ -331,18 +398,18 @@ public final class PromptFile implements Prompts {
                 }
             }
             if (prompt == null) {
-                throw new RowException(where + ": " + promptColumn + ": expected a list with a turn {role: user, content: ...}, given "
+                throw new RowException(where + ": " + columns.prompt() + ": expected a list with a turn {role: user, content: ...}, given "
                         + given.size() + " turns, none of them the user's");
             }
         }
         if (!prompt.isTextual()) {
-            throw new RowException(where + ": " + promptColumn + ": expected text, or a list of {role, content} with such, given "
+            throw new RowException(where + ": " + columns.prompt() + ": expected text, or a list of {role, content} with such, given "
                     + kind(prompt));
         }
         if (prompt.textValue().isBlank()) {
-            throw new RowException(where + ": " + promptColumn + ": expected a prompt, given empty text");
+            throw new RowException(where + ": " + columns.prompt() + ": expected a prompt, given empty text");
         }
-        return whole(prompt.textValue(), promptColumn, where);
+        return whole(prompt.textValue(), columns.prompt(), where);
     }
 
     private static String text(JsonNode value, String column, String where) throws RowException {

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.BiPredicate;
+import java.util.stream.Stream;
 import org.teamtr.team.Context;
 import org.teamtr.team.Message;
 import org.teamtr.team.Prompt;
@@ -100,6 +101,17 @@ public final class Verifiers {
             return new BySource(settings);
         }
         return name.contains(".") ? OwnClass.make(name, Verifier.class, "verifier") : new Grading(grader(name, settings), settings);
+    }
+
+    /** {@return the names of ours} */
+    public static List<String> names() {
+        return Stream.concat(NAMES.stream(), Stream.of("source")).toList();
+    }
+
+    /** {@return whether a verifier looks at more of a prompt's row than its answer: {@link Prompt#meta}} */
+    public static boolean needsRows(String name) {
+        return name.contains(".") || name.equals("source") || name.startsWith("autologi") || name.startsWith("planbench")
+                || name.startsWith("zebralogic");
     }
 
     /** {@return the answer of a prompt}, which must have one */

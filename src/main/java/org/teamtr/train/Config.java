@@ -19,9 +19,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Budget(int agents, String view, double width, int heldOut) {
     }
 
-    /** Prompts of files. {@code votes}: how many of an episode's last messages give its answer. */
-    public record Files(String train, String eval, String promptColumn, String answerColumn, String idColumn, String verifier,
-            int votes, double wrong) {
+    /**
+     * Prompts of files. {@code votes}: how many of an episode's last messages give its answer. {@code dense}: whether a wrong answer
+     * earns the share of it that is right. {@code lenient}: whether answers are looked for outside of boxes, too.
+     */
+    public record Files(String train, String eval, String promptColumn, String answerColumn, String idColumn, String sourceColumn,
+            String verifier, int votes, double wrong, boolean dense, boolean lenient, String python) {
     }
 
     /** Who speaks when. {@code router}: round_robin, random, random_batch, a list of roles such as [planner, solver], or a class name. */

@@ -343,7 +343,7 @@ class VariantsTest {
         final Config config = Setup.resolved(ConfigFile.load(file(FILES), variant, List.of("policies.base.model=models/base")));
         final Config.Files f = config.task().files();
         return Rollout.play(Setup.team(config, Map.of("base", script)), List.of(new Prompt("p", "What is 6 * 7?", "42")), 1,
-                new Generation(1, SamplingConfig.ALL, 20, Truncation.ERROR), Verifiers.of(f.verifier(), f.votes(), f.wrong()), 1)
+                new Generation(1, SamplingConfig.ALL, 20, Truncation.ERROR), Verifiers.of(f.verifier(), new Verifiers.Settings(f.votes(), f.wrong(), false, false, "python3")), 1)
                 .get(0);
     }
 

@@ -114,32 +114,40 @@ class VerifiersTest {
     void aGoldAnswerMustBeANumber(String gold) {
         assertThrows(IllegalArgumentException.class, () -> NumberAnswer.same(gold, "1"));
         final IllegalArgumentException e = assertThrows(IllegalArgumentException.class,
-                () -> Verifiers.of("number", 1, 0).score(new Context(new Prompt("a.jsonl:7", "?", gold), 0)));
+                () -> verifier("number", 1, 0).score(new Context(new Prompt("a.jsonl:7", "?", gold), 0)));
         assertTrue(e.getMessage().startsWith("a.jsonl:7: answer: expected a number, given \"" + gold), e.getMessage());
+    }
+
+    private static Verifier verifier(String name, int votes, double wrong) {
+        final Verifier ours = Verifiers.of(name, new Verifiers.Settings(votes, wrong, false, false, "python3"));
+        return episode -> {
+            final Verifier.Score score = ours.score(episode);
+            return new Verifier.Score(score.reward(), score.correct()); // without figures
+        };
     }
 
     @Test
     void theLastMessageOfAnEpisodeIsScored() {
-        final Verifier number = Verifiers.of("number", 1, -0.5);
+        final Verifier number = verifier("number", 1, -0.5);
         assertEquals(new Verifier.Score(1, true), number.score(episode("4", "it is 5", "no, 4")));
         assertEquals(new Verifier.Score(-0.5, false), number.score(episode("4", "it is 4", "no, 5")));
         assertEquals(new Verifier.Score(-0.5, false), number.score(new Context(new Prompt("p", "?", "4"), 0)));
-        assertEquals(new Verifier.Score(1, true), Verifiers.of("choice", 1, 0).score(episode("B", "A", "B")));
-        assertEquals(new Verifier.Score(0, false), Verifiers.of("choice", 1, 0).score(episode("B", "B", "A")));
+        assertEquals(new Verifier.Score(1, true), verifier("choice", 1, 0).score(episode("B", "A", "B")));
+        assertEquals(new Verifier.Score(0, false), verifier("choice", 1, 0).score(episode("B", "B", "A")));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> number.score(episode(null, "4"))).getMessage()
-                .contains("p: expected an answer"));
+                .contains("p: answer: expected an answer"));
     }
 
     /** More than half of the last messages, or of those there are. */
     @Test
     void theLastMessagesVote() {
-        final Verifier three = Verifiers.of("number", 3, -1);
+        final Verifier three = verifier("number", 3, -1);
         assertTrue(three.score(episode("4", "5", "5", "4", "so 4", "5")).correct());
         assertFalse(three.score(episode("4", "4", "4", "5", "3", "4")).correct());
         assertTrue(three.score(episode("4", "4")).correct());
         assertEquals(-1, three.score(episode("4", "4", "5")).reward());
         assertEquals(-1, three.score(new Context(new Prompt("p", "?", "4"), 0)).reward());
-        assertTrue(Verifiers.of("choice", 2, 0).score(episode("B", "A", "B", "(B)")).correct());
+        assertTrue(verifier("choice", 2, 0).score(episode("B", "A", "B", "(B)")).correct());
     }
 
     /** One's own verifier. */
@@ -163,10 +171,10 @@ class VerifiersTest {
 
     @Test
     void onesOwnVerifierIsFoundByItsName() {
-        assertEquals(2, Verifiers.of(Polite.class.getName(), 1, 0).score(episode(null, "please")).reward());
+        assertEquals(2, verifier(Polite.class.getName(), 1, 0).score(episode(null, "please")).reward());
         for (String[] bad : new String[][] {{"org.example.None", "no such class"}, {"java.lang.String", "which does not"},
             {Shy.class.getName(), "public constructor"}, {Verifier.class.getName(), "public constructor"}}) {
-            final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> Verifiers.of(bad[0], 1, 0));
+            final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> verifier(bad[0], 1, 0));
             assertTrue(e.getMessage().contains(bad[0]) && e.getMessage().contains(bad[1]), e.getMessage());
         }
     }

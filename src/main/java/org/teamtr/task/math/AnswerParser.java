@@ -240,7 +240,7 @@ final class AnswerParser {
         }
         final boolean angle = s.startsWith("\\langle") && s.endsWith("\\rangle");
         final char last = s.charAt(s.length() - 1);
-        if (!angle && !((first == '(' || first == '[' || first == ']') && (last == ')' || last == ']' || last == '['))) {
+        if (s.length() < 2 || !angle && !((first == '(' || first == '[' || first == ']') && (last == ')' || last == ']' || last == '['))) {
             return null;
         }
         final String inside = angle ? s.substring(7, s.length() - 7) : s.substring(1, s.length() - 1);

@@ -286,7 +286,7 @@ final class ExpressionParser {
             }
         }
         final String digits = text.substring(start, at);
-        if (digits.equals(".")) {
+        if (digits.isEmpty() || digits.equals(".")) {
             throw new Unreadable("unexpected \".\"");
         }
         if (digits.length() > 1000) {

@@ -96,7 +96,8 @@ public final class MathAnswer {
             Form form = new AnswerParser(steps).parse(LatexText.clean(answer, steps));
             form = form instanceof Form.Named named ? named.value() : form;
             if (form instanceof Form.Scalar scalar && scalar.value().isPlainNumber()) {
-                return scalar.value().value(Map.of(), steps).toString();
+                final Numeric value = scalar.value().value(Map.of(), steps);
+                return value.isExact() ? value.toString() : null;
             }
         } catch (Unreadable e) { // no number
         }

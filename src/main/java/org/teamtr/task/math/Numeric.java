@@ -22,7 +22,7 @@ final class Numeric {
     /** An approximation smaller than this is zero where the other side is exactly zero. */
     private static final BigDecimal NOTHING = new BigDecimal("1e-55");
     /** Bits of the largest numerator or denominator. */
-    private static final int LARGEST = 8192;
+    private static final int LARGEST = 4096;
     private static final BigDecimal TWO = BigDecimal.valueOf(2);
     private static final BigDecimal PI = new BigDecimal(
             "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798214808651");
@@ -53,7 +53,7 @@ final class Numeric {
         if (bits > LARGEST) {
             throw new Unreadable("a number of more than " + LARGEST + " bits");
         }
-        steps.take(1 + (int) ((long) bits * bits >> 16));
+        steps.take(1 + (int) ((long) bits * bits >> 13)); // Euclid's algorithm
         final BigInteger d = top.gcd(bottom).multiply(BigInteger.valueOf(bottom.signum()));
         return new Numeric(top.divide(d), bottom.divide(d), null, null);
     }
@@ -289,7 +289,7 @@ final class Numeric {
     }
 
     Numeric factorial(Steps steps) {
-        if (!isInteger() || top.signum() < 0 || top.bitLength() > 10 || top.intValue() > 800) {
+        if (!isInteger() || top.signum() < 0 || top.bitLength() > 10 || top.intValue() > 500) {
             throw new Unreadable("a factorial");
         }
         BigInteger product = BigInteger.ONE;
