@@ -67,6 +67,16 @@ template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int distance) {
 inline void __syncwarp() { host_exchange(0, 0); }
 inline unsigned __ballot_sync(unsigned, bool b) { return host_ballot(b); }
 
+inline int __all_sync(unsigned, bool b) { return host_ballot(b) == kFullMask; }
+inline int __any_sync(unsigned, bool b) { return host_ballot(b) != 0; }
+inline int __reduce_max_sync(unsigned mask, int v) {
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const int other = __shfl_xor_sync(mask, v, distance);
+    v = other > v ? other : v;
+  }
+  return v;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
 inline float __uint_as_float(unsigned u) {
@@ -117,6 +127,9 @@ inline void store16(void* p, Vec16 v) {
   memcpy(p, &v, 16);
 }
 
+/* The larger of two, NaN where one is. */
+inline float max_nan(float a, float b) { return a != a || b != b ? NAN : a > b ? a : b; }
+
 inline float exp2_approx(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 inline float log2_approx(float x) { return log2f(x); }
 
@@ -141,6 +154,18 @@ inline uint32_t host_to_bf16(float x) {
   uint32_t u;
   memcpy(&u, &x, 4);
   return x != x ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+/* The larger halves; of a number and a NaN the number. */
+inline uint32_t max_f16x2(uint32_t a, uint32_t b) {
+  const auto half = [](uint16_t x, uint16_t y) { return f16_to_float(y) > f16_to_float(x) || f16_to_float(x) != f16_to_float(x) ? y : x; };
+  return half((uint16_t)a, (uint16_t)b) | (uint32_t)half((uint16_t)(a >> 16), (uint16_t)(b >> 16)) << 16;
+}
+inline uint32_t max_bf16x2(uint32_t a, uint32_t b) {
+  const auto half = [](uint32_t x, uint32_t y) {
+    const float f = __uint_as_float(x), g = __uint_as_float(y);
+    return g > f || f != f ? y : x;
+  };
+  return half(a << 16, b << 16) >> 16 | half(a & 0xffff0000u, b & 0xffff0000u);
 }
 inline uint32_t to_f16x2(float low, float high) { return host_to_f16(low) | host_to_f16(high) << 16; }
 inline uint32_t to_bf16x2(float low, float high) { return host_to_bf16(low) | host_to_bf16(high) << 16; }

@@ -19,8 +19,9 @@ int32_t log_probs_backward(const Place&, const Matrix&, Ids, int64_t, int64_t, T
                            const float*, const float*, const float*, const Matrix&) { return none(); }
 int32_t log_probs_parts(const Place&, const Matrix&, Ids, int64_t, int64_t, Temperature, float*) { return none(); }
 int32_t log_probs_merge(const Place&, const float*, int64_t, int64_t, Ids, Temperature, float*, float*, float*) { return none(); }
-int32_t kl(const Place&, const Matrix&, const Matrix&, Ids, Temperature, float*, float*, float*, float*, float*) { return none(); }
-int32_t kl_backward(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const float*, bool, const Matrix&) { return none(); }
+int32_t kl(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const KlResults&) { return none(); }
+int32_t kl_backward(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const KlSaved&, const float*, bool,
+                    const Matrix&) { return none(); }
 int32_t sampled_kl(const Place&, int32_t, const float*, const float*, int64_t, Ids, int64_t, float*, float*) { return none(); }
 int32_t surrogate(const Place&, const Surrogate&) { return none(); }
 int32_t group_advantages(const Place&, const float*, int64_t, int64_t, double, double, bool, float*, float*) { return none(); }

@@ -192,13 +192,7 @@ int32_t teamtr_policy_loss(
       }
       KlRow k;
       row_kl(old.row(r), row, vocab, T, h != nullptr, &k);
-      const RowResult p(k.p, T);
-      lp[r] = (float)kl_log_prob_q(k, p, T, old.value(r, t[r]), x_t);
-      lse_old[r] = (float)p.lse;
-      out_lse[r] = (float)(k.has_q ? RowResult(k.q, T).lse : p.lse - k.log_ratio);
-      if (h) h[r] = (float)RowResult(k.q, T).entropy;
-      out_kl[r] = (float)k.kl;
-      log_ratio[r] = (float)k.log_ratio;
+      KlResults{out_kl, nullptr, lp, nullptr, h, lse_old, out_lse, log_ratio}.write(r, k, T, old.value(r, t[r]), x_t);
     }
   });
 

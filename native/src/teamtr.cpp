@@ -265,45 +265,105 @@ int32_t teamtr_log_probs_backward(
   return TEAMTR_OK;
 }
 
-int32_t teamtr_kl(
+int32_t teamtr_kl_with_statistics(
     int32_t device, teamtr_address stream, teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab,
     int64_t p_row_stride, int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
     int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
     teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p, teamtr_address log_probs_q,
-    teamtr_address entropy_p, teamtr_address entropy_q) {
+    teamtr_address entropy_p, teamtr_address entropy_q, teamtr_address lse_p, teamtr_address lse_q,
+    teamtr_address log_ratio) {
   const Place place{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
-  float *out_kl = at<float>(kl), *lp = at<float>(log_probs_p), *lq = at<float>(log_probs_q);
-  float *hp = at<float>(entropy_p), *hq = at<float>(entropy_q);
+  const KlResults out{at<float>(kl), at<float>(log_probs_p), at<float>(log_probs_q), at<float>(entropy_p),
+                      at<float>(entropy_q), at<float>(lse_p), at<float>(lse_q), at<float>(log_ratio)};
   TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("p", P));
   TEAMTR_TRY(check("q", Q));
   TEAMTR_TRY(check_given("kl", kl, rows));
   TEAMTR_TRY(check_targets(place, t, rows, vocab));
   TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
-  if ((lp || lq) && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
-  if (!place.on_cpu()) return cuda::kl(place, P, Q, t, temp, out_kl, lp, lq, hp, hq);
+  if ((out.log_probs_p || out.log_probs_q) && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
+  if (!place.on_cpu()) return cuda::kl(place, P, Q, t, temp, out);
   const auto row_kl = row_kernels().kl[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
       const int64_t target = t ? t[r] : 0;
-      KlRow k{};
-      if (target != TEAMTR_IGNORE) row_kl(P.row(r), Q.row(r), vocab, temp[r], hq != nullptr, &k);
-      out_kl[r] = (float)k.kl;
       if (target == TEAMTR_IGNORE) {
-        for (float* o : {lp, lq, hp, hq})
-          if (o) o[r] = 0;
+        out.fill(r, 0);
         continue;
       }
-      const RowResult fp(k.p, temp[r]);
-      const float pt = P.value(r, target), qt = Q.value(r, target);
-      if (lp) lp[r] = (float)fp.log_prob(pt);
-      if (lq) lq[r] = (float)kl_log_prob_q(k, fp, temp[r], pt, qt);
-      if (hp) hp[r] = (float)fp.entropy;
-      if (hq) hq[r] = (float)RowResult(k.q, temp[r]).entropy;
+      KlRow k{};
+      row_kl(P.row(r), Q.row(r), vocab, temp[r], out.entropy_q != nullptr, &k);
+      out.write(r, k, temp[r], P.value(r, target), Q.value(r, target));
+    }
+  });
+  return TEAMTR_OK;
+}
+
+int32_t teamtr_kl(
+    int32_t device, teamtr_address stream, teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t p_row_stride, int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+    int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
+    teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p, teamtr_address log_probs_q,
+    teamtr_address entropy_p, teamtr_address entropy_q) {
+  return teamtr_kl_with_statistics(device, stream, p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride, q,
+                                   q_row_stride, q_rows_per_batch, q_batch_stride, targets, target_type, temperature,
+                                   temperatures, kl, log_probs_p, log_probs_q, entropy_p, entropy_q, 0, 0, 0);
+}
+
+int32_t teamtr_kl_backward_from_statistics(
+    int32_t device, teamtr_address stream, teamtr_address p, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t p_row_stride, int64_t p_rows_per_batch, int64_t p_batch_stride, teamtr_address q, int64_t q_row_stride,
+    int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
+    teamtr_address temperatures, teamtr_address kl, teamtr_address lse_p, teamtr_address lse_q, teamtr_address log_ratio,
+    teamtr_address grad_kl, int32_t wrt_q, teamtr_address d, int64_t d_row_stride,
+    int64_t d_rows_per_batch, int64_t d_batch_stride) {
+  const Place place{device, stream};
+  const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
+  const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
+  const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
+  const Ids t{at<void>(targets), target_type};
+  const Temperature temp{temperature, at<float>(temperatures)};
+  const float* g = at<float>(grad_kl);
+  const KlSaved saved{at<float>(kl), at<float>(lse_p), at<float>(lse_q), at<float>(log_ratio)};
+  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check("p", P));
+  TEAMTR_TRY(check("q", Q));
+  TEAMTR_TRY(check("d", D));
+  TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
+  if (saved.lse_p) {
+    TEAMTR_TRY(check_given("lseQ", lse_q, rows));
+    TEAMTR_TRY(check_given("logRatio", log_ratio, rows));
+    if (!wrt_q) TEAMTR_TRY(check_given("kl", kl, rows));
+  }
+  TEAMTR_TRY(check_targets(place, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  if (!place.on_cpu()) return cuda::kl_backward(place, P, Q, t, temp, saved, g, wrt_q != 0, D);
+  const auto row_kl = row_kernels().kl[dtype];
+  const auto gradient = row_kernels().kl_gradient[dtype];
+  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      if ((t && t[r] == TEAMTR_IGNORE) || g[r] == 0) {
+        zero_row(D, r);
+        continue;
+      }
+      double lse_p, lse_q, log_ratio, kl = 0;
+      if (saved.lse_p) {
+        lse_p = saved.lse_p[r], lse_q = saved.lse_q[r], log_ratio = saved.log_ratio[r];
+        if (!wrt_q) kl = saved.kl[r];
+      } else {
+        KlRow k;
+        row_kl(P.row(r), Q.row(r), vocab, temp[r], false, &k);
+        lse_p = RowResult(k.p, temp[r]).lse;
+        lse_q = k.lse_q(temp[r]);
+        log_ratio = k.log_ratio, kl = k.kl;
+      }
+      const KlGradient kg{softmax_from_lse(lse_p, temp[r]), softmax_from_lse(lse_q, temp[r]), temp[r], log_ratio,
+                          kl, g[r], wrt_q != 0, nullptr};
+      gradient(P.row(r), Q.row(r), vocab, kg, D.row(r));
     }
   });
   return TEAMTR_OK;
@@ -315,39 +375,10 @@ int32_t teamtr_kl_backward(
     int64_t q_rows_per_batch, int64_t q_batch_stride, teamtr_address targets, int32_t target_type, float temperature,
     teamtr_address temperatures, teamtr_address grad_kl, int32_t wrt_q, teamtr_address d, int64_t d_row_stride,
     int64_t d_rows_per_batch, int64_t d_batch_stride) {
-  const Place place{device, stream};
-  const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
-  const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
-  const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
-  const Ids t{at<void>(targets), target_type};
-  const Temperature temp{temperature, at<float>(temperatures)};
-  const float* g = at<float>(grad_kl);
-  TEAMTR_TRY(check(place));
-  TEAMTR_TRY(check("p", P));
-  TEAMTR_TRY(check("q", Q));
-  TEAMTR_TRY(check("d", D));
-  TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
-  TEAMTR_TRY(check_targets(place, t, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
-  if (!place.on_cpu()) return cuda::kl_backward(place, P, Q, t, temp, g, wrt_q != 0, D);
-  const auto row_kl = row_kernels().kl[dtype];
-  const auto gradient = row_kernels().kl_gradient[dtype];
-  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; r++) {
-      if ((t && t[r] == TEAMTR_IGNORE) || g[r] == 0) {
-        zero_row(D, r);
-        continue;
-      }
-      KlRow k;
-      row_kl(P.row(r), Q.row(r), vocab, temp[r], false, &k);
-      const double lse_p = RowResult(k.p, temp[r]).lse;
-      const double lse_q = k.has_q ? RowResult(k.q, temp[r]).lse : lse_p - k.log_ratio;
-      const KlGradient kg{softmax_from_lse(lse_p, temp[r]), softmax_from_lse(lse_q, temp[r]), temp[r], k.log_ratio,
-                          k.kl, g[r], wrt_q != 0, nullptr};
-      gradient(P.row(r), Q.row(r), vocab, kg, D.row(r));
-    }
-  });
-  return TEAMTR_OK;
+  return teamtr_kl_backward_from_statistics(device, stream, p, dtype, rows, vocab, p_row_stride, p_rows_per_batch,
+                                            p_batch_stride, q, q_row_stride, q_rows_per_batch, q_batch_stride, targets,
+                                            target_type, temperature, temperatures, 0, 0, 0, 0, grad_kl, wrt_q, d, d_row_stride,
+                                            d_rows_per_batch, d_batch_stride);
 }
 
 int32_t teamtr_log_probs_parts(

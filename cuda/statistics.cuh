@@ -1,0 +1,295 @@
+/*
+ * Maximum, sum of exponentials and entropy of a row in one sweep, by a block, or by a cluster where rows are few.
+ *
+ * A row is cut into chunks of 128 vectors of 16 bytes. Of W warps, warp w has the chunks w, w + W, ...; lane l has of each
+ * chunk the vectors l, l + 32, l + 64 and l + 96, and four sums, one for each of these places. The vector-to-lane mapping and
+ * the order of the sums depend only on the row's length and dtype, so results do not depend on the row's position, its
+ * alignment, the other rows, or on whether a cluster shares it.
+ *
+ * The sweep. e = 2^(x c + k), c = log2(e) / T, with k an integer that the warp fixes from its first chunk: one multiply-add
+ * and one exp2 an element, nothing is rescaled, and sums of warps differ by exact powers of two. The maximum is kept in the
+ * packed format of the logits. So a bf16 element costs some 5 instructions without entropy, 7 with it.
+ *
+ * After the sweep. log p near 0 and 1 - p keep their digits only if the largest e is left out of the sum. Where it may be more
+ * than a third of the sum, the warp that has it looks again at the vectors of the one lane that has it (1 / threads of the
+ * row), and leaves it out. A warp whose k was of no use (its first chunk masked or far below what came, logits whose
+ * exponents do not fit) does its part again with a running maximum.
+ */
+#ifndef TEAMTR_STATISTICS_CUH
+#define TEAMTR_STATISTICS_CUH
+
+#include "rows.cuh"
+
+namespace teamtr {
+namespace cuda {
+
+constexpr int kPlaces = 4;            /* vectors of a lane in a chunk, under way together; sums of a thread */
+constexpr float kLargestPower = 60;   /* of two, that an element may be above its warp's reference */
+constexpr int kMostWarps = kThreads / kWarp;
+
+/* Threads for rows of a length: eight chunks for each warp, so that what a row costs besides its elements stays small. */
+static inline int statistics_threads(int64_t vocab, int dtype) {
+  const int64_t vectors = (vocab * (int64_t)bytes_of(dtype) + 15) / 16, each = 8 * kPlaces * kWarp;
+  int warps = 1;
+  while (warps < kMostWarps && warps * each < vectors) warps *= 2;
+  return warps * kWarp;
+}
+
+/* The number of the lane's vector at place i of the warp's chunk j, with n places in a chunk. */
+template <int n> __device__ __forceinline__ int vector_number(int j, int i) {
+  return ((j * warps() + warp()) * n + i) * kWarp + lane();
+}
+
+/* Whether the thread has the vector of that number. */
+template <int n> __device__ __forceinline__ bool owns_vector(int64_t number) {
+  return number / (n * kWarp) % warps() == warp() && number % kWarp == lane();
+}
+
+struct Whole {
+  static constexpr bool value = true;
+};
+struct NotKnown {
+  static constexpr bool value = false;
+};
+
+/* Calls begin(vectors of the first chunk), then step(place, vectors, number, whole) for the lane's vectors in ascending order,
+ * where vectors[0] is of the first of kRows rows, all of one length; `whole` is Whole() where no vector of the chunk reaches
+ * beyond the row's end. A chunk is loaded while the one before it is used; what lies behind the row's end is -inf. */
+template <class D, bool kAligned, int n, int kRows, class Begin, class Step>
+__device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], int64_t vocab, Begin&& begin, Step&& step) {
+  const int vectors = vectors_of<D>(vocab), chunks = (kAligned ? whole_vectors_of<D>(vocab) : 0) / (n * kWarp);
+  const int full = chunks > warp() ? (chunks - warp() - 1) / warps() + 1 : 0, stride = warps() * n * kWarp;
+  int number = vector_number<n>(0, 0);
+  Vec16 v[n][kRows];
+#pragma unroll
+  for (int i = 0; i < n; i++)
+#pragma unroll
+    for (int k = 0; k < kRows; k++) v[i][k] = load_vector<D, kAligned>(rows[k], number + i * kWarp, vocab);
+  begin(v);
+#pragma unroll 1
+  for (int j = 1; j < full; j++) {
+    const char* next[kRows];
+#pragma unroll
+    for (int k = 0; k < kRows; k++) next[k] = rows[k] + (int64_t)(number + stride) * 16;
+#pragma unroll
+    for (int i = 0; i < n; i++) {
+      step(i, v[i], number + i * kWarp, Whole());
+#pragma unroll
+      for (int k = 0; k < kRows; k++) v[i][k] = load16(next[k] + i * kWarp * 16);
+    }
+    number += stride;
+  }
+#pragma unroll 1
+  while (number - lane() < vectors) { /* of an aligned row: once, or twice */
+#pragma unroll
+    for (int i = 0; i < n; i++) {
+      step(i, v[i], number + i * kWarp, NotKnown());
+#pragma unroll
+      for (int k = 0; k < kRows; k++) v[i][k] = load_vector<D, kAligned>(rows[k], number + stride + i * kWarp, vocab);
+    }
+    number += stride;
+  }
+}
+
+/* k for a warp whose largest element so far is m: an integer near -m c, 0 where there is none. */
+__device__ __forceinline__ float reference_of(float m, float scale) {
+  const float k = -rintf(m * scale);
+  return fabsf(k) < 0x1p20f ? k : 0.0f;
+}
+
+/* Integers in the order of the floats. */
+__device__ __forceinline__ int key_of(float f) {
+  const int i = (int)__float_as_uint(f);
+  return i ^ (i >> 31 & 0x7fffffff);
+}
+__device__ __forceinline__ float value_of(int key) { return __uint_as_float((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
+
+template <class T> __device__ __forceinline__ T warp_sum(T value) {
+  return warp_fold(value, [](T mine, T theirs) { return mine + theirs; });
+}
+
+/* What a thread has summed: e and e y at each place, relative to k, and the packed maximum. */
+struct Sums {
+  float e[kPlaces] = {}, ey[kPlaces] = {};
+  uint32_t max;
+
+  template <class D, bool kEntropy> __device__ __forceinline__ void add(int place, const Vec16& v, float scale, float k) {
+    float x[D::kPerVector], even = 0, odd = 0;
+    D::unpack(v, x);
+#pragma unroll
+    for (int w = 0; w < 4; w++) max = D::max_words(max, v.w[w]);
+#pragma unroll
+    for (int i = 0; i < D::kPerVector; i++) {
+      const float y = fmaf(x[i], scale, k), power = exp2_approx(y);
+      if (i < 2) (i ? odd : even) = power;
+      else (i % 2 ? odd : even) += power;
+      if (kEntropy) ey[place] = fmaf(power, fmaxf(y, -127.0f), ey[place]);
+    }
+    e[place] += even + odd;
+  }
+};
+
+/* What the warps of a block tell each other. */
+struct StatisticsShared {
+  int key[kMostWarps];
+  float k[kMostWarps + 1], e[kMostWarps + 1], ey[kMostWarps + 1]; /* the last: of the lane that was looked at again */
+  int left_out;
+};
+
+/* The row's statistics in thread 0, from each thread's sums. All threads of the block come here; shared is free again
+ * behind the next barrier. */
+template <class D, bool kAligned, bool kEntropy>
+__device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, float scale, float k, const Sums& sums,
+                                             StatisticsShared* shared) {
+  const int w = warp(), count = warps();
+  float e = (sums.e[0] + sums.e[1]) + (sums.e[2] + sums.e[3]), ey = (sums.ey[0] + sums.ey[1]) + (sums.ey[2] + sums.ey[3]);
+  const int key = key_of(D::largest(sums.max)), warp_key = __reduce_max_sync(kFullMask, key);
+  if (lane() == 0) shared->key[w] = warp_key;
+  __syncthreads();
+  const int other = lane() < count ? shared->key[lane()] : INT32_MIN, row_key = __reduce_max_sync(kFullMask, other);
+  const int owner = __ffs(__ballot_sync(kFullMask, lane() < count && other == row_key)) - 1;
+  const float max = value_of(row_key), warp_max = value_of(warp_key);
+  const bool proper = fabsf(max) < kInfinity;
+  const int chunks = (vectors_of<D>(vocab) + kPlaces * kWarp - 1) / (kPlaces * kWarp);
+
+  bool left_out = false;
+  if (proper && warp_max > -kInfinity && !(fabsf(fmaf(warp_max, scale, k)) <= kLargestPower)) { /* k was of no use */
+    Online o;
+#pragma unroll 1
+    for (int i = 0; (i / kPlaces * count + w) < chunks; i++) {
+      float x[D::kPerVector];
+      D::unpack(load_vector<D, kAligned>(row, vector_number<kPlaces>(i / kPlaces, i % kPlaces), vocab), x);
+      o.add<D::kPerVector, true>(x, scale);
+    }
+    o = warp_merged(o, scale);
+    left_out = w == owner; /* o.rest leaves its maximum out */
+    const float y = (o.max - max) * scale, f = exp2_approx(y);
+    k = NAN; /* relative to the row's maximum */
+    e = lane() ? 0.0f : left_out ? o.rest : f * (1 + o.rest);
+    ey = lane() || !(f > 0) ? 0.0f : f * fmaf(1 + o.rest, y, o.ey);
+    if (lane() == 0 && left_out) {
+      shared->k[count] = k;
+      shared->e[count] = shared->ey[count] = 0;
+    }
+  } else if (proper && w == owner) {
+    const int source = __ffs(__ballot_sync(kFullMask, key == warp_key)) - 1;
+    const float y_max = fmaf(max, scale, k), e_max = exp2_approx(y_max);
+    left_out = warp_sum(e) < 3 * e_max; /* the same in all lanes */
+    if (left_out) {
+      float again = 0, again_y = 0;
+      int ties = 0;
+#pragma unroll 1
+      for (int i = lane(); (i / kPlaces * count + w) < chunks; i += kWarp) {
+        const int number = ((i / kPlaces * count + w) * kPlaces + i % kPlaces) * kWarp + source;
+        float x[D::kPerVector];
+        D::unpack(load_vector<D, kAligned>(row, number, vocab), x);
+#pragma unroll
+        for (int j = 0; j < D::kPerVector; j++) {
+          const float y = fmaf(x[j], scale, k);
+          const bool tie = x[j] == max;
+          const float power = tie ? 0.0f : exp2_approx(y);
+          ties += tie;
+          again += power;
+          again_y = fmaf(power, fmaxf(y, -127.0f), again_y);
+        }
+      }
+      ties = warp_sum(ties) - 1;
+      again = warp_sum(again) + (float)ties * e_max;
+      again_y = warp_sum(again_y) + (float)ties * e_max * y_max;
+      if (lane() == source) e = ey = 0;
+      if (lane() == 0) {
+        shared->k[count] = k;
+        shared->e[count] = again;
+        shared->ey[count] = again_y;
+      }
+    }
+  }
+  e = warp_sum(e);
+  if (kEntropy) ey = warp_sum(ey);
+  if (lane() == 0) {
+    shared->k[w] = k;
+    shared->e[w] = e;
+    shared->ey[w] = ey;
+    if (w == owner) shared->left_out = left_out;
+  }
+  __syncthreads();
+  if (w != 0) return {};
+  double rest = 0, weighted = 0;
+  if (lane() < count + (shared->left_out ? 1 : 0)) {
+    const float of = shared->k[lane()], sum = shared->e[lane()];
+    const double y_max = of == of && proper ? (double)max * scale + of : 0, f = exp2(-y_max);
+    rest = sum == 0 ? 0 : f * sum; /* nothing is nothing, however far below */
+    weighted = sum == 0 ? 0 : f * (shared->ey[lane()] - y_max * sum);
+  }
+  rest = warp_sum(rest);
+  if (kEntropy) weighted = warp_sum(weighted);
+  return {max, shared->left_out ? rest : rest - 1, weighted * 0.693147180559945309417};
+}
+
+/* What a cluster's blocks tell the first one: a thread's sums at the one place that the block takes. */
+struct Place1 {
+  float e, ey;
+  uint32_t max;
+};
+
+/* Bytes of shared memory for statistics<>, by a block or a cluster. */
+static inline size_t statistics_bytes(int threads, int cluster) {
+  return sizeof(StatisticsShared) + (cluster > 1 ? threads * sizeof(Place1) : 0);
+}
+
+/* The statistics of a row in thread 0 of a block, or of a cluster of kPlaces blocks, of which each takes one place of every
+ * chunk. All threads come here; `memory` is free again behind the next barrier of the block. */
+template <class D, bool kAligned, bool kEntropy>
+__device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, float scale, char* memory) {
+  StatisticsShared* shared = reinterpret_cast<StatisticsShared*>(memory);
+  Sums sums;
+  sums.max = D::kMasked;
+  float k = 0;
+  const auto begin = [&](const Vec16 (&v)[kPlaces][1]) {
+    uint32_t m = D::kMasked;
+#pragma unroll
+    for (int i = 0; i < kPlaces; i++)
+#pragma unroll
+      for (int w = 0; w < 4; w++) m = D::max_words(m, v[i][0].w[w]);
+    k = reference_of(value_of(__reduce_max_sync(kFullMask, key_of(D::largest(m)))), scale);
+  };
+  if (this_cluster().num_blocks() == 1) {
+    const char* const rows[] = {row};
+    walk_chunks<D, kAligned, kPlaces, 1>(rows, vocab, begin, [&](int place, const Vec16* v, int, auto) {
+      sums.add<D, kEntropy>(place, *v, scale, k);
+    });
+    return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
+  }
+
+  Place1* places = reinterpret_cast<Place1*>(shared + 1);
+  const int rank = (int)this_cluster().block_rank(), vectors = vectors_of<D>(vocab);
+  Vec16 v[kPlaces][1];
+#pragma unroll
+  for (int i = 0; i < kPlaces; i++) v[i][0] = load_vector<D, kAligned>(row, vector_number<kPlaces>(0, i), vocab);
+  begin(v);
+#pragma unroll 1
+  for (int j = 0; vector_number<kPlaces>(j, 0) - lane() < vectors; j += kPlaces) {
+#pragma unroll
+    for (int i = 0; i < kPlaces; i++) v[i][0] = load_vector<D, kAligned>(row, vector_number<kPlaces>(j + i, rank), vocab);
+#pragma unroll
+    for (int i = 0; i < kPlaces; i++) sums.add<D, kEntropy>(0, v[i][0], scale, k);
+  }
+  places[threadIdx.x] = {sums.e[0], sums.ey[0], sums.max};
+  this_cluster().sync();
+  if (rank == 0) {
+#pragma unroll
+    for (int i = 0; i < kPlaces; i++) {
+      const Place1 p = this_cluster().map_shared_rank(places, i)[threadIdx.x];
+      sums.e[i] = p.e;
+      sums.ey[i] = p.ey;
+      sums.max = D::max_words(sums.max, p.max);
+    }
+  }
+  this_cluster().sync(); /* before the others' sums are written again, or they return */
+  if (rank != 0) return {};
+  return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
+}
+
+}  // namespace cuda
+}  // namespace teamtr
+#endif
