@@ -1,7 +1,6 @@
 package org.teamtr.kernels;
 
 import org.bytedeco.javacpp.DoublePointer;
-import org.bytedeco.javacpp.Pointer;
 import org.teamtr.kernels.internal.global.teamtr;
 
 /**

@@ -117,7 +117,7 @@ class SafeTensorsTest {
             {"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}} | a: expected data_offsets [begin, end] within 0 to 8, given [8, 4]
             {"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}} | a: data_offsets: expected 0 or more, given -4
             {"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}} | a: expected data from 0 on, where the tensor before it ends, given 4
-            {"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} | by the header, given 
+            {"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} | by the header, given
             {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I8","shape":[4],"data_offsets":[4,8]}} | b: expected data from 8 on
             {"a":{"dtype":"I8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"I8","shape":[4],"data_offsets":[4,8]}} | b: expected data from 3 on
             {"a":{"dtype":"F64","shape":[4294967296,4294967296],"data_offsets":[0,8]}} | a: expected at most 2^63 - 1 bytes, given shape [4294967296, 42
