@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The kernels on a GPU beside their peers: same tensors, same run.
 
-    cuda/bench.py [--natives libteamtr.so] [--out FOLDER] [--seconds 210] [--no-peers]
+    cuda/bench.py [--natives libteamtr.so] [--out FOLDER] [--seconds 190] [--no-peers]
     cuda/bench.py --dry-run       the checks alone, tiny shapes
 
 Needs PyTorch and a libteamtr.so with CUDA (native/build.sh PREFIX ON). --dry-run needs no GPU: without one it takes the CPU
@@ -21,13 +21,19 @@ Errors are the largest of a few rows against fp64 from the same inputs: absolute
 relative for KL (that is, to at least 1e-6), and for gradients |d - ref| / (|ref| + mean |ref| of the row). TeamTR must be
 within the stated tolerance or the run ends with exit code 1; a peer outside it is marked (!).
 
+Ours is measured first, at all shapes; then again beside its peers, at one shape after the other, until --seconds are over. So a
+peer that takes long takes only from other peers.
+
 Peers: PyTorch eager, the composition that one would write; torch.compile of the same (of log-probs backward also of the
-closed formula); a plain one-sweep Triton kernel; Liger and flash-attn where they are installed. A peer that fails, runs
-out of memory or time keeps its row with the reason. Backward passes of peers are timed alone, after an untimed forward.
+closed formula); a plain one-sweep Triton kernel; and, where they are installed or on PYTHONPATH, kernels of Liger, Fast-LLM,
+fla, flash-attn, verl, cut-cross-entropy, flashinfer and vLLM, each called as its own library calls it. What is not installed is
+named at the end. A peer that does not load, fails, runs out of memory or time keeps its row with the reason. Backward passes
+alone of PyTorch are timed after an untimed forward; cases named "with gradient" are forward and backward together.
 """
 import argparse
 import ctypes
 import datetime
+import importlib.util
 import json
 import math
 import os
@@ -56,7 +62,9 @@ LENGTH = 64  # tokens of a message
 TOP_P = 0.95
 BETA = 0.1
 EPS = 0.2
-PROVIDER_SECONDS = 60  # for the first call of a peer, compilation included
+PROVIDER_SECONDS = 40  # for the first call of a peer, compilation included
+HIDDEN = 4096  # width of the hidden states that a head makes logits of
+CHUNK = 2048  # rows of logits at a time, there
 ROUNDS = 40
 
 
@@ -207,21 +215,107 @@ def triton_log_probs(x, targets):
     return out[0], out[1]
 
 
-def installed_log_probs():
-    """Others' Triton kernels for the log-prob alone, where installed: name, function of logits and targets."""
-    found = []
-    try:
-        from liger_kernel.ops.grpo_loss import fused_selective_log_softmax
-        # It takes [batch, length + 1, vocab] and leaves out the last row.
-        found.append(("Liger, log-prob alone", lambda x, t: (fused_selective_log_softmax(x[None], t[None, :-1]).view(-1), None)))
-    except Exception:  # not installed, or a version that does not load here
-        pass
-    try:
-        from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
-        found.append(("flash-attn, log-prob alone", lambda x, t: (-cross_entropy_loss(x, t)[0], None)))
-    except Exception:
-        pass
-    return found
+# ---- other libraries, imported where they are used -----------------------------------------------------------------
+
+# Each function below answers the call of its kernel, or raises what its import raises. Arguments are those of the library's
+# own callers; see cuda/results for the commits that were measured.
+
+
+def liger_log_probs():
+    from liger_kernel.ops.grpo_loss import fused_selective_log_softmax
+    # It takes [batch, length + 1, vocab] and leaves out the last row. Its default temperature is 0.9.
+    return lambda x, t: (fused_selective_log_softmax(x[None], t[None, :-1], temperature=1.0).view(-1), None)
+
+
+def flash_attn_log_probs():
+    from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
+    return lambda x, t: (-cross_entropy_loss(x, t)[0], None)
+
+
+def fast_llm_block(vocab):
+    return min(triton.next_power_of_2(vocab), 16384)
+
+
+def fast_llm_log_probs():
+    from fast_llm.functional.triton.entropy_loss import triton_cross_entropy_forward_from_labels_parallel_kernel as kernel
+
+    def call(x, t):
+        rows, vocab = x.shape
+        top, total, logit = torch.empty(3, rows, device=x.device)
+        kernel[(rows,)](x, t, n_cols=vocab, logits_stride_0=x.stride(0), block_size=fast_llm_block(vocab), max_logits_ptr=top,
+                        sum_exp_logits_ptr=total, predicted_logits_ptr=logit, num_warps=8)
+        return logit - top - total.log(), None
+    return call
+
+
+def fast_llm_kl(with_gradient):
+    from fast_llm.functional.triton.entropy_loss import triton_cross_entropy_from_distribution_forward_backward_kernel as kernel
+
+    def call(p, q):
+        rows, vocab = q.shape
+        kl = torch.empty(rows, device=q.device)
+        d = torch.empty_like(q) if with_gradient else None
+        gradient = dict(grad_losses=1.0, grad_logits_ptr=d, grad_logits_stride_0=vocab) if with_gradient else {}
+        kernel[(rows,)](q, p, n_cols=vocab, logits_stride_0=vocab, target_stride_0=vocab, block_size=fast_llm_block(vocab),
+                        losses_ptr=kl, return_kl_loss=True, num_warps=8, **gradient)
+        return (kl, d) if with_gradient else kl
+    return call
+
+
+def fla_kl():
+    """KL(p || q) and, over q, its gradient with respect to q."""
+    from fla.modules.fused_kl_div import MAX_FUSED_SIZE, STATIC_WARPS, kl_div_kernel
+
+    def call(p, q):
+        rows, vocab = q.shape
+        kl = torch.zeros(rows, device=q.device)
+        kl_div_kernel[(rows,)](logits=q, target_logits=p, loss=kl, s_logits=vocab, s_loss=1, reduction="sum", N=rows, V=vocab,
+                               BV=min(MAX_FUSED_SIZE, triton.next_power_of_2(vocab)), num_warps=STATIC_WARPS)
+        return kl, q
+    return call
+
+
+def verl_linear():
+    from verl.utils.kernel.linear_cross_entropy import linear_cross_entropy
+    return lambda hidden, weight, t: linear_cross_entropy(hidden, weight, t, 1.0, "none")
+
+
+def cut_cross_entropy_linear():
+    from cut_cross_entropy import linear_cross_entropy
+    return lambda hidden, weight, t: (-linear_cross_entropy(hidden, weight, t, reduction="none"), None)
+
+
+def flashinfer_sample():
+    from flashinfer.sampling import sampling_from_logits
+    return lambda x: (sampling_from_logits(x.float()).long(), None)  # it takes f32
+
+
+def flashinfer_sample_top_p():
+    from flashinfer.sampling import top_p_sampling_from_probs
+    return lambda x: (top_p_sampling_from_probs(torch.softmax(x, -1, dtype=torch.float32), TOP_P).long(), None)
+
+
+def vllm_sample():
+    from vllm.v1.worker.gpu.sample.gumbel import gumbel_sample
+
+    def call(x):
+        rows = torch.arange(x.shape[0], device=x.device)
+        tokens = gumbel_sample(x, rows, torch.ones(len(rows), device=x.device), rows + 17, torch.zeros_like(rows), True, False)
+        return tokens, None
+    return call
+
+
+def not_installed():
+    """Of the libraries above those that this Python does not find."""
+    names = {"Liger": "liger_kernel", "Fast-LLM": "fast_llm", "fla": "fla", "flash-attn": "flash_attn", "verl": "verl",
+             "cut-cross-entropy": "cut_cross_entropy", "flashinfer": "flashinfer", "vLLM": "vllm"}
+
+    def missing(module):
+        try:
+            return importlib.util.find_spec(module) is None
+        except (ImportError, ValueError):
+            return True
+    return [name for name, module in names.items() if missing(module)]
 
 
 # ---- fp64 -------------------------------------------------------------------------------------------------------
@@ -295,11 +389,32 @@ class Provider:
         self.error, self.failure, self.samples, self.seconds = None, None, [], None
 
 
-class Case:
-    """check(outputs of set 0) gives the error; tolerance is for TeamTR."""
+def of_library(name, load, call, prepare=None):
+    """A list of one provider, whose call(kernel, i, state) is of what load() answers; of none where it is not installed."""
+    try:
+        kernel = load()
+    except ModuleNotFoundError as e:
+        if (e.name or "").split(".")[0] in ABSENT:
+            return []
+        reason = e
+    except Exception as e:  # whatever another library's import throws
+        reason = e
+    else:
+        return [Provider(name, lambda i, state: call(kernel, i, state), prepare)]
+    provider = Provider(name, None)
+    provider.failure = failure(reason)
+    return [provider]
 
-    def __init__(self, name, size, check, tolerance, providers):
+
+ABSENT = {"liger_kernel", "fast_llm", "fla", "flash_attn", "verl", "cut_cross_entropy", "flashinfer", "vllm", "triton"}
+
+
+class Case:
+    """check(outputs of set 0) gives the error; tolerance is for TeamTR; operations: of a product, where that is the work."""
+
+    def __init__(self, name, size, check, tolerance, providers, operations=None):
         self.name, self.bytes, self.check, self.tolerance, self.providers = name, size, check, tolerance, providers
+        self.operations = operations
 
 
 def compiled(function):
@@ -361,7 +476,8 @@ class Bench:
                 providers.append(Provider("torch.compile", of(compiled(peer_log_probs))))
             if triton and self.device.type == "cuda":
                 providers.append(Provider("Triton, one sweep", of(triton_log_probs)))
-            providers += [Provider(name, of(function)) for name, function in installed_log_probs()]
+            for name, load in (("Liger", liger_log_probs), ("flash-attn", flash_attn_log_probs), ("Fast-LLM", fast_llm_log_probs)):
+                providers += of_library(f"{name}, log-prob alone", load, lambda kernel, i, _: kernel(sets[i].x, sets[i].targets))
         return Case("log-probs + entropy", size, check, 1e-4, providers)
 
     def log_probs_backward(self, sets):
@@ -415,6 +531,9 @@ class Bench:
             fast = compiled(peer_kl)
             if fast:
                 providers.append(Provider("torch.compile", lambda i, _: fast(sets[i].x, others[i])))
+            providers += of_library("Fast-LLM", lambda: fast_llm_kl(False), lambda kernel, i, _: kernel(sets[i].x, others[i]))
+            providers += of_library("fla, with gradient in place", fla_kl, lambda kernel, i, q: kernel(sets[i].x, q)[0],
+                                    lambda i: others[i].clone())
         return Case(f"exact KL, {title}", size, lambda kl: of_kl(kl[some], expected), 1e-4, providers)
 
     def kl_backward(self, sets, others):
@@ -437,6 +556,110 @@ class Bench:
             if fast:
                 providers.append(autograd("torch.compile", lambda i, q: fast(sets[i].x, q), leaf, upstream))
         return Case("KL backward", size, lambda d: of_gradient(d[some], expected), gradient_tolerance(d.dtype), providers)
+
+    def kl_with_gradient(self, sets, others):
+        """Forward and backward with upstream gradients of 1, which is what the others' kernels compute in one."""
+        rows, vocab = sets[0].x.shape
+        size = 5 * rows * vocab * sets[0].x.element_size() + rows * 4 * 5  # both rows twice, the gradient once
+        ones, d = torch.ones(rows, device=self.device), torch.empty_like(sets[0].x)
+        calls = []
+        for s, q in zip(sets, others):
+            kl, lse_p, lse_q, log_ratio = (self.empty(rows) for _ in range(4))
+            both = dict(**view("p", s.x), **view("q", q, dtype=False), temperature=1.0, target_type=1, lse_p=lse_p, lse_q=lse_q,
+                        log_ratio=log_ratio)
+            forward = self.native.bind("teamtr_kl_with_statistics", kl=kl, **both)
+            backward = self.native.bind("teamtr_kl_backward_from_statistics", grad_kl=ones, wrt_q=1,
+                                        **view("d", d, dtype=False), **both)
+            calls.append((lambda f=forward, b=backward: (f(), b()), (kl, d)))
+        some = sets[0].some
+        p, q = log_softmax64(sets[0].x[some]), log_softmax64(others[0][some])
+        kl, gradient = (p.exp() * (p - q)).sum(-1), q.exp() - p.exp()
+        tolerance = gradient_tolerance(d.dtype)
+
+        def check(outputs):  # the KL has the tighter tolerance: brought to the gradient's scale
+            return worst(of_kl(outputs[0][some], kl) * tolerance / 1e-4, of_gradient(outputs[1][some], gradient))
+        providers = [self.ours(calls)]
+        if self.peers:
+            def of(function):
+                def call(i, _):
+                    leaf = others[i].detach().requires_grad_()
+                    value = function(sets[i].x, leaf)
+                    return value.detach(), torch.autograd.grad(value, leaf, ones)[0]
+                return call
+            providers.append(Provider("PyTorch eager", of(peer_kl)))
+            if compiled(peer_kl):
+                providers.append(Provider("torch.compile", of(compiled(peer_kl))))
+            providers += of_library("Fast-LLM", lambda: fast_llm_kl(True), lambda kernel, i, _: kernel(sets[i].x, others[i]))
+            providers += of_library("fla, in place", fla_kl, lambda kernel, i, q: kernel(sets[i].x, q), lambda i: others[i].clone())
+        return Case("exact KL with gradient", size, check, tolerance, providers)
+
+    def log_probs_with_gradient(self, sets):
+        """Forward and backward: read twice, written once."""
+        rows, vocab = sets[0].x.shape
+        size = 3 * rows * vocab * sets[0].x.element_size() + rows * (8 + 8 * 4)
+        d, calls = torch.empty_like(sets[0].x), []
+        for s in sets:
+            forward, out = self.log_probs_call(s)
+            backward = self.native.bind(
+                "teamtr_log_probs_backward", **view("logits", s.x), targets=s.targets, target_type=1, vocab_start=0,
+                global_vocab=vocab, temperature=1.0, log_probs=out[0], lse=out[1], entropy=out[2], grad_log_probs=s.g,
+                grad_entropy=s.h, **view("d_logits", d, dtype=False))
+            calls.append((lambda f=forward, b=backward: (f(), b()), d))
+        s, some = sets[0], sets[0].some
+        lp = log_softmax64(s.x[some])
+        p = lp.exp()
+        entropy = -(p * lp).sum(-1, keepdim=True)
+        expected = (s.g[some, None].double() * (F.one_hot(s.targets[some], vocab).double() - p)
+                    - s.h[some, None].double() * p * (lp + entropy))
+        providers = [self.ours(calls)]
+        if self.peers:
+            def of(function):
+                def call(i, _):
+                    leaf = sets[i].x.detach().requires_grad_()
+                    outputs = function(leaf, sets[i].targets)
+                    return torch.autograd.grad(outputs, leaf, (sets[i].g, sets[i].h))[0]
+                return call
+            providers.append(Provider("PyTorch eager", of(peer_log_probs)))
+            if compiled(peer_log_probs):
+                providers.append(Provider("torch.compile", of(compiled(peer_log_probs))))
+        return Case("log-probs + entropy with gradient", size, lambda d: of_gradient(d[some], expected),
+                    gradient_tolerance(d.dtype), providers)
+
+    def linear(self, sets):
+        """From hidden states and a head to log-probs and entropies, in chunks of rows: a product, and our kernel over it."""
+        rows, vocab = sets[0].x.shape
+        width, dtype = (HIDDEN if self.device.type == "cuda" else 64), sets[0].x.dtype
+        generator = sets[0].generator
+        hidden = torch.randn(rows, width, dtype=dtype, device=self.device, generator=generator)
+        weight = torch.randn(vocab, width, dtype=dtype, device=self.device, generator=generator).mul_(3 / math.sqrt(width))
+        targets, chunk = sets[0].targets, min(CHUNK, rows)
+        logits = torch.empty(chunk, vocab, dtype=dtype, device=self.device)
+        out = [self.empty(rows) for _ in range(3)]
+        parts = [slice(i, min(i + chunk, rows)) for i in range(0, rows, chunk)]
+        calls = [self.native.bind("teamtr_log_probs", **view("logits", logits[:c.stop - c.start]), targets=targets[c], target_type=1,
+                                  temperature=1.0, log_probs=out[0][c], lse=out[1][c], entropy=out[2][c]) for c in parts]
+
+        def multiply(c):
+            torch.mm(hidden[c], weight.T, out=logits[:c.stop - c.start])
+
+        def ours():
+            for c, call in zip(parts, calls):
+                multiply(c)
+                call()
+        some = sets[0].some
+        lp = log_softmax64(hidden[some].double() @ weight.double().T)
+        expected = lp.gather(-1, targets[some, None])[:, 0], -(lp.exp() * lp).sum(-1)
+
+        def check(outputs):
+            return worst(0.0, *(absolute(o[some], e) for o, e in zip(outputs, expected) if o is not None))
+        size = (rows + vocab) * width * hidden.element_size() + rows * (8 + 3 * 4)
+        providers = [self.ours([(ours, (out[0], out[2]))] * len(sets))]
+        if self.peers:
+            providers.append(Provider(f"the product alone, chunks of {chunk}", lambda i, _: tuple(multiply(c) for c in parts)[:0]))
+            for name, load in (("verl", verl_linear), ("cut-cross-entropy, log-prob alone", cut_cross_entropy_linear)):
+                providers += of_library(name, load, lambda kernel, i, _: kernel(hidden, weight, targets))
+        tolerance = 0.3 if dtype == torch.bfloat16 else 1e-3  # logits of N(0, 3) and more, rounded to bf16
+        return Case("linear log-probs + entropy", size, check, tolerance, providers, 2 * rows * vocab * width)
 
     def policy_loss(self, sets, olds):
         """Forward and backward. Two sweeps: the logits are read twice, the old ones too, the gradient is written once."""
@@ -518,7 +741,7 @@ class Bench:
             above = torch.where(expected > drawn, expected.exp(), torch.zeros_like(expected)).sum(-1)
             if (above > top_p + 1e-5).any():
                 raise Wrong(f"a drawn token is outside the top-p set: {above.tolist()} of the mass lies above it")
-            return absolute(outputs[1][some], drawn[:, 0])
+            return absolute(outputs[1][some], drawn[:, 0]) if outputs[1] is not None else 0.0
         providers = [self.ours(calls)]
         if self.peers:
             peer = peer_sample if top_p == 1 else peer_sample_top_p
@@ -526,22 +749,32 @@ class Bench:
             fast = compiled(peer) if top_p == 1 else None  # it would leave the sort, which is all of the time, to eager
             if fast:
                 providers.append(Provider("torch.compile", lambda i, _: fast(sets[i].x)))
+            if top_p == 1:
+                others = [("flashinfer, token alone", flashinfer_sample), ("vLLM, token alone", vllm_sample)]
+            else:
+                others = [("flashinfer, of a softmax, token alone", flashinfer_sample_top_p)]
+            for name, load in others:
+                providers += of_library(name, load, lambda kernel, i, _: kernel(sets[i].x))
         return Case("sample" + (f", top-p {top_p}" if top_p < 1 else ""), size, check, 1e-4, providers)
 
     def cases(self, sets):
         """One after the other, so that what a case holds is freed before the next."""
         yield lambda: self.log_probs(sets)
         yield lambda: self.log_probs_backward(sets)
+        yield lambda: self.log_probs_with_gradient(sets)
         yield lambda: self.sample(sets, 1.0)
         yield lambda: self.sample(sets, TOP_P)
         near = [s.near() for s in sets]
         yield lambda: self.kl(sets, near, "a step apart")
         yield lambda: self.kl_backward(sets, near)
+        yield lambda: self.kl_with_gradient(sets, near)
         yield lambda: self.policy_loss(sets, None)
         yield lambda: self.policy_loss(sets, near)
         del near
         far = [s.far() for s in sets]
         yield lambda: self.kl(sets, far, "arbitrary policies")
+        del far
+        yield lambda: self.linear(sets)
 
 
 # ---- measuring --------------------------------------------------------------------------------------------------
@@ -611,7 +844,7 @@ class Timer:
                         p.samples.append(ms)
 
 
-def first_call(provider, case):
+def first_call(provider, case, seconds=PROVIDER_SECONDS):
     """Compiles, runs on the first set, checks. A peer's failure is kept with it, one of TeamTR is raised."""
     began = time.monotonic()
     if provider.name == "TeamTR":
@@ -620,7 +853,7 @@ def first_call(provider, case):
             raise Wrong(f"{case.name}: error {provider.error:.2g}, at most {case.tolerance:.2g} is allowed")
     else:
         try:
-            provider.error = limited(PROVIDER_SECONDS, lambda: case.check(provider.call(0, provider.prepare(0))))
+            provider.error = limited(seconds, lambda: case.check(provider.call(0, provider.prepare(0))))
         except Exception as e:  # whatever a compiler or another library throws
             provider.failure = failure(e)
     provider.seconds = time.monotonic() - began
@@ -646,6 +879,8 @@ def results(case, shape, copied):
         if p.samples:
             ms = medians[p.name]
             rate = record["bytes"] / ms / 1e6
+            if case.operations:
+                record["tflop_per_s"] = case.operations / ms / 1e9
             record.update(ms_p20=quantile(p.samples, 0.2), ms_p50=ms, ms_p80=quantile(p.samples, 0.8), samples=len(p.samples),
                           gb_per_s=rate, of_copy=rate / (copied / medians["copy"] / 1e6), x_time=ms / medians["TeamTR"])
         records.append(record)
@@ -747,7 +982,7 @@ def main():
     options.add_argument("--natives", type=pathlib.Path, default=ROOT / "target/native-install/gpu/libteamtr.so")
     options.add_argument("--header", type=pathlib.Path, default=ROOT / "native/include/teamtr.h")
     options.add_argument("--out", type=pathlib.Path, help="folder for bench.json and table.md")
-    options.add_argument("--seconds", type=int, default=210, help="after that, peers are left out")
+    options.add_argument("--seconds", type=int, default=190, help="after that, peers are left out")
     options.add_argument("--no-peers", action="store_true")
     options.add_argument("--dry-run", action="store_true")
     given = options.parse_args()
@@ -769,46 +1004,64 @@ def main():
     machine = describe(library, device)
     print(banner(machine) + "\n\n" + HEADER, flush=True)
     timer = Timer(device) if not given.dry_run else None
-    bench = Bench(library, device, not given.no_peers)
-    records, failed = [], None
+    records, failed = {}, None
     shapes = [(128, 1000, torch.bfloat16), (128, 777, torch.float32)] if given.dry_run else SHAPES
+
+    def left():
+        return given.seconds - (time.monotonic() - began)
+
+    def measure(shape, bench):
+        if timer:
+            shape = fits(shape, device)
+        size = shape[0] * shape[1] * torch.finfo(shape[2]).bits // 8
+        count = max(2, min(6, math.ceil(3 * timer.l2 / size))) if timer else 2
+        sets = [Inputs(shape, device, seed) for seed in range(count)]
+        for make in bench.cases(sets):
+            if bench.peers and left() < 2:
+                break
+            case = make()
+            for p in case.providers:
+                if p.name == "TeamTR" or left() >= 2:
+                    if not p.failure:
+                        first_call(p, case, max(1, min(PROVIDER_SECONDS, int(left()))))
+                else:
+                    p.failure = p.failure or "left out: no time left"
+            if timer:
+                case.providers.append(timer.copy())
+                timer.time([p for p in case.providers if not p.failure], count)
+            found = results(case, shape, timer.copied if timer else 0)
+            print("\n".join(row(r) for r in found), flush=True)
+            records[case.name, shape] = found  # the second time beside its peers
+            del case, make
+            if on_gpu:
+                torch.cuda.empty_cache()
+        if timer and "busy" not in machine:
+            machine["busy"] = busy_clocks(timer)
+        if hasattr(torch, "compiler"):
+            torch.compiler.reset()  # else the next shape counts as a recompilation, of which there may be few
+
     try:
         for shape in shapes:
-            if timer:
-                shape = fits(shape, device)
-            size = shape[0] * shape[1] * torch.finfo(shape[2]).bits // 8
-            count = max(2, min(6, math.ceil(3 * timer.l2 / size))) if timer else 2
-            sets = [Inputs(shape, device, seed) for seed in range(count)]
-            for make in bench.cases(sets):
-                case = make()
-                for p in case.providers:
-                    if p.name != "TeamTR" and time.monotonic() - began > given.seconds:
-                        p.failure = "left out: no time left"
-                    else:
-                        first_call(p, case)
-                if timer:
-                    case.providers.append(timer.copy())
-                    timer.time([p for p in case.providers if not p.failure], count)
-                found = results(case, shape, timer.copied if timer else 0)
-                print("\n".join(row(r) for r in found), flush=True)
-                records += found
-                del case, make
-                if on_gpu:
-                    torch.cuda.empty_cache()
-            if timer and "busy" not in machine:
-                machine["busy"] = busy_clocks(timer)
-            del sets
-            if hasattr(torch, "compiler"):
-                torch.compiler.reset()  # else the next shape counts as a recompilation, of which there may be few
+            measure(shape, Bench(library, device, False))
+        if not given.no_peers:
+            print("\nBeside peers:\n\n" + HEADER, flush=True)
+            for shape in shapes:
+                if left() > 2:
+                    measure(shape, Bench(library, device, True))
     except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
         failed = f"{type(e).__name__}: {e}"
+    records = [r for found in records.values() for r in found]
     machine["seconds"] = round(time.monotonic() - began, 1)
+    if not given.no_peers:
+        machine["not_installed"] = ", ".join(not_installed()) or None
     if given.out and not given.dry_run:
         given.out.mkdir(parents=True, exist_ok=True)
         everything = {"machine": machine, "failed": failed, "results": records}
         (given.out / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
         text = banner(machine) + "\n\n" + HEADER + "\n" + "\n".join(row(r) for r in records) + "\n"
         (given.out / "table.md").write_text(text + (f"\nFAILED: {failed}\n" if failed else ""))
+    if machine.get("not_installed"):
+        print(f"\nNot installed: {machine['not_installed']}")
     print(f"\n{machine['seconds']} s")
     if failed:
         sys.exit(f"FAILED: {failed}")

@@ -248,7 +248,7 @@ for candidate in "$python" python3 python; do
 done
 title="Benchmark"
 seconds=$(($(left) - 40))
-[[ $seconds -le 210 ]] || seconds=210
+[[ $seconds -le 190 ]] || seconds=190
 if [[ $built == 0 ]]; then
   skip "$title" "not built"
 elif [[ -n $python ]]; then

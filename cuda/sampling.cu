@@ -1,37 +1,36 @@
 /*
  * Sampling: a token of each row, its log-prob, and that among what the filters keep.
  *
- * The definition, and the noise to the bit, is native/src/sampling.inl's: E_v, the exponential that token v's clock rings
- * at, is M_g / 64 for one member of each group of 64 tokens, and M_g / 64 + D_v for the others; argmax e_v / E_v wins.
+ * The scheme, and the random numbers to the bit, are native/src/sampling.inl's: exponential races of the row's blocks of 2,048
+ * tokens, of the 32 segments of the block drawn, of the 64 tokens of the segment drawn; with filters up to four attempts, then
+ * one race of all that is kept. So the main sweep has no random numbers in it.
  *
  * Passes over device memory, of V b bytes for V tokens of b bytes:
- *   no filter    one. The statistics are log_probs.cu's, element by element in the same order, so log-probs have its bits;
- *                the race is run by the same threads on the same registers, for some three instructions an element, which
- *                fit in what the memory leaves free. A second sweep would come from L2 only while the rows under way fit
- *                there: 264 rows of bf16 at V = 151,936 are 80 MB.
- *   top-k alone  that, and one to see whether the winner is kept: mostly it is, and being kept is the winner of those kept.
- *   or top-p     Where it is not, what follows.
- *   otherwise    that, one to four for each of top-k and top-p to find the cut, one more if the cut parts equal logits or
- *                if min-p's log-prob is asked for, and, only if the winner of all is not kept, one for the race in the cut.
- *                These come right after the first, and from L2 as far as rows still lie there.
- * A gather goes before each race: the groups' leaders, of 1/64 of the elements, whose lines the sweep then finds in L2.
+ *   no filter    one, and 4 KiB of bf16 again.
+ *   filters      that. A token drawn is known to be kept, or not, from the segments' sums and maxima in shared memory, or from
+ *                those segments alone that may hold something ahead of it.
+ *   the cut      only for log-probs among the kept, for top-k and top-p together, or after four attempts: one to four looks at
+ *                the segments that may hold it.
  *
- * The race in the log domain, score = x log2 e / T - log2 E_v, needs no maximum beforehand. With L_g = -log2(M_g / 64) a
- * score is at most x log2 e / T + L_g, and exactly that for the leader. So the leaders run first, and set a bar; then an
- * element costs a multiply-add and a maximum, and only those that may reach the bar (some 64 a row, of whatever length)
- * have their D_v made. Runners are compared by their difference, in double: x need not be near 0 for that to be exact.
- * At temperature 0 all clocks ring at once, and the race is for the largest logit.
+ * The main sweep. A warp takes a chunk of 1,024 consecutive tokens: lane l has its tokens k * 256 + l * 8 + e, k from 0 to 3 and e from
+ * 0 to 7, which is one half of segment l of a block. It leaves the chunk's maximum m and the sum of exp2((x - m) log2 e / T), in an
+ * order that depends on nothing but the chunk: so a row has the same bits in any block or cluster, in any batch, and of bf16 the
+ * same as of equal f32. The exponent is one fma(x, scale, -fl(m scale)), and what that rounding shifts is taken out of the sum;
+ * where |m scale| is beyond 2^20, it is the difference times scale.
+ *
+ * Instructions per element of the main sweep, counted by cuda/sass.py: see docs/kernels.md.
  *
  * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
  * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
  * between two bounds tells in which bin the cut lies, and the next one looks into that bin, to a single key: 11 bits a
- * sweep. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
- * threads, the k-th largest of the threads' maxima. So bf16 takes one sweep, mostly, and f32 two or three. Slower: top-k
- * beyond the number of threads, whose first histogram is of all tokens.
+ * look. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
+ * threads, the k-th largest of the threads' maxima. Only segments with a logit between the bounds are read.
  *
- * Registers: 64 without filters, two blocks to a multiprocessor; with them one block, as in 64 the search would spill.
- * Shared memory: a float for each group, up to 2^18 tokens at a time, 16 KiB; with filters 24 KiB of bins in the same place.
- * Contract: teamtr.h. A block has a row, so a row's draw does not depend on the others, nor on how many there are.
+ * Blocks: 160 threads, or fewer for short rows, three of them to a multiprocessor, so that one draws while others sweep. A row is one
+ * block's; where there are fewer rows than multiprocessors, that of a cluster of up to eight, whose first block gets all chunks'
+ * records through distributed shared memory and does the rest.
+ * Shared memory: 8 bytes a chunk; with filters 328, and 24 KiB of bins. Rows too long for that are read whole instead.
+ * Contract: teamtr.h.
  */
 #include <cfloat>
 #include <climits>
@@ -43,192 +42,304 @@ namespace teamtr {
 namespace cuda {
 namespace {
 
-constexpr int kChunk = 1 << 18; /* tokens whose leaders are held at a time: a multiple of what kThreads threads step over */
-constexpr int kBins = 2048;     /* of a histogram */
-
-/* The vectors that can be read as such: none of a row that is not aligned. One path through the code for both kinds of row,
- * since two would not share the registers well. */
-template <class D> __device__ __forceinline__ int whole_of(const char* row, int64_t vocab) {
-  return aligned16(row) ? (int)(vocab / D::kPerVector) : 0;
-}
-template <class D> __device__ __forceinline__ Vec16 load(const char* row, int i, int whole, int64_t vocab) {
-  return i < whole ? load16(row + (int64_t)i * 16) : load_elements<D>(row, i, vocab);
-}
-
-/* ---- the race ---- */
+constexpr int kChunk = 1024;       /* tokens; two are a block of the draw */
+constexpr int kMostChunks = 8192;  /* whose records are held at a time */
+constexpr int kBins = 2048;        /* of a histogram */
+constexpr int kSampleThreads = 160, kSampleBlocks = 3; /* of a block at most, and blocks to a multiprocessor */
+constexpr uint32_t kNone = 0xffffffffu;
 
 __device__ __forceinline__ bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
 __device__ __forceinline__ double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
 
-__device__ __forceinline__ int group_of(int token) { return (token >> 11) * 32 + (token >> 1 & 16) + (token & 15); }
-__device__ __forceinline__ uint32_t member_of(int token) { return (token >> 5 & 62) + (token >> 4 & 1); }
+/* A row, and which of its 16-byte vectors can be read as such: none of one that is not aligned. */
+template <class D> struct Row {
+  const char* data;
+  int64_t vocab;
+  int vectors, whole;
 
-/* The logits above t, and those equal to t with ids up to last. */
-struct Cut {
-  float t;
-  int last;
-  __device__ __forceinline__ bool keeps(float x, int token) const { return x > t || (x == t && token <= last); }
-};
-__device__ __forceinline__ Cut everything() { return {-FLT_MAX, INT_MAX}; } /* but masked tokens */
-
-/* A runner: the score is x scale + noise. */
-struct Best {
-  float x = 0, noise = 0;
-  int token = -1; /* none yet */
-
-  __device__ __forceinline__ double score(float scale) const { return token < 0 ? -kInfinity : (double)x * scale + noise; }
-  /* By the difference of the scores, which is exact however far the logits are from 0. */
-  __device__ __forceinline__ void take(const Best& o, float scale) {
-    const double lead = ((double)o.x - x) * scale + ((double)o.noise - noise);
-    if (o.token >= 0 && (token < 0 || lead > 0 || (lead == 0 && o.token < token))) *this = o;
+  __device__ __forceinline__ Row(const char* data, int64_t vocab)
+      : data(data), vocab(vocab), vectors(vectors_of<D>(vocab)), whole(aligned16(data) ? whole_vectors_of<D>(vocab) : 0) {}
+  __device__ __forceinline__ int chunks() const { return (int)((vocab + kChunk - 1) / kChunk); }
+  /* Chunks that are read without looking where the row ends. */
+  __device__ __forceinline__ int full_chunks() const { return whole ? (int)(vocab / kChunk) : 0; }
+  /* A vector that may be read again soon; -inf behind the row's end. */
+  __device__ __forceinline__ Vec16 vector(int i) const {
+    return i < whole ? *reinterpret_cast<const Vec16*>(data + (int64_t)i * 16) : load_elements<D>(data, i, vocab);
   }
+  __device__ __forceinline__ float logit(int64_t token) const { return token < vocab ? element<D>(data, token) : -kInfinity; }
 };
 
-/* The race of a row, as a thread sees it. What only the few that are looked into need is not kept in registers. */
-struct Race {
-  const Sample& a;
-  int64_t r;
-  float scale;   /* log2 e / T */
-  const Cut* cut; /* in shared memory, there from the first leaders on */
-  Best best;      /* this thread's so far */
+/* ---- chunks ---- */
 
-  __device__ __forceinline__ double warp_best() const {
-    return warp_fold(best.score(scale), [](double a, double b) { return a > b ? a : b; });
-  }
-  __device__ __forceinline__ Noise noise() const { return {a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step}; }
-
-  __device__ __forceinline__ void run(float x, int v) {
-    float log2_clock = 0;
-    if (!greedy(a, r)) {
-      const Noise noise = this->noise();
-      const int group = group_of(v);
-      const uint32_t member = member_of(v);
-      const Noise::Words lead = noise.words((uint32_t)(group / 32 * 16 + group % 16));
-      const bool half = group & 16;
-      float clock = exponential(half ? lead.w[2] : lead.w[0]) * (1.0f / 64);
-      if (((half ? lead.w[3] : lead.w[1]) & 63) != member) {
-        const Noise::Words d = noise.words(0x80000000u + (uint32_t)group * 16 + member % 16);
-        clock += exponential(member < 32 ? (member < 16 ? d.w[0] : d.w[1]) : (member < 48 ? d.w[2] : d.w[3]));
-      }
-      log2_clock = log2f(clock);
-    }
-    best.take({x, -log2_clock, v}, scale);
-  }
-
-  /* Fills bounds with L_g of the chunk that begins with token `first`, and runs the leaders. The best score so far of all
-   * threads; a barrier before and one behind. */
-  template <class D>
-  __device__ __forceinline__ double lead(const char* row, int64_t vocab, int64_t first, uint32_t* bounds, double* bars) {
-    __syncthreads(); /* the chunk before is done with */
-    const bool noisy = !greedy(a, r);
-    const Noise noise = this->noise();
-    const int64_t left = (vocab - first + 2047) / 2048;
-    const int pairs = left < kChunk / 2048 ? (int)left * 16 : kChunk / 2048 * 16;
-    for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
-      const Noise::Words w = noise.words((uint32_t)(first / 128 + pair));
-      const int block = (int)(first / 2048) + pair / 16;
-      #pragma unroll 1 /* for the registers' sake */
-      for (int half = 0; half < 2; half++) {
-        const float log2_clock = noisy ? log2f(exponential(half ? w.w[2] : w.w[0]) * (1.0f / 64)) : 0;
-        bounds[pair / 16 * 32 + half * 16 + pair % 16] = __float_as_uint(-log2_clock);
-        const int member = (half ? w.w[3] : w.w[1]) & 63;
-        const int64_t v = (int64_t)block * 2048 + member / 2 * 64 + half * 32 + member % 2 * 16 + pair % 16;
-        if (v >= vocab) continue;
-        const float x = element<D>(row, v);
-        if (cut->keeps(x, (int)v)) best.take({x, -log2_clock, (int)v}, scale);
-      }
-    }
-    double bar = warp_best();
-    if (lane() == 0) bars[warp()] = bar;
-    __syncthreads();
-    for (int w = 0; w < warps(); w++) bar = bars[w] > bar ? bars[w] : bar;
-    return bar;
-  }
+struct Chunk {
+  float max, sum; /* sum of exp2((x - max) scale) */
 };
 
-/* What a bound in f32 reaches if the score reaches the bar: all of rounding is 2^-23 of |score| + 64. */
-__device__ __forceinline__ float threshold_of(double bar) {
-  const double low = bar - 0x1p-21 * (fabs(bar) + 64);
-  if (!(low > -FLT_MAX)) return -kInfinity;
-  return low < FLT_MAX ? (float)low : FLT_MAX;
+/* The maximum of a segment's half in a chunk, and its share of the chunk's sum. */
+struct Half {
+  float max, sum;
+};
+
+/* The vectors of a lane in a chunk: 32 elements. */
+template <class D> constexpr int kLaneVectors = 32 / D::kPerVector;
+template <class D> __device__ __forceinline__ int lane_vector(int chunk, int half, int n) {
+  constexpr int wide = 8 / D::kPerVector; /* vectors to eight elements */
+  return chunk * (kChunk / D::kPerVector) + n / wide * (256 / D::kPerVector) + half * wide + n % wide;
 }
 
-template <int n> __device__ __forceinline__ void unpack_bounds(const uint32_t* from, float* to) {
-  #pragma unroll
-  for (int i = 0; i < n; i += 4) {
-    const Vec16 v = *reinterpret_cast<const Vec16*>(from + i);
-    F32::unpack(v, to + i);
+template <class D> __device__ __forceinline__ void load_full(const char* row, int chunk, Vec16* v) {
+  const char* p = row + (int64_t)lane_vector<D>(chunk, lane(), 0) * 16;
+#pragma unroll
+  for (int n = 0; n < kLaneVectors<D>; n++) {
+    const char* at = p + lane_vector<D>(0, 0, n) * 16;
+    /* two neighbours of f32 share what is fetched at once, so it has to stay in the L1 cache for a moment */
+    v[n] = D::kBytes == 2 ? load16(at) : *reinterpret_cast<const Vec16*>(at);
+  }
+}
+template <class D> __device__ __forceinline__ void load_any(const Row<D>& row, int chunk, Vec16* v) {
+#pragma unroll
+  for (int n = 0; n < kLaneVectors<D>; n++) {
+    const int i = lane_vector<D>(chunk, lane(), n);
+    v[n] = i < row.whole ? *reinterpret_cast<const Vec16*>(row.data + (int64_t)i * 16) : load_elements<D>(row.data, i, row.vocab);
+    __syncwarp(); /* one vector's elements at a time, or the registers do not suffice */
   }
 }
 
-/* One sweep: the statistics, and the race in its cut. All threads take the same number of steps, unlike in walk(): elements
- * behind the row's end change nothing. */
-template <class D, bool kAligned>
-__device__ __forceinline__ void sweep(const char* row, int64_t vocab, Race* race, Online* o, uint32_t* bounds, double* bars) {
-  constexpr int n = D::kPerVector;
-  const int vectors = (int)vectors_of<D>(vocab), step = blockDim.x * kUnroll;
-  float threshold = 0;
-  for (int begin = 0; begin < vectors; begin += step) {
-    const int at = begin % (kChunk / n);
-    if (at == 0) threshold = threshold_of(race->template lead<D>(row, vocab, (int64_t)begin * n, bounds, bars));
-    Vec16 v[kUnroll];
-    #pragma unroll
-    for (int k = 0; k < kUnroll; k++) v[k] = load_vector<D, kAligned>(row, begin + threadIdx.x + k * blockDim.x, vocab);
+/* Forgets NaNs, which the sums keep. */
+template <class D> __device__ __forceinline__ float lane_max(const Vec16* v) {
+  uint32_t m[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    m[i] = v[0].w[i];
+#pragma unroll
+    for (int n = 1; n < kLaneVectors<D>; n++) m[i] = D::max_words(m[i], v[n].w[i]);
+  }
+  return D::largest(D::max_words(D::max_words(m[0], m[1]), D::max_words(m[2], m[3])));
+}
 
-    const auto leaders = [&](int k) { return bounds + group_of((at + threadIdx.x + k * blockDim.x) * n); };
-    float highest = NAN; /* which fmaxf() forgets; behind the row's end L may be anything */
-    #pragma unroll
-    for (int k = 0; k < kUnroll; k++) {
-      float x[n], L[n];
-      D::unpack(v[k], x);
-      unpack_bounds<n>(leaders(k), L);
-      #pragma unroll
-      for (int e = 0; e < n; e++) highest = fmaxf(highest, fmaf(x[e], race->scale, L[e]));
-      __syncwarp(); /* the bounds of one vector at a time, or the registers do not suffice; as below */
+/* Sums exp2(exponent(x)) of a lane's elements, in an order that is the same for all dtypes. */
+template <class D, class Exponent> __device__ __forceinline__ float lane_sum(const Vec16* v, Exponent&& exponent) {
+  float s[4] = {};
+#pragma unroll
+  for (int n = 0; n < kLaneVectors<D>; n++) {
+    float x[D::kPerVector];
+    D::unpack(v[n], x);
+#pragma unroll
+    for (int e = 0; e < D::kPerVector; e++) s[e % 4] += exp2_approx(exponent(x[e]));
+  }
+  return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+/* Integers in the order of the numbers. */
+__device__ __forceinline__ int ordered(float x) {
+  const int bits = (int)__float_as_uint(x);
+  return bits ^ (bits >> 31 & 0x7fffffff);
+}
+__device__ __forceinline__ float of_ordered(int key) { return __uint_as_float((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
+__device__ __forceinline__ float warp_max(float x) { return of_ordered(__reduce_max_sync(kFullMask, ordered(x))); }
+template <class T> __device__ __forceinline__ T warp_sum(T x) {
+  return warp_fold(x, [](T a, T b) { return a + b; });
+}
+
+/* exp2((x - max) scale), 0 for masked tokens also where all are. */
+__device__ __forceinline__ float weight_at(float x, float max, float scale) {
+  return exp2_approx(x == max ? 0.0f : (x - max) * scale);
+}
+/* A chunk's weight relative to a maximum that is not below its own. */
+__device__ __forceinline__ float weight_of(const Chunk& c, float max, float scale) { return c.sum * weight_at(c.max, max, scale); }
+
+/* The record of a chunk that the warp holds, in all its lanes; in *mine this lane's half of a segment. */
+template <class D> __device__ __forceinline__ Chunk record_of(const Vec16* v, float scale, Half* mine) {
+  const float own = lane_max<D>(v), m = warp_max(own), at = m * scale;
+  float part;
+  if (fabsf(at) <= 0x1p20f) {
+    part = lane_sum<D>(v, [&](float x) { return fmaf(x, scale, -at); }) * exp2_approx(-fmaf(m, scale, -at));
+  } else {
+    const float top = m > -kInfinity ? m : 0;
+    part = lane_sum<D>(v, [&](float x) { return (x - top) * scale; });
+  }
+  *mine = {own, part};
+  return {m, warp_sum(part)};
+}
+
+struct Worked {
+  Chunk record;
+  Half mine;
+};
+/* Of any chunk, wherever the row ends and however it is aligned. */
+template <class D> __device__ __forceinline__ Worked work_on(const char* data, int64_t vocab, int chunk, float scale) {
+  Vec16 v[kLaneVectors<D>];
+  load_any<D>(Row<D>(data, vocab), chunk, v);
+  Worked w;
+  w.record = record_of<D>(v, scale, &w.mine);
+  return w;
+}
+/* The lane's part of a chunk's sum of exp2((x - max) scale), without what equals max. */
+template <class D> __device__ __forceinline__ float sum_below(const char* data, int64_t vocab, int chunk, float max, float scale) {
+  Vec16 v[kLaneVectors<D>];
+  load_any<D>(Row<D>(data, vocab), chunk, v);
+  return lane_sum<D>(v, [&](float x) { return x < max ? (x - max) * scale : x == x ? -kInfinity : x; });
+}
+
+/* The main sweep: every step-th chunk from `first` on, up to `end`. done(chunk, record, half) is called for each. */
+template <class D, class Done>
+__device__ __forceinline__ void sweep(const Row<D>& row, int first, int step, int end, float scale, Done&& done) {
+  const int full = row.full_chunks() < end ? row.full_chunks() : end;
+  int c = first;
+  const auto work = [&](const Vec16* v, int chunk) {
+    Half mine;
+    const Chunk record = record_of<D>(v, scale, &mine);
+    done(chunk, record, mine);
+  };
+  if constexpr (D::kBytes == 2) { /* the next chunk is under way while this one is worked on */
+    Vec16 v[kLaneVectors<D>], next[kLaneVectors<D>];
+    if (c < full) load_full<D>(row.data, c, v);
+    while (c < full) {
+      if (c + step < full) load_full<D>(row.data, c + step, next);
+      work(v, c);
+      c += step;
+      if (c >= full) break;
+      if (c + step < full) load_full<D>(row.data, c + step, v);
+      work(next, c);
+      c += step;
     }
-    uint32_t hits = 0;
-    const bool any = __ballot_sync(kFullMask, highest >= threshold);
-    if (any) {
-      __syncwarp();
-      #pragma unroll
-      for (int k = 0; k < kUnroll; k++) {
-        float x[n], L[n];
-        D::unpack(v[k], x);
-        unpack_bounds<n>(leaders(k), L);
-        #pragma unroll
-        for (int e = 0; e < n; e++)
-          hits |= (uint32_t)(x[e] >= race->cut->t && fmaf(x[e], race->scale, L[e]) >= threshold) << (k * n + e);
-      }
+  } else {
+    for (; c < full; c += step) {
+      Vec16 v[kLaneVectors<D>];
+      load_full<D>(row.data, c, v);
+      work(v, c);
     }
-    float x[kUnroll * n];
-    #pragma unroll
-    for (int k = 0; k < kUnroll; k++) D::unpack(v[k], x + k * n);
-    o->add<kUnroll * n, false>(x, race->scale); /* before what follows, which needs the registers */
-    if (any) {
-      for (; hits; hits &= hits - 1) {
-        const int hit = __ffs(hits) - 1, token = (begin + threadIdx.x + hit / n * blockDim.x) * n + hit % n;
-        const float value = element<D>(row, token);
-        if (race->cut->keeps(value, token)) race->run(value, token);
-      }
-      threshold = fmaxf(threshold, threshold_of(race->warp_best()));
-    }
+  }
+  for (; c < end; c += step) {
+    const Worked w = work_on<D>(row.data, row.vocab, c, scale);
+    done(c, w.record, w.mine);
   }
 }
 
-/* The race's winner, in all threads. `slots` are free again after the next barrier. */
-__device__ __forceinline__ int winner_of(const Race& race, Best* slots) {
-  Best best = race.best;
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    Best other;
-    other.x = __shfl_xor_sync(kFullMask, best.x, distance);
-    other.noise = __shfl_xor_sync(kFullMask, best.noise, distance);
-    other.token = __shfl_xor_sync(kFullMask, best.token, distance);
-    best.take(other, race.scale);
+/* A candidate of a race: its score, relative to `max`. */
+struct Candidate {
+  float score, max;
+  int block; /* -1: none */
+};
+
+/* The row's softmax, from its chunks. */
+struct Totals {
+  float max;   /* of all logits so far */
+  double sum;  /* of exp2((x - max) scale) */
+  int top;     /* the first chunk with that maximum */
+  float alone; /* its sum */
+
+  __device__ __forceinline__ bool proper() const { return max > -kInfinity && max < kInfinity && sum == sum; }
+
+  /* The warp that calls adds the records of chunks `first` and on, of which there are n. */
+  __device__ __forceinline__ void add(const Chunk* records, int first, int n, float scale) {
+    float m = -kInfinity;
+    for (int i = lane(); i < n; i += kWarp) m = fmaxf(m, records[i].max);
+    m = warp_max(m);
+    double s = 0;
+    uint32_t at = kNone;
+    for (int i = lane(); i < n; i += kWarp) {
+      s += (double)weight_of(records[i], m, scale);
+      if (records[i].max == m && (uint32_t)i < at) at = i;
+    }
+    s = warp_sum(s);
+    at = __reduce_min_sync(kFullMask, at);
+    if (m > max || top < 0) {
+      sum = top < 0 ? s : s + sum * (double)weight_at(max, m, scale);
+      max = m;
+      top = at == kNone ? 0 : first + (int)at;
+      alone = at == kNone ? 0 : records[at].sum;
+    } else {
+      sum += s * (double)weight_at(m, max, scale);
+    }
   }
-  if (lane() == 0) slots[warp()] = best;
-  __syncthreads();
-  for (int w = 0; w < warps(); w++) best.take(slots[w], race.scale);
-  return best.token;
+
+  /* Sum of exp((x - max) / T) less one occurrence of the maximum, by a warp. Where that is most of the sum, its chunk is read again, so
+   * that the others keep their digits. */
+  template <class D> __device__ __forceinline__ double rest(const Row<D>& row, float scale) const {
+    if (!(sum < 2)) return sum - 1;
+    return (sum - (double)alone) + warp_sum((double)sum_below<D>(row.data, row.vocab, top, max, scale));
+  }
+};
+
+/* ---- draws, each by one warp ---- */
+
+/* The index of the largest of the lanes' scores, the lowest of equal ones, in all lanes. Scores are not negative. */
+__device__ __forceinline__ uint32_t winner_of(float score, uint32_t index) {
+  const uint32_t bits = __float_as_uint(score), most = __reduce_max_sync(kFullMask, bits);
+  return __reduce_min_sync(kFullMask, bits == most ? index : kNone);
+}
+
+/* The race of the blocks whose chunks' records are given, `first` being the first chunk's number; against the best so far. */
+__device__ __forceinline__ Candidate race_blocks(const Chunk* records, int first, int n, float scale, const Noise noise, int attempt,
+                                    const Candidate best) {
+  float m = -kInfinity;
+  for (int i = lane(); i < n; i += kWarp) m = fmaxf(m, records[i].max);
+  m = warp_max(m);
+  float most = 0;
+  uint32_t at = kNone;
+#pragma unroll 1
+  for (int b = lane(); 2 * b < n; b += kWarp) {
+    float w = weight_of(records[2 * b], m, scale);
+    if (2 * b + 1 < n) w += weight_of(records[2 * b + 1], m, scale);
+    const float score = w / exponential(noise.word(first_counter(Sequence::kBlocks, attempt), first / 2 + b));
+    if (score > most) {
+      most = score;
+      at = b;
+    }
+  }
+  at = winner_of(most, at);
+  if (at == kNone) return best; /* all masked */
+  most = of_ordered(__reduce_max_sync(kFullMask, ordered(most)));
+  if (best.block >= 0) { /* the earlier one stays where scores are equal */
+    const float top = fmaxf(m, best.max);
+    if (most * weight_at(m, top, scale) <= best.score * weight_at(best.max, top, scale)) return best;
+  }
+  return {most, m, first / 2 + (int)at};
+}
+
+struct Drawn {
+  int token;
+  float logit;
+};
+
+/* A token of a block. */
+template <class D>
+__device__ __forceinline__ Drawn draw_in_block(const char* data, int64_t vocab, int block, float scale, const Noise noise, int attempt) {
+  const Row<D> row(data, vocab);
+  float m = -kInfinity, sum = 0;
+#pragma unroll 1
+  for (int half = 0; half < 2; half++) {
+    const Worked w = work_on<D>(data, vocab, 2 * block + half, scale);
+    const float top = fmaxf(m, w.record.max);
+    sum = sum * weight_at(m, top, scale) + w.mine.sum * weight_at(w.record.max, top, scale);
+    m = top;
+  }
+  const int segment = (int)winner_of(sum / exponential(noise.word(first_counter(Sequence::kOfSegments, attempt), lane())), lane());
+  const auto token_of = [&](int i) { return block * kDrawBlock + i / 8 * 256 + segment * 8 + i % 8; };
+  float most = 0;
+  uint32_t at = kNone;
+#pragma unroll 1
+  for (int i = lane(); i < kSegmentTokens; i += kWarp) {
+    const float score = weight_at(row.logit(token_of(i)), m, scale) /
+                        exponential(noise.word(first_counter(Sequence::kOfTokens, attempt), i));
+    if (score > most) {
+      most = score;
+      at = i;
+    }
+  }
+  const int token = token_of((int)winner_of(most, at));
+  return {token, row.logit(token)};
+}
+
+/* The lowest id of the largest logit. */
+template <class D> __device__ __forceinline__ Drawn largest(const Row<D>& row, const Totals& t) {
+  uint32_t at = kNone;
+  for (int i = lane(); i < kChunk; i += kWarp) {
+    const int64_t token = (int64_t)t.top * kChunk + i;
+    if (token < row.vocab && row.logit(token) == t.max && (uint32_t)token < at) at = (uint32_t)token;
+  }
+  return {(int)__reduce_min_sync(kFullMask, at), t.max};
 }
 
 /* ---- the cut ---- */
@@ -349,39 +460,6 @@ struct Bins {
     __syncthreads();
   }
 };
-
-/* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
-template <class D>
-__device__ __forceinline__ Sums ahead(const char* row, int64_t vocab, const Weight& w, float t, int id, Sums* slots) {
-  constexpr int n = D::kPerVector;
-  const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
-  Sums s{0, 0};
-  for (int i = threadIdx.x; i < vectors; i += blockDim.x * kUnroll) {
-    Vec16 v[kUnroll];
-    #pragma unroll
-    for (int k = 0; k < kUnroll; k++) v[k] = load<D>(row, i + k * blockDim.x, whole, vocab);
-    #pragma unroll
-    for (int k = 0; k < kUnroll; k++) {
-      float x[n], largest = -kInfinity;
-      D::unpack(v[k], x);
-      #pragma unroll
-      for (int e = 0; e < n; e++) largest = fmaxf(largest, x[e]);
-      if (largest < t) continue; /* most are */
-      const int first = (i + k * blockDim.x) * n;
-      #pragma unroll
-      for (int e = 0; e < n; e++)
-        if (x[e] > t || (x[e] == t && first + e < id)) s.add({1, w.of(x[e])});
-    }
-  }
-  s.count = warp_fold(s.count, [](uint32_t a, uint32_t b) { return a + b; });
-  s.weight = warp_fold(s.weight, [](uint64_t a, uint64_t b) { return a + b; });
-  if (lane() == 0) slots[warp()] = s;
-  __syncthreads();
-  s = {0, 0};
-  for (int k = 0; k < warps(); k++) s.add(slots[k]);
-  __syncthreads(); /* before the slots are written again */
-  return s;
-}
 
 struct Filters {
   int64_t top_k; /* 0: none */
@@ -511,56 +589,128 @@ template <class D> __device__ __forceinline__ float pick(const Vec16& v, int e) 
   return x[0];
 }
 
-/* One sweep of a search. */
-template <class D> __device__ __forceinline__ void fill(const char* row, int64_t vocab, const Search& s, Bins* bins) {
-  constexpr int n = D::kPerVector;
+/* ---- what a block shares ---- */
+
+struct alignas(16) Shared {
+  Totals totals;
+  double rest;
+  Candidate candidates[kAttempts];
+  Drawn drawn;
+  Sums sums[kSampleThreads / kWarp];
+  double bounds[kSampleThreads / kWarp];
+  Drawn winners[kSampleThreads / kWarp]; /* logit: the score */
+  Bin bin;
+  Sums all;
+  Search search;
+  uint32_t listed;
+  /* behind it the chunks' records; with filters bins, and, where there is room, the halves and a list of them */
+};
+
+/* The halves of segments of a row, which tell where a logit may be. Without a table, which has no room for very long rows: anywhere. */
+struct Halves {
+  const Half* table; /* [chunk][lane] or null */
+  uint16_t* list;
+  uint32_t* listed;
+  int chunks;
+
+  /* Lists those that have a logit of at least t. All threads of the block, as in what follows. */
+  __device__ __forceinline__ void find(float t) const {
+    if (!table) return;
+    __syncthreads();
+    if (threadIdx.x == 0) *listed = 0;
+    __syncthreads();
+    for (int c = warp(); c < chunks; c += warps()) {
+      const bool in = table[c * kWarp + lane()].max >= t;
+      const uint32_t all = __ballot_sync(kFullMask, in);
+      uint32_t at = 0;
+      if (lane() == 0 && all) at = atomicAdd(listed, (uint32_t)__popc(all));
+      at = __shfl_sync(kFullMask, at, 0);
+      if (in) list[at + __popc(all & ((1u << lane()) - 1))] = (uint16_t)(c * kWarp + lane());
+    }
+    __syncthreads();
+  }
+
+  /* Calls step(first token, vector) for the vectors of those listed, or of the row. All threads take the same number of steps. */
+  template <class D, class Step> __device__ __forceinline__ void walk(const Row<D>& row, Step&& step) const {
+    const int count = table ? (int)*listed * kLaneVectors<D> : row.vectors;
+    for (int begin = 0; begin < count; begin += blockDim.x) {
+      const int i = begin + threadIdx.x;
+      int at = row.vectors; /* none: masked tokens */
+      if (i < count) {
+        at = i;
+        if (table) {
+          const int half = list[i / kLaneVectors<D>];
+          at = lane_vector<D>(half / kWarp, half % kWarp, i % kLaneVectors<D>);
+        }
+      }
+      step((int64_t)at * D::kPerVector, row.vector(at));
+    }
+  }
+};
+
+/* A block's sum, in all threads. */
+__device__ __forceinline__ Sums block_sum(Sums s, Sums* slots) {
+  s.count = warp_sum(s.count);
+  s.weight = warp_sum(s.weight);
+  if (lane() == 0) slots[warp()] = s;
+  __syncthreads();
+  s = {0, 0};
+  for (int k = 0; k < warps(); k++) s.add(slots[k]);
+  __syncthreads(); /* before the slots are written again */
+  return s;
+}
+
+/* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
+template <class D>
+__device__ __forceinline__ Sums ahead(const Row<D>& row, const Halves& halves, const Weight& w, float t, int id, Sums* slots) {
+  Sums s{0, 0};
+  halves.find(t);
+  halves.walk(row, [&](int64_t first, const Vec16& v) {
+    float x[D::kPerVector];
+    D::unpack(v, x);
+#pragma unroll
+    for (int e = 0; e < D::kPerVector; e++)
+      if (x[e] > t || (x[e] == t && first + e < id)) s.add({1, w.of(x[e])});
+  });
+  return block_sum(s, slots);
+}
+
+/* One look of a search. */
+template <class D> __device__ __forceinline__ void fill(const Row<D>& row, const Halves& halves, const Search& s, Bins* bins) {
   const float from = s.ids ? s.t : Key<D>::value(s.lo), to = s.ids ? s.t : Key<D>::value(s.hi);
-  const int vectors = (int)vectors_of<D>(vocab), whole = whole_of<D>(row, vocab);
-  Vec16 next = load<D>(row, threadIdx.x, whole, vocab);
-  for (int begin = 0; begin < vectors; begin += blockDim.x) { /* all threads take the same number of steps */
-    const int i = begin + threadIdx.x;
-    const Vec16 v = next;
-    next = load<D>(row, i + blockDim.x, whole, vocab);
-    float x[n];
+  halves.find(from);
+  halves.walk(row, [&](int64_t first, const Vec16& v) {
+    float x[D::kPerVector];
     D::unpack(v, x);
     uint32_t left = 0;
-    #pragma unroll
-    for (int e = 0; e < n; e++) left |= (uint32_t)(x[e] >= from && x[e] <= to) << e;
+#pragma unroll
+    for (int e = 0; e < D::kPerVector; e++) left |= (uint32_t)(x[e] >= from && x[e] <= to) << e;
     while (__ballot_sync(kFullMask, left != 0)) { /* each lane its next one */
       const int e = left ? __ffs(left) - 1 : 0;
       const float value = pick<D>(v, e);
-      const uint32_t key = s.ids ? UINT32_MAX - (uint32_t)(i * n + e) : Key<D>::of(value);
+      const uint32_t key = s.ids ? UINT32_MAX - (uint32_t)(first + e) : Key<D>::of(value);
       const bool in = left && key >= s.lo && key <= s.hi;
       bins->add_lanes(in, (s.hi - key) >> s.shift, in ? s.w.of(value) : 0);
       left &= left - 1;
     }
-  }
+  });
 }
 
-/* What the block shares. */
-struct alignas(16) Shared {
-  Online online[kThreads / kWarp];
-  Best best[kThreads / kWarp];
-  Sums sums[kThreads / kWarp];
-  double bars[kThreads / kWarp];
-  Bin bin;
-  Sums all;
-  Search search;
-  Cut cut;     /* of the race under way */
-  double rest; /* the sum of the kept e_v, less 1 */
-  /* behind it the bounds of a race, or Bins */
-};
-
-/* Leaves the cut and the rest in shared->search, for all to see. own_max: of what this thread has of the row. */
+/* Leaves the cut, and where it is wanted the sum of what is kept, in shared->search, for all to see. */
 template <class D>
-__device__ __forceinline__ void find_cut(const char* row, int64_t vocab, const Filters& f, bool rest_wanted, float own_max,
-                                         Shared* shared,
-                          Bins* bins) {
+__device__ __forceinline__ void find_cut(const char* data, int64_t vocab, const Halves halves, const Chunk* records, const Filters& f,
+                            bool rest_wanted, Shared* shared, Bins* bins) {
+  const Row<D> row(data, vocab);
   Search& s = shared->search;
-  #pragma unroll 1
+  float own_max = -kInfinity; /* of this thread's part of the row */
+  if (halves.table)
+    for (int i = threadIdx.x; i < halves.chunks * kWarp; i += blockDim.x) own_max = fmaxf(own_max, halves.table[i].max);
+  else
+    for (int i = threadIdx.x; i < halves.chunks && i < kMostChunks; i += blockDim.x) own_max = fmaxf(own_max, records[i].max);
+#pragma unroll 1
   for (int stage = kTopK; stage < kStages; stage++) {
     __syncthreads(); /* all have seen how the stage before ended */
-    if (threadIdx.x == 0) s.begin<D>((Stage)stage, f, vocab);
+    if (threadIdx.x == 0) s.begin<D>((Stage)stage, f, row.vocab);
     __syncthreads();
     while (s.going) {
       bins->clear(s.bins);
@@ -568,28 +718,91 @@ __device__ __forceinline__ void find_cut(const char* row, int64_t vocab, const F
         const uint32_t key = Key<D>::of(own_max);
         bins->add_lanes(key >= s.lo && key <= s.hi, (s.hi - key) >> s.shift, 0);
       } else {
-        fill<D>(row, vocab, s, bins);
+        fill(row, halves, s, bins);
       }
       bins->find(s.bins, s.by_weight, s.left(), &shared->bin, &shared->all, shared->sums);
       if (threadIdx.x == 0) s.advance<D>(shared->bin, shared->all);
       __syncthreads();
     }
     if (s.unknown && rest_wanted) {
-      const Sums kept = ahead<D>(row, vocab, s.w, s.t, INT_MAX, shared->sums);
+      const Sums kept = ahead(row, halves, s.w, s.t, INT_MAX, shared->sums);
       if (threadIdx.x == 0) s.rest = s.w.rest(kept.weight);
     }
   }
+  __syncthreads();
 }
 
-/* Whether the winner of all is kept, where that is known without the cut. */
+/* Whether a token is kept, without the cut; not of use for top-k and top-p together. */
 template <class D>
-__device__ __forceinline__ bool surely_kept(const char* row, int64_t vocab, const Search& s, const Filters& f, float x,
-                                            int token,
-                             Sums* slots) {
-  if (x < s.min_p_logit || (f.top_k && f.top_p < 1)) return false;
+__device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const Halves halves, const Chunk* records, const Filters& f,
+                           const Drawn drawn, Shared* shared) {
+  const Row<D> row(data, vocab);
+  const Search& s = shared->search;
+  const float x = drawn.logit;
+  if (x < s.min_p_logit) return false;
   if (!f.top_k && f.top_p == 1) return true;
-  const Sums before = ahead<D>(row, vocab, s.w, x, token, slots);
+  /* Sums of f32 are good to some 1e-6 of the row's. */
+  const double all = 1 + s.rest, slack = 1e-5 * all;
+  if (!f.top_k && weight_at(x, s.w.max, s.w.scale) > (1 - f.top_p) * all + slack) return true; /* it would exceed what is left out */
+  if (halves.table) {
+    uint32_t certain = 0; /* tokens ahead at least */
+    double most = 0;      /* what is ahead weighs at most */
+    for (int i = threadIdx.x; i < halves.chunks * kWarp; i += blockDim.x) {
+      const Half h = halves.table[i];
+      certain += h.max > x;
+      if (h.max >= x) most += (double)h.sum * (double)weight_at(records[i / kWarp].max, s.w.max, s.w.scale);
+    }
+    most = warp_sum(most);
+    if (lane() == 0) shared->bounds[warp()] = most;
+    certain = block_sum({certain, 0}, shared->sums).count;
+    if (f.top_k && certain >= (uint64_t)f.top_k) return false;
+    most = 0;
+    for (int k = 0; k < warps(); k++) most += shared->bounds[k];
+    if (!f.top_k && most < f.top_p * all - slack) return true;
+  }
+  const Sums before = ahead(row, halves, s.w, x, drawn.token, shared->sums);
   return f.top_k ? before.count < (uint64_t)f.top_k : before.weight < s.w.target(f.top_p, s.rest);
+}
+
+/* A token among the kept, each with a random number of its own; in all threads. */
+template <class D>
+__device__ __forceinline__ Drawn draw_kept(const char* data, int64_t vocab, const Halves halves, const Noise noise, Shared* shared) {
+  const Row<D> row(data, vocab);
+  const Search& s = shared->search;
+  const float t = s.t, max = s.w.max, scale = s.w.scale;
+  const int last = s.last;
+  float most = 0;
+  uint32_t token = kNone;
+  halves.find(t);
+  halves.walk(row, [&](int64_t first, const Vec16& v) {
+    float x[D::kPerVector];
+    D::unpack(v, x);
+    uint32_t left = 0;
+#pragma unroll
+    for (int e = 0; e < D::kPerVector; e++) left |= (uint32_t)(x[e] > t || (x[e] == t && first + e <= last)) << e;
+    for (; left; left &= left - 1) {
+      const int e = __ffs(left) - 1;
+      const uint32_t id = (uint32_t)(first + e);
+      const float score = weight_at(pick<D>(v, e), max, scale) / exponential(noise.word(first_counter(Sequence::kKept, 0), id));
+      if (score > most || (score == most && id < token)) {
+        most = score;
+        token = id;
+      }
+    }
+  });
+  token = winner_of(most, token);
+  most = of_ordered(__reduce_max_sync(kFullMask, ordered(most)));
+  if (lane() == 0) shared->winners[warp()] = {(int)token, most};
+  __syncthreads();
+  for (int k = 0; k < warps(); k++) {
+    const Drawn o = shared->winners[k];
+    if (o.logit > most || (o.logit == most && (uint32_t)o.token < token)) {
+      most = o.logit;
+      token = (uint32_t)o.token;
+    }
+  }
+  __syncthreads();
+  return {(int)token, row.logit((int64_t)token)};
 }
 
 /* ---- a row ---- */
@@ -601,65 +814,184 @@ __device__ __forceinline__ void write(const Sample& a, int64_t r, int64_t token,
   if (a.log_probs_kept) a.log_probs_kept[r] = (float)log_prob_kept;
 }
 
+/* With filters: leaves the token in shared->drawn, and in shared->search, where it was asked for, the sum of what is kept. */
+template <class D>
+__device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row, const Halves& halves, const Chunk* records,
+                                              const Filters& f, const Noise& noise, float scale, double temperature,
+                                              Shared* shared, Bins* bins) {
+  const bool asked = a.log_probs_kept != nullptr;
+  if (threadIdx.x == 0) shared->search.open<D>({shared->totals.max, shared->rest, 0}, scale, f, temperature);
+  __syncthreads();
+  bool known = false; /* the cut is */
+#pragma unroll 1
+  for (int attempt = 0;; attempt++) {
+    if (!known && (asked || (f.top_k && f.top_p < 1) || attempt == kAttempts)) {
+      find_cut<D>(row.data, row.vocab, halves, records, f, asked, shared, bins);
+      known = true;
+    }
+    if (attempt == kAttempts) {
+      const Drawn drawn = draw_kept<D>(row.data, row.vocab, halves, noise, shared);
+      if (threadIdx.x == 0) shared->drawn = drawn;
+      break;
+    }
+    if (warp() == 0) {
+      const Drawn drawn = draw_in_block<D>(row.data, row.vocab, shared->candidates[attempt].block, scale, noise, attempt);
+      if (lane() == 0) shared->drawn = drawn;
+    }
+    __syncthreads();
+    const Drawn drawn = shared->drawn;
+    const Search& s = shared->search;
+    const bool kept = known ? drawn.logit > s.t || (drawn.logit == s.t && drawn.token <= s.last)
+                            : is_kept<D>(row.data, row.vocab, halves, records, f, drawn, shared);
+    __syncthreads(); /* before another is drawn */
+    if (kept) break;
+  }
+  __syncthreads();
+}
+
+template <bool kCluster> __device__ __forceinline__ void sync_row() {
+  if (kCluster) this_cluster().sync();
+  else __syncthreads();
+}
+
+/* What a block knows of a row's place in shared memory, and how the kernel was called. */
+template <bool kCluster> struct Layout {
+  Shared* shared;  /* the first block's of the cluster, as all that follows */
+  Chunk* records;
+  Half* table;     /* null without filters, or where there is no room */
+  Bins* bins;
+  uint16_t* list;
+
+  __device__ __forceinline__ Layout(int chunks, bool filters, bool with_table) {
+    Shared* mine = reinterpret_cast<Shared*>(shared_memory());
+    shared = kCluster ? this_cluster().map_shared_rank(mine, 0) : mine;
+    records = reinterpret_cast<Chunk*>(shared + 1);
+    Half* halves = reinterpret_cast<Half*>(records + (chunks < kMostChunks ? chunks : kMostChunks));
+    table = filters && with_table ? halves : nullptr;
+    bins = reinterpret_cast<Bins*>(halves + (table ? chunks * kWarp : 0));
+    list = reinterpret_cast<uint16_t*>(bins + 1);
+  }
+};
+
+/* The main sweep of the chunks from `begin` to `end`, by the whole cluster. */
+template <class D, bool kFilters, bool kCluster>
+__device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int64_t r, int begin, int end) {
+  const int blocks = kCluster ? (int)this_cluster().num_blocks() : 1, rank = kCluster ? (int)this_cluster().block_rank() : 0;
+  const Row<D> row(a.x.row(r), a.x.vocab);
+  const float scale = scale_of(row_temperature(a, r));
+  const Layout<kCluster> at(row.chunks(), kFilters, with_table);
+  Chunk* records = at.records - begin;
+  Half* table = at.table + lane();
+  const bool filled = kFilters && at.table;
+  sweep<D>(row, begin + rank * warps() + warp(), blocks * warps(), end, scale, [&](int c, const Chunk& record, const Half& half) {
+    if (lane() == 0) records[c] = record;
+    if (filled) table[c * kWarp] = half;
+  });
+}
+
+/* After the sweep of the chunks from `begin` to `end`, by the first block: the row's softmax so far and the races of its blocks. After
+ * the last one, the token. */
 template <class D, bool kFilters>
-__global__ void __launch_bounds__(kThreads, kFilters ? 1 : 2) sample_kernel(const Sample a, const Filters f) {
-  Shared* mine = reinterpret_cast<Shared*>(shared_memory());
-  uint32_t* bounds = reinterpret_cast<uint32_t*>(mine + 1);
-  bool again = false; /* the second race of a row, in its cut */
-  for (int64_t r = blockIdx.x; r < a.x.rows; r += again ? 0 : gridDim.x) {
+__device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool with_table, int64_t r, int begin, int end) {
+  const Row<D> row(a.x.row(r), a.x.vocab);
+  const int chunks = row.chunks();
+  const Layout<false> at(chunks, kFilters, with_table);
+  Shared* shared = at.shared;
+  const double temperature = row_temperature(a, r);
+  const float scale = scale_of(temperature);
+  const Noise noise{a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step};
+  const bool last = end == chunks;
+  if (warp() == 0) {
+    Totals t{-kInfinity, 0, -1, 0};
+    if (begin > 0) t = shared->totals;
+    t.add(at.records, begin, end - begin, scale);
+    const double rest = last && t.proper() ? t.rest(row, scale) : NAN;
+    if (lane() == 0) {
+      shared->totals = t;
+      shared->rest = rest;
+    }
+  }
+  __syncwarp();
+  if (!greedy(a, r)) { /* the last warps, which do not wait for the first */
+#pragma unroll 1
+    for (int attempt = 0; attempt < (kFilters ? kAttempts : 1); attempt++) {
+      if (attempt % warps() != warps() - 1 - warp()) continue;
+      Candidate best{0, 0, -1};
+      if (begin > 0) best = shared->candidates[attempt];
+      best = race_blocks(at.records, begin, end - begin, scale, noise, attempt, best);
+      if (lane() == 0) shared->candidates[attempt] = best;
+      if (kFilters || !last || best.block < 0) continue;
+      const Drawn drawn = draw_in_block<D>(row.data, row.vocab, best.block, scale, noise, attempt);
+      if (lane() == 0) shared->drawn = drawn;
+    }
+  }
+  if (!last) return;
+  __syncthreads();
+  const Totals t = shared->totals;
+  if (!t.proper()) {
+    if (threadIdx.x == 0) write(a, r, -1, NAN, NAN);
+    return;
+  }
+  if (greedy(a, r)) {
+    if (warp() == 0) {
+      const Drawn drawn = largest(row, t);
+      if (lane() == 0) shared->drawn = drawn;
+    }
+  } else if (kFilters) {
+    draw_filtered(a, row, {at.table, at.list, &shared->listed, chunks}, at.records, f, noise, scale, temperature, shared, at.bins);
+  }
+  if (threadIdx.x == 0) {
+    const Drawn drawn = shared->drawn;
+    const double kept = greedy(a, r) ? 0 : kFilters ? shared->search.rest : shared->rest;
+    write(a, r, drawn.token, RowResult({t.max, shared->rest, 0}, temperature).log_prob(drawn.logit),
+          RowResult({t.max, kept, 0}, temperature).log_prob(drawn.logit));
+  }
+}
+
+/* A cluster, or a block, has a row. */
+template <class D, bool kFilters, bool kCluster>
+__global__ void __launch_bounds__(kSampleThreads, kSampleBlocks)
+    sample_kernel(const __grid_constant__ Sample a, const __grid_constant__ Filters f, const bool with_table) {
+  const int blocks = kCluster ? (int)this_cluster().num_blocks() : 1, rank = kCluster ? (int)this_cluster().block_rank() : 0;
+  if (kCluster) this_cluster().sync(); /* the first block's memory may be written once it is known to run */
+  for (int64_t r = blockIdx.x / blocks; r < a.x.rows; r += gridDim.x / blocks) {
     if (!good_temperature(row_temperature(a, r))) {
-      if (threadIdx.x == 0) write(a, r, -1, NAN, NAN);
+      if (rank == 0 && threadIdx.x == 0) write(a, r, -1, NAN, NAN);
       continue;
     }
-    if (threadIdx.x == 0 && !again) mine->cut = everything();
-    const char* row = a.x.row(r);
-    Race race{a, r, scale_of(row_temperature(a, r)), &mine->cut, {}};
-    Online o;
-    if (aligned16(row)) sweep<D, true>(row, a.x.vocab, &race, &o, bounds, mine->bars);
-    else sweep<D, false>(row, a.x.vocab, &race, &o, bounds, mine->bars);
-    const float own_max = o.max;
-    o = block_merged(o, race.scale, mine->online);
-    const int token = winner_of(race, mine->best);
-    const RowStats s = o.finish();
-    const bool proper = s.max > -kInfinity && s.max < kInfinity && s.rest == s.rest;
-    if (threadIdx.x == 0 && !again) mine->rest = greedy(a, r) ? 0 : s.rest;
-    if (again) {
-      again = false;
-    } else if (kFilters && proper && !greedy(a, r)) {
-      Search& search = mine->search;
-      if (threadIdx.x == 0) search.open<D>(s, race.scale, f, row_temperature(a, r));
-      __syncthreads();
-      const float x = element<D>(row, token);
-      const bool asked = a.log_probs_kept != nullptr;
-      if (asked || !surely_kept<D>(row, a.x.vocab, search, f, x, token, mine->sums)) {
-        find_cut<D>(row, a.x.vocab, f, asked, own_max, mine, reinterpret_cast<Bins*>(mine + 1));
-        const Cut cut{search.t, search.last};
-        if (threadIdx.x == 0) {
-          mine->cut = cut;
-          mine->rest = search.rest;
-        }
-        again = !cut.keeps(x, token);
-        if (again) continue;
-      }
+    const int chunks = (int)((a.x.vocab + kChunk - 1) / kChunk);
+    for (int begin = 0; begin < chunks; begin += kMostChunks) { /* mostly once */
+      const int end = chunks - begin < kMostChunks ? chunks : begin + kMostChunks;
+      sweep_row<D, kFilters, kCluster>(a, with_table, r, begin, end);
+      sync_row<kCluster>();
+      if (rank == 0) finish<D, kFilters>(a, f, with_table, r, begin, end);
+      if (end < chunks) sync_row<kCluster>(); /* before records are written again */
     }
-    if (threadIdx.x == 0) {
-      const double temperature = row_temperature(a, r);
-      const float x = proper ? element<D>(row, token) : 0;
-      write(a, r, proper ? token : -1, RowResult(s, temperature).log_prob(x),
-            RowResult({s.max, proper ? mine->rest : NAN, 0}, temperature).log_prob(x));
-    }
+    if (r + gridDim.x / blocks < a.x.rows) sync_row<kCluster>();
   }
 }
 
 template <class D> int32_t run(const Place& place, const Sample& a, const Filters& f) {
-  const int threads = threads_for(a.x.vocab, D::kDtype);
-  const int64_t step = (int64_t)threads * kUnroll * D::kPerVector, tokens = (a.x.vocab + step - 1) / step * step;
-  const int64_t blocks = ((tokens < kChunk ? tokens : kChunk) + 2047) / 2048;
-  const size_t bounds = (size_t)blocks * 32 * sizeof(float);
-  Launch l{place, blocks_for(a.x.rows), threads, sizeof(Shared) + bounds};
-  if (!f.top_k && f.top_p == 1 && f.min_p == 0) return launch<sample_kernel<D, false>>(l, a, f);
-  if (bounds < sizeof(Bins)) l.shared_bytes = sizeof(Shared) + sizeof(Bins);
-  return launch<sample_kernel<D, true>>(l, a, f);
+  DeviceLimits device;
+  TEAMTR_TRY(limits(place.device, &device));
+  const int64_t chunks = (a.x.vocab + kChunk - 1) / kChunk, rows = a.x.rows;
+  const int warps = chunks > 64 ? kSampleThreads / kWarp : chunks < 4 ? (int)chunks : 4;
+  int cluster = 1;
+  while (2 * cluster <= device.largest_cluster && rows * cluster <= device.multiprocessors && chunks >= 2 * cluster * warps) cluster *= 2;
+  const bool filters = f.top_k || f.top_p < 1 || f.min_p > 0;
+  size_t bytes = sizeof(Shared) + (size_t)(chunks < kMostChunks ? chunks : kMostChunks) * sizeof(Chunk);
+  bool table = false;
+  if (filters) {
+    bytes += sizeof(Bins);
+    const size_t with_table = bytes + (size_t)chunks * kWarp * (sizeof(Half) + sizeof(uint16_t));
+    table = with_table <= device.shared_per_block && chunks * kWarp <= UINT16_MAX;
+    if (table) bytes = with_table;
+  }
+  const int64_t most = kMostBlocks / cluster > 0 ? kMostBlocks / cluster : 1;
+  const Launch l{place, (rows < most ? rows : most) * cluster, warps * kWarp, bytes, cluster};
+  if (cluster > 1)
+    return filters ? launch<sample_kernel<D, true, true>>(l, a, f, table) : launch<sample_kernel<D, false, true>>(l, a, f, table);
+  return filters ? launch<sample_kernel<D, true, false>>(l, a, f, table) : launch<sample_kernel<D, false, false>>(l, a, f, table);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ taken: for a KL, one is the way of vectors whose elements are near, two that of 
 elements (or pairs) that the loop's 16-byte loads hold. Instructions of all kinds count, but NOP."""
 import argparse
 import collections
+import fractions
 import os
 import re
 import shutil
@@ -154,7 +155,7 @@ def budgets():
             line = line.split("#")[0].strip()
             if line:
                 file, kernel, rows, exps, budget = [part.strip() for part in line.split("|")]
-                yield file, kernel, int(rows), int(exps), float(budget)
+                yield file, kernel, int(rows), fractions.Fraction(exps), float(budget)
 
 
 def count_of(code, kernel, rows, exps):

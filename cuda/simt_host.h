@@ -7,6 +7,7 @@
 #include <functional>
 
 #define __global__
+#define __grid_constant__
 #define __host__
 #define __device__
 #define __forceinline__ inline
@@ -69,10 +70,17 @@ inline unsigned __ballot_sync(unsigned, bool b) { return host_ballot(b); }
 
 inline int __all_sync(unsigned, bool b) { return host_ballot(b) == kFullMask; }
 inline int __any_sync(unsigned, bool b) { return host_ballot(b) != 0; }
-inline int __reduce_max_sync(unsigned mask, int v) {
+template <class T> inline T __reduce_max_sync(unsigned mask, T v) {
   for (int distance = 16; distance > 0; distance /= 2) {
-    const int other = __shfl_xor_sync(mask, v, distance);
+    const T other = __shfl_xor_sync(mask, v, distance);
     v = other > v ? other : v;
+  }
+  return v;
+}
+template <class T> inline T __reduce_min_sync(unsigned mask, T v) {
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const T other = __shfl_xor_sync(mask, v, distance);
+    v = other < v ? other : v;
   }
   return v;
 }

@@ -320,7 +320,7 @@ struct Running {
   }
 };
 
-/* blocks(b, weight, factor) hears of each block b: its sum of e, relative to the maximum so far, and what sums of the blocks before
+/* blocks(b, weight, factor) is called for each block b: its sum of e, relative to the maximum so far, and what sums of the blocks before
  * are to be multiplied by because that has risen. */
 template <class D, bool kEntropy, class Blocks>
 static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks) {

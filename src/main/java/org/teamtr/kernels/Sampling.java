@@ -5,9 +5,10 @@ import org.teamtr.kernels.internal.global.teamtr;
 /**
  * Draws one token per row of logits.
  *
- * <p>The draw is {@code argmax_v x_v / T + g_v} over the tokens that {@link SamplingConfig} keeps, with g_v Gumbel noise: a draw
- * from softmax(x / T) restricted to them. The noise is a function of (seed, row id, step, v) alone, so a row's token depends
- * neither on its neighbours in the batch nor on threads, and a transcript can be sampled again.
+ * <p>The draw is one from softmax(x / T) restricted to the tokens that {@link SamplingConfig} keeps, by exponential races (Gumbel-max)
+ * of blocks of the vocabulary, then of parts of the block drawn, then of tokens. The random numbers are a function of (seed,
+ * row id, step) alone, so a row's token depends neither on its neighbours in the batch nor on threads, and a transcript can be
+ * sampled again. The CPU and CUDA use the same numbers and draw the same tokens, but where the last bit of a sum decides.
  *
  * <p>Temperature 0, for all rows or in a per-row vector, takes the largest logit (the lowest id of equals); log-probs are then
  * those at T = 1.
@@ -28,8 +29,8 @@ public final class Sampling {
      * @param step position in the sequence, 0 or more: another one for every token of a row
      * @param rowIds [rows] int64, what tells rows apart in the noise (say, an episode's number); null for 0, 1, 2, ...
      * @param tokens [rows], written, int32 or int64
-     * @param logProbs [rows], written, or null: log-prob of the token under the whole softmax(x / T) in nats, equal to the bit to
-     *     {@link LogProbs#forward}
+     * @param logProbs [rows], written, or null: log-prob of the token under the whole softmax(x / T) in nats; on the CPU equal to the
+     *     bit to {@link LogProbs#forward}, on CUDA but for the rounding of sums in another order
      * @param logProbsKept [rows], written, or null: the same, renormalised over the tokens that were kept
      * @throws IllegalArgumentException if shapes do not agree, an output overlaps anything, or a number is out of range
      * @throws IllegalStateException if memory of an argument was closed, or the kernels cannot be loaded
