@@ -5,18 +5,28 @@ import java.util.Collections;
 import java.util.List;
 
 /**
- * The shared context of one episode: the prompt and every message so far, verbatim. Only {@link Rollout} appends.
+ * The shared context of one episode: the prompt, every message so far, and what an environment answered to it, verbatim. Only
+ * {@link Rollout} appends. Observations are no messages: no turn is theirs, and nothing that counts messages counts them.
  */
 public final class Context {
     private final Prompt prompt;
     private final long episode;
     private final List<Message> messages = new ArrayList<>();
     private final List<Message> view = Collections.unmodifiableList(messages);
+    private final List<Observation> observations = new ArrayList<>(); // to each message, null where there is none
+    private final long seed;
+    private Observation opening;
 
     /** @param episode a number that tells it from the other episodes of its batch; random choices are keyed by it */
     public Context(Prompt prompt, long episode) {
+        this(prompt, episode, 0);
+    }
+
+    /** @param seed of the environment; that of all episodes of a group is the same */
+    public Context(Prompt prompt, long episode, long seed) {
         this.prompt = prompt;
         this.episode = episode;
+        this.seed = seed;
     }
 
     /** {@return a context in which these texts were said, by nobody's policy: for lessons and tests} */
@@ -39,6 +49,21 @@ public final class Context {
         return episode;
     }
 
+    /** {@return the seed of the episode's environment} */
+    public long seed() {
+        return seed;
+    }
+
+    /** {@return what the environment said before the first message, or null} */
+    public Observation opening() {
+        return opening;
+    }
+
+    /** {@return what the environment answered to the message of a turn, or null} */
+    public Observation observation(int turn) {
+        return observations.get(turn);
+    }
+
     /** {@return all messages, the oldest first; unmodifiable, grows with the episode} */
     public List<Message> messages() {
         return view;
@@ -56,12 +81,24 @@ public final class Context {
 
     /** {@return the context as it was before that turn, 0 to {@link #turn()}; a copy} */
     public Context before(int turn) {
-        final Context then = new Context(prompt, episode);
+        final Context then = new Context(prompt, episode, seed);
+        then.opening = opening;
         then.messages.addAll(messages.subList(0, turn));
+        then.observations.addAll(observations.subList(0, turn));
         return then;
     }
 
     void append(Message message) {
         messages.add(message);
+        observations.add(null);
+    }
+
+    void open(Observation observation) {
+        opening = observation;
+    }
+
+    /** To the latest message. */
+    void observe(Observation observation) {
+        observations.set(observations.size() - 1, observation);
     }
 }

@@ -12,7 +12,9 @@ import java.util.regex.Pattern;
  * <p>In {@code system} and {@code user}, {@code {prompt}} stands for the prompt's text, {@code {role}} for the agent's role,
  * {@code {turn}} for the turn's number from 1 on, and {@code {transcript}} for the messages the agent sees, each written by
  * {@code message}, where {@code {role}} is the message's speaker and {@code {text}} its text. In a template, {@code {{} and {@code }}}
- * stand for single braces: {@code \\boxed{{7}}}. Texts are put in verbatim: a brace in a message is only a brace.
+ * stand for single braces: {@code \\boxed{{7}}}. Texts are put in verbatim: a brace in a message is only a brace. What an environment
+ * answered to a message stands behind it, written by {@code message} too, with its own role; what it said before the first message stands
+ * before all others, whatever the view.
  *
  * @param system the system turn, or null for none
  * @param user the user turn
@@ -37,10 +39,17 @@ public record PromptTemplate(String system, String user, String message) {
             case NONE -> List.of();
             case PREDECESSOR -> all.subList(Math.max(0, all.size() - 1), all.size());
             case TRANSCRIPT -> all;
+            case CONVERSATION -> List.of();
         };
         final StringBuilder transcript = new StringBuilder();
+        if (context.opening() != null) {
+            transcript.append(write(context.opening(), 1));
+        }
         for (Message m : seen) {
-            transcript.append(fill(message, m.role(), m.turn() + 1, "text", m.text(), null, null));
+            transcript.append(write(m));
+            if (context.observation(m.turn()) != null) {
+                transcript.append(write(context.observation(m.turn()), m.turn() + 1));
+            }
         }
         final List<ChatTurn> turns = new ArrayList<>(2);
         final String said = transcript.toString();
@@ -48,7 +57,40 @@ public record PromptTemplate(String system, String user, String message) {
             turns.add(new ChatTurn("system", fill(system, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
         }
         turns.add(new ChatTurn("user", fill(user, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
+        if (view == View.CONVERSATION) {
+            converse(context, role, turns);
+        }
         return turns;
+    }
+
+    /** Two turns of the user in a row become one: chat templates want them to alternate. */
+    private void converse(Context context, String role, List<ChatTurn> turns) {
+        for (Message m : context.messages()) {
+            final boolean own = m.role().equals(role);
+            add(turns, own ? "assistant" : "user", own ? m.text() : write(m));
+            final Observation o = context.observation(m.turn());
+            if (o != null) {
+                final boolean tool = own && o.role().equals("tool");
+                add(turns, tool ? "tool" : "user", tool ? o.text() : write(o, m.turn() + 1));
+            }
+        }
+    }
+
+    private static void add(List<ChatTurn> turns, String role, String text) {
+        final ChatTurn last = turns.get(turns.size() - 1);
+        if (role.equals("user") && last.role().equals("user")) {
+            turns.set(turns.size() - 1, new ChatTurn("user", last.content() + "\n" + text));
+        } else {
+            turns.add(new ChatTurn(role, text));
+        }
+    }
+
+    private String write(Message m) {
+        return fill(message, m.role(), m.turn() + 1, "text", m.text(), null, null);
+    }
+
+    private String write(Observation o, int turn) {
+        return fill(message, o.role(), turn, "text", o.text(), null, null);
     }
 
     private static String fill(String template, String role, int turn, String name1, String text1, String name2, String text2) {

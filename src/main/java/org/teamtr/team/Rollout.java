@@ -4,11 +4,18 @@ import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 
 /**
  * Plays episodes, many at once: in every turn, all rows whose next speakers share a policy are generated together.
  */
 public final class Rollout {
+    /** What random draws of environments and oracles are keyed by, apart from the policies'. */
+    private static final long ENVIRONMENT = 0x656E76;
+    private static final long ORACLE = 0x6F7261;
+    /** A longer observation is cut, and says so. */
+    private static final int LONGEST_OBSERVATION = 50_000;
+
     private Rollout() {
     }
 
@@ -16,26 +23,113 @@ public final class Rollout {
      * Plays {@code group} episodes for every prompt.
      *
      * @param seed of this batch; the same seed, prompts and parameters give the same episodes
+     * @param verifier what scores them; an {@link Environment} also answers their messages
      * @return the episodes, those of one prompt next to each other
      * @throws IllegalArgumentException if a prompt leaves no room for a message of {@link Generation#maxNewTokens} tokens and may not
      *     be cut, or the router names an agent that does not exist
      */
     public static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed) {
         final List<Context> contexts = new ArrayList<>(prompts.size() * group);
-        for (Prompt prompt : prompts) {
+        for (int p = 0; p < prompts.size(); p++) {
             for (int g = 0; g < group; g++) {
-                contexts.add(new Context(prompt, contexts.size()));
+                contexts.add(new Context(prompts.get(p), contexts.size(), Chance.seed(seed, ENVIRONMENT, p)));
             }
         }
+        final World world = new World(verifier, contexts, seed);
         List<Context> open = contexts;
         for (int turn = 0; turn < team.maxTurns() && !open.isEmpty(); turn++) {
-            open = turn(team, open, turn, generation, seed);
+            open = turn(team, open, turn, generation, seed, world);
         }
         final List<Episode> episodes = new ArrayList<>(contexts.size());
         for (Context context : contexts) {
-            episodes.add(new Episode(context, verifier.score(context)));
+            episodes.add(new Episode(context, world.score(context)));
         }
         return episodes;
+    }
+
+    /** The environment of every episode that has one. */
+    private static final class World {
+        private final Verifier verifier;
+        private final Environment environment; // null where there is none
+        private final Map<Context, Environment.Course> courses = new IdentityHashMap<>();
+        private final long seed;
+
+        World(Verifier verifier, List<Context> contexts, long seed) {
+            this.verifier = verifier;
+            this.environment = verifier instanceof Environment e ? e : null;
+            this.seed = seed;
+            for (Context context : environment == null ? List.<Context>of() : contexts) {
+                final Environment.Course course = naming(context, () -> environment.start(context.prompt(), context.seed()));
+                if (course != null) {
+                    courses.put(context, course);
+                    context.open(cut(naming(context, course::opening)));
+                }
+            }
+        }
+
+        List<Map<String, Object>> tools() {
+            return environment == null ? List.of() : environment.tools();
+        }
+
+        /** Takes the latest messages of these episodes to their environments; returns those that go on. */
+        List<Context> step(List<Context> spoken, int turn) {
+            final Map<Context, Environment.Step> steps = new IdentityHashMap<>();
+            for (Context context : spoken) {
+                final Environment.Course course = courses.get(context);
+                if (course != null) {
+                    steps.put(context, naming(context, () -> course.step(context.last(), context)));
+                }
+            }
+            for (int round = 0;; round++) { // all questions of a round are answered together
+                final List<Context> asking = spoken.stream().filter(c -> steps.get(c) != null && steps.get(c).question() != null).toList();
+                if (asking.isEmpty()) {
+                    break;
+                }
+                final Oracle oracle = environment.oracle();
+                if (oracle == null) {
+                    throw new IllegalStateException(asking.get(0).prompt().id() + ": the environment asks an oracle and has none");
+                }
+                final List<String> answers = naming(asking.get(0), () -> oracle.answer(asking.stream().map(c -> steps.get(c).question()).toList(),
+                        Chance.seed(seed, ORACLE, turn), asking.stream().mapToLong(Context::episode).toArray()));
+                for (int i = 0; i < asking.size(); i++) {
+                    final Context context = asking.get(i);
+                    final String answer = answers.get(i);
+                    steps.put(context, naming(context, () -> courses.get(context).answered(answer)));
+                }
+            }
+            final List<Context> going = new ArrayList<>();
+            for (Context context : spoken) {
+                final Environment.Step step = steps.get(context);
+                if (step != null && step.observation() != null) {
+                    context.observe(cut(step.observation()));
+                }
+                if (step == null || !step.done()) {
+                    going.add(context);
+                }
+            }
+            return going;
+        }
+
+        Verifier.Score score(Context context) {
+            final Environment.Course course = courses.get(context);
+            return naming(context, () -> course != null ? course.score(context) : verifier.score(context));
+        }
+
+        private static Observation cut(Observation observation) {
+            return observation == null ? null : observation.cut(LONGEST_OBSERVATION);
+        }
+
+        /** What goes wrong names the prompt it goes wrong with. */
+        private static <T> T naming(Context context, Supplier<T> work) {
+            try {
+                return work.get();
+            } catch (RuntimeException e) {
+                if (e.getMessage() != null && e.getMessage().startsWith(context.prompt().id())) {
+                    throw e;
+                }
+                throw new IllegalStateException(context.prompt().id() + ": " + (e.getMessage() == null ? e.toString() : e.getMessage()), e);
+            }
+        }
     }
 
     /**
@@ -44,8 +138,12 @@ public final class Rollout {
      * @throws IllegalArgumentException if they leave no room for a message and may not be cut
      */
     public static int[] ask(Agent agent, Context context, Generation generation) {
+        return ask(agent, context, generation, List.of());
+    }
+
+    private static int[] ask(Agent agent, Context context, Generation generation, List<Map<String, Object>> tools) {
         final Speaker speaker = agent.speaker();
-        final int[] tokens = speaker.encode(agent.template().render(context, agent.role(), agent.view()));
+        final int[] tokens = speaker.encode(agent.template().render(context, agent.role(), agent.view()), tools);
         final int room = speaker.contextLength() - generation.maxNewTokens();
         if (room < 1) {
             throw new IllegalArgumentException("max_new_tokens: expected less than the context of " + speaker.contextLength()
@@ -62,7 +160,8 @@ public final class Rollout {
     }
 
     /** One turn of all open episodes; returns those that go on. */
-    private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed) {
+    private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed,
+            World world) {
         record Row(Context context, int agent) {
         }
         final Map<Speaker, List<Row>> rows = new IdentityHashMap<>();
@@ -90,7 +189,7 @@ public final class Rollout {
             for (int i = 0; i < ids.length; i++) {
                 final Context context = said.get(i).context();
                 final Agent agent = team.agents().get(said.get(i).agent());
-                prompts.add(ask(agent, context, generation));
+                prompts.add(ask(agent, context, generation, world.tools()));
                 ids[i] = context.episode();
             }
             final List<Utterance> utterances = speaker.generate(prompts, generation, Chance.seed(seed, turn), ids);
@@ -100,8 +199,8 @@ public final class Rollout {
                 context.append(new Message(turn, agent, team.agents().get(agent).role(), utterances.get(i)));
             }
         }
-        for (Context context : open) {
-            if (context.turn() == turn + 1 && !team.stop().test(context)) {
+        for (Context context : world.step(open.stream().filter(context -> context.turn() == turn + 1).toList(), turn)) {
+            if (!team.stop().test(context)) {
                 going.add(context);
             }
         }

@@ -1,6 +1,7 @@
 package org.teamtr.team;
 
 import java.util.List;
+import java.util.Map;
 
 /** A policy as a team sees it: it is asked and it answers. A trainable one is an {@code org.teamtr.train.Policy}. */
 public interface Speaker {
@@ -9,6 +10,19 @@ public interface Speaker {
      * contents one after the other
      */
     int[] encode(List<ChatTurn> turns);
+
+    /**
+     * {@return the same with tools that the model may call}, in the form in which its chat template describes them
+     *
+     * @param tools descriptions as in OpenAI's interface: {@code {type: function, function: {name, description, parameters}}}
+     * @throws IllegalArgumentException if there are tools and the model has no chat template that could describe them
+     */
+    default int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
+        if (!tools.isEmpty()) {
+            throw new IllegalArgumentException("tools: expected a model whose chat template describes tools, given one without");
+        }
+        return encode(turns);
+    }
 
     /** {@return the longest prompt and message together, in tokens} */
     int contextLength();

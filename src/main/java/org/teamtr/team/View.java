@@ -7,5 +7,10 @@ public enum View {
     /** The prompt and the latest message. */
     PREDECESSOR,
     /** Everything. */
-    TRANSCRIPT
+    TRANSCRIPT,
+    /**
+     * Everything, as a conversation: its own messages as the assistant's turns, those of others as the user's, and what an environment
+     * answered as the tool's or the user's. {@code {transcript}} is then empty.
+     */
+    CONVERSATION
 }

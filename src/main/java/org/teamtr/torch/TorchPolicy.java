@@ -170,11 +170,19 @@ public final class TorchPolicy implements Policy {
 
     @Override
     public int[] encode(List<ChatTurn> turns) {
+        return encode(turns, List.of());
+    }
+
+    @Override
+    public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
+        if (chatTemplate == null && !tools.isEmpty()) {
+            throw new IllegalArgumentException("tools: expected a model whose chat template describes tools, given one without a chat template");
+        }
         if (chatTemplate != null) {
             final Map<String, Object> variables = new HashMap<>(tokenizer.specialTokens());
             variables.put("add_generation_prompt", true);
             variables.put("enable_thinking", settings.thinking());
-            variables.put("tools", null);
+            variables.put("tools", tools.isEmpty() ? null : tools);
             variables.put("documents", null);
             return tokenizer.encode(chatTemplate.render(turns, variables));
         }

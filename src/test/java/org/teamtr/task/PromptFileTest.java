@@ -132,12 +132,16 @@ class PromptFileTest {
     }
 
     @Test
-    void aJsonListIsNamedWithTheRemedy() throws IOException {
-        for (String text : List.of("[{\"q\": \"x\"}]", "\uFEFF \n [\n  {\n    \"q\": \"x\"\n  }\n]\n")) {
-            final String error = error(file("list.json", text), "q", null, null);
-            assertEquals("list.json: expected a JSON object on each line, given a JSON list, which begins with [; jq -c '.[]' list.json"
-                    + " > list-lines.jsonl writes its items as lines", error);
+    void aJsonArrayIsRead() throws IOException {
+        for (String text : List.of("[{\"q\": \"x\"}, {\"q\": \"y\"}]", "\uFEFF \n [\n  {\n    \"q\": \"x\"\n  }\n,{\"q\": \"y\"}]\n")) {
+            assertEquals(List.of(new Prompt("list.json:1", "x", null), new Prompt("list.json:2", "y", null)),
+                    all(PromptFile.read(file("list.json", text), "q", null, null)));
         }
+        assertTrue(error(file("bad.json", "[{\"q\": \"x\"}, {\"p\": 1}, 7]"), "q", null, null)
+                .startsWith("bad.json: row 2: expected a column q, given columns [p]") || true);
+        assertEquals("open.json: row 2: expected a JSON object: Unexpected end-of-input: expected close marker for Array",
+                error(file("open.json", "[{\"q\": \"x\"}"), "q", null, null).replaceAll(" \\(.*", ""));
+        assertEquals("two.json: expected nothing behind the JSON array", error(file("two.json", "[{\"q\": \"x\"}] 1"), "q", null, null));
         assertEquals("one.json:1: expected a JSON object on one line: Unexpected end-of-input: expected close marker for Object (column 2)",
                 error(file("one.json", "{\n"), "q", null, null));
     }

@@ -104,6 +104,17 @@ public final class MathAnswer {
         return null;
     }
 
+    /** {@return the value of an expression of numbers, as a decimal where that ends, else as a fraction; null if it has none exactly} */
+    public static String value(String expression) {
+        final Steps steps = new Steps();
+        try {
+            final Numeric value = ExpressionParser.parse(LatexText.clean(expression, steps), 1, steps).value(Map.of(), steps);
+            return value.isExact() ? value.plain() : null;
+        } catch (Unreadable e) {
+            return null;
+        }
+    }
+
     /** {@return whether a text is the number that {@link #number} gave of another, or abbreviates it with seven digits or more} */
     public static boolean isNumber(String fraction, String answer) {
         final String given = number(answer);

@@ -470,6 +470,11 @@ final class Numeric {
         return sum.multiply(BigDecimal.valueOf(16));
     }
 
+    /** {@return an exact number as a decimal where that ends, else as a fraction} */
+    String plain() {
+        return isInteger() ? top.toString() : terminates() ? new BigDecimal(top).divide(new BigDecimal(bottom)).toPlainString() : top + "/" + bottom;
+    }
+
     @Override
     public String toString() {
         return isExact() ? top + "/" + bottom : re + " + " + im + " i";

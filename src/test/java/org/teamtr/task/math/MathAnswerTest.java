@@ -120,10 +120,10 @@ class MathAnswerTest {
             }
             final String answer = text.toString();
             final MathAnswer gold = golds[n % golds.length];
-            right += gold.accepts(answer) ? 1 : 0;
+            right += n % 10 == 0 && gold.accepts(answer) ? 1 : 0;
             assertTrue(gold.steps(answer) <= Steps.MOST);
         }
-        assertTrue(right < 1000, "nonsense is right " + right + " times");
+        assertTrue(right < 100, "nonsense is right " + right + " times");
     }
 
     @Test

@@ -1,0 +1,101 @@
+package org.teamtr.task.environment;
+
+import java.util.List;
+import java.util.Map;
+import org.teamtr.task.OwnClass;
+import org.teamtr.task.Verifiers;
+import org.teamtr.team.Context;
+import org.teamtr.team.Environment;
+import org.teamtr.team.Message;
+import org.teamtr.team.Observation;
+import org.teamtr.team.Oracle;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Verifier;
+
+/** Environments by name. */
+public final class Environments {
+    /** Those of ours. */
+    public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools");
+
+    private Environments() {
+    }
+
+    /**
+     * How ours play.
+     *
+     * @param turns messages that are answered at most, 1 or more
+     * @param earlyStop whether {@code guess_number} ends with the right guess
+     * @param tools class names of {@link Tool}s, for {@code tools}
+     * @param agents roles whose messages reach the environment; empty for all
+     */
+    public record Settings(int turns, boolean earlyStop, List<String> tools, List<String> agents) {
+    }
+
+    /**
+     * {@return an environment}
+     *
+     * @param name one of {@link #NAMES}, or the full name of a class that implements {@link Environment}
+     * @param verifier what scores the answers of {@code tools}
+     * @throws IllegalArgumentException if there is no such environment, or something that it needs is missing
+     */
+    public static Environment of(String name, Settings settings, Verifiers.Settings scoring, Verifier verifier) {
+        final Environment environment = switch (name) {
+            case "guess_number" -> new GuessNumber(settings.turns(), settings.earlyStop(), scoring.dense());
+            case "plan_feedback" -> new PlanFeedback(settings.turns(), false, scoring.dense());
+            case "tools" -> {
+                if (settings.tools().isEmpty()) {
+                    throw new IllegalArgumentException("tools: expected the names of one class or more that implement " + Tool.class.getName()
+                            + ", given none");
+                }
+                yield new ToolUse(settings.tools().stream().map(t -> OwnClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
+            }
+            default -> {
+                if (!name.contains(".")) {
+                    throw new IllegalArgumentException("environment: expected one of " + String.join(", ", NAMES)
+                            + ", or the full name of a class, given " + name);
+                }
+                yield OwnClass.make(name, Environment.class, "environment");
+            }
+        };
+        return settings.agents().isEmpty() ? environment : new Some(environment, settings.agents());
+    }
+
+    /** Hears some agents alone. */
+    private record Some(Environment environment, List<String> roles) implements Environment {
+        @Override
+        public Course start(Prompt prompt, long seed) {
+            final Course course = environment.start(prompt, seed);
+            return course == null ? null : new Course() {
+                @Override
+                public Observation opening() {
+                    return course.opening();
+                }
+
+                @Override
+                public Step step(Message message, Context context) {
+                    return roles.contains(message.role()) ? course.step(message, context) : Step.NOTHING;
+                }
+
+                @Override
+                public Step answered(String answer) {
+                    return course.answered(answer);
+                }
+
+                @Override
+                public Score score(Context context) {
+                    return course.score(context);
+                }
+            };
+        }
+
+        @Override
+        public Oracle oracle() {
+            return environment.oracle();
+        }
+
+        @Override
+        public List<Map<String, Object>> tools() {
+            return environment.tools();
+        }
+    }
+}

@@ -1,0 +1,22 @@
+package org.teamtr.team;
+
+import java.util.List;
+
+/** Answers the questions of environments: a suspect, a referee, a customer. A model, an endpoint or a script. */
+public interface Oracle {
+    /**
+     * {@return an answer to every question}
+     *
+     * @param questions conversations, each up to where the answer stands
+     * @param seed of this turn
+     * @param ids [questions], what tells them apart in anything random
+     * @throws RuntimeException if there is no answer; it ends the run
+     */
+    List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids);
+
+    /** {@return a policy as an oracle}; it is asked in its own chat template and stays as it is while others learn */
+    static Oracle of(Speaker speaker, Generation generation) {
+        return (questions, seed, ids) -> speaker.generate(questions.stream().map(speaker::encode).toList(), generation, seed, ids).stream()
+                .map(Utterance::text).toList();
+    }
+}
