@@ -20,6 +20,7 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.teamtr.task.Verifiers;
+import org.teamtr.task.environment.Environments;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.train.Config;
 
@@ -49,12 +50,19 @@ public final class ConfigRules {
             entry("task.files.dense", flag()),
             entry("task.files.lenient", flag()),
             entry("task.files.python", text()),
+            entry("task.environment.name", oneOf(Stream.concat(Stream.of("none"), Environments.NAMES.stream()).toArray(String[]::new))
+                    .orClassOf("org.teamtr.team.Environment")),
+            entry("task.environment.turns", whole(1)),
+            entry("task.environment.early_stop", flag()),
+            entry("task.environment.tools", new Rule("a list of class names", v -> v.isArray() && stream(v).allMatch(
+                    t -> t.isTextual() && CLASS_NAME.matcher(t.textValue()).matches()))),
+            entry("task.environment.agents", oneOf("all").orRoles()),
             entry("team.agents[].role", text()),
             entry("team.agents[].policy", text()),
             entry("team.agents[].system", text().orNull()),
             entry("team.agents[].template", text()),
             entry("team.agents[].message", text()),
-            entry("team.agents[].view", oneOf("none", "predecessor", "transcript")),
+            entry("team.agents[].view", oneOf("none", "predecessor", "transcript", "conversation")),
             entry("team.agents[].frozen", flag()),
             entry("team.router", oneOf("round_robin", "random", "random_batch").orRoles().orClassOf("org.teamtr.team.Router")),
             entry("team.turns", whole(0)),
@@ -421,6 +429,7 @@ public final class ConfigRules {
         }
         roles(tree, "team.router", config.team().router(), roles);
         roles(tree, "train.agents", config.train().agents(), roles);
+        roles(tree, "task.environment.agents", config.task().environment().agents(), roles);
         final List<String> trained = agents.stream().filter(a -> !a.frozen()).map(Config.Agent::role)
                 .filter(role -> role != null && !(config.train().agents() instanceof List<?> some && !some.contains(role))).toList();
         if (config.train().agents() instanceof List<?> some && new HashSet<>(some).size() < some.size()) {

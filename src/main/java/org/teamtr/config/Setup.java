@@ -14,9 +14,11 @@ import org.teamtr.task.Budget;
 import org.teamtr.task.OwnClass;
 import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
+import org.teamtr.task.environment.Environments;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
+import org.teamtr.team.Environment;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
@@ -37,7 +39,9 @@ public final class Setup implements AutoCloseable {
     public final List<Learner> learners;
     public final Prompts prompts;
     public final Prompts heldOut;
+    /** What scores episodes; where there is an environment, that. */
     public final Verifier verifier;
+    private final Verifier scoring; // of answers
 
     /**
      * @param config as {@link #resolved} gives it
@@ -51,9 +55,11 @@ public final class Setup implements AutoCloseable {
             prompts = budget.prompts("train", Integer.MAX_VALUE, config.seed());
             heldOut = budget.prompts("held-out", config.task().budget().heldOut(), config.seed());
             verifier = budget;
+            scoring = budget;
         } else {
             final Config.Files f = config.task().files();
-            verifier = Verifiers.of(f.verifier(), new Verifiers.Settings(f.votes(), f.wrong(), f.dense(), f.lenient(), f.python()));
+            scoring = Verifiers.of(f.verifier(), scoring(f));
+            verifier = environment(config, scoring);
             final Prompts train = prompts(Path.of(f.train()));
             if (f.eval() != null) {
                 prompts = train;
@@ -82,6 +88,19 @@ public final class Setup implements AutoCloseable {
         }
     }
 
+    private static Verifiers.Settings scoring(Config.Files f) {
+        return new Verifiers.Settings(f.votes(), f.wrong(), f.dense(), f.lenient(), f.python());
+    }
+
+    private static Verifier environment(Config config, Verifier scoring) {
+        final Config.Environment e = config.task().environment();
+        if (e.name().equals("none")) {
+            return scoring;
+        }
+        final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
+        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents), scoring(config.task().files()), scoring);
+    }
+
     public Trainer trainer() {
         return new Trainer(config, team, learners, prompts, heldOut, verifier);
     }
@@ -99,10 +118,18 @@ public final class Setup implements AutoCloseable {
     public Prompts prompts(Path file) throws IOException {
         final Config.Files f = config.task().files();
         final Prompts all = PromptFile.read(file, new PromptFile.Columns(f.promptColumn(), f.answerColumn(), f.idColumn(), f.sourceColumn(),
-                Verifiers.needsRows(f.verifier())));
+                Verifiers.needsRows(f.verifier()) || verifier instanceof Environment));
+        if (verifier instanceof Environment environment) { // it knows what its prompts need
+            for (int i = 0; i < all.size(); i++) {
+                environment.start(all.get(i), 0);
+            }
+            if (!config.task().environment().name().equals("tools")) {
+                return all;
+            }
+        }
         final boolean ours = !f.verifier().contains("."); // of one's own we do not know what it makes of an empty message
         for (int i = 0; ours && i < all.size(); i++) {
-            verifier.score(Context.of(all.get(i), List.of("")));
+            scoring.score(Context.of(all.get(i), List.of("")));
         }
         return all;
     }

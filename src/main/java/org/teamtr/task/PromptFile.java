@@ -11,6 +11,7 @@ import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
@@ -190,6 +191,7 @@ public final class PromptFile implements Prompts {
     /** One array of objects, one after the other. What is wrong inside of one is said of its row; no array at all, of the file. */
     private void readArray(Path file) throws IOException {
         int row = 1;
+        final ObjectReader rows = JSON.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
         final PushbackReader text = new PushbackReader(new InputStreamReader(new BufferedInputStream(Files.newInputStream(file)),
                 StandardCharsets.UTF_8.newDecoder()));
         final int mark = text.read();
@@ -203,7 +205,7 @@ public final class PromptFile implements Prompts {
                     throw new IOException(file + ": expected the end of the JSON array, ], found the end of the file");
                 }
                 try {
-                    add(parser.readValueAsTree(), row, file + ": row " + row);
+                    add(rows.readTree(parser), row, file + ": row " + row);
                 } catch (RowException e) {
                     problems.add(e.getMessage());
                 }

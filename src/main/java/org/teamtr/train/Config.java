@@ -12,7 +12,13 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         Bound certificate, Diagnostics diagnostics) {
 
     /** What is to be done: the built-in game, or prompts of a file with a verifier. */
-    public record Task(String name, Budget budget, Files files) {
+    public record Task(String name, Budget budget, Files files, Environment environment) {
+    }
+
+    /**
+     * What answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles that it hears.
+     */
+    public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents) {
     }
 
     /** The built-in "budget relay". */

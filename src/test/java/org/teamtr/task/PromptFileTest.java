@@ -137,9 +137,10 @@ class PromptFileTest {
             assertEquals(List.of(new Prompt("list.json:1", "x", null), new Prompt("list.json:2", "y", null)),
                     all(PromptFile.read(file("list.json", text), "q", null, null)));
         }
-        assertTrue(error(file("bad.json", "[{\"q\": \"x\"}, {\"p\": 1}, 7]"), "q", null, null)
-                .startsWith("bad.json: row 2: expected a column q, given columns [p]") || true);
-        assertEquals("open.json: row 2: expected a JSON object: Unexpected end-of-input: expected close marker for Array",
+        final String bad = error(file("bad.json", "[{\"q\": \"x\"}, {\"p\": 1}, 7]"), "q", null, null);
+        assertTrue(bad.contains("bad.json: row 2: expected a column q, given columns [p]")
+                && bad.contains("bad.json: row 3: expected a JSON object, given a number"), bad);
+        assertEquals("open.json: row 1: expected a JSON object: Unexpected end-of-input: expected close marker for Array",
                 error(file("open.json", "[{\"q\": \"x\"}"), "q", null, null).replaceAll(" \\(.*", ""));
         assertEquals("two.json: expected nothing behind the JSON array", error(file("two.json", "[{\"q\": \"x\"}] 1"), "q", null, null));
         assertEquals("one.json:1: expected a JSON object on one line: Unexpected end-of-input: expected close marker for Object (column 2)",
