@@ -86,7 +86,7 @@ final class ReplaceCommand implements Callable<Integer> {
     @Option(names = "--probes", description = "Messages of the agent to learn from, a fifth of them to measure on. Default: 500.")
     private int probes = 500;
 
-    @Option(names = "--delta0", description = "Radius in nats per message, more than 0. Default: the agent's own delta.")
+    @Option(names = "--delta0", description = "Radius in nats, in the unit of trust_region.delta, more than 0. Default: the agent's own delta.")
     private Double delta0;
 
     @Option(names = "--steps", description = "The most optimiser steps of stage0, 1 or more. Default: 1000.")
@@ -286,13 +286,14 @@ final class ReplaceCommand implements Callable<Integer> {
                 asked.put(lesson, probe.said());
             }
         }
-        final Alignment.Settings settings = new Alignment.Settings(radius, align.equals("stage0") ? steps : 0, batch,
+        final Alignment.Settings settings = new Alignment.Settings(radius, c.trustRegion().unit(), align.equals("stage0") ? steps : 0, batch,
                 learningRate != null ? learningRate : c.optimiser().learningRate(), seed);
         try (Policy.Snapshot anchor = same ? incumbent.anchor(asked::get) : null) {
             final long[] said = {System.nanoTime()};
             return Alignment.align(fresh, lessons, sampling.temperature(), anchor, settings, (kl, step) -> {
                 if (System.nanoTime() - said[0] > 5e9) { // with large models that is every time
-                    System.err.printf("stage 0: %.4g nats per message after %d steps, delta0 = %.4g%n", kl.mean(), step, radius);
+                    System.err.printf("stage 0: %.4g nats per %s after %d steps, delta0 = %.4g%n", kl.mean(),
+                            c.trustRegion().unit().name().toLowerCase(Locale.ROOT), step, radius);
                     said[0] = System.nanoTime();
                 }
             });
@@ -344,7 +345,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Estimate shockSwapped = shock(before, swapped, group);
         final Estimate shock = shock(before, after, group);
         return new RunLog.Replacement(stage, a.role(), config.policies().get(a.policy()).model(), with, align, unify, system,
-                same ? "exact" : "text", r.probes(), r.heldBack(), radius, r.klSwapped().mean(), r.klSwapped().error(),
+                same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius, r.klSwapped().mean(), r.klSwapped().error(),
                 r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy(), after.size(), measured(before, group),
                 measured(swapped, group), measured(after, group), shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error(), seconds,
                 "./teamtr " + String.join(" ", spec.commandLine().getParent().getParseResult().originalArgs()));

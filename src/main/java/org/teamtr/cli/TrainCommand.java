@@ -29,6 +29,7 @@ import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
+import org.teamtr.train.Unchanged;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -138,6 +139,14 @@ final class TrainCommand implements Callable<Integer> {
                 }
 
                 @Override
+                public void floor(RunLog.Floor floor) {
+                    progress.note(floor.plainly());
+                    if (floor.warning() != null) {
+                        progress.note(floor.warning());
+                    }
+                }
+
+                @Override
                 public void diagnosed(RunLog.Diagnosis diagnosis) {
                     RunWriter.io(() -> writer.diagnosis(diagnosis));
                 }
@@ -167,6 +176,7 @@ final class TrainCommand implements Callable<Integer> {
         }
         final Path report = Report.write(run);
         say(run, report);
+        Unchanged.plainly(RunFiles.updates(run)).forEach(System.out::println);
     }
 
     private static void say(Path run, Path report) throws IOException {

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.DoubleNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.HashSet;
@@ -19,10 +20,14 @@ import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import org.teamtr.kernels.DType;
 import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Environments;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.train.Config;
+import org.teamtr.train.Matmul;
+import org.teamtr.train.Policy;
+import org.teamtr.train.StepLength;
 
 /** What each key of a configuration may hold, and what does not go together. */
 public final class ConfigRules {
@@ -69,12 +74,13 @@ public final class ConfigRules {
             entry("team.stop", text().orNull()),
             entry("policies.<name>.model", text()),
             entry("policies.<name>.random", flag()),
-            entry("policies.<name>.dtype", oneOf("f32", "bf16")),
+            entry("policies.<name>.dtype", oneOf(DType.class)),
             entry("policies.<name>.lora.rank", whole(0)),
             entry("policies.<name>.lora.alpha", positive()),
             entry("policies.<name>.lora.targets",
                     listOf("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
             entry("policies.<name>.thinking", flag()),
+            entry("warm_start.layers", whole(1, 1000)),
             entry("warm_start.steps", whole(0)),
             entry("warm_start.batch", whole(1)),
             entry("warm_start.learning_rate", positive()),
@@ -99,12 +105,16 @@ public final class ConfigRules {
             entry("rollout.budget", oneOf("update", "stage")),
             entry("trust_region.delta", positiveOrNone().orByRole()),
             entry("trust_region.delta_factor", positive()),
+            entry("trust_region.unit", oneOf(Config.Unit.class)),
             entry("trust_region.delta_rule", oneOf("fixed", "adaptive")),
             entry("trust_region.delta_target", notNegative()),
             entry("trust_region.monitor", oneOf("k1", "k3", "exact")),
+            entry("trust_region.monitor_dtype", oneOf(Policy.Precision.class)),
+            entry("trust_region.floor", oneOf(Config.FloorRule.class)),
             entry("trust_region.fraction", number("a number more than 0 and at most 1", d -> d > 0 && d <= 1)),
             entry("trust_region.early_stop", flag()),
             entry("trust_region.rollback", flag()),
+            entry("trust_region.step_length", oneOf(StepLength.class)),
             entry("trust_region.halvings", whole(0)),
             entry("trust_region.beta", notNegative()),
             entry("trust_region.beta_rule", oneOf("none", "fixed", "adaptive")),
@@ -116,7 +126,7 @@ public final class ConfigRules {
             entry("loss.clip_high", number("a number of 0 or more, or .inf for none", d -> d >= 0)),
             entry("loss.aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
             entry("loss.kl_term", oneOf("none", "k1", "k2", "k3", "exact")),
-            entry("loss.kl_aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
+            entry("loss.kl_aggregation", oneOf("unit", "token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
             entry("loss.entropy", notNegative()),
             entry("loss.advantage_clip", positiveOrNone()),
             entry("loss.eps_norm", positive()),
@@ -139,6 +149,7 @@ public final class ConfigRules {
             entry("checkpoint.keep", whole(1)),
             entry("hardware.device", oneOf("cpu", "cuda")),
             entry("hardware.threads", whole(0)),
+            entry("hardware.matmul", oneOf(Matmul.class)),
             entry("certificate.gamma",
                     number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
                     d -> d >= 0 && d < 1).orNull()),
@@ -215,6 +226,10 @@ public final class ConfigRules {
     private static Rule oneOf(String... names) {
         return new Rule(names.length == 1 ? names[0] : "one of " + String.join(", ", names),
                 v -> v.isTextual() && List.of(names).contains(v.textValue()));
+    }
+
+    private static Rule oneOf(Class<? extends Enum<?>> type) {
+        return oneOf(Arrays.stream(type.getEnumConstants()).map(e -> e.name().toLowerCase(Locale.ROOT)).toArray(String[]::new));
     }
 
     private static Rule listOf(String... names) {

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
+import org.teamtr.kernels.DType;
 import org.teamtr.task.Budget;
 import org.teamtr.task.OwnClass;
 import org.teamtr.task.PromptFile;
@@ -98,7 +99,8 @@ public final class Setup implements AutoCloseable {
             return scoring;
         }
         final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
-        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents), scoring(config.task().files()), scoring);
+        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents),
+                scoring(config.task().files()), scoring);
     }
 
     public Trainer trainer() {
@@ -150,7 +152,7 @@ public final class Setup implements AutoCloseable {
                     false)).toList();
             policies = new LinkedHashMap<>(policies);
             for (String role : roles) {
-                policies.putIfAbsent(role, new Config.Model("tiny", false, "f32", none, false));
+                policies.putIfAbsent(role, new Config.Model("tiny", false, DType.F32, none, false));
             }
         }
         final int turns = c.team().turns() > 0 ? c.team().turns()
@@ -158,7 +160,7 @@ public final class Setup implements AutoCloseable {
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
-                new Config.Hardware(c.hardware().device(), threads),
+                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul()),
                 new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
                         c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
     }
@@ -192,7 +194,8 @@ public final class Setup implements AutoCloseable {
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {
         final Config.Optimiser o = c.optimiser();
-        return new TorchPolicy.Settings(m.dtype(), c.hardware().device(), c.hardware().threads(), m.lora().rank(), m.lora().alpha(),
+        return new TorchPolicy.Settings(m.dtype(), c.hardware().matmul(), c.hardware().device(), c.hardware().threads(), m.lora().rank(),
+                m.lora().alpha(),
                 m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(), o.microBatchTokens());
     }
 

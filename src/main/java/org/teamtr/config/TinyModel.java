@@ -12,6 +12,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.function.Consumer;
 import org.teamtr.chat.Tokenizer;
+import org.teamtr.kernels.DType;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.task.Budget;
 import org.teamtr.team.Chance;
@@ -27,7 +28,6 @@ import org.teamtr.train.Trainer;
  */
 public final class TinyModel {
     private static final int HIDDEN = 64;
-    private static final int LAYERS = 2;
     private static final int LESSONS = 99; // key of the lessons' random numbers
     /** Where in a run directory it is. */
     public static final String FOLDER = "warm-start";
@@ -69,9 +69,9 @@ public final class TinyModel {
         final Budget budget = Setup.budget(config);
         Tokenizer.writeCharacters(folder, Budget.CHARACTERS, List.of("<pad>", "<end>"), "<pad>", "<end>");
         final Tokenizer tokenizer = Tokenizer.open(folder);
-        final ModelConfig size = ModelConfig.qwen3(tokenizer.vocab(), HIDDEN, 5 * HIDDEN / 2, LAYERS, 4, 2, HIDDEN / 4,
+        final ModelConfig size = ModelConfig.qwen3(tokenizer.vocab(), HIDDEN, 5 * HIDDEN / 2, config.warmStart().layers(), 4, 2, HIDDEN / 4,
                 budget.contextLength(config.rollout().maxNewTokens()));
-        final Config.Model model = new Config.Model("tiny", false, "f32", new Config.Lora(0, 1, List.of()), false);
+        final Config.Model model = new Config.Model("tiny", false, DType.F32, new Config.Lora(0, 1, List.of()), false);
         try (TorchPolicy policy = TorchPolicy.random(size, tokenizer, Setup.settings(config, model), config.seed())) {
             final View view = View.valueOf(config.task().budget().view().toUpperCase(Locale.ROOT));
             final Untrained untrained = Setup.isBudget(config) ? evaluate(config, budget, policy) : null;

@@ -11,6 +11,7 @@ import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
+import org.teamtr.train.Unchanged;
 
 /**
  * Algorithm 1 on the budget relay with nothing estimated: policies are tables, expectations are sums. Nothing is left of the
@@ -161,7 +162,7 @@ public final class ExactRelay {
                 listener.updated(new RunLog.Update(stage, k + 1, roles.get(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
                         accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0,
                         kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0,
-                        Certificate.Terms.NONE));
+                        Certificate.Terms.NONE, RunLog.Outcome.PLAIN));
                 listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
                         Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
                 now = then;
@@ -174,7 +175,7 @@ public final class ExactRelay {
         return new RunLog.Stage(stage, order, now.value(), accuracy(now),
                 promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
                 before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0,
-                seconds, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                seconds, Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 
     private double accuracy(Team team) {

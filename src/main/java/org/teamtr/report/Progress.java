@@ -11,6 +11,7 @@ import me.tongfei.progressbar.ProgressBar;
 import me.tongfei.progressbar.ProgressBarBuilder;
 import me.tongfei.progressbar.ProgressState;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 /**
  * Says how a training run gets on: on a terminal one live line of at most 100 columns, with the latest update; otherwise a plain line
@@ -112,12 +113,25 @@ public final class Progress implements AutoCloseable {
             final double reward = measured ? s.returnMean() : last.returnMean();
             final double accuracy = measured ? s.accuracy() : last.accuracy();
             out.println("stage " + numbers(s.stage(), reward, updates)
-                    + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + time());
+                    + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + nothing(s.unchanged()) + time());
             out.flush();
+        } else if (!nothing(s.unchanged()).isEmpty()) {
+            note("stage " + s.stage() + "/" + stages + nothing(s.unchanged()));
         }
         updates.clear();
         since = nanos.getAsLong();
         before = tokens;
+    }
+
+    /** How many updates came to nothing, and why. */
+    private static String nothing(Unchanged.Counts n) {
+        return n.unchanged() + n.overflows() == 0 ? "" : "  unchanged" + why(n.unchangedRolledBack(), "rolled back")
+                + why(n.unchangedEqualReturns(), "equal returns") + why(n.unchangedZeroGradient(), "zero gradient")
+                + why(n.unchangedSilent(), "silent") + why(n.overflows(), "overflows");
+    }
+
+    private static String why(int count, String what) {
+        return count == 0 ? "" : " " + count + " " + what;
     }
 
     /** A line of its own, above the live one, and as long as it is. */

@@ -21,7 +21,9 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.knowm.xchart.internal.chartpart.Chart;
 import org.teamtr.train.Certificate;
+import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 /** {@code report.html}: a run on one page that needs nothing but itself. */
 public final class Report {
@@ -91,6 +93,13 @@ public final class Report {
         out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.version()))
                 .append(" · run ")
                 .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
+        for (String sentence : Unchanged.plainly(updates)) { // first of all: such a run looks like one that trains
+            out.append("<p class=\"note\">").append(Html.escape(sentence)).append("</p>\n");
+        }
+        if (summary.unchanged().overflows() > 0) {
+            out.append("<p class=\"note\">").append(Html.escape(count(summary.unchanged().overflows(), "gradient")
+                    + " overflowed f16 and were computed again with a smaller loss scale.")).append("</p>\n");
+        }
         tiles();
         if (noCharts != null) {
             out.append("<p class=\"note\" style=\"margin-top:24px\">").append(Html.escape(noCharts)).append("</p>\n");
@@ -299,8 +308,10 @@ public final class Report {
     }
 
     private void trustRegion() {
-        section("Does it stay in the trust region?", "KL(old ‖ new) of each update as its monitor found it (Eq. 11: summed over the "
-                + "tokens of a message, mean over messages, in nats), beside the radius δ. Red is out of the region.");
+        final boolean token = !updates.isEmpty() && updates.get(0).outcome().klUnit() == Config.Unit.TOKEN;
+        section("Does it stay in the trust region?", "KL(old ‖ new) of each update as its monitor found it (Eq. 11: "
+                + (token ? "mean" : "summed") + " over the tokens of a message, mean over messages, in nats), beside the radius δ. "
+                + "Red is out of the region. The floor is what the monitor makes of no step at all: rounding.");
         byAgent.forEach((agent, all) -> {
             final int[] bins = Charts.bins(all.size(), POINTS);
             // One point for each bin: the update that used most of its radius, so that none that left it goes unseen.
@@ -313,6 +324,7 @@ public final class Report {
             final RunLog.Update[] u = worst.stream().map(updates::get).toArray(RunLog.Update[]::new);
             final List<Charts.Series> series = List.of(
                     new Charts.Series("δ", x, of(Arrays.asList(u), RunLog.Update::delta), null, Charts.GREY, Charts.Look.DASHES),
+                    new Charts.Series("floor", x, of(Arrays.asList(u), r -> r.outcome().klFloor()), null, Charts.GREY, Charts.Look.LINE),
                     new Charts.Series("in the region", x, of(Arrays.asList(u), r -> r.outOfRegion() ? Double.NaN : r.kl()), null,
                             colours.get(agent), Charts.Look.POINTS),
                     new Charts.Series("out of it", x, of(Arrays.asList(u), r -> r.outOfRegion() ? r.kl() : Double.NaN), null,
@@ -403,7 +415,8 @@ public final class Report {
             return;
         }
         out.append("<h2>Replaced agents</h2>\n<p>Accuracy of the same held-out episodes before the swap, right after it and ")
-                .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per message ")
+                .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per ")
+                .append(replacements.get(0).klUnit().name().toLowerCase(Locale.ROOT)).append(" ")
                 .append("on probes that were not learnt from, which alignment brings under δ₀.</p>\n")
                 .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>after stage<th>new model<th>align<th>before")
                 .append("<th>swapped<th>after<th>shock<th>KL, swapped<th>KL, after<th>δ₀<th>steps</tr></thead><tbody>\n");

@@ -12,13 +12,16 @@ import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 /** A run in numbers, {@code summary.json}; docs/metrics.md explains every name. Null or NaN where nothing was measured. */
 public record RunSummary(String version, String command, long seed, List<String> agents, int stages, int updates,
-        double accuracyUntrained, double returnUntrained, double accuracyBefore, double accuracyBest, double accuracyLast, int bestStage, double returnBefore, double returnBest,
+        double accuracyUntrained, double returnUntrained, double accuracyBefore, double accuracyBest, double accuracyLast, int bestStage,
+        double returnBefore, double returnBest,
         double returnLast, int outOfRegionUpdates, double outOfRegionRate, double predictedGain, double realisedGain, double scoreGap,
         long episodes, long tokens, double tokensPerSecond, double seconds, double shareRollout, double shareUpdate,
-        double shareMonitor, double shareEval, double monitorShareOfUpdate, Long peakResidentBytes,
+        double shareMonitor, double shareEval, double monitorShareOfUpdate, Long peakResidentBytes, double klFloor,
+        @JsonUnwrapped Unchanged.Counts unchanged,
         @JsonUnwrapped Certified certified, @JsonUnwrapped Diagnosed diagnosed) {
 
     /** How the certificate fared; NaN where there is none. */
@@ -107,7 +110,9 @@ public record RunSummary(String version, String command, long seed, List<String>
                 sum(stages, RunLog.Stage::realisedGain), scoreGap, stages.stream().mapToLong(RunLog.Stage::episodes).sum(), tokens,
                 tokens / rollout, seconds, rollout / seconds, update / seconds, monitor / seconds,
                 sum(stages, RunLog.Stage::secondsEval) / seconds, monitor / (rollout + update + monitor),
-                peakResident(Path.of("/proc/self/status")), Certified.of(stages), Diagnosed.of(measured, diagnoses));
+                peakResident(Path.of("/proc/self/status")), updates.stream().mapToDouble(u -> u.outcome().klFloor())
+                        .filter(Double::isFinite).max().orElse(Double.NaN), Unchanged.Counts.of(updates), Certified.of(stages),
+                Diagnosed.of(measured, diagnoses));
     }
 
     private static double accuracy(RunLog.Stage stage) {

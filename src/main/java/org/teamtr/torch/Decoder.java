@@ -25,6 +25,8 @@ import org.teamtr.model.ModelConfig;
 final class Decoder implements AutoCloseable {
     private final ModelConfig c;
     private final double loraScale;
+    /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
+    private final boolean rounds;
     private final TensorOptional none = kept(new TensorOptional());
     /** Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. */
     private final Tensor cos;
@@ -62,8 +64,14 @@ final class Decoder implements AutoCloseable {
     }
 
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
+        this(config, dtype, device, loraScale, false);
+    }
+
+    /** @param tf32 whether products of f32 numbers are those of TF32 */
+    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale, boolean tf32) {
         this.c = config;
         this.loraScale = loraScale;
+        this.rounds = tf32 && device.is_cpu();
         final double[] frequencies = config.frequencies();
         final int half = frequencies.length;
         final float[] cosTable = new float[config.positions() * 2 * half];
@@ -147,9 +155,14 @@ final class Decoder implements AutoCloseable {
         return c.tied() ? "model.embed_tokens.weight" : "lm_head.weight";
     }
 
-    /** Logits [n, vocab] of hidden states [n, hidden]. */
+    /** Logits [n, vocab] of hidden states [n, hidden]; in f32 where those are of 16 bits. */
     Tensor logits(Map<String, Tensor> w, Tensor hidden) {
-        return torch.linear(hidden, w.get(head()));
+        return HeadProduct.logits(input(hidden), input(w.get(head())));
+    }
+
+    /** What goes into a product. */
+    Tensor input(Tensor x) {
+        return rounds ? Tf32.rounded(x) : x;
     }
 
     private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache,
@@ -172,7 +185,8 @@ final class Decoder implements AutoCloseable {
             v = cache.values[layer].narrow(2, 0, cache.length + length);
         }
         final boolean causal = mask == null && length > 1;
-        final Tensor out = torch.scaled_dot_product_attention(q, perHead(k), perHead(v), mask == null ? none : new TensorOptional(mask),
+        final Tensor out = torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)),
+                mask == null ? none : new TensorOptional(mask),
                 0, causal, new DoubleOptional(), false);
         return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, (long) c.heads() * c.headDim()));
     }
@@ -205,9 +219,14 @@ final class Decoder implements AutoCloseable {
     private Tensor linear(Map<String, Tensor> w, String name, Tensor x) {
         final Tensor bias = w.get(name + ".bias");
         final Tensor weight = w.get(name + ".weight");
-        final Tensor y = bias == null ? torch.linear(x, weight) : torch.linear(x, weight, new TensorOptional(bias));
+        final Tensor in = input(x);
+        final Tensor y = bias == null ? torch.linear(in, input(weight)) : torch.linear(in, input(weight), new TensorOptional(bias));
         final Tensor a = w.get(name + ".lora_A.weight");
-        return a == null ? y : y.add(torch.linear(torch.linear(x, a), w.get(name + ".lora_B.weight")), new Scalar(loraScale));
+        if (a == null) {
+            return y;
+        }
+        final Tensor low = torch.linear(in, input(a));
+        return y.add(torch.linear(input(low), input(w.get(name + ".lora_B.weight"))), new Scalar(loraScale));
     }
 
     @Override

@@ -42,18 +42,18 @@ import org.teamtr.kernels.TokenKl;
  * hidden.backward(dHidden); // autograd has seen nothing of it
  * }</pre>
  *
- * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and so are their logits and dHidden. Results,
- * per-token gradients and dWeight are f32, and dWeight is summed in f32 whatever the format. All are on one device. Only the
- * first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
+ * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and so is dHidden. Logits are f32 whatever
+ * those are: the product's sums are never rounded to 16 bits. Results, per-token gradients and dWeight are f32. All are on one
+ * device. Only the first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
  *
- * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of logits, two with old hidden states; in bf16 and
- * f16, at most another quarter of {@code chunkBytes} while dWeight is summed; 12 bytes a row, 16 with old hidden states. A chunk
- * has one row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
+ * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of f32 logits, two with old hidden states; in bf16
+ * and f16, 16 MB of widened weight on the CPU, and on CUDA, while dHidden is multiplied, half a chunk; 12 bytes a row, 16 with
+ * old hidden states. A chunk has one row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
  *
  * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone.
- * Whether these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: oneDNN's for bf16
- * (measured with AVX-512) gives a row the same bits anywhere; the order of OpenBLAS's sums in f32 depends on the number of rows
- * and a row's place among them, and so do last bits. dWeight is a sum over rows, chunk by chunk.
+ * Whether these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: the order of
+ * OpenBLAS's sums in f32 depends on the number of rows and a row's place among them, and so do last bits. dWeight is a sum over
+ * rows, chunk by chunk.
  *
  * <p><b>Threads and ownership.</b> One call at a time on one object; objects are independent. An object shares the memory of its
  * arguments, which are to stay as they are until its last call, and keeps it alive; results are its own. {@link #close()} frees
@@ -90,7 +90,7 @@ public final class LinearLogProbs implements AutoCloseable {
         Head(Tensor hidden, Tensor weight, long vocab, long chunkRows) {
             this.hidden = Decoder.kept(hidden.detach());
             this.weight = Decoder.kept(weight.detach().narrow(0, 0, vocab));
-            this.memory = Decoder.kept(empty(hidden, type(hidden), chunkRows, vocab));
+            this.memory = Decoder.kept(empty(hidden, ScalarType.Float, chunkRows, vocab));
         }
 
         /** Multiplied now, unless they are still there. */
@@ -98,7 +98,7 @@ public final class LinearLogProbs implements AutoCloseable {
             final Tensor logits = memory.narrow(0, 0, n);
             if (held != from) {
                 held = -1;
-                torch.mm_out(logits, hidden.narrow(0, from, n), weight.t());
+                HeadProduct.logits(logits, hidden.narrow(0, from, n), weight);
                 held = from;
             }
             return logits;
@@ -170,7 +170,7 @@ public final class LinearLogProbs implements AutoCloseable {
             this.vocab = vocab;
             this.padded = weight.size(0);
             this.chunkBytes = chunkBytes;
-            this.chunkRows = Math.max(1, Math.min(rows, chunkBytes / (vocab * hidden.element_size())));
+            this.chunkRows = Math.max(1, Math.min(rows, chunkBytes / (vocab * Float.BYTES)));
             this.targets = Decoder.kept(targets.detach());
             this.temperature = temperatures == null ? Temperature.of((float) temperature) : null;
             this.temperatures = temperatures == null ? null : Decoder.kept(temperatures.detach());
@@ -273,7 +273,7 @@ public final class LinearLogProbs implements AutoCloseable {
                         weightGradient.add(dLogits, now.hidden.narrow(0, from, chunk.n));
                     }
                     if (d != null) {
-                        torch.mm_out(d.narrow(0, from, chunk.n), dLogits, now.weight);
+                        HeadProduct.gradient(d.narrow(0, from, chunk.n), dLogits, now.weight);
                     }
                 }
             }
@@ -331,19 +331,14 @@ public final class LinearLogProbs implements AutoCloseable {
     /** dWeight += dLogitsᵀ hidden, summed in f32, a range of the vocabulary at a time: see {@link #add}. */
     private final class WeightGradient {
         private final Tensor sum;
-        private final long most; // elements of dLogits at a time: in f32, a quarter of a chunk
-        private final Tensor rounded; // memory for them in f32; null where they are f32
+        private final long most; // elements of dLogits at a time: a quarter of a chunk
 
         WeightGradient(Tensor sum) {
             this.sum = sum;
             this.most = Math.max(chunkRows, Math.min(chunkRows * vocab, chunkBytes / 4 / Float.BYTES));
-            this.rounded = type(now.memory) == ScalarType.Float ? null : empty(sum, ScalarType.Float, most);
         }
 
-        /**
-         * libtorch has no product of bf16 numbers that is added to f32 ones, so they are widened; and the GEMM packs what it
-         * multiplies. A range bounds both.
-         */
+        /** The GEMM packs what it multiplies, which a range bounds. */
         void add(Tensor dLogits, Tensor hidden) {
             final long n = dLogits.size(0);
             final Tensor wide = hidden.to(ScalarType.Float);
@@ -351,11 +346,7 @@ public final class LinearLogProbs implements AutoCloseable {
             for (long v = 0; v < vocab; v += columns) {
                 try (PointerScope scope = new PointerScope()) {
                     final long m = Math.min(columns, vocab - v);
-                    Tensor d = dLogits.narrow(1, v, m);
-                    if (rounded != null) {
-                        d = rounded.narrow(0, 0, n * m).view(n, m).copy_(d);
-                    }
-                    sum.narrow(0, v, m).addmm_(d.t(), wide);
+                    sum.narrow(0, v, m).addmm_(dLogits.narrow(1, v, m).t(), wide);
                 }
             }
         }

@@ -106,9 +106,12 @@ final class ModelFiles {
 
     private static List<SafeTensorsWriter.Tensor> tensors(String prefix, Weights weights) {
         final List<SafeTensorsWriter.Tensor> tensors = new ArrayList<>();
-        final boolean f32 = weights.dtype == torch.ScalarType.Float;
-        weights.layout.parts.forEach((name, part) -> tensors.add(new SafeTensorsWriter.Tensor(prefix + name,
-                f32 ? SafeTensors.DType.F32 : SafeTensors.DType.BF16, part.shape(),
+        final SafeTensors.DType dtype = switch (weights.dtype) {
+            case Float -> SafeTensors.DType.F32;
+            case Half -> SafeTensors.DType.F16;
+            default -> SafeTensors.DType.BF16;
+        };
+        weights.layout.parts.forEach((name, part) -> tensors.add(new SafeTensorsWriter.Tensor(prefix + name, dtype, part.shape(),
                 out -> write(out, weights.compute().get(name)))));
         return tensors;
     }
@@ -158,19 +161,29 @@ final class ModelFiles {
         }
     }
 
-    static void writeTraining(Path folder, Weights weights, AdamW optimiser, long version, long versions) throws IOException {
+    /** @param lossScale null where there is none */
+    static void writeTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, long version, long versions)
+            throws IOException {
         final List<SafeTensorsWriter.Tensor> vectors = new ArrayList<>();
         vectors.add(vector("exp_avg", optimiser.mean));
         vectors.add(vector("exp_avg_sq", optimiser.square));
         if (weights.dtype != torch.ScalarType.Float) {
             vectors.add(vector("master", weights.master));
         }
-        SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, Map.of("steps", Long.toString(optimiser.steps),
+        final Map<String, String> numbers = new TreeMap<>(Map.of("steps", Long.toString(optimiser.steps),
                 "version", Long.toString(version), "versions", Long.toString(versions)));
+        if (lossScale != null) {
+            numbers.putAll(lossScale.state());
+        }
+        SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, numbers);
     }
 
-    /** Returns version and versions. */
-    static long[] readTraining(Path folder, Weights weights, AdamW optimiser) throws IOException {
+    /**
+     * Returns version and versions.
+     *
+     * @param lossScale null where there is none
+     */
+    static long[] readTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale) throws IOException {
         final Path file = folder.resolve(TRAINING);
         try (SafeTensors tensors = SafeTensors.open(file)) {
             vector(tensors, file, "exp_avg", optimiser.mean);
@@ -180,10 +193,13 @@ final class ModelFiles {
                 weights.refresh();
             }
             optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
+            if (lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not of weights that were f32 or bf16 then
+                lossScale.set(tensors.metadata());
+            }
             return new long[] {Long.parseLong(tensors.metadata().getOrDefault("version", "")),
                 Long.parseLong(tensors.metadata().getOrDefault("versions", ""))};
         } catch (NumberFormatException e) {
-            throw new IOException(file + ": expected numbers for steps, version and versions in its metadata", e);
+            throw new IOException(file + ": expected numbers for steps, version, versions and the loss scale in its metadata", e);
         }
     }
 

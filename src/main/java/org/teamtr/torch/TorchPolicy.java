@@ -2,10 +2,10 @@ package org.teamtr.torch;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -25,6 +25,7 @@ import org.bytedeco.pytorch.TensorArrayRefOptional;
 import org.bytedeco.pytorch.global.torch;
 import org.teamtr.chat.ChatTemplate;
 import org.teamtr.chat.Tokenizer;
+import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Surrogate;
@@ -36,6 +37,7 @@ import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Diagnostics;
+import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
 
 /**
@@ -52,7 +54,8 @@ public final class TorchPolicy implements Policy {
     /**
      * How a policy computes.
      *
-     * @param dtype f32 or bf16, of the weights it computes with; what is trained and the optimiser are f32
+     * @param dtype of the weights it computes with; what is trained and the optimiser are f32
+     * @param matmul of products of f32 numbers
      * @param device cpu, cuda or cuda:N
      * @param threads of the CPU, 1 or more
      * @param loraRank 0 to train all weights
@@ -61,13 +64,13 @@ public final class TorchPolicy implements Policy {
      * @param thinking the chat template's {@code enable_thinking}
      * @param microBatchTokens prompt and message tokens, padding included, that are computed at once
      */
-    public record Settings(String dtype, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
+    public record Settings(DType dtype, Matmul matmul, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
             boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens) {
         torch.ScalarType scalarType() {
             return switch (dtype) {
-                case "f32" -> torch.ScalarType.Float;
-                case "bf16" -> torch.ScalarType.BFloat16;
-                default -> throw new IllegalArgumentException("dtype: expected f32 or bf16, given " + dtype);
+                case F32 -> torch.ScalarType.Float;
+                case BF16 -> torch.ScalarType.BFloat16;
+                case F16 -> torch.ScalarType.Half;
             };
         }
     }
@@ -78,6 +81,8 @@ public final class TorchPolicy implements Policy {
     private final ChatTemplate chatTemplate;
     private final Device device;
     private final Decoder decoder;
+    /** Those that the monitor had evaluate the f32 weights so far. */
+    private final Map<Precision, Decoder> finer = new EnumMap<>(Precision.class);
     private final Workers workers;
     /** Logit columns that count. */
     private final int vocab;
@@ -87,6 +92,8 @@ public final class TorchPolicy implements Policy {
     final Weights weights;
     final AdamW optimiser;
     final Tensor gradient;
+    /** Of f16; null where gradients need none. */
+    final LossScale lossScale;
     private boolean hasGradient;
     private long version;
     private long versions; // ever given out
@@ -103,7 +110,8 @@ public final class TorchPolicy implements Policy {
             final Layout layout = Layout.of(config);
             final Layout trained = lora ? Layout.lora(layout, settings.loraRank(), settings.loraTargets()) : layout; // throws first
             this.device = Decoder.kept(new Device(settings.device()));
-            this.decoder = new Decoder(config, settings.scalarType(), device, lora ? settings.loraAlpha() / settings.loraRank() : 0);
+            this.decoder = decoder(settings.scalarType(), settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32);
+            this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
             this.workers = new Workers(layout.length(), settings.threads());
             workers.use();
             this.base = lora ? new Weights(layout, settings.scalarType(), device) : null;
@@ -111,6 +119,10 @@ public final class TorchPolicy implements Policy {
             this.optimiser = optimiser();
             this.gradient = Weights.zeros(weights.layout.length(), device);
         }
+    }
+
+    private Decoder decoder(torch.ScalarType dtype, boolean tf32) {
+        return new Decoder(config, dtype, device, settings.loraRank() > 0 ? settings.loraAlpha() / settings.loraRank() : 0, tf32);
     }
 
     private AdamW optimiser() {
@@ -161,6 +173,9 @@ public final class TorchPolicy implements Policy {
     /** Forgets what the optimiser has gathered, and counts versions from 0 again. */
     public void startOver() {
         optimiser.clear();
+        if (lossScale != null) {
+            lossScale.clear();
+        }
         version = 0;
         versions = 0;
         hasGradient = false;
@@ -228,7 +243,7 @@ public final class TorchPolicy implements Policy {
         if (prompts.isEmpty()) {
             return List.of();
         }
-        final Generator generator = new Generator(config, decoder, all(weights.compute()), settings.scalarType(), device, vocab,
+        final Generator generator = new Generator(config, used(Precision.SAME), all(weights.compute()), settings.scalarType(), device, vocab,
                 tokenizer.endTokens());
         final int parts = Math.min(workers.count(), prompts.size());
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
@@ -258,12 +273,40 @@ public final class TorchPolicy implements Policy {
 
     /** The trained weights, over the frozen ones where there are such. */
     private Map<String, Tensor> all(Map<String, Tensor> trained) {
-        if (base == null) {
+        return over(base == null ? null : base.compute(), trained);
+    }
+
+    /** What is evaluated in a precision. */
+    private Map<String, Tensor> all(Weights trained, Precision precision) {
+        return precision == Precision.SAME ? all(trained.compute()) : over(base == null ? null : base.masters(), trained.masters());
+    }
+
+    private static Map<String, Tensor> over(Map<String, Tensor> frozen, Map<String, Tensor> trained) {
+        if (frozen == null) {
             return trained;
         }
-        final Map<String, Tensor> map = new HashMap<>(base.compute());
+        final Map<String, Tensor> map = new HashMap<>(frozen);
         map.putAll(trained);
         return map;
+    }
+
+    @Override
+    public boolean computesIn(Precision precision) {
+        return switch (precision) {
+            case SAME -> true;
+            case F32 -> settings.dtype() == DType.F32 && settings.matmul() == Matmul.F32;
+            case TF32 -> settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32;
+        };
+    }
+
+    /** Sets what libtorch keeps for the whole process. */
+    private Decoder used(Precision precision) {
+        final Decoder used = computesIn(precision) ? decoder
+                : finer.computeIfAbsent(precision, p -> decoder(torch.ScalarType.Float, p == Precision.TF32));
+        if (device.is_cuda()) {
+            Tf32.use(precision == Precision.SAME ? settings.matmul() == Matmul.TF32 : precision == Precision.TF32);
+        }
+        return used;
     }
 
     // ---- learning ----
@@ -287,7 +330,7 @@ public final class TorchPolicy implements Policy {
     }
 
     /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over the padded sequences. */
-    private Tensor hidden(Map<String, Tensor> w, MicroBatch micro) {
+    private Tensor hidden(Decoder decoder, Map<String, Tensor> w, MicroBatch micro) {
         final int rows = micro.messages().size();
         final Tensor all = decoder.hidden(w, longs(micro.ids(), rows, micro.width()), null, null, null);
         final long[] at = micro.positions();
@@ -295,10 +338,12 @@ public final class TorchPolicy implements Policy {
     }
 
     /** @param then for the exact KL, or null for none */
-    private LinearLogProbs head(Tensor hidden, Map<String, Tensor> w, Then then, int part, MicroBatch micro, double temperature) {
+    private LinearLogProbs head(Decoder decoder, Tensor hidden, Map<String, Tensor> w, Then then, int part, MicroBatch micro,
+            double temperature) {
         final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
-        return new LinearLogProbs(hidden, w.get(decoder.head()), then == null ? null : then.hidden(part, micro),
-                then == null ? null : then.head(), vocab, targets, temperature, LinearLogProbs.CHUNK_BYTES);
+        return new LinearLogProbs(decoder.input(hidden), decoder.input(w.get(decoder.head())),
+                then == null ? null : decoder.input(then.hidden(part, micro)), then == null ? null : decoder.input(then.head()), vocab,
+                targets, temperature, LinearLogProbs.CHUNK_BYTES);
     }
 
     private Tensor longs(long[] values, long... shape) {
@@ -309,23 +354,31 @@ public final class TorchPolicy implements Policy {
         return TensorViews.floats(vector.cpu());
     }
 
-    private Tensor onDevice(Tensor vector) {
-        return vector.to(device, torch.ScalarType.Float);
+    /** Gradients of the loss as they go back through the model: on its device, and multiplied by the loss scale. */
+    private Tensor scaled(Tensor vector) {
+        final Tensor there = vector.to(device, torch.ScalarType.Float);
+        return lossScale == null ? there : there.mul_(new Scalar(lossScale.scale()));
     }
 
     @Override
     public Scores score(Batch batch, double temperature, Snapshot anchor) {
+        return score(batch, temperature, anchor, Precision.SAME);
+    }
+
+    @Override
+    public Scores score(Batch batch, double temperature, Snapshot anchor, Precision precision) {
         final Scores out = scores(batch, anchor);
-        final Map<String, Tensor> now = all(weights.compute());
+        final Decoder decoder = used(precision);
+        final Map<String, Tensor> now = all(weights, precision);
         final List<MicroBatch> micros = split(batch.messages());
-        final Then then = then(anchor, batch, micros.size());
+        final Then then = then(anchor, batch, micros.size(), precision);
         final List<Callable<Void>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
             tasks.add(() -> {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope();
-                        LinearLogProbs head = head(hidden(now, micro), now, then, part, micro, temperature)) {
+                        LinearLogProbs head = head(decoder, hidden(decoder, now, micro), now, then, part, micro, temperature)) {
                     head.forward();
                     scatter(head, micro, batch, out);
                 }
@@ -338,9 +391,10 @@ public final class TorchPolicy implements Policy {
 
     @Override
     public double[] logitShift(Batch batch, Snapshot anchor) {
+        final Decoder decoder = used(Precision.SAME);
         final Map<String, Tensor> now = all(weights.compute());
         final List<MicroBatch> micros = split(batch.messages());
-        final Then then = ((TorchSnapshot) anchor).then(batch, micros.size());
+        final Then then = ((TorchSnapshot) anchor).then(batch, micros.size(), Precision.SAME);
         final int columns = vocab;
         final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
         final List<Callable<double[]>> tasks = new ArrayList<>();
@@ -350,7 +404,7 @@ public final class TorchPolicy implements Policy {
             tasks.add(() -> {
                 final double[] sums = new double[32 - Integer.numberOfLeadingZeros(columns)];
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    final Tensor hidden = hidden(now, micro);
+                    final Tensor hidden = hidden(decoder, now, micro);
                     for (long row = 0; row < micro.tokens(); row += chunk) {
                         final long n = Math.min(chunk, micro.tokens() - row);
                         final float[] before = logits(then.hidden(part, micro).narrow(0, row, n), then.weights);
@@ -375,8 +429,8 @@ public final class TorchPolicy implements Policy {
 
     /** [rows, vocab] */
     private float[] logits(Tensor hidden, Map<String, Tensor> w) {
-        final Tensor logits = torch.linear(hidden, w.get(decoder.head()).narrow(0, 0, vocab));
-        return onHost(logits.to(torch.ScalarType.Float).contiguous().view(-1)).toArray();
+        final Tensor logits = HeadProduct.logits(hidden, w.get(decoder.head()).narrow(0, 0, vocab));
+        return onHost(logits.contiguous().view(-1)).toArray();
     }
 
     private static Scores scores(Batch batch, Snapshot anchor) {
@@ -397,7 +451,8 @@ public final class TorchPolicy implements Policy {
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
         final List<MicroBatch> micros = split(batch.messages());
-        final Then then = then(anchor, batch, micros.size());
+        used(Precision.SAME);
+        final Then then = then(anchor, batch, micros.size(), Precision.SAME);
         final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
@@ -415,8 +470,8 @@ public final class TorchPolicy implements Policy {
                             then == null ? null : onHost(head.kl()), onHost(head.entropy()), null, TensorViews.floats(dLogProbs),
                             TensorViews.floats(dKl), TensorViews.floats(dEntropy), stats);
                 }
-                head.backward(onDevice(dLogProbs), loss.entropyCoef() == 0 ? null : onDevice(dEntropy),
-                        klCounts ? onDevice(dKl) : null, dHidden, dWeight);
+                head.backward(scaled(dLogProbs), loss.entropyCoef() == 0 ? null : scaled(dEntropy), klCounts ? scaled(dKl) : null, dHidden,
+                        dWeight);
             }));
         }
         accumulate(tasks);
@@ -428,13 +483,14 @@ public final class TorchPolicy implements Policy {
         final long tokens = messages.stream().mapToLong(m -> m.tokens().length).sum();
         final List<MicroBatch> micros = split(messages);
         final double[] sums = new double[micros.size()];
+        used(Precision.SAME);
         final List<Callable<Map<String, Tensor>>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
             tasks.add(() -> backward(micro, null, part, 1, (head, dHidden, dWeight) -> {
                 final Tensor slope = torch.empty(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
-                head.backward(onDevice(slope), null, null, dHidden, dWeight);
+                head.backward(scaled(slope), null, null, dHidden, dWeight);
                 for (float lp : onHost(head.logProbs()).toArray()) {
                     sums[part] -= lp;
                 }
@@ -454,12 +510,12 @@ public final class TorchPolicy implements Policy {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = weights.leaves();
             final Map<String, Tensor> w = all(leaves);
-            final Tensor hidden = hidden(w, micro);
+            final Tensor hidden = hidden(decoder, w, micro);
             final Tensor dHidden = torch.empty_like(hidden);
             final Layout.Part trainedHead = weights.layout.parts.get(decoder.head());
             final Tensor dWeight = trainedHead == null ? null
                     : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, device).zero_();
-            try (LinearLogProbs head = head(hidden, w, then, part, micro, temperature)) {
+            try (LinearLogProbs head = head(decoder, hidden, w, then, part, micro, temperature)) {
                 loss.compute(head, dHidden, dWeight);
             }
             hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional());
@@ -498,9 +554,12 @@ public final class TorchPolicy implements Policy {
             throw new IllegalStateException("step: there is no gradient; call gradient or imitate first");
         }
         workers.use();
+        hasGradient = false;
+        if (lossScale != null && !lossScale.unscale(gradient)) {
+            return Double.NaN;
+        }
         final double norm = optimiser.step(weights.master, gradient, learningRate);
         weights.refresh();
-        hasGradient = false;
         version = ++versions;
         return norm;
     }
@@ -508,7 +567,7 @@ public final class TorchPolicy implements Policy {
     // ---- going back ----
 
     /** What the exact KL of this policy is taken from: of an anchor that counts the same columns. */
-    private Then then(Snapshot anchor, Batch batch, int micros) {
+    private Then then(Snapshot anchor, Batch batch, int micros, Precision precision) {
         if (anchor == null) {
             return null;
         }
@@ -517,18 +576,20 @@ public final class TorchPolicy implements Policy {
             throw new IllegalArgumentException("anchor: expected a policy of " + vocab + " tokens, as this one has, given one of "
                     + a.vocab());
         }
-        return a.then(batch, micros);
+        return a.then(batch, micros, precision);
     }
 
     /** Hidden states of a batch under the parameters of an anchor, kept since every inner step asks for them. */
     private final class Then {
         final Batch batch;
         final Map<String, Tensor> weights;
+        private final Decoder decoder;
         private final UnaryOperator<Utterance> asked;
         private final Tensor[] hidden;
 
-        Then(Batch batch, Map<String, Tensor> weights, UnaryOperator<Utterance> asked, int micros) {
+        Then(Batch batch, Decoder decoder, Map<String, Tensor> weights, UnaryOperator<Utterance> asked, int micros) {
             this.batch = batch;
+            this.decoder = decoder;
             this.weights = weights;
             this.asked = asked;
             this.hidden = new Tensor[micros];
@@ -543,7 +604,7 @@ public final class TorchPolicy implements Policy {
         Tensor hidden(int part, MicroBatch micro) {
             if (hidden[part] == null) {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    hidden[part] = Decoder.kept(TorchPolicy.this.hidden(weights, micro.asked(asked)));
+                    hidden[part] = Decoder.kept(TorchPolicy.this.hidden(decoder, weights, micro.asked(asked)));
                 }
             }
             return hidden[part];
@@ -558,7 +619,7 @@ public final class TorchPolicy implements Policy {
     private class Anchor implements Snapshot {
         final Weights weights;
         private final UnaryOperator<Utterance> asked;
-        private Then then;
+        private final Map<Precision, Then> thens = new EnumMap<>(Precision.class);
 
         Anchor(Weights weights, UnaryOperator<Utterance> asked) {
             this.weights = weights;
@@ -569,21 +630,21 @@ public final class TorchPolicy implements Policy {
             return vocab;
         }
 
-        Then then(Batch batch, int micros) {
-            if (then == null || then.batch != batch) {
-                if (then != null) {
-                    then.close();
-                }
-                then = new Then(batch, all(weights.compute()), asked, micros);
+        Then then(Batch batch, int micros, Precision precision) {
+            final Then then = thens.get(precision);
+            if (then != null && then.batch == batch) {
+                return then;
             }
-            return then;
+            if (then != null) {
+                then.close();
+            }
+            thens.put(precision, new Then(batch, used(precision), all(weights, precision), asked, micros));
+            return thens.get(precision);
         }
 
         @Override
         public void close() {
-            if (then != null) {
-                then.close();
-            }
+            thens.values().forEach(Then::close);
         }
     }
 
@@ -636,9 +697,15 @@ public final class TorchPolicy implements Policy {
     }
 
     @Override
-    public void halve(Snapshot snapshot) {
-        weights.halve(((TorchSnapshot) snapshot).weights);
+    public void shorten(Snapshot snapshot, double share) {
+        weights.shorten(((TorchSnapshot) snapshot).weights, share);
         version = ++versions;
+    }
+
+    @Override
+    public void nudge(double size, long seed) {
+        weights.nudge(size, seed);
+        version = -1;
     }
 
     @Override
@@ -687,14 +754,18 @@ public final class TorchPolicy implements Policy {
     @Override
     public void save(Path folder) throws IOException {
         if (base == null) {
-            config.write(folder.resolve(ModelFiles.CONFIG), settings.dtype().equals("f32") ? "float32" : "bfloat16",
-                    tokenizer.endTokens());
+            final String dtype = switch (settings.dtype()) {
+                case F32 -> "float32";
+                case BF16 -> "bfloat16";
+                case F16 -> "float16";
+            };
+            config.write(folder.resolve(ModelFiles.CONFIG), dtype, tokenizer.endTokens());
             ModelFiles.writeModel(folder, weights);
             tokenizer.copyTo(folder);
         } else {
             ModelFiles.writeAdapter(folder, weights, settings);
         }
-        ModelFiles.writeTraining(folder, weights, optimiser, version, versions);
+        ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions);
     }
 
     @Override
@@ -708,7 +779,7 @@ public final class TorchPolicy implements Policy {
         } else {
             ModelFiles.readAdapter(folder, weights, settings);
         }
-        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser);
+        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser, lossScale);
         version = counters[0];
         versions = counters[1];
         hasGradient = false;
@@ -724,6 +795,7 @@ public final class TorchPolicy implements Policy {
         optimiser.close();
         gradient.close();
         decoder.close();
+        finer.values().forEach(Decoder::close);
         tokenizer.close();
         device.close();
     }

@@ -13,7 +13,7 @@ import org.teamtr.team.Chance;
 
 /**
  * The numbers of a model: an f32 vector that is trained, and what the decoder computes with. In f32 these are views of the vector; in
- * bf16 rounded copies of it, so that small updates are not lost.
+ * bf16 and f16 rounded copies of it, so that small updates are not lost.
  */
 final class Weights implements AutoCloseable {
     final Layout layout;
@@ -21,6 +21,7 @@ final class Weights implements AutoCloseable {
     /** [layout.length()] f32. */
     final Tensor master;
     private final Map<String, Tensor> compute = new HashMap<>();
+    private Map<String, Tensor> views; // made when they are first asked for
 
     /** Zeros. */
     Weights(Layout layout, torch.ScalarType dtype, Device device) {
@@ -55,6 +56,20 @@ final class Weights implements AutoCloseable {
         return compute;
     }
 
+    /** The vector itself, unrounded, by name. */
+    synchronized Map<String, Tensor> masters() {
+        if (dtype == torch.ScalarType.Float) {
+            return compute;
+        }
+        if (views == null) {
+            views = new HashMap<>();
+            try (PointerScope scope = new PointerScope()) {
+                layout.parts.forEach((name, part) -> views.put(name, Decoder.kept(view(master, part).detach())));
+            }
+        }
+        return views;
+    }
+
     /** The same numbers as leaves of a new graph, each call its own, so that threads do not share gradients. */
     Map<String, Tensor> leaves() {
         final Map<String, Tensor> leaves = new HashMap<>();
@@ -84,10 +99,31 @@ final class Weights implements AutoCloseable {
         refresh();
     }
 
-    /** (this + other) / 2. */
-    void halve(Weights other) {
+    /** other + share (this - other). */
+    void shorten(Weights other, double share) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            master.lerp_(other.master, new Scalar(0.5));
+            master.lerp_(other.master, new Scalar(1 - share));
+        }
+        refresh();
+    }
+
+    /** Moves every number by {@code size}, up or down as the seed says. */
+    void nudge(double size, long seed) {
+        final SplittableRandom random = new SplittableRandom(seed);
+        final float[] moves = new float[(int) Math.min(master.numel(), 1 << 20)];
+        try (NoGradGuard guard = new NoGradGuard()) {
+            for (long from = 0; from < master.numel(); from += moves.length) {
+                try (PointerScope scope = new PointerScope()) {
+                    final int n = (int) Math.min(moves.length, master.numel() - from);
+                    long bits = 0;
+                    for (int i = 0; i < n; i++, bits >>>= 1) {
+                        bits = i % Long.SIZE == 0 ? random.nextLong() : bits;
+                        moves[i] = (float) ((bits & 1) == 0 ? -size : size);
+                    }
+                    final Tensor part = master.narrow(0, from, n);
+                    part.add_(Tensor.create(moves, moves.length).narrow(0, 0, n).to(part.device(), torch.ScalarType.Float));
+                }
+            }
         }
         refresh();
     }
@@ -118,6 +154,9 @@ final class Weights implements AutoCloseable {
     @Override
     public void close() {
         compute.values().forEach(Tensor::close);
+        if (views != null) {
+            views.values().forEach(Tensor::close);
+        }
         master.close();
     }
 }

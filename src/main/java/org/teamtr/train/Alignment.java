@@ -47,13 +47,14 @@ public final class Alignment {
     /**
      * How far to go, and how.
      *
-     * @param delta0 radius in nats, per message, more than 0 and finite
+     * @param delta0 radius in nats, per message or token as {@code unit} says, more than 0 and finite
+     * @param unit whether the KL is summed or averaged over a message's tokens
      * @param steps the most optimiser steps, 0 to measure only
      * @param batch probes in one step, 1 or more
      * @param learningRate at the start; over the last third of the steps it falls to 0
      * @param seed of the order of the probes
      */
-    public record Settings(double delta0, int steps, int batch, double learningRate, long seed) {
+    public record Settings(double delta0, Config.Unit unit, int steps, int batch, double learningRate, long seed) {
         /** @throws IllegalArgumentException if a number is out of range */
         public Settings {
             require(delta0 > 0 && Double.isFinite(delta0), "delta0", "more than 0 and finite", delta0);
@@ -164,9 +165,9 @@ public final class Alignment {
         final int learnt = lessons.size() - Math.max(1, lessons.size() / HELD_BACK);
         final Batch heldBack = batch(lessons.subList(learnt, lessons.size()));
         final SurrogateConfig loss = SurrogateConfig.PAPER.withKl(incumbent == null ? SurrogateConfig.KlTerm.K1
-                : SurrogateConfig.KlTerm.EXACT, 1); // advantages are 0: the KL term is all there is
+                : SurrogateConfig.KlTerm.EXACT, 1).withKlAggregation(settings.unit.aggregation()); // advantages are 0: the KL term is all there is
         final int perRound = (learnt + settings.batch - 1) / settings.batch;
-        final Estimate swapped = kl(policy, heldBack, temperature, incumbent);
+        final Estimate swapped = kl(policy, heldBack, temperature, incumbent, settings.unit);
         watch.accept(swapped, 0);
         Estimate best = swapped;
         int steps = 0;
@@ -178,10 +179,12 @@ public final class Alignment {
                     final int from = b * settings.batch;
                     final int to = Math.min(learnt, from + settings.batch);
                     final List<Utterance> some = Arrays.stream(order, from, to).mapToObj(lessons::get).toList();
-                    policy.gradient(batch(some), temperature, loss, incumbent);
-                    policy.step(settings.learningRate * Math.min(1, 3.0 * (settings.steps - steps) / settings.steps));
+                    // A gradient that overflowed is computed again, with a smaller loss scale.
+                    do {
+                        policy.gradient(batch(some), temperature, loss, incumbent);
+                    } while (Double.isNaN(policy.step(settings.learningRate * Math.min(1, 3.0 * (settings.steps - steps) / settings.steps))));
                 }
-                final Estimate now = kl(policy, heldBack, temperature, incumbent);
+                final Estimate now = kl(policy, heldBack, temperature, incumbent, settings.unit);
                 watch.accept(now, steps);
                 if (now.mean() < best.mean()) {
                     best = now;
@@ -202,12 +205,15 @@ public final class Alignment {
     }
 
     /** Eq. 11 with the incumbent as pi_cur: its mean over the messages, and the standard error of that. */
-    private static Estimate kl(Policy policy, Batch batch, double temperature, Policy.Snapshot incumbent) {
+    private static Estimate kl(Policy policy, Batch batch, double temperature, Policy.Snapshot incumbent, Config.Unit unit) {
         final Policy.Scores scores = policy.score(batch, temperature, incumbent);
         final double[] sums = new double[batch.size()];
         for (int m = 0; m < sums.length; m++) {
             for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
                 sums[m] += incumbent == null ? (double) batch.logProbsOld()[u] - scores.logProbs()[u] : scores.kl()[u];
+            }
+            if (unit == Config.Unit.TOKEN) {
+                sums[m] /= batch.messages().get(m).tokens().length;
             }
         }
         return Estimate.of(sums);

@@ -43,6 +43,16 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         return logProbsOld.length;
     }
 
+    /** {@return the number of tokens of the longest message} */
+    int longest() {
+        return messages.stream().mapToInt(m -> m.tokens().length).max().orElse(0);
+    }
+
+    /** {@return the same messages with other log-probs of the policy before: not those recorded, but those it gives them elsewhere} */
+    Batch withLogProbsOld(float[] logProbs) {
+        return new Batch(messages, advantages, centredReturns, cuSeqlens, logProbs);
+    }
+
     /** {@return the batch of these of its messages} */
     public Batch subset(int... indices) {
         final List<Utterance> some = new ArrayList<>(indices.length);
@@ -53,7 +63,8 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
             a[i] = advantages[indices[i]];
             c[i] = centredReturns[indices[i]];
         }
-        return of(some, a, c);
+        final Batch subset = of(some, a, c);
+        return subset.withLogProbsOld(pick(logProbsOld, indices));
     }
 
     /** {@return what a per-token vector of this batch says about some of its messages} */

@@ -33,8 +33,8 @@ public final class Checkpoints {
     record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut) {
     }
 
-    /** One learner's: δ and β, and the checksum of its parameters. */
-    record Saved(double delta, double beta, long fingerprint) {
+    /** One learner's: δ and β, the monitor's floor, null if it was not measured, and the checksum of its parameters. */
+    record Saved(double delta, double beta, Learner.Floor floor, long fingerprint) {
     }
 
     private final Path folder;
@@ -66,7 +66,7 @@ public final class Checkpoints {
                 final Path own = Files.createDirectory(next.resolve(fileName(learner)));
                 learner.policy.save(own);
                 force(own);
-                saved.put(learner.name, new Saved(learner.delta, learner.beta, learner.policy.fingerprint()));
+                saved.put(learner.name, new Saved(learner.delta, learner.beta, learner.floor, learner.policy.fingerprint()));
             }
             Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut)));
             force(next);
@@ -117,6 +117,7 @@ public final class Checkpoints {
             }
             learner.delta = saved.delta();
             learner.beta = saved.beta();
+            learner.floor = saved.floor();
         }
         return state.stage();
     }

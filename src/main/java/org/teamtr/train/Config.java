@@ -1,7 +1,10 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonProperty;
 import java.util.List;
 import java.util.Map;
+import org.teamtr.kernels.DType;
+import org.teamtr.kernels.SurrogateConfig;
 
 /**
  * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/config/defaults.yaml},
@@ -42,15 +45,15 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout, of which random takes no weights. */
-    public record Model(String model, boolean random, String dtype, Lora lora, boolean thinking) {
+    public record Model(String model, boolean random, DType dtype, Lora lora, boolean thinking) {
     }
 
     /** Low-rank adaptation; rank 0 for none. */
     public record Lora(int rank, double alpha, List<String> targets) {
     }
 
-    /** Supervised imitation before the first stage, of the built-in task. */
-    public record WarmStart(int steps, int batch, double learningRate) {
+    /** Supervised imitation before the first stage, of the built-in task. {@code layers}: of the built-in model. */
+    public record WarmStart(int layers, int steps, int batch, double learningRate) {
     }
 
     /** The stage loop. {@code order}: fixed, reversed, random, or a list of roles. {@code agents}: all, or a list of roles. */
@@ -82,11 +85,35 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * δ, its monitor, and what keeps it. {@code delta}: a number, or a map from roles to numbers; {@code deltaFactor} times that
-     * is the radius.
+     * is the radius. {@code monitorDtype}: in which numbers the monitor evaluates policies. {@code floor}: what happens where
+     * rounding alone passes δ.
      */
-    public record TrustRegion(Object delta, double deltaFactor, String deltaRule, double deltaTarget, String monitor,
-            double fraction, boolean earlyStop, boolean rollback, int halvings, double beta, String betaRule,
-            double betaMin, double betaMax) {
+    public record TrustRegion(Object delta, double deltaFactor, Unit unit, String deltaRule, double deltaTarget, String monitor,
+            Policy.Precision monitorDtype, double fraction, FloorRule floor, boolean earlyStop, boolean rollback,
+            StepLength stepLength, int halvings, double beta, String betaRule, double betaMin, double betaMax) {
+    }
+
+    /** What δ and the KL that it bounds are of. */
+    public enum Unit {
+        /** The sum over a message's tokens, mean over messages: Eq. 11. */
+        @JsonProperty("message") MESSAGE,
+        /** The mean over a message's tokens, mean over messages. */
+        @JsonProperty("token") TOKEN;
+
+        /** {@return how the tokens of a penalty of that unit become one number} */
+        public SurrogateConfig.Aggregation aggregation() {
+            return this == MESSAGE ? SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_SUM : SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN;
+        }
+    }
+
+    /** What happens where rounding alone makes a KL of more than δ. */
+    public enum FloorRule {
+        /** The run ends. */
+        REFUSE,
+        /** It is said. */
+        WARN,
+        /** It is not measured. */
+        IGNORE
     }
 
     /** Eq. 9 and 10. */
@@ -107,8 +134,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Checkpoint(int every, int keep) {
     }
 
-    /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. */
-    public record Hardware(String device, int threads) {
+    /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. */
+    public record Hardware(String device, int threads, Matmul matmul) {
     }
 
     /**

@@ -15,6 +15,22 @@ public final class Learner {
     final double delta0;
     double delta;
     double beta;
+    /** Null until it is measured. */
+    Floor floor;
+
+    /**
+     * What the monitor makes of no step at all.
+     *
+     * @param kl in the unit of the trust region
+     * @param length mean tokens of the messages it was measured on
+     * @param moved sum of the KL of the updates since
+     */
+    record Floor(double kl, double length, double moved) {
+        /** Whether it still says something: messages are about as long, and the policy is about the same. */
+        boolean holds(double lengthNow, double delta) {
+            return lengthNow <= 1.25 * length && length <= 1.25 * lengthNow && moved <= 10 * delta;
+        }
+    }
 
     /**
      * @param name of the agents, for logs
@@ -47,6 +63,11 @@ public final class Learner {
     /** {@return the radius δ as configured, in nats, +inf for none} */
     public double radius() {
         return delta0;
+    }
+
+    /** An update has moved the policy by this KL. */
+    void moved(double kl) {
+        floor = floor == null ? null : new Floor(floor.kl, floor.length, floor.moved + Math.max(0, kl));
     }
 
     boolean speaksAs(int agent) {

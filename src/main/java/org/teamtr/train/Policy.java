@@ -14,6 +14,16 @@ import org.teamtr.team.Utterance;
  * <p>One thread at a time; a policy may use several inside a call.
  */
 public interface Policy extends Speaker, AutoCloseable {
+    /** In which numbers a policy is evaluated where it need not be those that it computes with: see {@link #score}. */
+    enum Precision {
+        /** Those that it computes with. */
+        SAME,
+        /** The f32 parameters, with the inputs of products rounded to TF32's 10 bits. */
+        TF32,
+        /** The f32 parameters. */
+        F32
+    }
+
     /** Parameters as they were at some moment, and the optimiser's state with them. Closing it frees its memory. */
     interface Snapshot extends AutoCloseable {
         @Override
@@ -41,6 +51,26 @@ public interface Policy extends Speaker, AutoCloseable {
      * @param anchor whose distributions the exact KL is taken from, or null for none
      */
     Scores score(Batch batch, double temperature, Snapshot anchor);
+
+    /**
+     * Scores a batch as {@link #score(Batch, double, Snapshot)} does, but evaluates both policies, this one and the anchor, in
+     * numbers of their own: in bf16 the KL between two policies a small step apart is rounding, not theirs.
+     *
+     * @throws UnsupportedOperationException where a policy has one precision alone; then {@code trust_region.monitor_dtype} is to
+     *     be same
+     */
+    default Scores score(Batch batch, double temperature, Snapshot anchor, Precision precision) {
+        if (!computesIn(precision)) {
+            throw new UnsupportedOperationException("trust_region.monitor_dtype: expected same with " + getClass().getName()
+                    + ", which computes in its own numbers alone");
+        }
+        return score(batch, temperature, anchor);
+    }
+
+    /** {@return whether those are the numbers that it computes with anyway} */
+    default boolean computesIn(Precision precision) {
+        return precision == Precision.SAME;
+    }
 
     /**
      * Scores a batch and leaves the gradient of the loss for {@link #step}, replacing any that is there.
@@ -77,7 +107,9 @@ public interface Policy extends Speaker, AutoCloseable {
     /**
      * One optimiser step along the gradient.
      *
-     * @return the gradient's norm before clipping
+     * @return the gradient's norm before clipping; NaN where it was too large for the numbers it is computed in and no step was
+     *     taken. The policy has then seen to it that the gradient comes out smaller, and it can be computed again
+     * @throws ArithmeticException if the gradient is not finite and computing it again would not help
      */
     double step(double learningRate);
 
@@ -87,8 +119,20 @@ public interface Policy extends Speaker, AutoCloseable {
     /** Goes back to a snapshot, optimiser state included, to the bit; {@link #version} too. */
     void restore(Snapshot snapshot);
 
-    /** Goes half the way back to a snapshot in the parameters: (now + then) / 2. The optimiser's state stays. */
-    void halve(Snapshot snapshot);
+    /**
+     * Goes back towards a snapshot in the parameters: then + share (now - then). The optimiser's state stays.
+     *
+     * @param share of the way from the snapshot that is left, 0 to 1
+     */
+    void shorten(Snapshot snapshot, double share);
+
+    /**
+     * Moves every parameter that is trained by {@code size}, up or down by chance: a step that goes nowhere. It is taken back by
+     * {@link #restore} before anything else; until then {@link #version} is -1.
+     *
+     * @param seed the same seed moves the same way
+     */
+    void nudge(double size, long seed);
 
     /** {@return a checksum of the parameters, equal exactly if they are (but for chance)} */
     long fingerprint();

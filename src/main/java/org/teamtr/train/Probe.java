@@ -174,7 +174,7 @@ final class Probe {
         }
 
         double[] logRatios(Policy.Scores scores) {
-            return IntStream.range(0, batch.size()).mapToDouble(m -> Trainer.logRatio(batch, scores.logProbs(), m)).toArray();
+            return IntStream.range(0, batch.size()).mapToDouble(m -> Monitor.logRatio(batch, scores.logProbs(), m)).toArray();
         }
     }
 

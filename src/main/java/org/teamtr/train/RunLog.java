@@ -3,6 +3,7 @@ package org.teamtr.train;
 import com.fasterxml.jackson.annotation.JsonProperty;
 import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /** What a run writes down; docs/metrics.md explains every name. Sums over a message, means over messages, nats, seconds. */
@@ -14,16 +15,47 @@ public final class RunLog {
     public record Update(int stage, int step, String agent, List<String> order, Map<String, Long> policyVersions, int episodes,
             int dropped, int messages, long tokens, long trainedTokens, double returnMean, double accuracy, double surrogate,
             double predictedGain, double objective,
-            double kl, double klMax, double klReached, double delta, double beta, double betaNext, int innerSteps, String stoppedBy, boolean rolledBack,
+            double kl, double klMax, double klReached, double delta, double beta, double betaNext, int innerSteps, String stoppedBy,
+            boolean rolledBack,
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
             double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl,
-            @JsonUnwrapped Certificate.Terms bound) {
+            @JsonUnwrapped Certificate.Terms bound, @JsonUnwrapped Outcome outcome) {
+    }
+
+    /**
+     * In what an update's KL is measured, how finely, and whether it came to anything.
+     *
+     * @param klFloor NaN where it was not measured
+     * @param unchangedBy null where the policy was changed
+     */
+    public record Outcome(Config.Unit klUnit, double klFloor, int overflows, Unchanged unchangedBy) {
+        /** Of an update that changed something, in a trust region of messages, with no floor measured. */
+        public static final Outcome PLAIN = new Outcome(Config.Unit.MESSAGE, Double.NaN, 0, null);
+    }
+
+    /**
+     * What the monitor makes of no step at all, beside δ.
+     *
+     * @param length mean tokens of the messages it was measured on
+     */
+    public record Floor(int stage, String agent, double kl, double delta, Config.Unit unit, double length) {
+        /** {@return it in a line} */
+        public String plainly() {
+            return String.format(Locale.ROOT, "%s: delta %.3g, KL floor %.2g nat a %s by rounding alone (%.0f tokens each)", agent, delta,
+                    kl, unit.name().toLowerCase(Locale.ROOT), length);
+        }
+
+        /** {@return what to make of it in a line, or null where it is far below δ} */
+        public String warning() {
+            return kl <= Monitor.WARNED * delta ? null : String.format(Locale.ROOT,
+                    "%s: rounding is %.0f %% of delta: finer dtype or monitor_dtype, larger delta, or unit: token", agent, 100 * kl / delta);
+        }
     }
 
     /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. Gains are null where not measured. */
     public record Stage(int stage, List<String> order, double returnMean, double accuracy, Double predictedGain, Double realisedGain,
             Double realisedGainError, int heldOutEpisodes, double outOfRegionRate, long episodes, long tokens, double secondsRollout,
-            double secondsUpdate, double secondsKl, double secondsEval, double seconds,
+            double secondsUpdate, double secondsKl, double secondsEval, double seconds, @JsonUnwrapped Unchanged.Counts unchanged,
             @JsonUnwrapped Certified certified, @JsonUnwrapped Coordination coordination) {
     }
 
@@ -53,7 +85,7 @@ public final class RunLog {
 
     /** An agent's new model, a line of {@code replacements.jsonl}; {@link Alignment} brought it into its place. */
     public record Replacement(int stage, String agent, String incumbent, String replacement, String align, List<String> unify,
-            String system, String measure, int probes, int probesHeldBack, double delta0, double klSwapped, double klSwappedError,
+            String system, String measure, Config.Unit klUnit, int probes, int probesHeldBack, double delta0, double klSwapped, double klSwappedError,
             double kl, double klError, int steps, String stoppedBy, int heldOutEpisodes, Measured before, Measured swapped,
             Measured after, double shockSwapped, double shockSwappedError, double shock, double shockError, double seconds,
             String command) {

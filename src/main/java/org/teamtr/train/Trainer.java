@@ -14,11 +14,8 @@ import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.teamtr.kernels.Advantages;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.SamplingConfig;
-import org.teamtr.kernels.Surrogate;
 import org.teamtr.kernels.SurrogateConfig;
-import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
@@ -41,7 +38,7 @@ import org.teamtr.team.Verifier;
  *           roll out G episodes per prompt with the team as it is now, pihat^(i-1)            play
  *           group-normalised clipped advantages                                    (Eq. 9)    batch
  *           ascend the clipped surrogate of learner sigma(i) alone                 (Eq. 10)   update
- *               until its token KL leaves the radius delta_i                       (Eq. 11)   measure
+ *               until its token KL leaves the radius delta_i                       (Eq. 11)   Monitor
  *           pihat^i is pihat^(i-1) with that learner replaced
  * </pre>
  *
@@ -57,11 +54,16 @@ public final class Trainer implements AutoCloseable {
     private static final int MONITOR = 5;
     private static final int REPLACEMENTS = 6;
     private static final int PROBE = 7;
+    private static final int FLOOR = 8;
 
     /** Is told what happens, as it happens. What it throws ends the training. */
     public interface Listener {
         /** After every update. */
         void updated(RunLog.Update update);
+
+        /** What the monitor makes of no step at all was measured: at a learner's first update, and when much has changed. */
+        default void floor(RunLog.Floor floor) {
+        }
 
         /** After every update of which the configuration has something diagnosed. */
         default void diagnosed(RunLog.Diagnosis diagnosis) {
@@ -80,7 +82,7 @@ public final class Trainer implements AutoCloseable {
     private final Generation sampling;
     private final int promptsEach;
     private final Certificate certificate; // null where no bound on advantages is known
-    private final SurrogateStats stats = new SurrogateStats();
+    private final Monitor monitor;
     private List<Verifier.Score> latest; // of the held-out episodes
 
     /**
@@ -105,6 +107,7 @@ public final class Trainer implements AutoCloseable {
         final Config.Bound bound = config.certificate();
         this.certificate = bound.gamma() == null || bound.aMax() == null ? null : new Certificate(bound.gamma(), bound.aMax());
         this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), truncation());
+        this.monitor = new Monitor(config, r.temperature());
     }
 
     /**
@@ -133,6 +136,7 @@ public final class Trainer implements AutoCloseable {
                 if (rollouts == null || resamples(i, rollouts)) {
                     rollouts = play(b, stage, i);
                 }
+                measureFloor(stage, i, sigma.get(i), rollouts, listener);
                 final RunLog.Update update = update(stage, i, sigma, rollouts, probe);
                 updates.add(update);
                 listener.updated(update);
@@ -152,7 +156,8 @@ public final class Trainer implements AutoCloseable {
     /** {@return in a sentence, what the certificate costs at the learners' largest radius, and whether it then says anything} */
     public String certificate() {
         return certificate == null ? "certificate: none, for want of a bound on advantages: certificate.a_max"
-                : certificate.plainly(learners.stream().mapToDouble(learner -> learner.delta).max().orElseThrow());
+                : certificate.plainly(learners.stream().mapToDouble(learner -> learner.delta).max().orElseThrow()
+                        * (config.trustRegion().unit() == Config.Unit.TOKEN ? config.rollout().maxNewTokens() : 1));
     }
 
     /** {@return the scores of the latest held-out episodes: what a checkpoint keeps for the next realised gain} */
@@ -356,7 +361,7 @@ public final class Trainer implements AutoCloseable {
         for (int g = from; g < rollouts.episodes.size(); g++) {
             for (Message message : rollouts.episodes.get(g).messages()) {
                 if (learner.speaksAs(message.agent())) {
-                    rollouts.logWeights[g] += logRatio(batch, logProbs, m++);
+                    rollouts.logWeights[g] += Monitor.logRatio(batch, logProbs, m++);
                 }
             }
         }
@@ -377,62 +382,77 @@ public final class Trainer implements AutoCloseable {
         }
         final long started = System.nanoTime();
         final SurrogateConfig loss = loss(learner.beta);
-        final int[] watched = watched(batch, stage, i);
-        final boolean exact = region.monitor().equals("exact") || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
-        double secondsKl = 0;
+        final double delta = learner.delta;
         double scoreGap = 0;
         double gradNorm = 0;
+        double largestNorm = 0;
         int steps = 0;
         int halvings = 0;
-        Measure now = null; // of the parameters as they are
-        Policy.Snapshot inside = null; // the latest parameters within the region
-        try (Policy.Snapshot before = exact || probe != null ? policy.snapshot() : null) {
-            final Policy.Snapshot anchor = exact ? before : null; // pi_cur of Eq. 11
+        int overflows = 0;
+        Monitor.Measure now = null; // of the parameters as they are
+        Policy.Snapshot inside = null; // the latest parameters within the region, and of them
+        double klInside = 0;
+        int stepsInside = 0;
+        final boolean exact = monitor.exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
+        try (Policy.Snapshot before = exact || probe != null ? policy.snapshot() : null) { // pi_cur of Eq. 11
+            final Monitor.Watched watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before,
+                    messagesPerEpisode(batch));
+            final Policy.Snapshot anchor = exact && !watched.apart || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;
             while (steps < config.optimiser().steps()) {
+                if (watched.apart && steps > 0 && now == null && region.earlyStop()) {
+                    now = watched.look();
+                    if (leaves(now, delta)) {
+                        break;
+                    }
+                }
                 final Policy.Scores scores = policy.gradient(batch, temperature, loss, anchor); // Eq. 10, and Eq. 11 with it
-                now = measure(batch, scores, watched, loss);
+                now = watched.apart ? now : watched.of(scores);
                 scoreGap = steps == 0 ? gap(batch, scores) : scoreGap;
-                if (steps > 0 && region.earlyStop() && now.kl > learner.delta) {
+                if (steps > 0 && region.earlyStop() && leaves(now, delta)) {
                     break;
                 }
                 if (region.rollback()) {
                     close(inside);
                     inside = policy.snapshot();
+                    klInside = now == null ? 0 : now.kl();
+                    stepsInside = steps;
                 }
-                gradNorm = policy.step(config.optimiser().learningRate());
+                final double norm = policy.step(config.optimiser().learningRate());
+                if (Double.isNaN(norm)) {
+                    overflows++; // no step was taken; the next gradient is computed with a smaller loss scale
+                    continue;
+                }
+                gradNorm = norm;
+                largestNorm = Math.max(largestNorm, norm);
                 steps++;
                 now = null;
             }
             if (now == null) { // the last step has not been looked at yet
-                final long looked = System.nanoTime();
-                now = look(learner, batch, watched, loss, anchor);
-                secondsKl += seconds(looked);
+                now = watched.look();
             }
-            final double reached = now.kl;
+            final double reached = now.kl();
             if (probe != null) {
-                probe.reached(now.perMessage, Chance.permutation(now.perMessage.length, config.seed(), MONITOR, stage, i, PROBE));
+                probe.reached(now.perMessage(), Chance.permutation(now.perMessage().length, config.seed(), MONITOR, stage, i, PROBE));
             }
-            final boolean left = now.kl > learner.delta;
-            while (region.rollback() && now.kl > learner.delta && halvings < region.halvings()) {
-                final long looked = System.nanoTime();
-                policy.halve(inside);
+            final boolean left = leaves(now, delta);
+            while (region.rollback() && leaves(now, delta) && halvings < region.halvings()) {
+                policy.shorten(inside, region.stepLength().share(klInside, now.kl(), delta, learner.floor == null ? 0 : learner.floor.kl()));
                 halvings++;
-                now = look(learner, batch, watched, loss, anchor);
-                secondsKl += seconds(looked);
+                now = watched.look();
             }
-            if (region.rollback() && now.kl > learner.delta) {
-                final long looked = System.nanoTime();
+            Unchanged unchanged = largestNorm == 0 ? Unchanged.ZERO_GRADIENT : null;
+            if (region.rollback() && leaves(now, delta)) {
                 policy.restore(inside);
-                now = look(learner, batch, watched, loss, anchor);
-                secondsKl += seconds(looked);
+                now = watched.look();
+                unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
             }
             final int episodes = rollouts.episodes.size();
-            final double predictedGain = learnt() == episodes ? now.predictedGain
+            final double predictedGain = learnt() == episodes ? now.predictedGain()
                     : predictedGain(learner, batch(learner, rollouts, learnt(), episodes), episodes - learnt());
             final double beta = learner.beta;
-            final double delta = learner.delta;
             final Certificate.Terms bound = certify(now, delta, rollouts, batch);
-            adapt(learner, reached, now.kl);
+            adapt(learner, reached, now.kl());
+            learner.moved(now.kl());
             if (metered()) {
                 reweigh(learner, rollouts);
             }
@@ -441,14 +461,48 @@ public final class Trainer implements AutoCloseable {
             }
             return new RunLog.Update(stage, i + 1, learner.name, names(sigma), named(rollouts.versions), rollouts.episodes.size(),
                     rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0,
-                    batch.tokens(), meanReturn(rollouts.episodes), accuracy(rollouts.episodes), now.surrogate, predictedGain,
-                    now.objective, now.kl, now.klMax, reached, delta, beta, learner.beta, steps,
-                    left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl > delta,
-                    now.clipFraction, now.ess, now.ratioMax, scoreGap, now.entropy, gradNorm, fresh,
+                    batch.tokens(), meanReturn(rollouts.episodes), accuracy(rollouts.episodes), now.surrogate(), predictedGain,
+                    now.objective(), now.kl(), now.klMax(), reached, delta, beta, learner.beta, steps,
+                    left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl() > delta,
+                    now.clipFraction(), now.ess(), now.ratioMax(), scoreGap, now.entropy(), gradNorm, fresh,
                     metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
-                    seconds(started) - secondsKl, secondsKl, bound);
+                    seconds(started) - watched.seconds, watched.seconds, bound,
+                    new RunLog.Outcome(region.unit(), klFloor(learner), overflows, unchanged));
         } finally {
             close(inside);
+        }
+    }
+
+    /** What is not a number is not within the region either. */
+    private static boolean leaves(Monitor.Measure now, double delta) {
+        return !(now.kl() <= delta);
+    }
+
+    private static double klFloor(Learner learner) {
+        return learner.floor == null ? Double.NaN : learner.floor.kl();
+    }
+
+    /**
+     * Measures what the monitor makes of no step at all, unless that was done and neither the policy nor the length of its
+     * messages has changed much since; and sees that δ is more.
+     */
+    private void measureFloor(int stage, int i, Learner learner, Rollouts rollouts, Listener listener) {
+        final Config.TrustRegion region = config.trustRegion();
+        final Batch batch = batch(learner, rollouts, 0, learnt());
+        if (region.floor() == Config.FloorRule.IGNORE || Double.isInfinite(learner.delta) || hasNothingToLearn(batch) || batch.size() == 0) {
+            return;
+        }
+        final double length = (double) batch.tokens() / batch.size();
+        if (learner.floor != null && learner.floor.holds(length, learner.delta)) {
+            return;
+        }
+        learner.floor = new Learner.Floor(monitor.floor(learner.policy, batch, config.seed(), FLOOR, stage, i), length, 0);
+        final RunLog.Floor measured = new RunLog.Floor(stage, learner.name, learner.floor.kl(), learner.delta, region.unit(), length);
+        listener.floor(measured);
+        if (measured.kl() > measured.delta() && region.floor() == Config.FloorRule.REFUSE && (region.earlyStop() || region.rollback())) {
+            throw new ArithmeticException(measured.plainly() + ". Expected less than delta: no update could be told from rounding. "
+                    + "What helps: policies.<name>.dtype f16 or f32, trust_region.monitor_dtype f32, a larger trust_region.delta, or "
+                    + "trust_region.unit token; with trust_region.floor warn it goes on all the same");
         }
     }
 
@@ -473,16 +527,12 @@ public final class Trainer implements AutoCloseable {
                 .withClip(c.clipLow(), c.clipHigh())
                 .withAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.aggregation())))
                 .withKl(penalty ? SurrogateConfig.KlTerm.valueOf(constant(c.klTerm())) : SurrogateConfig.KlTerm.NONE, penalty ? beta : 0)
-                .withKlAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.klAggregation())))
+                .withKlAggregation(c.klAggregation().equals("unit") ? config.trustRegion().unit().aggregation()
+                        : SurrogateConfig.Aggregation.valueOf(constant(c.klAggregation())))
                 .withEntropyCoef(c.entropy());
     }
 
     // ---- Eq. 11 and what else there is to know about an update ----
-
-    /** About the parameters as they are, from the watched messages of a batch. */
-    private record Measure(double kl, double klMax, double objective, double surrogate, double predictedGain, double clipFraction,
-            double ess, double ratioMax, double entropy, double[] zetas, double[] perMessage) {
-    }
 
     /** The messages the monitor looks at: all, or a random share. */
     private int[] watched(Batch batch, int stage, int i) {
@@ -492,65 +542,11 @@ public final class Trainer implements AutoCloseable {
         return some;
     }
 
-    /** Scores the watched messages with the parameters as they are. */
-    private Measure look(Learner learner, Batch batch, int[] watched, SurrogateConfig loss, Policy.Snapshot anchor) {
-        final Batch some = watched.length == batch.size() ? batch : batch.subset(watched);
-        return measured(some, learner.policy.score(some, sampling.temperature(), anchor), loss, messagesPerEpisode(batch));
-    }
-
-    /** The same from the scores of the whole batch. */
-    private Measure measure(Batch batch, Policy.Scores scores, int[] watched, SurrogateConfig loss) {
-        final double perEpisode = messagesPerEpisode(batch);
-        return watched.length == batch.size() ? measured(batch, scores, loss, perEpisode)
-                : measured(batch.subset(watched), scores.of(batch, watched), loss, perEpisode);
-    }
-
-    private Measure measured(Batch batch, Policy.Scores scores, SurrogateConfig loss, double messagesPerEpisode) {
-        try (Floats logProbsNew = Floats.ofFloats(scores.logProbs()); Floats logProbsOld = Floats.ofFloats(batch.logProbsOld());
-                Floats advantages = Floats.ofFloats(batch.advantages()); Indices cuSeqlens = Indices.ofLongs(batch.cuSeqlens());
-                Floats kl = scores.kl() == null ? null : Floats.ofFloats(scores.kl()); Floats entropy = Floats.ofFloats(scores.entropy());
-                Floats centred = Floats.ofFloats(batch.centredReturns())) {
-            Surrogate.compute(loss, logProbsNew, logProbsOld, advantages, cuSeqlens, null, kl, entropy, centred, null, null, null, stats);
-        }
-        double surrogate = 0;
-        double predicted = 0;
-        for (int m = 0; m < batch.size(); m++) {
-            final double gain = gain(batch, scores.logProbs(), m);
-            surrogate += gain * batch.advantages()[m];
-            predicted += gain * batch.centredReturns()[m];
-        }
-        final double scale = messagesPerEpisode / batch.size();
-        final double monitor = switch (config.trustRegion().monitor()) {
-            case "k1" -> stats.monitorK1();
-            case "k3" -> stats.monitorK3();
-            default -> stats.monitorExact();
-        };
-        return new Measure(monitor, stats.monitorMax(), stats.objective(), surrogate * scale, predicted * scale,
-                stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(), stats.entropy(),
-                new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()},
-                config.diagnostics().monitor() ? perMessage(batch, scores) : new double[0]);
-    }
-
-    /** What each message adds to the monitor, of which that is the mean. */
-    private double[] perMessage(Batch batch, Policy.Scores scores) {
-        final double[] kl = new double[batch.size()];
-        for (int m = 0; m < kl.length; m++) {
-            for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
-                final double log = (double) scores.logProbs()[u] - batch.logProbsOld()[u];
-                kl[m] += switch (config.trustRegion().monitor()) {
-                    case "k1" -> -log;
-                    case "k3" -> Math.expm1(log) - log;
-                    default -> scores.kl()[u];
-                };
-            }
-        }
-        return kl;
-    }
-
     /** Theorem 3.4. Old rollouts are off by the updates since they were made, too: Prop. 3.3. */
-    private Certificate.Terms certify(Measure now, double delta, Rollouts rollouts, Batch batch) {
-        rollouts.roots += Math.sqrt(Math.max(0, now.kl));
-        rollouts.radii += Math.sqrt(delta);
+    private Certificate.Terms certify(Monitor.Measure now, double delta, Rollouts rollouts, Batch batch) {
+        rollouts.roots += Math.sqrt(Math.max(0, now.klMessage()));
+        // The bound is on messages. Of a mean over tokens, one has at most as many times that as the longest has tokens.
+        rollouts.radii += Math.sqrt(delta * (config.trustRegion().unit() == Config.Unit.TOKEN ? batch.longest() : 1));
         if (certificate == null) {
             return Certificate.Terms.NONE;
         }
@@ -560,7 +556,7 @@ public final class Trainer implements AutoCloseable {
         }
         final double scale = config.loss().normalise() ? Math.sqrt(squares / Math.max(1, batch.size())) : 1;
         final double turns = rollouts.episodes.stream().mapToInt(e -> e.messages().size()).average().orElse(1);
-        return certificate.terms(now.surrogate, turns, now.zetas, rollouts.roots, rollouts.radii, scale);
+        return certificate.terms(now.surrogate(), turns, now.zetas(), rollouts.roots, rollouts.radii, scale);
     }
 
     private double messagesPerEpisode(Batch batch) {
@@ -584,26 +580,9 @@ public final class Trainer implements AutoCloseable {
         final float[] logProbs = learner.policy.score(heldBack, sampling.temperature(), null).logProbs();
         double sum = 0;
         for (int m = 0; m < heldBack.size(); m++) {
-            sum += gain(heldBack, logProbs, m) * heldBack.centredReturns()[m];
+            sum += Monitor.gain(heldBack, logProbs, m) * heldBack.centredReturns()[m];
         }
         return sum / episodes;
-    }
-
-    /**
-     * w - 1 of message m, w at most the root of the number of messages: truncated importance sampling (Ionides, 2008). Without it, a
-     * single message that was all but impossible before outweighs all others of a batch.
-     */
-    private static double gain(Batch batch, float[] logProbs, int m) {
-        return Math.min(Math.exp(logRatio(batch, logProbs, m)), Math.max(1, Math.sqrt(batch.size()))) - 1;
-    }
-
-    /** log w of message m: the sum of log new - log old over its tokens. */
-    static double logRatio(Batch batch, float[] logProbs, int m) {
-        double sum = 0;
-        for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
-            sum += (double) logProbs[u] - batch.logProbsOld()[u];
-        }
-        return sum;
     }
 
     /** Cached decoding and full scoring are the same function computed in another order: by how much they differ, at most. */
@@ -631,10 +610,10 @@ public final class Trainer implements AutoCloseable {
     private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch,
             Probe probe) {
         final Learner learner = sigma.get(i);
-        final Measure same = new Measure(0, 0, 0, 0, 0, 0, 1, 1, Double.NaN, new double[3], new double[batch.size()]);
+        final Monitor.Measure same = Monitor.Measure.unchanged(batch.size());
         if (probe != null) {
             try (Policy.Snapshot before = learner.policy.snapshot()) {
-                probe.reached(same.perMessage, IntStream.range(0, batch.size()).toArray());
+                probe.reached(same.perMessage(), IntStream.range(0, batch.size()).toArray());
                 probe.updated(learner, batch, before, rollouts.madeFor);
             }
         }
@@ -643,7 +622,8 @@ public final class Trainer implements AutoCloseable {
                 meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta,
                 learner.beta, 0, "none", false, 0, false, 0, 1, 1, 0, Double.NaN, 0, fresh,
                 metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0,
-                certify(same, learner.delta, rollouts, batch));
+                certify(same, learner.delta, rollouts, batch), new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
+                batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS));
     }
 
     /** What the stage's updates are diagnosed from: episodes of their own, with the same noise for every team. */
@@ -726,7 +706,7 @@ public final class Trainer implements AutoCloseable {
                 updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds,
-                certified(updates), after == null || after.right.isEmpty() ? RunLog.Coordination.NONE
+                Unchanged.Counts.of(updates), certified(updates), after == null || after.right.isEmpty() ? RunLog.Coordination.NONE
                         : new RunLog.Coordination(Diagnostics.coordination(after.right), Diagnostics.handOffs(after.right)));
     }
 
@@ -792,6 +772,6 @@ public final class Trainer implements AutoCloseable {
     /** Frees its own memory; team and policies stay. */
     @Override
     public void close() {
-        stats.close();
+        monitor.close();
     }
 }

@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.report.RunWriter;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 import picocli.CommandLine;
 
 /** {@code report} and {@code compare}: what they print where, and their exit codes. */
@@ -71,9 +72,9 @@ class ReportCommandsTest {
         final Path run = folder.resolve(name);
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(new RunLog.Stage(0, List.of(), 0.1, 0.1, null, null, null, 8, 0, 0, 0, 0, 0, 0, 1, 1,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
             writer.stage(new RunLog.Stage(1, List.of("a"), 0.3, 0.3, 0.25, 0.2, 0.01, 8, 0, 8, 80, 1, 1, 0, 1, 3,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
         }
         return run;
     }

@@ -25,6 +25,7 @@ import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -43,6 +44,7 @@ import org.teamtr.team.Verifier;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 /** {@code train}, {@code eval} and {@code report} as they are typed, with the built-in model made very small work of. */
 @Timeout(120)
@@ -171,12 +173,42 @@ class TrainCommandTest {
         assertArrayEquals(before, Files.readAllBytes(page));
     }
 
+    // ---- rounding ----
+
+    /** Rounding of bf16 is more than a small radius: the run ends and says what would help, and that helps. */
+    @Test
+    void aRadiusBelowTheRoundingIsRefused() throws IOException {
+        final Said refused = teamtr(coarse(folder.resolve("refused")));
+        assertEquals(1, refused.code(), refused.err());
+        assertTrue(Pattern.compile("teamtr: (planner|solver): delta 1\\.00e-06, KL floor .* nat a message by rounding alone .*"
+                + "policies\\.<name>\\.dtype f16 or f32").matcher(refused.err()).find(), refused.err());
+        assertFalse(Files.exists(folder.resolve("refused").resolve(RunFiles.SUMMARY)));
+        for (String set : List.of("trust_region.monitor_dtype=f32", "trust_region.floor=warn")) {
+            final Path run = folder.resolve(set);
+            final String out = ok(with(List.of("--set", set), coarse(run)));
+            final boolean fine = set.contains("f32");
+            for (RunLog.Update u : RunFiles.updates(run)) {
+                assertTrue(u.kl() <= 1e-6, u.toString());
+                assertEquals(fine, u.outcome().klFloor() < 1e-6, u.toString());
+                assertEquals(fine ? null : Unchanged.ROLLED_BACK, u.outcome().unchangedBy(), u.toString());
+            }
+            assertEquals(!fine, out.contains("2 of 2 updates changed nothing"), out);
+        }
+    }
+
+    private static Object[] coarse(Path run) {
+        return new Object[] {"train", small, "--out", run, "--set", "policies.planner={model: tiny, dtype: bf16}", "--set",
+            "policies.solver={model: tiny, dtype: bf16}", "--set", "trust_region.delta=1e-6", "--set", "loss.entropy=0.01", "--set",
+            "train.stages=1"};
+    }
+
     // ---- going on ----
 
     /** A run that ended after a stage and is told to do more is the run that did all at once. */
     @ParameterizedTest
     @CsvSource(delimiter = '|', nullValues = "-", value = {"1 | -", "2 | -", "1 | hardware.threads=2",
-        "1 | policies.solver={model: tiny, dtype: bf16, lora: {rank: 2}}", "2 | trust_region.delta_rule=adaptive"})
+        "1 | policies.solver={model: tiny, dtype: bf16, lora: {rank: 2}}",
+        "1 | policies.solver={model: tiny, dtype: f16}", "2 | trust_region.delta_rule=adaptive"})
     void anExtendedRunIsTheSameToTheBit(int stages, String set) throws Exception {
         final List<Object> more = set == null ? List.of() : List.of("--set", set);
         final Path reference = set == null ? whole : folder.resolve("whole");

@@ -18,7 +18,11 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.cli.CheckConfigCommand;
+import org.teamtr.kernels.DType;
 import org.teamtr.train.Config;
+import org.teamtr.train.Matmul;
+import org.teamtr.train.Policy;
+import org.teamtr.train.StepLength;
 import picocli.CommandLine;
 
 class ConfigFileTest {
@@ -102,6 +106,31 @@ class ConfigFileTest {
         assertEquals(new Config.Lora(8, 64, List.of("q_proj", "v_proj")), c.policies().get("small").lora());
     }
 
+    /** Values are the constants of the code, in the spelling of files. */
+    @Test
+    void numbersAndTheTrustRegionsUnits() throws Exception {
+        final Config plain = load("""
+                task: {name: files, files: {train: x}}
+                team: {agents: [{role: a, policy: a}]}
+                policies: {a: {model: m}}
+                """);
+        assertEquals(StepLength.MEASURED, plain.trustRegion().stepLength());
+        assertEquals(Config.Unit.MESSAGE, plain.trustRegion().unit());
+        assertEquals(Policy.Precision.SAME, plain.trustRegion().monitorDtype());
+        assertEquals(Config.FloorRule.REFUSE, plain.trustRegion().floor());
+        assertEquals(StepLength.HALVING, ConfigFile.load(null, List.of()).trustRegion().stepLength(), "of the built-in task");
+        final Config c = ConfigFile.load(null, List.of("policies.a={model: tiny, dtype: f16}", "hardware.matmul=tf32",
+                "trust_region={unit: token, monitor_dtype: f32, floor: warn, step_length: measured}"));
+        assertEquals(DType.F16, c.policies().get("a").dtype());
+        assertEquals(Matmul.TF32, c.hardware().matmul());
+        assertEquals(List.of(Config.Unit.TOKEN, Policy.Precision.F32, Config.FloorRule.WARN, StepLength.MEASURED),
+                List.of(c.trustRegion().unit(), c.trustRegion().monitorDtype(), c.trustRegion().floor(), c.trustRegion().stepLength()));
+        final Path file = folder.resolve("numbers.yaml");
+        ConfigFile.write(c, file);
+        assertTrue(Files.readString(file).contains("dtype: f16") && Files.readString(file).contains("monitor_dtype: f32"));
+        assertEquals(c, ConfigFile.read(file));
+    }
+
     @Test
     void whatIsWrittenIsReadBackEqual() throws Exception {
         for (Config c : List.of(ConfigFile.load(null, List.of()), load(TEAM + """
@@ -131,7 +160,7 @@ class ConfigFileTest {
                         + " optimiser, eval, checkpoint, hardware, certificate, diagnostics",
                 "c.yaml:11:1: eval: expected a section with the keys every, prompts, group, temperature, top_p, transcripts, given 3",
                 "--set checkpoint.keep=0: checkpoint.keep: expected a whole number of 1 or more, given 0",
-                "--set hardware.gpus=1: hardware.gpus: unknown key; known here: device, threads"), problems("""
+                "--set hardware.gpus=1: hardware.gpus: unknown key; known here: device, threads, matmul"), problems("""
                 seed: 9223372036854775808
                 train:
                   stagse: 3
@@ -152,7 +181,7 @@ class ConfigFileTest {
         "task.budget.view | all | predecessor", "task.budget.held_out | 0 | 1 or more", "task.files.wrong | 1 | less than 1",
         "task.files.verifier | nubmer | one of number, choice", "task.files.prompt_column | 3 | in quotes",
         "team.router | round-robin | class", "team.turns | -1 | 0 or more", "team.stop | \"\" | text", "policies | 3 | section",
-        "policies.a.dtype | f16 | f32, bf16", "policies.a.model | ~ | text", "policies.a.lora.rank | -1 | 0 or more",
+        "policies.a.dtype | f64 | one of f32, bf16, f16", "policies.a.model | ~ | text", "policies.a.lora.rank | -1 | 0 or more",
         "policies.a.lora.targets | [q_proj, q_proj] | each once", "policies.a.lora.targets | [] | one or more",
         "warm_start.steps | 2147483648 | whole number", "warm_start.learning_rate | 0 | more than 0", "train.stages | 1.5 | whole number",
         "train.order | [] | list of roles", "train.order | sideways | random", "rollout.group | 1 | 2 or more",
@@ -160,6 +189,9 @@ class ConfigFileTest {
         "rollout.min_p | 0.1 | unfiltered softmax", "rollout.truncation | centre | middle", "rollout.importance_cap | .inf | 0 or more",
         "trust_region.delta | 0 | more than 0", "trust_region.delta | .nan | more than 0", "trust_region.delta | {a: 0} | more than 0",
         "trust_region.delta | {} | map", "trust_region.monitor | k2 | k1, k3, exact", "trust_region.fraction | 0 | more than 0",
+        "trust_region.unit | word | one of message, token", "trust_region.monitor_dtype | bf16 | one of same, tf32, f32",
+        "trust_region.floor | stop | one of refuse, warn, ignore", "trust_region.step_length | half | one of measured, halving",
+        "hardware.matmul | bf16 | one of f32, tf32", "loss.kl_aggregation | sum | unit, token_mean", "warm_start.layers | 0 | from 1 to 1000",
         "trust_region.fraction | 1.01 | at most 1", "trust_region.halvings | -1 | 0 or more", "trust_region.beta_min | 0 | more than 0",
         "trust_region.beta_max | 1e-5 | beta_min", "trust_region.beta | 0 | beta_rule is none", "loss.ratio | tokens | message_mean",
         "loss.clip_low | 1.1 | 0 to 1", "loss.clip_high | -0.1 | 0 or more", "loss.eps_norm | 0 | more than 0",

@@ -12,6 +12,7 @@ import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 class ProgressTest {
     private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
@@ -31,7 +32,7 @@ class ProgressTest {
             nanos = 3_600_000_000_000L;
             progress.update(update(2, "planner", 0.2, Double.NaN), 3_600_000);
             progress.stage(new RunLog.Stage(2, List.of(), 0.9, 0.9, null, null, null, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE)); // not measured
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE)); // not measured
         }
         assertEquals("""
                 warm start: 200 steps [2J
@@ -61,6 +62,23 @@ class ProgressTest {
         assertEquals("stage 1/2  reward 0.000  KL a 0.0100/0.0500 b 0.0200/0.0400  150 tok/s  accuracy 0.0 %  2:30, 2:30 left",
                 lines.get(1));
         assertTrue(lines.get(2).contains("  70 tok/s  "), lines.get(2));
+    }
+
+    /** What came to nothing is on the stage's line, and on a terminal, which has none, in a line of its own. */
+    @Test
+    void updatesThatChangedNothingAreSaid() {
+        for (boolean terminal : new boolean[] {false, true}) {
+            bytes.reset();
+            try (Progress progress = Progress.open(out, terminal, 4, 3, () -> nanos)) {
+                nanos = 10_000_000_000L;
+                progress.update(update(1, "s", 0.012, 0.05), 5_000);
+                progress.stage(new RunLog.Stage(1, List.of(), 0.4, 0.4, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
+                        new Unchanged.Counts(0, 1, 0, 2, 5), RunLog.Certified.NONE, RunLog.Coordination.NONE));
+            }
+            final String all = bytes.toString();
+            assertTrue(all.contains("  unchanged 2 rolled back 1 equal returns 5 overflows"), all);
+            assertTrue(terminal ? all.contains("\rstage 1/4  unchanged") : all.startsWith("stage 1/4  reward 0.400  KL s "), all);
+        }
     }
 
     @Test
@@ -117,11 +135,11 @@ class ProgressTest {
     private static RunLog.Update update(int stage, String agent, double kl, double delta) {
         return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 0, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
                 delta, 0, 0, 1,
-                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0, Certificate.Terms.NONE);
+                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
     }
 
     private static RunLog.Stage stage(int stage, double reward, double accuracy) {
         return new RunLog.Stage(stage, List.of(), reward, accuracy, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 }

@@ -14,8 +14,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 class ReportTest {
     @TempDir
@@ -55,6 +57,31 @@ class ReportTest {
         assertEquals(0, count(html, "<script"));
         assertEquals(0, count(html, "<img"));
         assertFalse(Pattern.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]").matcher(html).find());
+    }
+
+    /** A run that learns nothing looks like one that trains, so that is what its page begins with. */
+    @Test
+    void updatesThatChangedNothingComeFirst() throws IOException {
+        SyntheticRun.write(run, 2, 2, 1);
+        assertFalse(report().contains("changed nothing"));
+        final RunLog.Update u = RunFiles.updates(run).get(3);
+        try (RunWriter writer = new RunWriter(run)) {
+            for (RunLog.Outcome o : List.of(new RunLog.Outcome(Config.Unit.TOKEN, 2 * u.delta(), 0, Unchanged.ROLLED_BACK),
+                    new RunLog.Outcome(Config.Unit.TOKEN, Double.NaN, 0, Unchanged.EQUAL_RETURNS))) {
+                writer.update(SyntheticRun.with(u, o));
+            }
+        }
+        Files.delete(run.resolve("summary.json"));
+        final String html = report();
+        final int first = html.indexOf("<p class=\"note\">1 of 6 updates changed nothing: all episodes of each prompt earned the same");
+        final int second = html.indexOf("<p class=\"note\">1 of 6 updates changed nothing: no part of the first step stayed within "
+                + "trust_region.delta, so all of it was rolled back. Rounding alone makes a KL of up to 2.0 times delta (kl_floor). What "
+                + "may help: a finer policies.&lt;name&gt;.dtype");
+        assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
+        assertTrue(html.contains("The floor is what the monitor makes of no step at all"));
+        final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
+        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0), s.unchanged());
+        assertEquals(2 * u.delta(), s.klFloor());
     }
 
     @Test

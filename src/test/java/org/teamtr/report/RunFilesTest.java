@@ -16,7 +16,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Diagnostics;
+import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 class RunFilesTest {
     private static final List<String> ROLES = List.of("planner", "solver");
@@ -53,7 +55,8 @@ class RunFilesTest {
                 u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),
                 u.rolledBack(),
                 u.halvings(), u.outOfRegion(), u.clipFraction(), u.ess(), u.ratioMax(), u.scoreGap(), u.entropy(), u.gradNorm(),
-                u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), bound);
+                u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), bound,
+                new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, Unchanged.ROLLED_BACK));
         final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", false, 0.1, 0.01, 0.2, 0.02, Double.NaN,
                 new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), 0.01, 0.05, 0.2, 0.3, List.of(1.0, 0.5), 64, 1000, 2);
         try (RunWriter writer = new RunWriter(run)) {
@@ -65,6 +68,7 @@ class RunFilesTest {
         assertEquals(List.of(diagnosis), RunFiles.diagnoses(run));
         final String line = Files.readString(run.resolve("metrics.jsonl"));
         assertTrue(line.contains("\"l_seq\":0.3,\"zeta_clip\":0.01,"), line);
+        assertTrue(line.contains("\"kl_unit\":\"token\",\"kl_floor\":0.001,\"overflows\":2,\"unchanged_by\":\"rolled_back\""), line);
         final String diagnosed = Files.readString(run.resolve("diagnostics.jsonl"));
         assertTrue(diagnosed.contains("\"weight_ess\":0.5,") && diagnosed.contains("\"monitor_25\":0.2,"), diagnosed);
         try (RunWriter writer = new RunWriter(run)) {
@@ -81,7 +85,8 @@ class RunFilesTest {
         assertEquals("{\"stage\":1,\"order\":[\"planner\",\"solver\"],\"return_mean\":0.5,\"accuracy\":0.25,\"predicted_gain\":0.25,"
                 + "\"realised_gain\":0.25,\"realised_gain_error\":0.01,\"held_out_episodes\":64,\"out_of_region_rate\":0.5,"
                 + "\"episodes\":10,\"tokens\":1000,\"seconds_rollout\":2.0,\"seconds_update\":3.0,\"seconds_kl\":0.5,"
-                + "\"seconds_eval\":1.0,\"seconds\":7.0,\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
+                + "\"seconds_eval\":1.0,\"seconds\":7.0,\"unchanged_silent\":0,\"unchanged_equal_returns\":0,"
+                + "\"unchanged_zero_gradient\":0,\"unchanged_rolled_back\":0,\"overflows\":0,\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
                 + "\"certificate_radius\":null,\"vacuous_rate\":null,\"coord\":null,\"coord_hand_offs\":null}\n",
                 Files.readString(run.resolve("stages.jsonl")));
     }
@@ -90,7 +95,7 @@ class RunFilesTest {
     void numbersThatAreNotFiniteAreNullAndComeBackAsNan() throws IOException {
         final RunLog.Stage odd = new RunLog.Stage(1, ROLES, Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY, null,
                 Double.NaN, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(odd);
         }
@@ -226,7 +231,7 @@ class RunFilesTest {
     static RunLog.Stage certified(int stage, double certificate, Double realised) {
         return new RunLog.Stage(stage, ROLES, 0.5, 0.25, 0.25, realised, realised == null ? null : 0.01, realised == null ? 0
                 : 64, 0.5, 10,
-                1000, 2, 3, 0.5, 1, 7, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25),
+                1000, 2, 3, 0.5, 1, 7, Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25),
                 RunLog.Coordination.NONE);
     }
 
@@ -273,7 +278,7 @@ class RunFilesTest {
         return new RunLog.Stage(stage, ROLES, 0.5, 0.25, realised == null ? null : 0.25, realised, realised == null ? null : 0.01,
                 64, 0.5,
                 10, 1000, 2, 3, 0.5, 1, 7,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
     }
 
     private static RunLog.Transcript transcript(int stage, String text) {

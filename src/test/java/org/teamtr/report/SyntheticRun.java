@@ -11,6 +11,7 @@ import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
+import org.teamtr.train.Unchanged;
 
 /** Run directories of made-up numbers, to try out what reads them. Nothing in them was measured. */
 final class SyntheticRun {
@@ -28,7 +29,7 @@ final class SyntheticRun {
         try (RunWriter writer = new RunWriter(run)) {
             double reward = 0.12;
             done.add(new RunLog.Stage(0, List.of(), reward, reward, null, null, null, 256, 0, 0, 0, 0, 0, 0, 4.2, 4.2,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
             writer.stage(done.get(0));
             transcripts(writer, 0, roles);
             for (int s = 1; s <= stages; s++) {
@@ -44,7 +45,7 @@ final class SyntheticRun {
                 done.add(new RunLog.Stage(s, roles, reward, Math.min(1, reward * 1.02), predicted, gain, 0.015, 256, 0,
                         512L * agents,
                         40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2,
-                    RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
                 writer.stage(done.get(done.size() - 1));
                 if (s == stages || s % 50 == 0) {
                     transcripts(writer, s, roles);
@@ -67,7 +68,16 @@ final class SyntheticRun {
                 3 * kl, 1.1 * kl, delta, 0.1 * Math.pow(2, random.nextInt(-2, 3)), 0.1, 4, kl > 0.9 * delta ? "kl" : "steps",
                 kl > 0.95 * delta,
                 random.nextInt(2), kl > delta, random.nextDouble(0.02, 0.2), random.nextDouble(0.7, 1), 2.5, 3e-6,
-                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1, Certificate.Terms.NONE);
+                1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
+    }
+
+    /** The same update with another outcome. */
+    static RunLog.Update with(RunLog.Update u, RunLog.Outcome outcome) {
+        return new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(), u.episodes(), u.dropped(),
+                u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
+                u.objective(), u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),
+                u.rolledBack(), u.halvings(), u.outOfRegion(), u.clipFraction(), u.ess(), u.ratioMax(), u.scoreGap(), u.entropy(),
+                u.gradNorm(), u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), u.bound(), outcome);
     }
 
     private static void transcripts(RunWriter writer, int stage, List<String> roles) throws IOException {

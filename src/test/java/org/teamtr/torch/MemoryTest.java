@@ -46,7 +46,7 @@ class MemoryTest {
                 policy.gradient(batch, 0.8, SurrogateConfig.PAPER.withKl(SurrogateConfig.KlTerm.EXACT, 0.1), anchor);
                 policy.step(1e-3);
                 policy.score(batch, 0.8, anchor);
-                policy.halve(anchor);
+                policy.shorten(anchor, 0.5);
                 policy.imitate(batch.messages());
                 policy.restore(anchor);
             }

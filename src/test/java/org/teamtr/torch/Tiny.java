@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
 import org.bytedeco.javacpp.FloatPointer;
@@ -12,12 +13,14 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.teamtr.chat.Tokenizer;
+import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
+import org.teamtr.train.Matmul;
 
 /** Models that take no time, and a tokenizer of characters for them. */
 public final class Tiny {
@@ -56,7 +59,7 @@ public final class Tiny {
     }
 
     private static TorchPolicy.Settings settings(String dtype, int threads, int loraRank, int microBatchTokens, List<String> targets) {
-        return new TorchPolicy.Settings(dtype, "cpu", threads, loraRank, 2 * loraRank, targets, false, 0.9, 0.999, 1e-8, 0.01, 1,
+        return new TorchPolicy.Settings(DType.valueOf(dtype.toUpperCase(Locale.ROOT)), Matmul.F32, "cpu", threads, loraRank, 2 * loraRank, targets, false, 0.9, 0.999, 1e-8, 0.01, 1,
                 microBatchTokens);
     }
 

@@ -559,7 +559,7 @@ class TorchPolicyTest {
             policy.step(0.05);
             final float[] after = Tiny.floats(policy.weights.master);
             final float[] mean = Tiny.floats(policy.optimiser.mean);
-            policy.halve(then);
+            policy.shorten(then, 0.5);
             final float[] half = Tiny.floats(policy.weights.master);
             for (int i = 0; i < half.length; i++) {
                 final double ulp = Math.ulp(Math.max(Math.abs(before[i]), Math.abs(after[i])));
@@ -584,7 +584,7 @@ class TorchPolicyTest {
                 final long first = policy.version();
                 assertNotEquals(0, first);
                 assertEquals(first, policy.generate(Tiny.prompts(2, 1), Tiny.generation(1, 2), 1, Tiny.ids(2)).get(1).version());
-                policy.halve(start);
+                policy.shorten(start, 0.5);
                 final long half = policy.version();
                 assertTrue(half != first && half != 0);
                 policy.restore(start);

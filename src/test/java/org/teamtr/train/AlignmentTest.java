@@ -66,7 +66,7 @@ class AlignmentTest {
     }
 
     private static Alignment.Settings settings(double delta0, int steps) {
-        return new Alignment.Settings(delta0, steps, 30, 1, 4);
+        return new Alignment.Settings(delta0, Config.Unit.MESSAGE, steps, 30, 1, 4);
     }
 
     /** KL of whole messages at one prompt. */
@@ -179,7 +179,7 @@ class AlignmentTest {
         other.score(Batch.of(lessons, new float[300], new float[300]), T, null);
         final double[] logits = other.logits(lessons.get(0).prompt(), new int[0], 0).clone();
         final Alignment.Result wild = Alignment.align(other, lessons, T, incumbent.snapshot(),
-                new Alignment.Settings(1e-6, 16, 30, 1e6, 4), UNWATCHED);
+                new Alignment.Settings(1e-6, Config.Unit.MESSAGE, 16, 30, 1e6, 4), UNWATCHED);
         assertEquals(wild.klSwapped(), wild.kl());
         assertArrayEquals(logits, other.logits(lessons.get(0).prompt(), new int[0], 0));
     }

@@ -277,10 +277,11 @@ class CheckpointsTest {
         return new Config(3, null, null, Map.of(), null, new Config.Train(stages, "random", "all", false),
                 new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift, dynamicSampling,
                         resampleEvery != 1, 0, "update"),
-                new Config.TrustRegion(0.05, 1, deltaRule, 0.01, "exact", 0.5, true, true, 5, 0.1, "adaptive", 1e-4, 1e3),
+                new Config.TrustRegion(0.05, 1, Config.Unit.MESSAGE, deltaRule, 0.01, "exact", Policy.Precision.SAME, 0.5,
+                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3),
                 new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
-                new Config.Hardware("cpu", 1),
+                new Config.Hardware("cpu", 1, Matmul.F32),
                     new Config.Bound(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
     }
 

@@ -300,7 +300,7 @@ class DiagnosticsTest {
     /** For the columns that a probe copies. */
     private static final class SyntheticUpdate {
         static final RunLog.Update OF = new RunLog.Update(1, 1, "", List.of(), Map.of(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                0, 0, "", false, 0, false, 0, 0, 0, 0, 0, 0, true, 0, 0, 0, 0, Certificate.Terms.NONE);
+                0, 0, "", false, 0, false, 0, 0, 0, 0, 0, 0, true, 0, 0, 0, 0, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
     }
 
     private static int said(Context c, int turn) {

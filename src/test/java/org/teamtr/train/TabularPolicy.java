@@ -284,15 +284,22 @@ class TabularPolicy implements Policy {
     }
 
     @Override
-    public void halve(Snapshot snapshot) {
+    public void shorten(Snapshot snapshot, double share) {
         final TabularPolicy then = ((Tables) snapshot).policy();
         table.forEach((key, row) -> {
             final double[] old = then.table.get(key);
             for (int v = 0; old != null && v < vocab; v++) {
-                row[v] = (row[v] + old[v]) / 2;
+                row[v] = old[v] + share * (row[v] - old[v]);
             }
         });
         version = ++versions;
+    }
+
+    @Override
+    public void nudge(double size, long key) {
+        final SplittableRandom random = new SplittableRandom(key);
+        table.values().forEach(row -> Arrays.setAll(row, v -> row[v] + (random.nextBoolean() ? size : -size)));
+        version = -1;
     }
 
     /** Of the parameters that are not as they were drawn: a context that was only met does not count. */

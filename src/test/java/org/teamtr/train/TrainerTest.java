@@ -58,6 +58,10 @@ public class TrainerTest {
         String betaRule = "adaptive";
         double learningRate = 1;
         int steps = 4;
+        Config.Unit unit = Config.Unit.MESSAGE;
+        Policy.Precision monitorDtype = Policy.Precision.SAME;
+        Config.FloorRule floor = Config.FloorRule.REFUSE;
+        StepLength stepLength = StepLength.MEASURED;
         int turns;
         long seed = 1;
         Router router = Router.ROUND_ROBIN;
@@ -66,11 +70,12 @@ public class TrainerTest {
             return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
                     new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap, budget),
-                    new Config.TrustRegion(delta, 1, deltaRule, deltaTarget, monitor, fraction, earlyStop, rollback, halvings,
+                    new Config.TrustRegion(delta, 1, unit, deltaRule, deltaTarget, monitor, monitorDtype, fraction, floor, earlyStop, rollback,
+                            stepLength, halvings,
                             0.1, betaRule, 1e-4, 1e3),
-                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
+                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "unit", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
-                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1),
+                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32),
                     certificate, diagnostics);
         }
     }
@@ -260,7 +265,8 @@ public class TrainerTest {
                     s.monitor = monitor;
                     s.fraction = fraction;
                     s.delta = delta;
-                    s.learningRate = 6;
+                    s.learningRate = 6; // of which k1's scatter is more than the least radius even where nothing is learnt
+                    s.floor = Config.FloorRule.WARN;
                     s.seed = taken;
                     for (RunLog.Update u : Game.play(s, separate(3)).updates) {
                         assertTrue(u.kl() <= delta, monitor + ": " + u);
@@ -283,7 +289,8 @@ public class TrainerTest {
     void rollbackRestoresThePolicyToTheBit() {
         final Settings s = new Settings();
         s.halvings = 0;
-        s.delta = 1e-9; // no step fits
+        s.delta = 1e-9; // no step fits, not even the floor's
+        s.floor = Config.FloorRule.WARN;
         s.stages = 1;
         final Game game = Game.play(s, separate(2));
         for (RunLog.Update u : game.updates) {

@@ -1,0 +1,76 @@
+package org.teamtr.torch;
+
+import java.util.Map;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
+
+/**
+ * Dynamic loss scaling (Micikevicius et al., 2018): in f16 the gradient of a loss falls below the smallest number there is, 6e-8,
+ * unless the loss is multiplied by a large one. A gradient that passes the largest, 65,504, is not used and the scale is halved;
+ * after so many that do not, it is doubled. All scales are powers of two, so that multiplying by one rounds nothing.
+ */
+final class LossScale {
+    static final String SCALE = "loss_scale";
+    private static final String FINITE = "finite_gradients";
+    private static final double FIRST = 0x1p16;
+    private static final double LARGEST = 0x1p24;
+    /** Gradients in a row after which the scale is doubled: fewer than elsewhere, since each is of a whole batch. */
+    static final int GROWTH = 100;
+
+    private double scale = FIRST;
+    private int finite; // gradients in a row
+
+    /** What the loss is to be multiplied by. */
+    double scale() {
+        return scale;
+    }
+
+    /** As for a new policy. */
+    void clear() {
+        scale = FIRST;
+        finite = 0;
+    }
+
+    /**
+     * Divides a gradient by the scale that it was computed with, and sees to the next one's.
+     *
+     * @return whether the gradient is finite; otherwise it is of no use
+     * @throws ArithmeticException if it is not, and the scale is 1 already
+     */
+    boolean unscale(Tensor gradient) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            if (!Double.isFinite(gradient.norm(new Scalar(Double.POSITIVE_INFINITY)).item_double())) {
+                if (scale == 1) {
+                    throw new ArithmeticException("gradient: expected finite numbers at a loss scale of 1, given others: this model passes "
+                            + "f16's largest number, 65,504; policies.<name>.dtype bf16 or f32 holds it");
+                }
+                scale /= 2;
+                finite = 0;
+                return false;
+            }
+            gradient.mul_(new Scalar(1 / scale));
+        }
+        if (++finite == GROWTH) {
+            scale = Math.min(LARGEST, 2 * scale);
+            finite = 0;
+        }
+        return true;
+    }
+
+    /** What a checkpoint keeps. */
+    Map<String, String> state() {
+        return Map.of(SCALE, Double.toString(scale), FINITE, Integer.toString(finite));
+    }
+
+    /** @throws NumberFormatException if that is not what {@link #state} gave */
+    void set(Map<String, String> state) {
+        final double given = Double.parseDouble(state.getOrDefault(SCALE, ""));
+        if (!(given >= 1 && given <= LARGEST)) {
+            throw new NumberFormatException(SCALE + ": expected 1 to " + LARGEST + ", given " + given);
+        }
+        finite = Integer.parseInt(state.getOrDefault(FINITE, ""));
+        scale = given;
+    }
+}

@@ -1,0 +1,230 @@
+package org.teamtr.train;
+
+import java.util.Arrays;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.Surrogate;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
+import org.teamtr.team.Chance;
+
+/**
+ * Eq. 11, KL(old || new) of an update, and what else there is to know about one, from the messages that are watched; and what of
+ * such a KL is nothing but rounding.
+ */
+final class Monitor implements AutoCloseable {
+    /** The floor's share of δ from which on it is worth a warning. */
+    static final double WARNED = 0.25;
+    /** Messages that the floor is measured on, at most. */
+    private static final int FEW = 8;
+    /** Of an optimiser's step, in which every parameter moves by about the learning rate. */
+    private static final double NOTHING = 1e-3;
+
+    private final Config config;
+    private final double temperature;
+    private final SurrogateStats stats = new SurrogateStats();
+
+    Monitor(Config config, double temperature) {
+        this.config = config;
+        this.temperature = temperature;
+    }
+
+    /**
+     * About the parameters as they are, from the watched messages of a batch.
+     *
+     * @param kl Eq. 11 in the unit of the trust region, as all that is of KL, but for
+     * @param klMessage the same summed over a message's tokens
+     */
+    record Measure(double kl, double klMessage, double klMax, double objective, double surrogate, double predictedGain,
+            double clipFraction, double ess, double ratioMax, double entropy, double[] zetas, double[] perMessage) {
+        static Measure unchanged(int messages) {
+            return new Measure(0, 0, 0, 0, 0, 0, 0, 1, 1, Double.NaN, new double[3], new double[messages]);
+        }
+    }
+
+    /** {@return whether the full distributions of the old policy are needed} */
+    boolean exact() {
+        return config.trustRegion().monitor().equals("exact");
+    }
+
+    /** What one update is measured on. */
+    final class Watched {
+        private final Policy policy;
+        private final SurrogateConfig loss;
+        private final Policy.Snapshot anchor;
+        private final int[] indices;
+        private final double perEpisode;
+        private final Batch batch;
+        private final Batch some;
+        /** Whether every measurement takes a pass of its own, since gradients are computed in other numbers. */
+        final boolean apart;
+        /** That passes of its own took. */
+        double seconds;
+
+        /**
+         * To be made before the first step.
+         *
+         * @param before the policy as it is, for the exact KL; null where nobody needs it
+         * @param indices of the messages to watch
+         * @param perEpisode messages of the batch in an episode
+         */
+        Watched(Policy policy, Batch batch, int[] indices, SurrogateConfig loss, Policy.Snapshot before, double perEpisode) {
+            this.policy = policy;
+            this.loss = loss;
+            this.anchor = exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;
+            this.indices = indices;
+            this.perEpisode = perEpisode;
+            this.batch = batch;
+            this.apart = !policy.computesIn(config.trustRegion().monitorDtype());
+            final Batch sampled = indices.length == batch.size() ? batch : batch.subset(indices);
+            if (apart) { // the log-probs that were recorded are of other numbers
+                final long started = System.nanoTime();
+                some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
+                seconds += (System.nanoTime() - started) * 1e-9;
+            } else {
+                some = sampled;
+            }
+        }
+
+        /** From scores of the whole batch. */
+        Measure of(Policy.Scores scores) {
+            return measured(some, some == batch ? scores : scores.of(batch, indices), loss, perEpisode);
+        }
+
+        /** In a pass of its own. */
+        Measure look() {
+            final long started = System.nanoTime();
+            final Measure now = measured(some, score(policy, some, anchor), loss, perEpisode);
+            seconds += (System.nanoTime() - started) * 1e-9;
+            return now;
+        }
+    }
+
+    private Policy.Scores score(Policy policy, Batch batch, Policy.Snapshot anchor) {
+        final Policy.Precision precision = config.trustRegion().monitorDtype();
+        return policy.computesIn(precision) ? policy.score(batch, temperature, anchor)
+                : policy.score(batch, temperature, anchor, precision);
+    }
+
+    private Measure measured(Batch batch, Policy.Scores scores, SurrogateConfig loss, double messagesPerEpisode) {
+        try (Floats logProbsNew = Floats.ofFloats(scores.logProbs()); Floats logProbsOld = Floats.ofFloats(batch.logProbsOld());
+                Floats advantages = Floats.ofFloats(batch.advantages()); Indices cuSeqlens = Indices.ofLongs(batch.cuSeqlens());
+                Floats kl = scores.kl() == null ? null : Floats.ofFloats(scores.kl()); Floats entropy = Floats.ofFloats(scores.entropy());
+                Floats centred = Floats.ofFloats(batch.centredReturns())) {
+            Surrogate.compute(loss, logProbsNew, logProbsOld, advantages, cuSeqlens, null, kl, entropy, centred, null, null, null, stats);
+        }
+        double surrogate = 0;
+        double predicted = 0;
+        for (int m = 0; m < batch.size(); m++) {
+            final double gain = gain(batch, scores.logProbs(), m);
+            surrogate += gain * batch.advantages()[m];
+            predicted += gain * batch.centredReturns()[m];
+        }
+        final double scale = messagesPerEpisode / batch.size();
+        final double klMessage = switch (config.trustRegion().monitor()) {
+            case "k1" -> stats.monitorK1();
+            case "k3" -> stats.monitorK3();
+            default -> stats.monitorExact();
+        };
+        final boolean token = config.trustRegion().unit() == Config.Unit.TOKEN;
+        final double[] perMessage = token || config.diagnostics().monitor() ? perMessage(batch, scores.logProbs(), scores.kl(), estimator())
+                : new double[0];
+        return new Measure(token ? mean(perMessage) : klMessage, klMessage,
+                token ? Arrays.stream(perMessage(batch, scores.logProbs(), null, "k1")).max().orElse(0) : stats.monitorMax(),
+                stats.objective(), surrogate * scale, predicted * scale, stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(),
+                stats.entropy(), new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()}, perMessage);
+    }
+
+    private String estimator() {
+        return config.trustRegion().monitor();
+    }
+
+    private static double mean(double[] values) {
+        return Arrays.stream(values).average().orElse(0);
+    }
+
+    /** What each message adds to the monitor, of which that is the mean. */
+    private double[] perMessage(Batch batch, float[] logProbs, float[] exact, String estimator) {
+        final double[] kl = new double[batch.size()];
+        for (int m = 0; m < kl.length; m++) {
+            final int from = (int) batch.cuSeqlens()[m];
+            final int to = (int) batch.cuSeqlens()[m + 1];
+            for (int u = from; u < to; u++) {
+                final double log = (double) logProbs[u] - batch.logProbsOld()[u];
+                kl[m] += switch (estimator) {
+                    case "k1" -> -log;
+                    case "k3" -> Math.expm1(log) - log;
+                    default -> exact[u];
+                };
+            }
+            if (config.trustRegion().unit() == Config.Unit.TOKEN) {
+                kl[m] /= to - from;
+            }
+        }
+        return kl;
+    }
+
+    /**
+     * {@return what the monitor says of no step at all, in the unit of the trust region}: the larger of two. Every parameter moves
+     * by a thousandth of the learning rate, up or down by chance: a step whose true KL is about a millionth of an optimiser's, so
+     * that what is measured beyond is rounding, which any step brings. And the same parameters score messages one by one and
+     * together.
+     *
+     * <p>k1 of rounding has a mean of 0; what counts is by how much it scatters over all watched messages.
+     *
+     * @param policy as it is; it is left so, to the bit
+     * @param batch some of its messages
+     * @param keys of the random numbers
+     */
+    double floor(Policy policy, Batch batch, long... keys) {
+        final int[] order = Chance.permutation(batch.size(), keys);
+        final int[] few = Arrays.copyOf(order, Math.min(FEW, batch.size()));
+        final Batch sampled = batch.subset(few);
+        final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
+        final double watched = Math.ceil(config.trustRegion().fraction() * batch.size());
+        final Policy.Scores moved;
+        try (Policy.Snapshot before = policy.snapshot()) {
+            policy.nudge(NOTHING * config.optimiser().learningRate(), Chance.seed(keys));
+            try {
+                moved = score(policy, some, exact() ? before : null);
+            } finally {
+                policy.restore(before);
+            }
+        }
+        final float[] alone = new float[some.tokens()];
+        for (int m = 0; m < some.size(); m++) {
+            final float[] one = score(policy, some.subset(m), null).logProbs();
+            System.arraycopy(one, 0, alone, (int) some.cuSeqlens()[m], one.length);
+        }
+        final boolean k1 = estimator().equals("k1");
+        final double[] step = perMessage(some, moved.logProbs(), moved.kl(), estimator());
+        final double[] other = perMessage(some, alone, null, k1 ? "k1" : "k3");
+        return k1 ? Math.max(scatter(step), scatter(other)) / Math.sqrt(watched) : Math.max(mean(step), mean(other));
+    }
+
+    private static double scatter(double[] values) {
+        return Math.sqrt(Arrays.stream(values).map(x -> x * x).average().orElse(0));
+    }
+
+    /**
+     * w - 1 of message m, w at most the root of the number of messages: truncated importance sampling (Ionides, 2008). Without it, a
+     * single message that was all but impossible before outweighs all others of a batch.
+     */
+    static double gain(Batch batch, float[] logProbs, int m) {
+        return Math.min(Math.exp(logRatio(batch, logProbs, m)), Math.max(1, Math.sqrt(batch.size()))) - 1;
+    }
+
+    /** log w of message m: the sum of log new - log old over its tokens. */
+    static double logRatio(Batch batch, float[] logProbs, int m) {
+        double sum = 0;
+        for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
+            sum += (double) logProbs[u] - batch.logProbsOld()[u];
+        }
+        return sum;
+    }
+
+    @Override
+    public void close() {
+        stats.close();
+    }
+}
