@@ -233,6 +233,7 @@ static void log_probs_case(int dtype, int64_t vocab, int skip, int64_t padding, 
         for (int64_t v = 0; v < vocab; v++) near(d.get(r, v), NAN, 0, where + " gradient");
       continue;
     }
+    if (t < 0.1) continue; /* an lse of 1,000 and more, as f32, leaves no gradient to speak of */
     double most = 0;
     std::vector<double> want(vocab);
     for (int64_t v = 0; v < vocab; v++) {
@@ -343,12 +344,25 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
   Mirrored<float> grad(rows);
   for (int64_t r = 0; r < rows; r++) grad.host[r] = r % 5 == 4 ? 0.0f : 0.2f * (float)r - 1.1f;
   grad.upload();
-  Logits d[2] = {Logits(dtype, rows, vocab, skip, skip), Logits(dtype, rows, vocab, skip, skip)};
+  /* the statistics, beside the same results; the gradients without and with them */
+  Mirrored<float> lse_p(rows, 7), lse_q(rows, 7), log_ratio(rows, 7), kl_again(rows, 7);
+  expect_status(teamtr_kl_with_statistics(0, 0, p.memory.on_device(), dtype, rows, vocab, p.stride, rows, 0, q.memory.on_device(),
+                                          q.stride, rows, 0, targets.on_device(), TEAMTR_I64, t, 0, kl_again.on_device(), 0, 0, 0,
+                                          0, lse_p.on_device(), lse_q.on_device(), log_ratio.on_device()));
+  for (auto* m : {&lse_p, &lse_q, &log_ratio, &kl_again}) m->download();
+  again(name.c_str(), out.kl.host, kl_again.host);
+  Logits d[4] = {Logits(dtype, rows, vocab, skip, skip), Logits(dtype, rows, vocab, skip, skip),
+                 Logits(dtype, rows, vocab, skip, skip), Logits(dtype, rows, vocab, skip, skip)};
   for (int wrt_q = 0; wrt_q < 2; wrt_q++) {
     expect_status(teamtr_kl_backward(0, 0, p.memory.on_device(), dtype, rows, vocab, p.stride, rows, 0, q.memory.on_device(), q.stride,
                                      rows, 0, targets.on_device(), TEAMTR_I64, t, 0, grad.on_device(), wrt_q,
                                      d[wrt_q].memory.on_device(), d[wrt_q].stride, rows, 0));
+    expect_status(teamtr_kl_backward_from_statistics(
+        0, 0, p.memory.on_device(), dtype, rows, vocab, p.stride, rows, 0, q.memory.on_device(), q.stride, rows, 0,
+        targets.on_device(), TEAMTR_I64, t, 0, wrt_q ? 0 : kl_again.on_device(), lse_p.on_device(), lse_q.on_device(),
+        log_ratio.on_device(), grad.on_device(), wrt_q, d[2 + wrt_q].memory.on_device(), d[2 + wrt_q].stride, rows, 0));
     d[wrt_q].memory.download();
+    d[2 + wrt_q].memory.download();
   }
 
   for (int64_t r = 0; r < rows; r++) {
@@ -363,13 +377,16 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
     const Exact ep(p.row(r), t), eq(q.row(r), t);
     const double kl = exact_kl(ep, eq), lp = ep.log_p[targets.host[r]], lq = eq.log_p[targets.host[r]];
     near(out.kl.host[r], kl, 1e-5 * kl + 1e-12, where + " kl");
+    near(lse_p.host[r], ep.lse, 2e-7 * (1 + std::fabs(ep.lse)), where + " lse of p");
+    near(lse_q.host[r], eq.lse, 4e-7 * (1 + std::fabs(eq.lse)), where + " lse of q");
+    near(log_ratio.host[r], ep.lse - eq.lse, 2e-6 * (1 + std::fabs(ep.lse - eq.lse)), where + " log-ratio");
     if (kl > 1e-9) note(&worst_kl, out.kl.host[r], kl, kl);
     expect(!(out.kl.host[r] < 0), where + ": negative");
     near(out.lp.host[r], lp, 5e-7 * (1 + std::fabs(lp)), where + " log-prob of p");
     near(out.lq.host[r], lq, 5e-7 * (1 + std::fabs(lq)), where + " log-prob of q");
     near(out.hp.host[r], ep.entropy, 1e-6 * (1 + ep.entropy), where + " entropy of p");
     near(out.hq.host[r], eq.entropy, 1e-6 * (1 + eq.entropy), where + " entropy of q");
-    if (!std::isfinite(kl) || grad.host[r] == 0) continue;
+    if (!std::isfinite(kl) || grad.host[r] == 0 || t < 0.1) continue;
     for (int wrt_q = 0; wrt_q < 2; wrt_q++) {
       double most = 0;
       std::vector<double> want(vocab);
@@ -383,6 +400,11 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
       for (int64_t v = 0; v < vocab; v++) {
         near(d[wrt_q].get(r, v), want[v], 2e-5 * most + unit(dtype) * std::fabs(want[v]) + 1e-7,
              where + " gradient " + std::to_string(v));
+        /* statistics are f32: an exponent may lack half a unit of their last place */
+        const double lost = 6e-8 * (std::fabs(ep.lse) + std::fabs(ep.lse - eq.lse) + std::fabs(kl));
+        near(d[2 + wrt_q].get(r, v), want[v],
+             (2e-5 + lost) * most + unit(dtype) * std::fabs(want[v]) + std::fabs(grad.host[r] / t) * lost + 1e-7,
+             where + " gradient from statistics " + std::to_string(v));
         if (dtype == TEAMTR_F32 && most > 1e-6) note(&worst_kl_gradient, d[wrt_q].get(r, v), want[v], most);
       }
     }
@@ -451,6 +473,28 @@ static void policy_loss_case(int dtype, int64_t vocab, int skip, bool old_logits
   }
 }
 
+/* Few long rows are shared by clusters, many are not: their bits must not differ. */
+static void many_rows(int dtype, int64_t vocab, int64_t rows, std::mt19937& random) {
+  const std::string name = "rows in clusters, dtype " + std::to_string(dtype);
+  Logits x(dtype, 2, vocab, 0, 0);
+  for (int64_t r = 0; r < 2; r++) fill(x, r, r ? PEAKED : NORMAL, random);
+  x.memory.upload();
+  Mirrored<int64_t> targets(rows);
+  for (int64_t r = 0; r < rows; r++) targets.host[r] = (r * 7919) % vocab;
+  targets.upload();
+  Forward all(rows), few(2);
+  /* row r is row r % 2: batches of two rows, one over the other */
+  expect_status(teamtr_log_probs(0, 0, x.memory.on_device(), dtype, rows, vocab, x.stride, 2, 0, targets.on_device(), TEAMTR_I64, 0.7f,
+                                 0, all.log_probs.on_device(), all.lse.on_device(), all.entropy.on_device()));
+  for (auto* m : {&all.log_probs, &all.lse, &all.entropy}) m->download();
+  run_forward(x, targets, 0.7f, few);
+  for (int64_t r = 0; r < rows; r++) {
+    expect(all.lse.host[r] == few.lse.host[r % 2], name + ": lse");
+    expect(all.entropy.host[r] == few.entropy.host[r % 2], name + ": entropy");
+  }
+  for (int64_t r = 0; r < 2; r++) expect(all.log_probs.host[r] == few.log_probs.host[r], name + ": log-prob");
+}
+
 int main(int argc, char** argv) {
   const bool small = argc > 1 && std::string(argv[1]) == "--small";
   if (teamtr_cuda_count() == 0) {
@@ -471,9 +515,16 @@ int main(int argc, char** argv) {
         policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_EXACT, 0.01, random);
         policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_NONE, 0.01, random);
         kl_case(dtype, vocab, skip, 1.0f, 0.001f, 4.0f, random);
+        /* exponents of some 1,500 bits, for which no integer reference serves; and of 1e8, where p is 0 or 1 */
+        if (vocab < 10000) {
+          log_probs_case(dtype, vocab, skip, skip, 0.02f, random);
+          log_probs_case(dtype, vocab, skip, skip, 1e-7f, random);
+          kl_case(dtype, vocab, skip, 0.02f, 0.01f, 0, random);
+        }
         if (small) continue;
         kl_case(dtype, vocab, skip, 1.0f, dtype == TEAMTR_F32 ? 1e-5f : 0.1f, 0, random);
       }
+  for (int dtype : {TEAMTR_F32, TEAMTR_BF16}) many_rows(dtype, dtype == TEAMTR_F32 ? 33000 : 70000, 67, random);
   if (small) kl_case(TEAMTR_BF16, 60000, 0, 1.0f, 2.0f, 0, random); /* long enough for a cluster of blocks */
   std::printf("worst of f32 or all: log-prob %.1e, entropy %.1e, gradient %.1e of its row's largest; KL %.1e relative, its gradient %.1e\n",
               worst_log_prob, worst_entropy, worst_gradient, worst_kl, worst_kl_gradient);

@@ -55,9 +55,21 @@ public final class TokenKl {
      */
     public static void oldNew(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew) {
-        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew);
-        final int status = kl(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew);
-        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew);
+        oldNew(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, null);
+    }
+
+    /**
+     * The same, which also leaves the rows' statistics for {@link #oldNewBackward(Logits, Logits, Indices, Temperature,
+     * KlStatistics, Floats, Logits)}. The other results have the same bits.
+     *
+     * @param statistics written, P = old and Q = new; or null
+     */
+    public static void oldNew(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
+        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
+        final int status = kl(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew,
+                statistics);
+        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
         Check.status(status);
     }
 
@@ -67,9 +79,21 @@ public final class TokenKl {
      */
     public static void newOld(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew) {
-        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew);
-        final int status = kl(newLogits, oldLogits, targets, temperature, kl, logProbsNew, logProbsOld, entropyNew, entropyOld);
-        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew);
+        newOld(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, null);
+    }
+
+    /**
+     * The same, which also leaves the rows' statistics for {@link #newOldBackward(Logits, Logits, Indices, Temperature, Floats,
+     * KlStatistics, Floats, Logits)}. The other results have the same bits.
+     *
+     * @param statistics written, P = new and Q = old; or null
+     */
+    public static void newOld(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
+        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
+        final int status = kl(newLogits, oldLogits, targets, temperature, kl, logProbsNew, logProbsOld, entropyNew, entropyOld,
+                statistics);
+        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
         Check.status(status);
     }
 
@@ -86,9 +110,21 @@ public final class TokenKl {
      */
     public static void oldNewBackward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl,
             Logits dNew) {
-        check(oldLogits, newLogits, targets, temperature, gradKl, dNew);
-        final int status = backward(oldLogits, newLogits, 1, targets, temperature, gradKl, dNew);
-        alive(oldLogits, newLogits, targets, temperature, gradKl, dNew);
+        oldNewBackward(oldLogits, newLogits, targets, temperature, null, gradKl, dNew);
+    }
+
+    /**
+     * The same from the statistics that {@link #oldNew(Logits, Logits, Indices, Temperature, Floats, Floats, Floats, Floats,
+     * Floats, KlStatistics)} has left for these rows: both logits are read once and {@code dNew} is written once. The statistics
+     * are f32, so exponents may lack 6e-8 times the statistics' size.
+     *
+     * @param statistics [rows] each, or null: then they are computed again
+     */
+    public static void oldNewBackward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature,
+            KlStatistics statistics, Floats gradKl, Logits dNew) {
+        check(oldLogits, newLogits, targets, temperature, null, statistics, gradKl, dNew);
+        final int status = backward(oldLogits, newLogits, 1, targets, temperature, null, statistics, gradKl, dNew);
+        alive(oldLogits, newLogits, targets, temperature, null, statistics, gradKl, dNew);
         Check.status(status);
     }
 
@@ -99,9 +135,25 @@ public final class TokenKl {
      */
     public static void newOldBackward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl,
             Logits dNew) {
-        check(oldLogits, newLogits, targets, temperature, gradKl, dNew);
-        final int status = backward(newLogits, oldLogits, 0, targets, temperature, gradKl, dNew);
-        alive(oldLogits, newLogits, targets, temperature, gradKl, dNew);
+        newOldBackward(oldLogits, newLogits, targets, temperature, null, null, gradKl, dNew);
+    }
+
+    /**
+     * The same from the KL and the statistics that {@link #newOld(Logits, Logits, Indices, Temperature, Floats, Floats, Floats,
+     * Floats, Floats, KlStatistics)} has left for these rows, as {@link #oldNewBackward(Logits, Logits, Indices, Temperature,
+     * KlStatistics, Floats, Logits)}.
+     *
+     * @param kl [rows]; null without statistics
+     * @param statistics [rows] each, or null: then they are computed again
+     */
+    public static void newOldBackward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+            KlStatistics statistics, Floats gradKl, Logits dNew) {
+        if (statistics != null) {
+            Check.given(kl, "kl");
+        }
+        check(oldLogits, newLogits, targets, temperature, kl, statistics, gradKl, dNew);
+        final int status = backward(newLogits, oldLogits, 0, targets, temperature, kl, statistics, gradKl, dNew);
+        alive(oldLogits, newLogits, targets, temperature, kl, statistics, gradKl, dNew);
         Check.status(status);
     }
 
@@ -115,7 +167,7 @@ public final class TokenKl {
     }
 
     private static void check(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
-            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew) {
+            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
         checkInputs(oldLogits, newLogits, targets, temperature);
         Check.given(kl, "kl");
         if (logProbsOld != null || logProbsNew != null) {
@@ -136,6 +188,14 @@ public final class TokenKl {
         Check.apart(logProbsNew, "logProbsNew", entropyOld, "entropyOld");
         Check.apart(logProbsNew, "logProbsNew", entropyNew, "entropyNew");
         Check.apart(entropyOld, "entropyOld", entropyNew, "entropyNew");
+        if (statistics != null) {
+            statistics.checkOutputs(oldLogits, newLogits, targets, temperature);
+            statistics.checkApart(kl, "kl");
+            statistics.checkApart(logProbsOld, "logProbsOld");
+            statistics.checkApart(logProbsNew, "logProbsNew");
+            statistics.checkApart(entropyOld, "entropyOld");
+            statistics.checkApart(entropyNew, "entropyNew");
+        }
         // Under the callers' names; the calls below know p and q only.
         final Place place = oldLogits.place();
         Check.address(oldLogits, "oldLogits", place);
@@ -153,8 +213,8 @@ public final class TokenKl {
         Check.apart(output, name, newLogits, "newLogits");
     }
 
-    private static void check(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl,
-            Logits dNew) {
+    private static void check(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+            KlStatistics statistics, Floats gradKl, Logits dNew) {
         checkInputs(oldLogits, newLogits, targets, temperature);
         Check.length(Check.given(gradKl, "gradKl"), "gradKl", newLogits.rows(), Check.ROWS);
         Check.gradient(dNew, "dNew", newLogits, "newLogits");
@@ -162,6 +222,11 @@ public final class TokenKl {
         Check.apart(dNew, "dNew", targets, "targets");
         Check.apart(dNew, "dNew", temperature.vector(), "temperature");
         Check.apart(dNew, "dNew", gradKl, "gradKl");
+        Check.length(kl, "kl", newLogits.rows(), Check.ROWS);
+        Check.apart(dNew, "dNew", kl, "kl");
+        if (statistics != null) {
+            statistics.checkInputs(newLogits.rows(), dNew, "dNew");
+        }
         final Place place = oldLogits.place();
         Check.address(oldLogits, "oldLogits", place);
         Check.address(newLogits, "newLogits", place);
@@ -170,10 +235,10 @@ public final class TokenKl {
     // ---- calls: P first ----
 
     private static int kl(Logits p, Logits q, Indices targets, Temperature temperature, Floats kl, Floats logProbsP,
-            Floats logProbsQ, Floats entropyP, Floats entropyQ) {
+            Floats logProbsQ, Floats entropyP, Floats entropyQ, KlStatistics statistics) {
         Backend.current();
         final Place place = p.place();
-        return teamtr.teamtr_kl(place.device(), place.stream(),
+        return teamtr.teamtr_kl_with_statistics(place.device(), place.stream(),
                 Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
                 Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
@@ -181,33 +246,40 @@ public final class TokenKl {
                 temperature.scalar(), Check.address(temperature, place),
                 Check.address(kl, "kl", place),
                 Check.address(logProbsP, "logProbsP", place), Check.address(logProbsQ, "logProbsQ", place),
-                Check.address(entropyP, "entropyP", place), Check.address(entropyQ, "entropyQ", place));
+                Check.address(entropyP, "entropyP", place), Check.address(entropyQ, "entropyQ", place),
+                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", place),
+                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", place),
+                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", place));
     }
 
-    private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats gradKl,
-            Logits d) {
+    private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats kl,
+            KlStatistics statistics, Floats gradKl, Logits d) {
         Backend.current();
         final Place place = p.place();
-        return teamtr.teamtr_kl_backward(place.device(), place.stream(),
+        return teamtr.teamtr_kl_backward_from_statistics(place.device(), place.stream(),
                 Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
                 Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
                 Check.address(targets, "targets", place), Check.type(targets),
                 temperature.scalar(), Check.address(temperature, place),
+                Check.address(kl, "kl", place),
+                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", place),
+                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", place),
+                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", place),
                 Check.address(gradKl, "gradKl", place), wrtQ,
                 Check.address(d, "dNew", place), d.rowStride(), d.rowsPerBatch(), d.batchStride());
     }
 
     private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
-            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew) {
+            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
         Check.alive(oldLogits, newLogits, targets, temperature);
         Check.alive(kl, logProbsOld, logProbsNew, entropyOld);
-        Check.alive(entropyNew, null, null, null);
+        Check.alive(entropyNew, statistics, null, null);
     }
 
-    private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl,
-            Logits dNew) {
+    private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+            KlStatistics statistics, Floats gradKl, Logits dNew) {
         Check.alive(oldLogits, newLogits, targets, temperature);
-        Check.alive(gradKl, dNew, null, null);
+        Check.alive(kl, statistics, gradKl, dNew);
     }
 }

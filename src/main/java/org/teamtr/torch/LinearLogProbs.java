@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.util.Arrays;
+import java.util.List;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.DeviceOptional;
@@ -12,6 +13,7 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.bytedeco.pytorch.global.torch;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.KlStatistics;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Temperature;
@@ -77,6 +79,7 @@ public final class LinearLogProbs implements AutoCloseable {
     private final Tensor lse;
     private final Tensor entropy;
     private final Tensor kl; // or null
+    private final List<Tensor> klStatistics; // lseP, lseQ, logRatio; null without old hidden states
     /** Whether all results have been computed. */
     private boolean known;
 
@@ -178,6 +181,7 @@ public final class LinearLogProbs implements AutoCloseable {
             this.lse = vector(hidden);
             this.entropy = vector(hidden);
             this.kl = oldHidden == null ? null : vector(hidden);
+            this.klStatistics = oldHidden == null ? null : List.of(vector(hidden), vector(hidden), vector(hidden));
             this.now = new Head(hidden, weight, vocab, chunkRows);
             this.old = oldHidden == null ? null : new Head(oldHidden, oldWeight, vocab, chunkRows);
         }
@@ -299,11 +303,17 @@ public final class LinearLogProbs implements AutoCloseable {
             return vector == null ? null : TensorViews.floats(vector.narrow(0, from, n));
         }
 
+        /** What the KL leaves for its gradient. */
+        private KlStatistics statistics() {
+            return new KlStatistics(of(klStatistics.get(0)), of(klStatistics.get(1)), of(klStatistics.get(2)));
+        }
+
         void results(Tensor logits) {
             final Logits view = TensorViews.logits(logits);
             LogProbs.forward(view, target, t, of(logProbs), of(lse), of(entropy));
             if (old != null) {
-                TokenKl.oldNew(TensorViews.logits(old.logits(from, n)), view, target, t, of(kl), null, null, null, null);
+                TokenKl.oldNew(TensorViews.logits(old.logits(from, n)), view, target, t, of(kl), null, null, null, null,
+                        statistics());
             }
         }
 
@@ -317,7 +327,7 @@ public final class LinearLogProbs implements AutoCloseable {
                 ofKl = old.logits(from, n);
                 final Logits oldView = TensorViews.logits(ofKl);
                 old.held = -1;
-                TokenKl.oldNewBackward(oldView, view, target, t, of(gradKl), oldView);
+                TokenKl.oldNewBackward(oldView, view, target, t, statistics(), of(gradKl), oldView);
                 if (gradLogProbs == null && gradEntropy == null) {
                     return ofKl;
                 }
@@ -515,6 +525,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
         now.close();
         if (old != null) {
+            klStatistics.forEach(Tensor::close);
             old.close();
         }
     }

@@ -19,18 +19,22 @@ import org.teamtr.kernels.TestData.Worst;
 class TokenKlTest extends TestData.Scoped {
     private static final double[] KLS = {1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6};
 
-    /** The two methods and what they should give. */
+    /** The two methods, each without and with statistics from which the gradient is made, and what they should give. */
     enum Direction {
-        OLD_NEW, NEW_OLD;
+        OLD_NEW(true, false), NEW_OLD(false, false), OLD_NEW_STATISTICS(true, true), NEW_OLD_STATISTICS(false, true);
+
+        private final boolean oldFirst;
+        private final boolean withStatistics;
+
+        Direction(boolean oldFirst, boolean withStatistics) {
+            this.oldFirst = oldFirst;
+            this.withStatistics = withStatistics;
+        }
 
         float[] of(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats... outputs) {
             final Floats kl = Floats.allocate(oldLogits.rows());
-            final Floats[] more = Arrays.copyOf(outputs, 4);
-            if (this == OLD_NEW) {
-                TokenKl.oldNew(oldLogits, newLogits, targets, temperature, kl, more[0], more[1], more[2], more[3]);
-            } else {
-                TokenKl.newOld(oldLogits, newLogits, targets, temperature, kl, more[0], more[1], more[2], more[3]);
-            }
+            final KlStatistics statistics = withStatistics ? statistics(oldLogits.rows()) : null;
+            forward(oldLogits, newLogits, targets, temperature, kl, statistics, Arrays.copyOf(outputs, 4));
             return kl.toArray();
         }
 
@@ -38,20 +42,39 @@ class TokenKlTest extends TestData.Scoped {
             return of(oldLogits.logits, newLogits.logits, null, Temperature.of((float) temperature));
         }
 
-        void backward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl, Logits dNew) {
-            if (this == OLD_NEW) {
-                TokenKl.oldNewBackward(oldLogits, newLogits, targets, temperature, gradKl, dNew);
+        private static KlStatistics statistics(long rows) {
+            return new KlStatistics(Floats.allocate(rows), Floats.allocate(rows), Floats.allocate(rows));
+        }
+
+        private void forward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+                KlStatistics statistics, Floats... more) {
+            if (oldFirst) {
+                TokenKl.oldNew(oldLogits, newLogits, targets, temperature, kl, more[0], more[1], more[2], more[3], statistics);
             } else {
-                TokenKl.newOldBackward(oldLogits, newLogits, targets, temperature, gradKl, dNew);
+                TokenKl.newOld(oldLogits, newLogits, targets, temperature, kl, more[0], more[1], more[2], more[3], statistics);
+            }
+        }
+
+        void backward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats gradKl, Logits dNew) {
+            final Floats kl = Floats.allocate(oldLogits.rows());
+            final KlStatistics statistics = withStatistics ? statistics(oldLogits.rows()) : null;
+            if (withStatistics) {
+                forward(oldLogits, newLogits, targets, temperature, kl, statistics, new Floats[4]);
+            }
+            if (oldFirst) {
+                TokenKl.oldNewBackward(oldLogits, newLogits, targets, temperature, statistics, gradKl, dNew);
+            } else {
+                TokenKl.newOldBackward(oldLogits, newLogits, targets, temperature, withStatistics ? kl : null, statistics, gradKl,
+                        dNew);
             }
         }
 
         double expected(Softmax ofOld, Softmax ofNew) {
-            return this == OLD_NEW ? Reference.kl(ofOld, ofNew) : Reference.kl(ofNew, ofOld);
+            return oldFirst ? Reference.kl(ofOld, ofNew) : Reference.kl(ofNew, ofOld);
         }
 
         double[] gradient(Softmax ofOld, Softmax ofNew, double g) {
-            return this == OLD_NEW ? Reference.klGradientOfSecond(ofOld, ofNew, g) : Reference.klGradientOfFirst(ofNew, ofOld, g);
+            return oldFirst ? Reference.klGradientOfSecond(ofOld, ofNew, g) : Reference.klGradientOfFirst(ofNew, ofOld, g);
         }
     }
 
@@ -227,11 +250,11 @@ class TokenKlTest extends TestData.Scoped {
                 for (int r = 0; r < x.rows; r++) {
                     final Softmax p = x.softmax(r, 1);
                     final Softmax q = y.softmax(r, 1);
-                    final double plain = direction == Direction.OLD_NEW ? Reference.klPlain(p, q) : Reference.klPlain(q, p);
+                    final double plain = direction.oldFirst ? Reference.klPlain(p, q) : Reference.klPlain(q, p);
                     assertEquals(plain, direction.expected(p, q), 1e-12 + 1e-12 * plain, "the two references");
                     kls.see(given[r], plain, 2e-6 * plain + 1e-12, r, by);
                     final double[] expected = direction.gradient(p, q, 1);
-                    final double limit = direction == Direction.OLD_NEW ? 1e-5 * largest(expected) + 3e-7 * largest(p.p())
+                    final double limit = direction.oldFirst ? 1e-5 * largest(expected) + 3e-7 * largest(p.p())
                             : 1e-6 * largest(TestData.row(vocab, v -> q.p(v) * (Math.abs(q.logP[v] - p.logP[v]) + plain))) + 1e-7;
                     for (int v = 0; v < vocab; v += 4) {
                         gradients.see(d.get(r, v), expected[v], limit, r, v);
@@ -274,7 +297,7 @@ class TokenKlTest extends TestData.Scoped {
                     for (int r = 0; r < steps.length; r++) {
                         final Softmax a = p.softmax(r, (float) temperature);
                         final Softmax b = q.softmax(r, (float) temperature);
-                        final double plain = direction == Direction.OLD_NEW ? Reference.klPlain(a, b) : Reference.klPlain(b, a);
+                        final double plain = direction.oldFirst ? Reference.klPlain(a, b) : Reference.klPlain(b, a);
                         kls.see(given[r], plain, (TestPlace.CUDA ? 1e-5 : 2e-6) * plain, r, (int) offset);
                         final double[] expected = direction.gradient(a, b, 1);
                         final double limit = 1e-5 * largest(expected);
@@ -409,7 +432,7 @@ class TokenKlTest extends TestData.Scoped {
                         Arrays.setAll(outputs, i -> Floats.allocate(ids.length));
                         final float[] kl = direction.of(pair[0].logits, pair[1].logits, targets, Temperature.of(t), outputs);
                         assertArrayEquals(direction.of(pair[0].logits, pair[1].logits, null, Temperature.of(t)), kl, 0.01f);
-                        final float[] first = direction == Direction.OLD_NEW ? old.logProbs() : fresh.logProbs();
+                        final float[] first = direction.oldFirst ? old.logProbs() : fresh.logProbs();
                         if (!TestPlace.CUDA) { // where they come out of the KL's own sums
                             assertArrayEquals(first, outputs[direction.ordinal()].toArray(), "the first policy's, to the bit");
                         }
