@@ -2,6 +2,8 @@
 """Counts the machine instructions (SASS) of the kernels' main loops, and holds them to cuda/budgets.txt. Needs no GPU.
 
   cuda/sass.py [--check] [--write FILE.md] [--arch 90] [FILE...]
+  cuda/sass.py --build COMPILER LIBRARY       what the build calls, with nvcc's version: --check, but exit code 0 where there is no
+                                              disassembler or the budgets are another compiler's, which is said
 
 FILE is a library or cubin that holds code of that architecture, or a .cu file of this folder, which is compiled first;
 without one, all .cu files that the budgets name. Prints a Markdown table. --check: exit code 1 if a count is above its
@@ -153,9 +155,15 @@ def budgets():
     with open(os.path.join(HERE, "budgets.txt")) as f:
         for line in f:
             line = line.split("#")[0].strip()
-            if line:
+            if line and not line.startswith("nvcc"):
                 file, kernel, rows, exps, budget = [part.strip() for part in line.split("|")]
                 yield file, kernel, int(rows), fractions.Fraction(exps), float(budget)
+
+
+def budgets_compiler():
+    """The version of nvcc that the budgets are for."""
+    with open(os.path.join(HERE, "budgets.txt")) as f:
+        return re.search(r"^nvcc ([\d.]+)$", f.read(), re.M)[1]
 
 
 def count_of(code, kernel, rows, exps):
@@ -176,9 +184,13 @@ def main():
     parser.add_argument("--write")
     parser.add_argument("--arch", default="90")
     parser.add_argument("--loops")
+    parser.add_argument("--build")
     given = parser.parse_args()
     if not tool("cuobjdump") or not tool("nvdisasm"):
-        say("neither cuobjdump nor nvdisasm found (they come with the CUDA toolkit, or with `pip install triton`): nothing counted", 3)
+        say("no cuobjdump and nvdisasm found (they come with the CUDA toolkit, or with `pip install triton`): instructions are not "
+            "counted", 0 if given.build else 3)
+    if given.build and not (given.build + ".").startswith(budgets_compiler() + "."):
+        say(f"instructions are not counted: the budgets are for nvcc {budgets_compiler()}, this is {given.build}", 0)
     wanted = list(budgets())
     with tempfile.TemporaryDirectory() as folder:
         files = given.files or sorted({os.path.join(HERE, b[0]) for b in wanted})
@@ -221,13 +233,14 @@ def main():
              "| kernel | exponentials | before | now | budget |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(r) + " |" for r in rows]
     text = "\n".join(lines) + "\n"
-    print(text, end="")
+    if not given.build:
+        print(text, end="")
     if given.write:
         with open(given.write, "w") as f:
             f.write(page[:table.start(1)] + text + page[table.end(1):])
     if bad:
         print("sass.py: above the budgets of cuda/budgets.txt:\n  " + "\n  ".join(bad), file=sys.stderr)
-    return 1 if bad and given.check else 0
+    return 1 if bad and (given.check or given.build) else 0
 
 
 if __name__ == "__main__":
