@@ -227,14 +227,14 @@ __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, flo
 }
 
 /* What a cluster's blocks tell the first one: a thread's sums at the one place that the block takes. */
-struct Place1 {
+struct OnePlace {
   float e, ey;
   uint32_t max;
 };
 
 /* Bytes of shared memory for statistics<>, by a block or a cluster. */
 static inline size_t statistics_bytes(int threads, int cluster) {
-  return sizeof(StatisticsShared) + (cluster > 1 ? threads * sizeof(Place1) : 0);
+  return sizeof(StatisticsShared) + (cluster > 1 ? threads * sizeof(OnePlace) : 0);
 }
 
 /* The statistics of a row in thread 0 of a block, or of a cluster of kPlaces blocks, of which each takes one place of every
@@ -261,7 +261,7 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
     return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
   }
 
-  Place1* places = reinterpret_cast<Place1*>(shared + 1);
+  OnePlace* places = reinterpret_cast<OnePlace*>(shared + 1);
   const int rank = (int)this_cluster().block_rank(), vectors = vectors_of<D>(vocab);
   Vec16 v[kPlaces][1];
 #pragma unroll
@@ -279,7 +279,7 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
   if (rank == 0) {
 #pragma unroll
     for (int i = 0; i < kPlaces; i++) {
-      const Place1 p = this_cluster().map_shared_rank(places, i)[threadIdx.x];
+      const OnePlace p = this_cluster().map_shared_rank(places, i)[threadIdx.x];
       sums.e[i] = p.e;
       sums.ey[i] = p.ey;
       sums.max = D::max_words(sums.max, p.max);
