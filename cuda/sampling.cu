@@ -849,22 +849,22 @@ __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row
   __syncthreads();
 }
 
-template <bool kCluster> __device__ __forceinline__ void sync_row() {
-  if (kCluster) this_cluster().sync();
+/* All threads that share a row. */
+__device__ __forceinline__ void sync_row(int blocks) {
+  if (blocks > 1) this_cluster().sync();
   else __syncthreads();
 }
 
-/* What a block knows of a row's place in shared memory, and how the kernel was called. */
-template <bool kCluster> struct Layout {
-  Shared* shared;  /* the first block's of the cluster, as all that follows */
+/* The places in a block's shared memory. */
+struct Layout {
+  Shared* shared;
   Chunk* records;
   Half* table;     /* null without filters, or where there is no room */
   Bins* bins;
   uint16_t* list;
 
-  __device__ __forceinline__ Layout(int chunks, bool filters, bool with_table) {
-    Shared* mine = reinterpret_cast<Shared*>(shared_memory());
-    shared = kCluster ? this_cluster().map_shared_rank(mine, 0) : mine;
+  __device__ __forceinline__ Layout(char* memory, int chunks, bool filters, bool with_table) {
+    shared = reinterpret_cast<Shared*>(memory);
     records = reinterpret_cast<Chunk*>(shared + 1);
     Half* halves = reinterpret_cast<Half*>(records + (chunks < kMostChunks ? chunks : kMostChunks));
     table = filters && with_table ? halves : nullptr;
@@ -874,12 +874,11 @@ template <bool kCluster> struct Layout {
 };
 
 /* The main sweep of the chunks from `begin` to `end`, by the whole cluster. */
-template <class D, bool kFilters, bool kCluster>
-__device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int64_t r, int begin, int end) {
-  const int blocks = kCluster ? (int)this_cluster().num_blocks() : 1, rank = kCluster ? (int)this_cluster().block_rank() : 0;
+template <class D, bool kFilters>
+__device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int64_t r, int begin, int end, int blocks, int rank) {
   const Row<D> row(a.x.row(r), a.x.vocab);
   const float scale = scale_of(row_temperature(a, r));
-  const Layout<kCluster> at(row.chunks(), kFilters, with_table);
+  const Layout at(this_cluster().map_shared_rank(shared_memory(), 0), row.chunks(), kFilters, with_table); /* the first block's */
   Chunk* records = at.records - begin;
   Half* table = at.table + lane();
   const bool filled = kFilters && at.table;
@@ -895,7 +894,7 @@ template <class D, bool kFilters>
 __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool with_table, int64_t r, int begin, int end) {
   const Row<D> row(a.x.row(r), a.x.vocab);
   const int chunks = row.chunks();
-  const Layout<false> at(chunks, kFilters, with_table);
+  const Layout at(shared_memory(), chunks, kFilters, with_table);
   Shared* shared = at.shared;
   const double temperature = row_temperature(a, r);
   const float scale = scale_of(temperature);
@@ -949,11 +948,11 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
 }
 
 /* A cluster, or a block, has a row. */
-template <class D, bool kFilters, bool kCluster>
+template <class D, bool kFilters>
 __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks)
     sample_kernel(const __grid_constant__ Sample a, const __grid_constant__ Filters f, const bool with_table) {
-  const int blocks = kCluster ? (int)this_cluster().num_blocks() : 1, rank = kCluster ? (int)this_cluster().block_rank() : 0;
-  if (kCluster) this_cluster().sync(); /* the first block's memory may be written once it is known to run */
+  const int blocks = (int)this_cluster().num_blocks(), rank = (int)this_cluster().block_rank();
+  if (blocks > 1) this_cluster().sync(); /* the first block's memory may be written once it is known to run */
   for (int64_t r = blockIdx.x / blocks; r < a.x.rows; r += gridDim.x / blocks) {
     if (!good_temperature(row_temperature(a, r))) {
       if (rank == 0 && threadIdx.x == 0) write(a, r, -1, NAN, NAN);
@@ -962,12 +961,12 @@ __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks)
     const int chunks = (int)((a.x.vocab + kChunk - 1) / kChunk);
     for (int begin = 0; begin < chunks; begin += kMostChunks) { /* mostly once */
       const int end = chunks - begin < kMostChunks ? chunks : begin + kMostChunks;
-      sweep_row<D, kFilters, kCluster>(a, with_table, r, begin, end);
-      sync_row<kCluster>();
+      sweep_row<D, kFilters>(a, with_table, r, begin, end, blocks, rank);
+      sync_row(blocks);
       if (rank == 0) finish<D, kFilters>(a, f, with_table, r, begin, end);
-      if (end < chunks) sync_row<kCluster>(); /* before records are written again */
+      if (end < chunks) sync_row(blocks); /* before records are written again */
     }
-    if (r + gridDim.x / blocks < a.x.rows) sync_row<kCluster>();
+    if (r + gridDim.x / blocks < a.x.rows) sync_row(blocks);
   }
 }
 
@@ -989,9 +988,7 @@ template <class D> int32_t run(const Place& place, const Sample& a, const Filter
   }
   const int64_t most = kMostBlocks / cluster > 0 ? kMostBlocks / cluster : 1;
   const Launch l{place, (rows < most ? rows : most) * cluster, warps * kWarp, bytes, cluster};
-  if (cluster > 1)
-    return filters ? launch<sample_kernel<D, true, true>>(l, a, f, table) : launch<sample_kernel<D, false, true>>(l, a, f, table);
-  return filters ? launch<sample_kernel<D, true, false>>(l, a, f, table) : launch<sample_kernel<D, false, false>>(l, a, f, table);
+  return filters ? launch<sample_kernel<D, true>>(l, a, f, table) : launch<sample_kernel<D, false>>(l, a, f, table);
 }
 
 }  // namespace
