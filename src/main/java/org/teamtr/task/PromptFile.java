@@ -355,8 +355,32 @@ public final class PromptFile implements Prompts {
         final String id = columns.id() == null ? name + ":" + number : text(column(row, columns.id(), where), columns.id(), where);
         final String answer = columns.answer() == null ? null : answer(row, where);
         final String source = columns.source() == null ? null : text(column(row, columns.source(), where), columns.source(), where);
-        prompts.add(new Prompt(id, prompt(column(row, columns.prompt(), where), where), answer, source,
-                columns.rows() ? JSON.convertValue(row, ROW) : Map.of()));
+        final String prompt = columns.prompt() == null ? "" : prompt(column(row, columns.prompt(), where), where);
+        prompts.add(new Prompt(id, prompt, answer, source,
+                columns.rows() ? meta(row) : Map.of()));
+    }
+
+    /** All columns; what stands in one named {@code meta}, as {@code teamtr data prepare} writes it, by its own names. */
+    private static Map<String, Object> meta(JsonNode row) {
+        final Map<String, Object> all = JSON.convertValue(row, ROW);
+        if (all.get("meta") instanceof Map<?, ?> inner) {
+            inner.forEach((name, value) -> all.putIfAbsent(name.toString(), value));
+        }
+        return all;
+    }
+
+    /**
+     * {@return all rows of a file, by column}
+     *
+     * @throws IOException as {@link #read(Path, Columns)} does
+     */
+    static List<Map<String, Object>> rows(Path file) throws IOException {
+        final Prompts all = read(file, new Columns(null, null, null, null, true));
+        final List<Map<String, Object>> rows = new ArrayList<>();
+        for (int i = 0; i < all.size(); i++) {
+            rows.add(all.get(i).meta());
+        }
+        return rows;
     }
 
     /** Text or a number. Where rows are kept also a list or object, as JSON, or nothing: what is asked for may stand elsewhere. */

@@ -1,0 +1,59 @@
+package org.teamtr.task;
+
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * A benchmark of the paper (arXiv 2605.15207, Table 1): by what its answers are judged, how often each item is played, and what the
+ * paper prints.
+ *
+ * @param name as on the command line
+ * @param verifier see {@link Verifiers}
+ * @param k episodes for each item in the paper
+ * @param items how many the paper has
+ * @param published percent, by method; whether it is avg@k or pass@k is not said
+ * @param caveat what makes figures not comparable
+ */
+public record Benchmark(String name, String verifier, int k, int items, Map<String, Double> published, String caveat) {
+    private static final String ALL = "the paper does not say whether it prints avg@k or pass@k";
+
+    /** All of them, in the paper's order. */
+    public static final List<Benchmark> PAPER = List.of(
+            of("aime24", "integer", 64, 30, 39.1, 41.3, 68.7, 71.1, 69.9, 88.1, ALL),
+            of("aime25", "integer", 64, 30, 27.9, 30.1, 59.1, 61.7, 60.5, 78.3, ALL),
+            of("math500", "math", 4, 500, 90.7, 91.5, 95.2, 95.9, 95.7, 99.3, ALL
+                    + "; its reference implementation compares answers as texts (verifier hendrycks), ours by what they mean"),
+            of("zebralogic", "zebralogic", 64, 1000, 35.4, 36.7, 84.1, 86.3, 85.1, 94.7, ALL),
+            of("autologi", "autologi", 64, 345, 80.3, 80.9, 85.1, 85.9, 85.5, 90.5, ALL + "; which 345 items it uses is not said"),
+            of("detective", "detective", 25, 500, 40.1, 40.7, 43.1, 44.3, 43.7, 46.7, ALL
+                    + "; it counts training and test items together, and who answers the questions is not said"),
+            of("situation", "overlap", 25, 500, 35.2, 35.9, 38.0, 39.4, 38.7, 43.1, ALL
+                    + "; whether F1 is by characters or words, and who answers, is not said"),
+            of("guess_number", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3, ALL + "; it counts training and test items together"),
+            of("planbench", "planbench_official", 8, 0, 33.1, 33.5, 38.3, 39.1, 38.7, 44.1, ALL
+                    + "; which items of the eight abilities it uses is not said"));
+
+    private static Benchmark of(String name, String verifier, int k, int items, double grpo, double dapo, double debate, double judge,
+            double play, double teamtr, String caveat) {
+        final Map<String, Double> published = new LinkedHashMap<>();
+        published.put("GRPO (single, 8B)", grpo);
+        published.put("DAPO (single, 8B)", dapo);
+        published.put("Debate (3x8B)", debate);
+        published.put("Debate+Judge (3x8B)", judge);
+        published.put("Role-play (3x8B)", play);
+        published.put("TeamTR (3x8B)", teamtr);
+        return new Benchmark(name, verifier, k, items, Collections.unmodifiableMap(published), caveat);
+    }
+
+    /**
+     * {@return a benchmark by its name}
+     *
+     * @throws IllegalArgumentException if there is none, listing those there are
+     */
+    public static Benchmark named(String name) {
+        return PAPER.stream().filter(b -> b.name().equals(name)).findFirst().orElseThrow(() -> new IllegalArgumentException(
+                "benchmark: expected one of " + String.join(", ", PAPER.stream().map(Benchmark::name).toList()) + ", given " + name));
+    }
+}
