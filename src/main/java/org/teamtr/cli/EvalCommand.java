@@ -11,8 +11,10 @@ import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
 import org.teamtr.kernels.SamplingConfig;
+import org.teamtr.report.BenchmarkTable;
 import org.teamtr.report.Json;
 import org.teamtr.report.RunFiles;
+import org.teamtr.task.Benchmark;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
@@ -39,8 +41,28 @@ final class EvalCommand implements Callable<Integer> {
     @Parameters(paramLabel = "RUN|FILE", description = "Run directory or configuration.")
     private Path what;
 
-    @Option(names = "--k", description = "Episodes for each prompt, 1 or more. Default: 1.")
+    @Option(names = "--k", description = "Episodes for each prompt, 1 or more. Default: 1, of a benchmark as many as in the paper.")
+    private Integer givenK;
+
     private int k = 1;
+
+    @Option(names = "--benchmark", paramLabel = "NAME", split = ",", description = "Benchmarks of the paper instead of the held-out prompts:"
+            + " aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench. NAME=FILE for a file of its own.")
+    private List<String> benchmarks = List.of();
+
+    @Option(names = "--data-dir", paramLabel = "DIR", description = "Where NAME.jsonl of the benchmarks stand, as data prepare writes them."
+            + " Default: data.")
+    private Path dataDir = Path.of("data");
+
+    @Option(names = "--mode", paramLabel = "MODE", description = "Of benchmarks. chain: the team as it is. single:ROLE: that agent alone."
+            + " best-of: the best of an episode's messages, chosen by the reference answer. Default: chain.")
+    private String mode = "chain";
+
+    @Option(names = "--seeds", paramLabel = "N", description = "Of benchmarks: how often all items are played, 1 or more. Default: 1.")
+    private int seeds = 1;
+
+    @Option(names = "--out", paramLabel = "DIR", description = "Of benchmarks: where eval.html, eval.csv and failures.jsonl go.")
+    private Path out;
 
     @Option(names = "--data", paramLabel = "FILE", description = "Prompts instead of the held-out ones, in the same columns.")
     private Path data;
@@ -83,8 +105,16 @@ final class EvalCommand implements Callable<Integer> {
             throw new CommandLine.ParameterException(spec.commandLine(), "--episode-tokens: expected one for each of the "
                     + config.team().turns() + " turns or more, given " + episodeTokens);
         }
-        if (k < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--k: expected 1 or more, given " + k);
+        k = givenK == null ? 1 : givenK;
+        if (k < 1 || seeds < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--k, --seeds: expected 1 or more, given " + k + ", " + seeds);
+        }
+        if (!mode.matches("chain|best-of|single:.+")) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--mode: expected chain, best-of or single:ROLE, given " + mode);
+        }
+        if (!benchmarks.isEmpty() && Setup.isBudget(config)) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--benchmark: expected a team whose task.name is files, given "
+                    + config.task().name());
         }
         if (data != null && Setup.isBudget(config)) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--data: expected a team whose task.name is files, given "
@@ -98,6 +128,10 @@ final class EvalCommand implements Callable<Integer> {
         try (Setup setup = new Setup(config, isRun ? what : scratch, line -> System.err.println(line))) {
             if (isRun) {
                 Checkpoints.load(latest, setup.learners);
+            }
+            if (!benchmarks.isEmpty()) {
+                evaluateBenchmarks(setup);
+                return 0;
             }
             final Prompts prompts = data == null ? setup.heldOut : setup.prompts(data);
             final Result result = evaluate(setup, prompts, isRun ? latest.toString() : "as configured");
@@ -119,6 +153,35 @@ final class EvalCommand implements Callable<Integer> {
         return 0;
     }
 
+    private void evaluateBenchmarks(Setup setup) throws IOException {
+        final Path failures = out == null ? null : out.resolve("failures.jsonl");
+        if (out != null) {
+            Files.createDirectories(out);
+            Files.deleteIfExists(failures);
+        }
+        final BenchmarkRun run = new BenchmarkRun(setup, generation(setup.config), mode, failures);
+        final List<BenchmarkTable.Result> results = new ArrayList<>();
+        for (String name : benchmarks) {
+            final int equals = name.indexOf('=');
+            final Benchmark benchmark = Benchmark.named(equals < 0 ? name : name.substring(0, equals));
+            final Path file = equals < 0 ? dataDir.resolve(name + ".jsonl") : Path.of(name.substring(equals + 1));
+            if (!Files.exists(file)) {
+                throw new IOException(file + ": no such file; teamtr data prepare " + benchmark.name() + " SOURCE --out " + dataDir + " makes it");
+            }
+            results.add(run.play(benchmark, file, givenK == null ? benchmark.k() : givenK, seeds));
+        }
+        System.out.print(json ? Json.MAPPER.writeValueAsString(results) + System.lineSeparator() : BenchmarkTable.text(results));
+        if (out != null) {
+            BenchmarkTable.write(results, out);
+        }
+    }
+
+    private Generation generation(Config c) {
+        return new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
+                episodeTokens == null ? c.rollout().maxNewTokens() : episodeTokens / c.team().turns(),
+                Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+    }
+
     private Result evaluate(Setup setup, Prompts prompts, String team) {
         final Config c = setup.config;
         final long started = System.nanoTime();
@@ -127,9 +190,7 @@ final class EvalCommand implements Callable<Integer> {
         for (int i = 0; i < n; i++) {
             some.add(prompts.get(i));
         }
-        final Generation generation = new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
-                episodeTokens == null ? c.rollout().maxNewTokens() : episodeTokens / c.team().turns(),
-                Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+        final Generation generation = generation(c);
         final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, Chance.seed(c.seed(), -1));
         double sum = 0;
         double squares = 0;

@@ -1,0 +1,267 @@
+package org.teamtr.cli;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.io.Writer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.function.ToDoubleFunction;
+import org.teamtr.config.Setup;
+import org.teamtr.report.BenchmarkTable;
+import org.teamtr.task.Benchmark;
+import org.teamtr.task.Grader;
+import org.teamtr.task.PromptFile;
+import org.teamtr.task.Verifiers;
+import org.teamtr.team.Agent;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Context;
+import org.teamtr.team.Environment;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Message;
+import org.teamtr.team.Oracle;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Router;
+import org.teamtr.team.Team;
+import org.teamtr.team.Verifier;
+import org.teamtr.train.PassRates;
+
+/** Plays one benchmark with a team and counts. */
+final class BenchmarkRun {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    /** Episodes that are played at once; what is sampled depends on it. */
+    private static final int AT_ONCE = 256;
+    private static final List<String> PARTS = List.of("level", "subject", "size", "task", "lang");
+
+    private final Setup setup;
+    private final Generation generation;
+    private final String mode;
+    private final Path failures; // null for none
+
+    /**
+     * @param mode chain: the team as it is; single:ROLE: that agent alone, once; best-of: the best message of an episode counts
+     * @param failures where transcripts of wrong episodes are added; null for nowhere
+     */
+    BenchmarkRun(Setup setup, Generation generation, String mode, Path failures) {
+        this.setup = setup;
+        this.generation = generation;
+        this.mode = mode;
+        this.failures = failures;
+    }
+
+    /** The items' scores. A verifier that breaks is counted, and the episode left out. */
+    private static final class Counting implements Environment {
+        private final Verifier verifier;
+        private long faults;
+
+        Counting(Verifier verifier) {
+            this.verifier = verifier;
+        }
+
+        @Override
+        public Course start(Prompt prompt, long seed) {
+            return verifier instanceof Environment environment ? environment.start(prompt, seed) : null;
+        }
+
+        @Override
+        public Oracle oracle() {
+            return verifier instanceof Environment environment ? environment.oracle() : null;
+        }
+
+        @Override
+        public List<Map<String, Object>> tools() {
+            return verifier instanceof Environment environment ? environment.tools() : List.of();
+        }
+
+        @Override
+        public Score score(Context episode) {
+            try {
+                return verifier.score(episode);
+            } catch (IllegalStateException e) {
+                faults++;
+                return new Score(0, false, Map.of("fault", 1.0));
+            }
+        }
+    }
+
+    /** {@return what a benchmark gives}, of the prompts of a file as {@code teamtr data prepare} writes it */
+    BenchmarkTable.Result play(Benchmark benchmark, Path file, int k, int seeds) throws IOException {
+        final Prompts prompts = PromptFile.read(file, new PromptFile.Columns("prompt", "answer", "id", "source", true));
+        final boolean game = benchmark.name().equals("guess_number");
+        final Verifier scoring = game ? setup.verifier : Verifiers.of(benchmark.verifier(), scoringSettings());
+        final Grader grader = game ? null : Verifiers.grader(benchmark.verifier(), scoringSettings());
+        if (game && !(setup.verifier instanceof Environment)) {
+            throw new IllegalArgumentException("benchmark guess_number: expected a configuration whose task.environment.name is guess_number");
+        }
+        for (int i = 0; i < prompts.size() && grader != null; i++) {
+            try {
+                grader.check(prompts.get(i));
+            } catch (IllegalArgumentException e) {
+                throw new IllegalArgumentException(file + ": " + prompts.get(i).id() + ": " + e.getMessage(), e);
+            }
+        }
+        final Counting verifier = new Counting(scoring);
+        final Team team = team();
+        final List<List<Boolean>> right = new ArrayList<>();
+        final List<boolean[]> majority = new ArrayList<>();
+        final Map<String, Long> counts = new LinkedHashMap<>();
+        for (String name : List.of("items", "episodes", "without answer", "cut by the length limit", "errors of the verifier", "tokens generated", "characters observed")) {
+            counts.put(name, 0L);
+        }
+        counts.put("items", (long) prompts.size());
+        for (int i = 0; i < prompts.size(); i++) {
+            right.add(new ArrayList<>());
+            majority.add(new boolean[0]);
+        }
+        final int each = Math.max(1, AT_ONCE / k);
+        for (int s = 0; s < seeds; s++) {
+            for (int from = 0; from < prompts.size(); from += each) {
+                final List<Prompt> some = new ArrayList<>();
+                for (int i = from; i < Math.min(prompts.size(), from + each); i++) {
+                    some.add(prompts.get(i));
+                }
+                final List<Episode> episodes = Rollout.play(team, some, k, generation, verifier, Chance.seed(setup.config.seed(), -2, s, from));
+                for (int i = 0; i < some.size(); i++) {
+                    count(some.get(i), episodes.subList(i * k, (i + 1) * k), right.get(from + i), verifier, counts);
+                    if (s == 0 && grader != null) {
+                        majority.set(from + i, majority(grader, some.get(i), episodes.subList(i * k, (i + 1) * k)));
+                    }
+                }
+            }
+        }
+        counts.put("errors of the verifier", verifier.faults);
+        return result(benchmark, prompts, k, seeds, right, majority, counts, grader != null);
+    }
+
+    private Verifiers.Settings scoringSettings() {
+        return new Verifiers.Settings(1, 0, false, setup.config.task().files().lenient(), setup.config.task().files().python());
+    }
+
+    private Team team() {
+        if (!mode.startsWith("single:")) {
+            return setup.team;
+        }
+        final String role = mode.substring("single:".length());
+        for (int a = 0; a < setup.team.agents().size(); a++) {
+            if (setup.team.agents().get(a).role().equals(role)) {
+                return new Team(setup.team.agents(), Router.sequence(a), 1, context -> false);
+            }
+        }
+        throw new IllegalArgumentException("--mode: expected single: and one of " + setup.team.agents().stream().map(Agent::role).toList()
+                + ", given " + role);
+    }
+
+    private void count(Prompt prompt, List<Episode> episodes, List<Boolean> right, Counting verifier, Map<String, Long> counts) throws IOException {
+        for (Episode e : episodes) {
+            counts.merge("episodes", 1L, Long::sum);
+            counts.merge("tokens generated", e.tokens(), Long::sum);
+            counts.merge("cut by the length limit", e.messages().isEmpty() || e.context().last().utterance().ended() ? 0L : 1L, Long::sum);
+            counts.merge("without answer", e.score().figures().getOrDefault("answered", 1.0) == 0 ? 1L : 0L, Long::sum);
+            for (int t = 0; t < e.context().turn(); t++) {
+                final int seen = e.context().observation(t) == null ? 0 : e.context().observation(t).text().length();
+                counts.merge("characters observed", (long) seen, Long::sum);
+            }
+            if (e.score().figures().containsKey("fault")) {
+                continue;
+            }
+            boolean correct = e.score().correct();
+            if (mode.equals("best-of")) {
+                for (int t = 1; t < e.context().turn() && !correct; t++) {
+                    correct = verifier.score(e.context().before(t)).correct();
+                }
+            }
+            right.add(correct);
+            if (!correct && failures != null) {
+                transcript(prompt, e);
+            }
+        }
+    }
+
+    private void transcript(Prompt prompt, Episode episode) throws IOException {
+        final Map<String, Object> row = new LinkedHashMap<>();
+        row.put("id", prompt.id());
+        row.put("prompt", prompt.text());
+        row.put("answer", prompt.answer());
+        row.put("figures", episode.score().figures());
+        final List<Map<String, Object>> said = new ArrayList<>();
+        for (Message m : episode.messages()) {
+            final Map<String, Object> message = new LinkedHashMap<>();
+            message.put("role", m.role());
+            message.put("text", m.text());
+            message.put("ended", m.utterance().ended());
+            if (episode.context().observation(m.turn()) != null) {
+                message.put("observation", episode.context().observation(m.turn()).text());
+            }
+            said.add(message);
+        }
+        row.put("messages", said);
+        try (Writer out = Files.newBufferedWriter(failures, StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
+            out.write(JSON.writeValueAsString(row) + "\n");
+        }
+    }
+
+    private static boolean[] majority(Grader grader, Prompt prompt, List<Episode> episodes) {
+        final List<String> answers = new ArrayList<>();
+        for (Episode e : episodes) {
+            answers.add(e.context().last() == null ? null : grader.answer(prompt, e.context().last().text()));
+        }
+        final int best = PassRates.majority(answers, grader::same);
+        return new boolean[] {best >= 0 && episodes.get(best).score().correct()};
+    }
+
+    private BenchmarkTable.Result result(Benchmark benchmark, Prompts prompts, int k, int seeds, List<List<Boolean>> right, List<boolean[]> majority,
+            Map<String, Long> counts, boolean voted) {
+        final List<boolean[]> all = new ArrayList<>();
+        for (List<Boolean> item : right) {
+            final boolean[] r = new boolean[item.size()];
+            for (int i = 0; i < r.length; i++) {
+                r[i] = item.get(i);
+            }
+            all.add(r);
+        }
+        final List<BenchmarkTable.Figure> figures = new ArrayList<>();
+        final ToDoubleFunction<boolean[]> average = r -> (double) PassRates.count(r) / r.length;
+        add(figures, benchmark, "all", "avg@" + k, all, average);
+        add(figures, benchmark, "all", "pass@" + k, all, r -> PassRates.passAt(r.length, PassRates.count(r), Math.min(k, r.length)));
+        add(figures, benchmark, "all", "pass^" + k, all, r -> PassRates.allOf(r.length, PassRates.count(r), Math.min(k, r.length)));
+        if (voted) {
+            add(figures, benchmark, "all", "maj@" + k, majority, r -> r[0] ? 1 : 0);
+        }
+        for (String column : PARTS) {
+            final Map<String, List<boolean[]>> parts = new TreeMap<>();
+            for (int i = 0; i < prompts.size(); i++) {
+                final Object value = prompts.get(i).meta().get(column);
+                if (value != null) {
+                    parts.computeIfAbsent(value.toString(), v -> new ArrayList<>()).add(all.get(i));
+                }
+            }
+            if (parts.size() > 1 && parts.size() <= 40) {
+                parts.forEach((value, items) -> add(figures, benchmark, column + " " + value, "avg@" + k, items, average));
+            }
+        }
+        final List<String> caveats = new ArrayList<>(List.of(benchmark.caveat().split("; ")));
+        if (k != benchmark.k()) {
+            caveats.add("the paper has k = " + benchmark.k() + ", here it is " + k);
+        }
+        if (benchmark.items() > 0 && prompts.size() != benchmark.items()) {
+            caveats.add("the paper has " + benchmark.items() + " items, here there are " + prompts.size());
+        }
+        if (mode.equals("best-of")) {
+            caveats.add("the best message of an episode is chosen by the reference answer");
+        }
+        return new BenchmarkTable.Result(benchmark.name(), mode, benchmark.verifier(), k, seeds, counts, figures, benchmark.published(), caveats);
+    }
+
+    private void add(List<BenchmarkTable.Figure> figures, Benchmark benchmark, String part, String metric, List<boolean[]> items,
+            ToDoubleFunction<boolean[]> of) {
+        figures.add(new BenchmarkTable.Figure(benchmark.name(), part, metric, PassRates.bootstrap(items, of, setup.config.seed()), items.size()));
+    }
+}
