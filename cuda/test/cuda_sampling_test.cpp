@@ -190,7 +190,7 @@ int main(int argc, char** argv) {
     int64_t vocab, rows;
   };
   const std::vector<Size> sizes = small ? std::vector<Size>{{7, 3}, {2500, 9}}
-                                        : std::vector<Size>{{1, 3}, {9, 20}, {1000, 30}, {1024, 9}, {2048, 9}, {5003, 150}, {20000, 9}, {70001, 2}};
+                                        : std::vector<Size>{{1, 3}, {9, 20}, {1000, 30}, {1024, 9}, {2048, 9}, {5003, 20}, {20000, 9}, {70001, 2}};
   for (const Size& size : sizes)
     for (size_t i = 0; i < filters.size(); i++) {
       const Filters& f = filters[i];
@@ -200,6 +200,11 @@ int main(int argc, char** argv) {
                                ", m " + std::to_string(f.min_p);
       for (const bool kept : {false, true}) compare(x, i % 3 == 1 ? 0.7f : i % 3 == 2 ? 1.5f : 1.0f, f, kept, what);
     }
+  if (!small) { /* more rows than multiprocessors: a block has each, and a cluster has the last one alone */
+    std::vector<std::vector<float>> x;
+    for (int r = 0; r < 140; r++) x.push_back(row_of(r % kShapes, 20000));
+    for (const Filters& f : {Filters{0, 1, 0}, Filters{0, 0.9f, 0}}) compare(x, 1, f, false, "many rows");
+  }
   special_rows({0, 1, 0});
   special_rows({3, 0.9f, 0.1f});
   special_rows({0, 0.9f, 0});

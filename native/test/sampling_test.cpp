@@ -398,6 +398,37 @@ static void test_distribution(bool quick) {
         chi_square(counts, p, "chi-square of draws");
       }
   }
+  { /* a real vocabulary: which block, which segment of a block, which token of a segment */
+    const int64_t V = 151936, n = quick ? 2000 : 40000;
+    Logits x(TEAMTR_BF16, 1, V);
+    std::vector<float> row(V);
+    for (auto& e : row) e = 1.5f * normal();
+    x.set(0, row);
+    row = x.row(0);
+    x.rows = n;
+    const auto place = [](int64_t v, int kind) { return kind == 0 ? v / 2048 : kind == 1 ? v % 256 / 8 : v / 256 % 8 * 8 + v % 8; };
+    for (const float top_p : {1.0f, 0.6f}) {
+      std::vector<int64_t> order(V);
+      for (int64_t v = 0; v < V; v++) order[v] = v;
+      std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
+      std::vector<double> p(V);
+      double all = 0, kept = 0;
+      for (int64_t v = 0; v < V; v++) all += p[v] = std::exp((double)row[v] - row[order[0]]);
+      for (const int64_t v : order) {
+        if (kept >= top_p * all) p[v] = 0;
+        kept += p[v];
+      }
+      Call call{&x};
+      call.filters.top_p = top_p, call.rows_per_batch = 1, call.want_kept = false, call.draw.seed = 11;
+      const Sampled s = call();
+      for (int kind = 0; kind < 3; kind++) {
+        std::vector<double> counts(75), expected(75);
+        for (const int64_t v : s.tokens) counts[place(v, kind)]++, check(p[v] > 0, "a token that is not kept");
+        for (int64_t v = 0; v < V; v++) expected[place(v, kind)] += p[v] / kept;
+        chi_square(counts, expected, "chi-square over a real vocabulary");
+      }
+    }
+  }
   Logits x(TEAMTR_F32, 1, 8); /* successive rows, and successive steps, are independent */
   x.rows = n;
   x.set(0, std::vector<float>(8, 1.0f));
