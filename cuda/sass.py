@@ -87,7 +87,8 @@ def functions(file, architecture):
 
 def plain(symbol):
     name = subprocess.run(["c++filt", symbol], capture_output=True, text=True, check=True).stdout.strip()
-    name = re.sub(r"^void |\(anonymous namespace\)::|teamtr::cuda::|teamtr::|\((?:bool|int|PairGradientKind)\)", "", name)
+    name = re.sub(r"^void |\(anonymous namespace\)::|teamtr::cuda::|teamtr::", "", name)
+    name = re.sub(r"\((?:bool|int|PairGradientKind)\)", "", name)
     depth = 0
     for i, c in enumerate(name):  # without the parameters, which start at the first parenthesis outside <>
         depth += (c == "<") - (c == ">")
