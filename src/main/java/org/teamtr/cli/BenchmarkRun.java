@@ -95,11 +95,12 @@ final class BenchmarkRun {
     /** {@return what a benchmark gives}, of the prompts of a file as {@code teamtr data prepare} writes it */
     BenchmarkTable.Result play(Benchmark benchmark, Path file, int k, int seeds) throws IOException {
         final Prompts prompts = PromptFile.read(file, new PromptFile.Columns("prompt", "answer", "id", "source", true));
-        final boolean game = benchmark.name().equals("guess_number");
+        final boolean game = setup.verifier instanceof Environment;
         final Verifier scoring = game ? setup.verifier : Verifiers.of(benchmark.verifier(), scoringSettings());
         final Grader grader = game ? null : Verifiers.grader(benchmark.verifier(), scoringSettings());
-        if (game && !(setup.verifier instanceof Environment)) {
-            throw new IllegalArgumentException("benchmark guess_number: expected a configuration whose task.environment.name is guess_number");
+        if (List.of("guess_number", "detective", "situation").contains(benchmark.name()) && !game) {
+            throw new IllegalArgumentException("benchmark " + benchmark.name() + ": expected a configuration whose task.environment.name is "
+                    + benchmark.name() + ", given none");
         }
         for (int i = 0; i < prompts.size() && grader != null; i++) {
             try {

@@ -21,7 +21,7 @@ final class DataCommand implements Callable<Integer> {
     /** Brings a published data set into the form that training and evaluation read. */
     @Command(name = "prepare", mixinStandardHelpOptions = true, description = "Writes a published data set as lines {id, source, prompt, answer, meta}.")
     static final class Prepare implements Callable<Integer> {
-        @Parameters(index = "0", paramLabel = "NAME", description = "Which it is: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi,"
+        @Parameters(index = "0", paramLabel = "NAME", description = "Which it is: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi, detective, situation,"
                 + " guess_number, planbench, or verl for files in verl's columns.")
         private String name;
 

@@ -62,6 +62,9 @@ public final class ConfigRules {
             entry("task.environment.tools", new Rule("a list of class names", v -> v.isArray() && stream(v).allMatch(
                     t -> t.isTextual() && CLASS_NAME.matcher(t.textValue()).matches()))),
             entry("task.environment.agents", oneOf("all").orRoles()),
+            entry("task.environment.oracle", text().orNull()),
+            entry("task.environment.oracle_model", text().orNull()),
+            entry("task.environment.oracle_key", text().orNull()),
             entry("team.agents[].role", text()),
             entry("team.agents[].policy", text()),
             entry("team.agents[].system", text().orNull()),
@@ -445,6 +448,7 @@ public final class ConfigRules {
         roles(tree, "team.router", config.team().router(), roles);
         roles(tree, "train.agents", config.train().agents(), roles);
         roles(tree, "task.environment.agents", config.task().environment().agents(), roles);
+        oracle(tree, config);
         final List<String> trained = agents.stream().filter(a -> !a.frozen()).map(Config.Agent::role)
                 .filter(role -> role != null && !(config.train().agents() instanceof List<?> some && !some.contains(role))).toList();
         if (config.train().agents() instanceof List<?> some && new HashSet<>(some).size() < some.size()) {
@@ -468,6 +472,22 @@ public final class ConfigRules {
         if (config.trustRegion().delta() instanceof Map<?, ?> deltas && roles(tree, "trust_region.delta", deltas.keySet(), roles)
                 && !deltas.keySet().containsAll(trained)) {
             tree.problem("trust_region.delta", "expected a number for every trained agent, " + trained + ", given " + deltas.keySet());
+        }
+    }
+
+    private static void oracle(ConfigTree tree, Config config) {
+        final Config.Environment e = config.task().environment();
+        final boolean needed = List.of("detective", "situation").contains(e.name());
+        if (needed && e.oracle() == null) {
+            tree.problem("task.environment.oracle", "expected who answers in " + e.name()
+                    + ": script, a name under policies, or the address of an endpoint, given nothing");
+        } else if (e.oracle() != null && !e.oracle().equals("script") && !e.oracle().matches("https?://.+")
+                && !config.policies().containsKey(e.oracle())) {
+            tree.problem("task.environment.oracle", "expected script, a name under policies, or an address that begins with http, given " + e.oracle());
+        } else if (e.oracle() != null && e.oracle().matches("https?://.+") && e.oracleModel() == null) {
+            tree.problem("task.environment.oracle_model", "expected the name of a model that the endpoint has, given nothing");
+        } else if (e.oracle() != null && config.team().agents().stream().anyMatch(a -> e.oracle().equals(a.policy()) && !a.frozen())) {
+            tree.problem("task.environment.oracle", "expected a policy that nobody who is trained speaks with, given " + e.oracle());
         }
     }
 

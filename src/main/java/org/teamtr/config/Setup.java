@@ -11,20 +11,26 @@ import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import org.teamtr.kernels.DType;
+import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.task.Budget;
 import org.teamtr.task.OwnClass;
 import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
+import org.teamtr.task.environment.ChatEndpoint;
 import org.teamtr.task.environment.Environments;
+import org.teamtr.task.environment.ScriptedOracle;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Oracle;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
 import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 import org.teamtr.torch.TorchPolicy;
@@ -60,7 +66,7 @@ public final class Setup implements AutoCloseable {
         } else {
             final Config.Files f = config.task().files();
             scoring = Verifiers.of(f.verifier(), scoring(f));
-            verifier = environment(config, scoring);
+            verifier = environment(config, scoring, oracle(config, run, note));
             final Prompts train = prompts(Path.of(f.train()));
             if (f.eval() != null) {
                 prompts = train;
@@ -77,7 +83,7 @@ public final class Setup implements AutoCloseable {
         }
         try {
             for (String name : config.policies().keySet()) {
-                if (config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) { // a variant may bring a team of its own
+                if (!policies.containsKey(name) && config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) { // a variant may bring a team of its own
                     policies.put(name, policy(config, name, run, note));
                 }
             }
@@ -93,13 +99,31 @@ public final class Setup implements AutoCloseable {
         return new Verifiers.Settings(f.votes(), f.wrong(), f.dense(), f.lenient(), f.python());
     }
 
-    private static Verifier environment(Config config, Verifier scoring) {
+    /** Null where nobody is named. */
+    private Oracle oracle(Config config, Path run, Consumer<String> note) throws IOException {
+        final Config.Environment e = config.task().environment();
+        if (e.oracle() == null || e.oracle().equals("script")) {
+            return e.oracle() == null ? null : new ScriptedOracle();
+        }
+        if (e.oracle().matches("https?://.+")) {
+            final String key = e.oracleKey() == null ? null : System.getenv(e.oracleKey());
+            if (e.oracleKey() != null && key == null) {
+                throw new IOException("task.environment.oracle_key: expected an environment variable that is set, given " + e.oracleKey());
+            }
+            return new ChatEndpoint(e.oracle(), e.oracleModel(), key);
+        }
+        final TorchPolicy policy = policy(config, e.oracle(), run, note);
+        policies.put(e.oracle(), policy);
+        return Oracle.of(policy, new Generation(0.7, SamplingConfig.ALL.withTopP(0.7f), config.rollout().maxNewTokens(), Truncation.LEFT));
+    }
+
+    private static Verifier environment(Config config, Verifier scoring, Oracle oracle) {
         final Config.Environment e = config.task().environment();
         if (e.name().equals("none")) {
             return scoring;
         }
         final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
-        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents),
+        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents, oracle),
                 scoring(config.task().files()), scoring);
     }
 

@@ -106,7 +106,7 @@ public final class NumberAnswer {
             return one;
         }
         final int is = Math.max(Math.max(sentence.lastIndexOf(" is "), sentence.lastIndexOf(" are ")), sentence.lastIndexOf('='));
-        return is < 0 ? null : last(sentence, sentence.indexOf(' ', is + 1) < 0 ? is + 1 : is + (sentence.charAt(is) == '=' ? 1 : 3), sentence.length(), true);
+        return is < 0 ? null : last(sentence, is + 1, sentence.length(), true);
     }
 
     /** The last number of a part of a text, or the only one; null if there is none, or it is part of something else. */

@@ -55,6 +55,8 @@ public final class Preparer {
         FORMATS.put("guess_number", new Format("guess_number", List.of("prompt"), List.of("secret", "answer"), id, ""));
         FORMATS.put("planbench", new Format("planbench", List.of("query", "statement", "prompt"), List.of("ground_truth_plan", "ground_truth", "answer"),
                 List.of("instance_id", "id"), ""));
+        FORMATS.put("detective", new Format("detective", List.of("prompt"), List.of("label", "answer"), id, ""));
+        FORMATS.put("situation", new Format("overlap", List.of("surface", "prompt"), List.of("bottom", "answer"), id, ""));
         FORMATS.put("verl", new Format(null, List.of("prompt", "context"), List.of("reward_model.ground_truth"), List.of("extra_info.index", "id"), ""));
     }
 
@@ -195,7 +197,11 @@ public final class Preparer {
         final Object answer = first(raw, format.answer(), meta);
         final Object id = first(raw, format.id(), meta);
         final Object source = format.source() != null ? format.source() : raw.getOrDefault("data_source", name);
-        final String prompt = name.equals("guess_number") ? guessing(String.valueOf(answer)) : prompt(first(raw, format.prompt(), meta), format);
+        final String prompt = switch (name) {
+            case "guess_number" -> guessing(String.valueOf(answer));
+            case "detective" -> detecting(raw);
+            default -> prompt(first(raw, format.prompt(), meta), format);
+        };
         final Map<String, Object> row = new LinkedHashMap<>();
         row.put("id", id == null ? where : name + "-" + id);
         row.put("source", source);
@@ -261,6 +267,24 @@ public final class Preparer {
                 + " different positions. Find the number.";
     }
 
+    private static String detecting(Map<String, Object> raw) {
+        if (!(raw.get("initial_information") instanceof Map<?, ?> known) || !(known.get("suspect") instanceof List<?> suspects)) {
+            throw new IllegalArgumentException("initial_information: expected an object with a list suspect, given " + raw.get("initial_information"));
+        }
+        final StringBuilder text = new StringBuilder("You are a detective who has to find the murderer among five suspects. In each turn you first name"
+                + " a suspect, then ask one question.\n");
+        known.forEach((key, value) -> {
+            if (!key.equals("suspect")) {
+                text.append(key).append(": ").append(value instanceof Map<?, ?> map ? map.toString().replaceAll("[{}]", "") : value).append('\n');
+            }
+        });
+        for (int i = 0; i < suspects.size(); i++) {
+            text.append((char) ('A' + i)).append(". ").append(suspects.get(i) instanceof Map<?, ?> map ? map.get("name") + ": " + map.get("introduction")
+                    : suspects.get(i)).append('\n');
+        }
+        return text.toString();
+    }
+
     /** The form of the answer, with the columns of the puzzle. */
     private static String template(Object answer) {
         if (!(answer instanceof Map<?, ?> grid) || !(grid.get("header") instanceof List<?> header) || !(grid.get("rows") instanceof List<?> rows)) {
@@ -276,7 +300,8 @@ public final class Preparer {
         all.put("reasoning", "___");
         all.put("solution", houses);
         try {
-            return "\n\nPresent your reasoning and solution in this JSON format:\n\n" + JSON.writerWithDefaultPrettyPrinter().writeValueAsString(all);
+            return "\n\nPresent your reasoning and solution in this JSON format:\n\n"
+                    + JSON.writerWithDefaultPrettyPrinter().writeValueAsString(all);
         } catch (JsonProcessingException e) {
             throw new UncheckedIOException(e);
         }

@@ -20,8 +20,10 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * What answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles that it hears.
+     * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
      */
-    public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents) {
+    public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents, String oracle,
+            String oracleModel, String oracleKey) {
     }
 
     /** The built-in "budget relay". */

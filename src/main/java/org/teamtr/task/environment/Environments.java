@@ -15,7 +15,7 @@ import org.teamtr.team.Verifier;
 /** Environments by name. */
 public final class Environments {
     /** Those of ours. */
-    public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools");
+    public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools", "detective", "situation");
 
     private Environments() {
     }
@@ -27,8 +27,9 @@ public final class Environments {
      * @param earlyStop whether {@code guess_number} ends with the right guess
      * @param tools class names of {@link Tool}s, for {@code tools}
      * @param agents roles whose messages reach the environment; empty for all
+     * @param oracle who answers in {@code detective} and {@code situation}; null where nobody is named
      */
-    public record Settings(int turns, boolean earlyStop, List<String> tools, List<String> agents) {
+    public record Settings(int turns, boolean earlyStop, List<String> tools, List<String> agents, Oracle oracle) {
     }
 
     /**
@@ -48,6 +49,14 @@ public final class Environments {
                             + ", given none");
                 }
                 yield new ToolUse(settings.tools().stream().map(t -> OwnClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
+            }
+            case "detective", "situation" -> {
+                if (settings.oracle() == null) {
+                    throw new IllegalArgumentException("task.environment.oracle: expected who answers in " + name + ": script, a policy's name, or the"
+                            + " address of an endpoint, given nothing");
+                }
+                yield name.equals("detective") ? new Detective(settings.turns(), settings.oracle())
+                        : new SituationPuzzle(settings.turns(), settings.oracle());
             }
             default -> {
                 if (!name.contains(".")) {

@@ -66,7 +66,8 @@ public record Strips(String name, Map<String, Integer> predicates, Map<String, A
         for (int i = 0; i < plan.size(); i++) {
             final String[] step = plan.get(i).split(" ");
             final Action action = actions.get(step[0]);
-            if (action == null || step.length != action.parameters().size() + 1 || !problem.objects().containsAll(List.of(step).subList(1, step.length))) {
+            if (action == null || step.length != action.parameters().size() + 1
+                    || !problem.objects().containsAll(List.of(step).subList(1, step.length))) {
                 return new Result(i, Set.of(plan.get(i)), state);
             }
             final Set<String> unmet = action.of(action.needs(), step);

@@ -36,7 +36,7 @@ class EnvironmentsTest {
     }
 
     private static Environment named(String name, String... tools) {
-        return Environments.of(name, new Environments.Settings(5, false, List.of(tools), List.of()), Verifiers.Settings.DEFAULT,
+        return Environments.of(name, new Environments.Settings(5, false, List.of(tools), List.of(), null), Verifiers.Settings.DEFAULT,
                 Verifiers.of("number", Verifiers.Settings.DEFAULT));
     }
 
@@ -178,7 +178,7 @@ class EnvironmentsTest {
     void aFaultOfAToolIsNoScore() {
         final Prompt prompt = new Prompt("t", "?", "3");
         final String call = "<tool_call>{\"name\": \"broken\"}</tool_call>";
-        final Environment deaf = Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver")),
+        final Environment deaf = Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver"), null),
                 Verifiers.Settings.DEFAULT, Verifiers.of("number", Verifiers.Settings.DEFAULT));
         assertEquals(List.of(""), observations(deaf.start(prompt, 0), prompt, call), "agent1 is not heard");
         final Environment all = named("tools", Broken.class.getName());
@@ -186,10 +186,39 @@ class EnvironmentsTest {
                 () -> observations(all.start(prompt, 0), prompt, call)).getMessage());
     }
 
+    /** Observations of an environment that asks; its oracle answers at once. */
+    private static List<String> asked(Environment environment, Prompt prompt, String... said) {
+        final Environment.Course course = environment.start(prompt, 0);
+        final List<String> seen = new ArrayList<>();
+        for (int t = 0; t < said.length; t++) {
+            final Context context = Context.of(prompt, List.of(said).subList(0, t + 1));
+            Environment.Step step = course.step(message(t, said[t]), context);
+            if (step.question() != null) {
+                step = course.answered(environment.oracle().answer(List.of(step.question()), 0, new long[] {0}).get(0));
+            }
+            seen.add((step.observation() == null ? "" : step.observation().text()) + (step.done() ? "end" : ""));
+        }
+        seen.add(String.valueOf(course.score(Context.of(prompt, List.of(said))).reward()));
+        return seen;
+    }
+
+    @Test
+    void suspectsAndReferees() {
+        final Prompt dark = new Prompt("c", "?", "1", null, Map.of("suspects", List.of(Map.of("name", "Tilda Norr", "task", "Stay calm.", "story",
+                "I came at six. I took the oar from the wall."), Map.of("name", "Jonas Vik", "task", "Help.", "story", "I saw nothing."))));
+        assertEquals(List.of("Ask Tilda Norr one question.", "Tilda Norr: I took the oar from the wall.\nTurn 2: name the suspect to question.",
+                "There is no suspect of that name.\nWho is it? Answer in the form\nReason: ...\nAnswer: [A-E]", "end", "1.0"),
+                asked(new Detective(2, new ScriptedOracle()), dark, "[Tilda Norr]", "Who took it from the wall?", "Tilda", "Reason: the oar.\nAnswer: B"));
+        final Prompt riddle = new Prompt("s", "A man phones his empty flat.", "Burglars used his flat once.");
+        assertEquals(List.of("Yes", "Unknown\nNow say what happened.", "end", "1.0"), asked(new SituationPuzzle(2, new ScriptedOracle()), riddle,
+                "Did burglars use the flat once?", "Is it raining outside?", "Burglars used his flat once."));
+    }
+
     @Test
     void whatIsMissingIsSaid() {
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("chess")).getMessage()
-                .startsWith("environment: expected one of guess_number, plan_feedback, tools, or"));
+                .startsWith("environment: expected one of guess_number, plan_feedback, tools, detective, situation, or"));
+        assertTrue(assertThrows(IllegalArgumentException.class, () -> named("detective")).getMessage().startsWith("task.environment.oracle: expected who"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("tools")).getMessage().startsWith("tools: expected the names"));
     }
 }

@@ -1,0 +1,53 @@
+package org.teamtr.task.environment;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.TreeSet;
+import org.teamtr.team.ChatTurn;
+import org.teamtr.team.Oracle;
+
+/**
+ * An oracle without a model, to try things out and for tests: it repeats the sentence of its instructions that has most words in common
+ * with the question, and to a question that wants Yes, No or Unknown it says Yes where most of the words are known, otherwise Unknown. A
+ * figure that was made with it says nothing of a team.
+ */
+public final class ScriptedOracle implements Oracle {
+    @Override
+    public List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids) {
+        final List<String> answers = new ArrayList<>();
+        for (List<ChatTurn> question : questions) {
+            final String known = question.get(0).content();
+            final Set<String> asked = words(question.get(question.size() - 1).content());
+            if (known.contains("Yes, No or Unknown")) {
+                final Set<String> both = new TreeSet<>(asked);
+                both.retainAll(words(known));
+                answers.add(!asked.isEmpty() && 2 * both.size() > asked.size() ? "Yes" : "Unknown");
+                continue;
+            }
+            String best = "I have nothing to say.";
+            int most = 0;
+            for (String sentence : known.split("(?<=[.!?])\\s+")) {
+                final Set<String> both = words(sentence);
+                both.retainAll(asked);
+                if (both.size() > most) {
+                    most = both.size();
+                    best = sentence.strip();
+                }
+            }
+            answers.add(best);
+        }
+        return answers;
+    }
+
+    private static Set<String> words(String text) {
+        final Set<String> words = new TreeSet<>();
+        for (String word : text.toLowerCase(Locale.ROOT).split("[^\\p{L}\\p{N}]+")) {
+            if (word.length() > 3) {
+                words.add(word);
+            }
+        }
+        return words;
+    }
+}

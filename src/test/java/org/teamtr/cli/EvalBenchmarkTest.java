@@ -1,0 +1,129 @@
+package org.teamtr.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.cli.TrainCommandTest.failed;
+import static org.teamtr.cli.TrainCommandTest.ok;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.report.RunFiles;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Context;
+import org.teamtr.team.Environment;
+import org.teamtr.team.Message;
+import org.teamtr.team.Observation;
+import org.teamtr.team.Prompt;
+import org.teamtr.train.RunLog;
+
+/** {@code eval --benchmark}, and training with an environment, as they are typed. */
+@Timeout(240)
+class EvalBenchmarkTest {
+    private static final String TEAM = """
+            team:
+              turns: 4
+              agents:
+                - {role: a, policy: p, template: "{prompt}{transcript}", message: "{text}+", view: predecessor}
+                - {role: b, policy: q, template: "{prompt}{transcript}", message: "{text}+", view: predecessor}
+            policies: {p: {model: tiny}, q: {model: tiny}}
+            warm_start: {steps: 5, batch: 8}
+            train: {stages: 2}
+            rollout: {prompts: 3, group: 4, held_back: 0, max_new_tokens: 3}
+            loss: {entropy: 0.01}
+            eval: {prompts: 4, transcripts: 1}
+            hardware: {threads: 1}
+            """;
+
+    @TempDir
+    private Path folder;
+
+    /** Says a digit that depends on its seed alone, and ends an episode whose message has one; messages are worth their length. */
+    public static final class Dice implements Environment {
+        @Override
+        public Course start(Prompt prompt, long seed) {
+            return new Course() {
+                private int heard;
+
+                @Override
+                public Step step(Message message, Context context) {
+                    heard++;
+                    final String digit = Integer.toString(Chance.of(seed, heard).nextInt(10));
+                    return message.text().contains("7") ? Step.end(null) : Step.of(new Observation("dice", digit));
+                }
+
+                @Override
+                public Score score(Context context) {
+                    return new Score(context.messages().stream().mapToInt(m -> m.text().length()).sum(), heard < 4);
+                }
+            };
+        }
+    }
+
+    private Path config(String environment) throws IOException {
+        final StringBuilder prompts = new StringBuilder();
+        for (int i = 0; i < 12; i++) {
+            prompts.append("{\"question\": \"").append(10 + i).append("=\", \"answer\": \"").append(i % 10).append("\"}\n");
+        }
+        final Path file = Files.writeString(folder.resolve("prompts.jsonl"), prompts);
+        return Files.writeString(folder.resolve("run.yaml"), TEAM + "task: {name: files, environment: {name: " + environment + "}, files: {train: " + file
+                + "}}\n");
+    }
+
+    /** A run that stops and goes on plays the same episodes, observations and all. */
+    @Test
+    void aRunWithAnEnvironmentGoesOnToTheBit() throws IOException {
+        final Path config = config(Dice.class.getName());
+        final Path whole = folder.resolve("whole");
+        final Path parts = folder.resolve("parts");
+        ok("train", config, "--out", whole);
+        ok("train", config, "--out", parts, "--set", "train.stages=1");
+        ok("train", "--resume", parts, "--set", "train.stages=2");
+        final List<RunLog.Update> a = RunFiles.updates(whole);
+        final List<RunLog.Update> b = RunFiles.updates(parts);
+        assertEquals(4, a.size());
+        for (int i = 0; i < a.size(); i++) {
+            assertEquals(a.get(i).tokens(), b.get(i).tokens());
+            assertEquals(a.get(i).returnMean(), b.get(i).returnMean());
+            assertEquals(a.get(i).kl(), b.get(i).kl());
+        }
+        assertEquals(learners(whole), learners(parts), "checksums of the parameters");
+        assertTrue(a.get(0).messages() > 0);
+    }
+
+    private static JsonNode learners(Path run) throws IOException {
+        return new ObjectMapper().readTree(run.resolve("checkpoints/stage-0002/state.json").toFile()).get("learners");
+    }
+
+    @Test
+    void benchmarksAreCountedAndShown() throws IOException {
+        final Path config = config("none");
+        final Path aime = Files.writeString(folder.resolve("aime.jsonl"), "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12=\", \"answer\": \"5\","
+                + " \"meta\": {\"level\": 1}}\n{\"id\": \"x2\", \"source\": \"aime24\", \"prompt\": \"13=\", \"answer\": 6, \"meta\": {\"level\": 2}}\n");
+        final Path out = folder.resolve("out");
+        final String said = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "3", "--seeds", "2", "--out", out);
+        assertTrue(said.contains("aime24, chain, judged by integer, 3 episodes for each item, 2 times"), said);
+        assertTrue(said.contains("avg@3") && said.contains("pass@3") && said.contains("pass^3") && said.contains("maj@3") && said.contains("level 2"), said);
+        assertTrue(said.contains("episodes: 12") && said.contains("without answer: 12"), said);
+        assertTrue(said.contains("not comparable: the paper has k = 64, here it is 3"), said);
+        assertEquals(12, Files.readAllLines(out.resolve("failures.jsonl")).size());
+        assertTrue(Files.readString(out.resolve("eval.csv")).startsWith("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\naime24,chain,"));
+        final String page = Files.readString(out.resolve("eval.html"));
+        assertTrue(page.contains("In the form of the paper&#39;s Table 1") || page.contains("paper's Table 1"), page);
+        assertTrue(page.contains("<td>88.1</td>"));
+        final String single = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "single:b");
+        assertTrue(single.contains("single:b"), single);
+        assertTrue(ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "best-of").contains("an oracle"));
+        assertFalse(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "single:x").isEmpty());
+        assertTrue(failed(1, "eval", config, "--benchmark", "chess").contains("benchmark: expected one of aime24, aime25, math500"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "math500", "--data-dir", folder).contains("teamtr data prepare math500 SOURCE --out"));
+        assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge").contains("--mode: expected chain, best-of or single:ROLE"));
+    }
+}
