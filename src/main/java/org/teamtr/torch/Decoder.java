@@ -32,37 +32,6 @@ final class Decoder implements AutoCloseable {
     private final Tensor cos;
     private final Tensor sin;
 
-    /** Keys and values of the tokens so far, [rows, kvHeads, room, headDim] per layer. */
-    static final class Cache {
-        final Tensor[] keys;
-        final Tensor[] values;
-        int length;
-
-        Cache(ModelConfig c, long rows, long room, torch.ScalarType dtype, Device device) {
-            keys = new Tensor[c.layers()];
-            values = new Tensor[c.layers()];
-            final long[] shape = {rows, c.kvHeads(), room, c.headDim()};
-            for (int i = 0; i < keys.length; i++) {
-                keys[i] = empty(shape, dtype, device);
-                values[i] = empty(shape, dtype, device);
-            }
-        }
-
-        /** Keeps these rows only. */
-        void select(Tensor rows) {
-            for (int i = 0; i < keys.length; i++) {
-                keys[i] = replaced(keys[i], rows);
-                values[i] = replaced(values[i], rows);
-            }
-        }
-
-        private static Tensor replaced(Tensor tensor, Tensor rows) {
-            final Tensor kept = tensor.index_select(0, rows);
-            tensor.close();
-            return kept;
-        }
-    }
-
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
         this(config, dtype, device, loraScale, false);
     }
@@ -122,7 +91,7 @@ final class Decoder implements AutoCloseable {
      *     and length 1, for none
      * @param cache of the tokens before these, which are appended; null without
      */
-    Tensor hidden(Map<String, Tensor> w, Tensor ids, Tensor positions, Tensor mask, Cache cache) {
+    Tensor hidden(Map<String, Tensor> w, Tensor ids, Tensor positions, Tensor mask, KvCache cache) {
         final long rows = ids.size(0);
         final long length = ids.size(1);
         final Tensor cosine = table(cos, positions, rows, length);
@@ -142,7 +111,7 @@ final class Decoder implements AutoCloseable {
         return norm(x, w.get("model.norm.weight"));
     }
 
-    private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache, int i) {
+    private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, KvCache cache, int i) {
         final Tensor h = norm(x, w.get(name + "input_layernorm.weight"));
         final Tensor y = x.add(attention(w, name + "self_attn.", h, cosine, sine, mask, cache, i));
         final Tensor m = norm(y, w.get(name + "post_attention_layernorm.weight"));
@@ -165,7 +134,7 @@ final class Decoder implements AutoCloseable {
         return rounds ? Tf32.rounded(x) : x;
     }
 
-    private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, Cache cache,
+    private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, KvCache cache,
             int layer) {
         final long rows = x.size(0);
         final long length = x.size(1);
@@ -179,10 +148,8 @@ final class Decoder implements AutoCloseable {
         q = rotated(q.transpose(1, 2), cosine, sine);
         k = rotated(k.transpose(1, 2), cosine, sine);
         if (cache != null) {
-            cache.keys[layer].narrow(2, cache.length, length).copy_(k);
-            cache.values[layer].narrow(2, cache.length, length).copy_(v);
-            k = cache.keys[layer].narrow(2, 0, cache.length + length);
-            v = cache.values[layer].narrow(2, 0, cache.length + length);
+            k = cache.appended(cache.keys, layer, k);
+            v = cache.appended(cache.values, layer, v);
         }
         final boolean causal = mask == null && length > 1;
         final Tensor out = torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)),

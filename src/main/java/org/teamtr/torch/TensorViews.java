@@ -30,6 +30,12 @@ import org.teamtr.kernels.Place;
  * long, long, long, long, Object)} throws. Views are immutable; any number of threads may use them.
  */
 public final class TensorViews {
+    /**
+     * The place of tensors on the CPU. A CUDA device in the tests alone, which so hand every kernel call of the trainer to CUDA
+     * kernels that were compiled for the host.
+     */
+    static Place cpu = Place.CPU;
+
     private TensorViews() {
     }
 
@@ -119,7 +125,7 @@ public final class TensorViews {
 
     private static Place place(Tensor tensor) {
         if (!tensor.is_cuda()) {
-            return Place.CPU;
+            return cpu;
         }
         try (Device device = tensor.device()) {
             return Cuda.current(device.index());

@@ -244,7 +244,7 @@ public final class TorchPolicy implements Policy {
             return List.of();
         }
         final Generator generator = new Generator(config, used(Precision.SAME), all(weights.compute()), settings.scalarType(), device, vocab,
-                tokenizer.endTokens());
+                tokenizer.endTokens(), settings.microBatchTokens());
         final int parts = Math.min(workers.count(), prompts.size());
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
         for (int part = 0; part < parts; part++) {
@@ -350,14 +350,13 @@ public final class TorchPolicy implements Policy {
         return Tensor.create(values, shape).to(device, torch.ScalarType.Long);
     }
 
-    private static Floats onHost(Tensor vector) {
-        return TensorViews.floats(vector.cpu());
+    /** {@return gradients of the loss as they go back through the model: on its device, and multiplied by the loss scale} */
+    private Tensor scaled(Floats vector) {
+        return scaled(Tensor.create(vector.toArray()).to(device, torch.ScalarType.Float));
     }
 
-    /** Gradients of the loss as they go back through the model: on its device, and multiplied by the loss scale. */
     private Tensor scaled(Tensor vector) {
-        final Tensor there = vector.to(device, torch.ScalarType.Float);
-        return lossScale == null ? there : there.mul_(new Scalar(lossScale.scale()));
+        return lossScale == null ? vector : vector.mul_(new Scalar(lossScale.scale()));
     }
 
     @Override
@@ -429,8 +428,7 @@ public final class TorchPolicy implements Policy {
 
     /** [rows, vocab] */
     private float[] logits(Tensor hidden, Map<String, Tensor> w) {
-        final Tensor logits = HeadProduct.logits(hidden, w.get(decoder.head()).narrow(0, 0, vocab));
-        return onHost(logits.contiguous().view(-1)).toArray();
+        return Host.floats(HeadProduct.logits(hidden, w.get(decoder.head()).narrow(0, 0, vocab)));
     }
 
     private static Scores scores(Batch batch, Snapshot anchor) {
@@ -438,10 +436,10 @@ public final class TorchPolicy implements Policy {
     }
 
     private static void scatter(LinearLogProbs head, MicroBatch micro, Batch batch, Scores out) {
-        micro.scatter(onHost(head.logProbs()).toArray(), out.logProbs(), batch.cuSeqlens());
-        micro.scatter(onHost(head.entropy()).toArray(), out.entropy(), batch.cuSeqlens());
+        micro.scatter(Host.floats(head.logProbs()), out.logProbs(), batch.cuSeqlens());
+        micro.scatter(Host.floats(head.entropy()), out.entropy(), batch.cuSeqlens());
         if (out.kl() != null) {
-            micro.scatter(onHost(head.kl()).toArray(), out.kl(), batch.cuSeqlens());
+            micro.scatter(Host.floats(head.kl()), out.kl(), batch.cuSeqlens());
         }
     }
 
@@ -460,18 +458,20 @@ public final class TorchPolicy implements Policy {
             tasks.add(() -> backward(micro, then, part, temperature, (head, dHidden, dWeight) -> {
                 head.forward(); // a message's ratio needs all of its log-probs
                 scatter(head, micro, batch, out);
-                final Tensor dLogProbs = torch.empty(micro.tokens());
-                final Tensor dKl = torch.empty(micro.tokens());
-                final Tensor dEntropy = torch.empty(micro.tokens());
-                try (Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
+                // The surrogate, a few numbers per token, is computed on the host.
+                try (Floats logProbs = Floats.ofFloats(Host.floats(head.logProbs()));
+                        Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
                         Floats a = Floats.ofFloats(micro.ofMessages(batch.advantages()));
-                        Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens()); SurrogateStats stats = new SurrogateStats()) {
-                    Surrogate.compute(whole, onHost(head.logProbs()), logProbsOld, a, cuSeqlens, null,
-                            then == null ? null : onHost(head.kl()), onHost(head.entropy()), null, TensorViews.floats(dLogProbs),
-                            TensorViews.floats(dKl), TensorViews.floats(dEntropy), stats);
+                        Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens());
+                        Floats kl = then == null ? null : Floats.ofFloats(Host.floats(head.kl()));
+                        Floats entropy = Floats.ofFloats(Host.floats(head.entropy()));
+                        Floats dLogProbs = Floats.allocate(micro.tokens()); Floats dKl = Floats.allocate(micro.tokens());
+                        Floats dEntropy = Floats.allocate(micro.tokens()); SurrogateStats stats = new SurrogateStats()) {
+                    Surrogate.compute(whole, logProbs, logProbsOld, a, cuSeqlens, null, kl, entropy, null, dLogProbs, dKl, dEntropy,
+                            stats);
+                    head.backward(scaled(dLogProbs), loss.entropyCoef() == 0 ? null : scaled(dEntropy), klCounts ? scaled(dKl) : null,
+                            dHidden, dWeight);
                 }
-                head.backward(scaled(dLogProbs), loss.entropyCoef() == 0 ? null : scaled(dEntropy), klCounts ? scaled(dKl) : null, dHidden,
-                        dWeight);
             }));
         }
         accumulate(tasks);
@@ -489,9 +489,10 @@ public final class TorchPolicy implements Policy {
             final MicroBatch micro = micros.get(i);
             final int part = i;
             tasks.add(() -> backward(micro, null, part, 1, (head, dHidden, dWeight) -> {
-                final Tensor slope = torch.empty(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
+                final Tensor slope = Decoder.empty(new long[] {micro.tokens()}, torch.ScalarType.Float, device)
+                        .fill_(new Scalar(-1.0 / tokens));
                 head.backward(scaled(slope), null, null, dHidden, dWeight);
-                for (float lp : onHost(head.logProbs()).toArray()) {
+                for (float lp : Host.floats(head.logProbs())) {
                     sums[part] -= lp;
                 }
             }));

@@ -29,7 +29,11 @@ public final class TestPlace implements BeforeAllCallback {
 
     @Override
     public void beforeAll(ExtensionContext context) {
-        if (!CUDA || Memory.hostPlace.isCuda()) {
+        if (!CUDA) {
+            return;
+        }
+        if (!context.getRequiredTestClass().getPackageName().equals(TestPlace.class.getPackageName())) {
+            Memory.hostPlace = Place.CPU; // the trainer's tests: see PolicyPlace
             return;
         }
         final String device = Backend.current().cudaDevices().stream().findFirst()

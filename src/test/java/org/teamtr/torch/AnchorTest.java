@@ -17,6 +17,7 @@ import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.chat.Tokenizer;
@@ -68,6 +69,7 @@ class AnchorTest {
     }
 
     @Test
+    @Tag("slow")
     void klFromAPolicyOfAnotherShape() throws IOException {
         for (ModelConfig other : List.of(Tiny.qwen2(1), Tiny.llama(2))) {
             try (TorchPolicy incumbent = Tiny.policy(folder, other, Tiny.settings(), 5);

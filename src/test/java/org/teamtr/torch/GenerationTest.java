@@ -19,10 +19,10 @@ import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
-import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Sampling;
@@ -61,18 +61,20 @@ class GenerationTest {
                     final Tensor hidden = decoder.hidden(policy.weights.compute(), ids, null, null, null);
                     final Tensor logits = decoder.logits(policy.weights.compute(), hidden.select(1, sequence.length - 1))
                             .narrow(1, 0, vocab);
-                    final Indices token = Indices.allocateLongs(1);
-                    final Floats logProb = Floats.allocate(1);
+                    final Tensor drawn = Tensor.create(new long[1]);
+                    final Tensor logProb = Tensor.create(new float[1]);
+                    final Indices token = TensorViews.indices(drawn);
                     Sampling.sample(TensorViews.logits(logits), Temperature.of((float) generation.temperature()),
-                            generation.filter(), SEED, step, Indices.ofLongs(rowId), token, logProb, null);
-                    final Floats scored = Floats.allocate(1);
+                            generation.filter(), SEED, step, TensorViews.indices(Tensor.create(new long[] {rowId})), token,
+                            TensorViews.floats(logProb), null);
+                    final Tensor scored = Tensor.create(new float[1]);
                     final float t = generation.temperature() == 0 ? 1 : (float) generation.temperature();
-                    LogProbs.forward(TensorViews.logits(logits), token, Temperature.of(t), scored, null, null);
-                    assertEquals(scored.get(0), logProb.get(0), 0f, "to the bit");
+                    LogProbs.forward(TensorViews.logits(logits), token, Temperature.of(t), TensorViews.floats(scored), null, null);
+                    assertEquals(Host.floats(scored)[0], Host.floats(logProb)[0], 0f, "to the bit");
                     sequence = Arrays.copyOf(sequence, sequence.length + 1);
-                    sequence[sequence.length - 1] = (int) token.get(0);
-                    recorded[step] = logProb.get(0);
-                    ended = token.get(0) == Tiny.END;
+                    sequence[sequence.length - 1] = (int) Host.longs(drawn)[0];
+                    recorded[step] = Host.floats(logProb)[0];
+                    ended = sequence[sequence.length - 1] == Tiny.END;
                 }
             }
         }
@@ -131,8 +133,30 @@ class GenerationTest {
         }
     }
 
+    /** Prompts go in a few at a time, and the cache grows: neither shows in what is said. */
+    @Test
+    void promptsInPartsAndACacheThatGrows() throws IOException {
+        final ModelConfig longer = ModelConfig.qwen3(Tiny.VOCAB, 16, 24, 2, 2, 1, 8, 400);
+        for (boolean padded : new boolean[] {true, false}) {
+            final List<int[]> prompts = padded ? Tiny.prompts(5, 9) : List.of(new int[] {5, 6}, new int[] {7, 8}, new int[] {9, 3});
+            final long[] ids = Tiny.ids(prompts.size());
+            final Generation generation = Tiny.generation(0, 110);
+            try (TorchPolicy policy = Tiny.policy(folder, longer, Tiny.settings("f32", 1, 0, 13), 5)) {
+                final float[] values = Tiny.floats(policy.weights.master);
+                Arrays.fill(values, Tiny.END * longer.hidden(), (Tiny.END + 1) * longer.hidden(), 0f); // never the likeliest
+                Tiny.write(policy.weights, values);
+                final List<Utterance> batch = policy.generate(prompts, generation, SEED, ids);
+                assertTrue(batch.stream().allMatch(m -> m.tokens().length == 110), "beyond the room that it begins with");
+                for (int i = 0; i < prompts.size(); i++) {
+                    same(uncached(policy, prompts.get(i), generation, ids[i]), batch.get(i), "row " + i);
+                }
+            }
+        }
+    }
+
     /** Rows end at different steps, so the batch is cut down several times; every row stays what it is alone. */
     @Test
+    @Tag("slow")
     void rowsThatEndEarlyLeaveTheBatch() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(1)); TorchPolicy two = Tiny.policy(folder, Tiny.qwen3(1),
                 Tiny.settings("f32", 2, 0, 8192), 5)) {

@@ -24,6 +24,7 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.bytedeco.pytorch.global.torch;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
@@ -619,6 +620,7 @@ class TorchPolicyTest {
     // ---- bf16 ----
 
     @Test
+    @Tag("slow")
     void smallUpdatesOfBf16WeightsAreNotLost() throws IOException {
         try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(1), Tiny.settings("bf16", 1, 0, 8192), 5)) {
             final Batch batch = shifted(policy, 4);
