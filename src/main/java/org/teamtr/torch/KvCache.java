@@ -5,6 +5,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.teamtr.model.ModelConfig;
 
 /**
  * Keys and values of the tokens so far, [rows, kvHeads, room, headDim] for each layer. Its room grows with the messages, one tensor

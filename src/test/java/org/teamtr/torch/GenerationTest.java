@@ -113,11 +113,13 @@ class GenerationTest {
     }
 
     @Test
+    @Tag("slow")
     void cachedIsUncachedOfQwen2() throws IOException {
         cachedIsUncached(Tiny::qwen2);
     }
 
     @Test
+    @Tag("slow")
     void cachedIsUncachedOfLlama() throws IOException {
         cachedIsUncached(Tiny::llama);
     }
@@ -135,6 +137,7 @@ class GenerationTest {
 
     /** Prompts go in a few at a time, and the cache grows: neither shows in what is said. */
     @Test
+    @Tag("slow")
     void promptsInPartsAndACacheThatGrows() throws IOException {
         final ModelConfig longer = ModelConfig.qwen3(Tiny.VOCAB, 16, 24, 2, 2, 1, 8, 400);
         for (boolean padded : new boolean[] {true, false}) {
