@@ -1,11 +1,15 @@
 package org.teamtr.cli;
 
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
+import org.teamtr.config.MemoryPlan;
+import org.teamtr.config.Setup;
 import org.teamtr.config.Variants;
+import org.teamtr.train.Config;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -33,11 +37,28 @@ public final class CheckConfigCommand implements Callable<Integer> {
             return 0;
         }
         try {
-            System.out.print(ConfigFile.text(ConfigFile.load(file, variant, sets)));
+            final Config config = ConfigFile.load(file, variant, sets);
+            System.out.print(ConfigFile.text(config));
+            memory(Setup.resolved(config));
             return 0;
         } catch (ConfigException e) {
             System.err.println(e.getMessage());
             return 2;
+        }
+    }
+
+    /** What the run would need, as comments, so that what is printed is still a configuration. */
+    private static void memory(Config config) throws ConfigException {
+        final MemoryPlan plan;
+        try {
+            plan = MemoryPlan.of(config);
+        } catch (IOException | IllegalArgumentException e) {
+            System.out.println("# memory: not known, " + e.getMessage());
+            return;
+        }
+        if (plan != null) {
+            plan.table().lines().forEach(line -> System.out.println("# " + line));
+            plan.check();
         }
     }
 }

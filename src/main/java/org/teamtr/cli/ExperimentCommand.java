@@ -189,7 +189,7 @@ final class ExperimentCommand implements Callable<Integer> {
         final Config rest = with(c, job.start() == null ? c : job.config());
         return ConfigFile.text(new Config(rest.seed(), rest.task(), rest.team(), rest.policies(), rest.warmStart(), rest.train(),
                 rest.rollout(), rest.trustRegion(), rest.loss(), rest.optimiser(), rest.eval(), rest.checkpoint(),
-                new Config.Hardware(c.hardware().device(), 0, c.hardware().matmul()), rest.certificate(), rest.diagnostics()));
+                new Config.Hardware(c.hardware().device(), 0, c.hardware().matmul(), c.hardware().memory()), rest.certificate(), rest.diagnostics()));
     }
 
     /** A configuration with another's agents and models. */

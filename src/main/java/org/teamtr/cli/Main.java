@@ -2,8 +2,10 @@ package org.teamtr.cli;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.util.Locale;
 import org.teamtr.config.ConfigException;
 import org.teamtr.report.Version;
+import org.teamtr.torch.OutOfMemory;
 import picocli.CommandLine.Command;
 import picocli.CommandLine;
 
@@ -23,24 +25,36 @@ public final class Main {
         logging("log.ai.djl", "error"); // it warns of every machine without a GPU
         logging("showThreadName", "false");
         logging("showLogName", "false");
+        property("org.bytedeco.javacpp.maxPhysicalBytes", "0"); // a limit of twice the Java heap, which has nothing to do with models
+        property("org.bytedeco.javacpp.maxBytes", "0");
         System.exit(run(args));
     }
 
     /** {@return the exit code of a command, run within this JVM} */
     public static int run(String... args) {
-        return new CommandLine(new Main()).setExecutionExceptionHandler(Main::failed)
-                .execute(args.length == 0 ? new String[] {"--help"} : args);
+        try {
+            return new CommandLine(new Main()).setExecutionExceptionHandler(Main::failed)
+                    .execute(args.length == 0 ? new String[] {"--help"} : args);
+        } catch (OutOfMemoryError e) {
+            System.err.printf("teamtr: out of memory (%s): the Java heap is limited to %.1f GB; raise it with TEAMTR_JAVA_OPTS=-Xmx8g%n",
+                    e.getMessage(), Runtime.getRuntime().maxMemory() * 1e-9);
+            return CommandLine.ExitCode.SOFTWARE;
+        }
     }
 
     private static void logging(String key, String value) {
-        final String property = "org.slf4j.simpleLogger." + key;
-        System.setProperty(property, System.getProperty(property, value));
+        property("org.slf4j.simpleLogger." + key, value);
+    }
+
+    /** Unless the user has set it. */
+    private static void property(String name, String value) {
+        System.setProperty(name, System.getProperty(name, System.getProperty(name.toLowerCase(Locale.ROOT), value)));
     }
 
     /** What a user can mend is said in a line; anything else is a defect, and its stack trace helps to find it. */
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
         final boolean foreseen = e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
-                || e instanceof IllegalArgumentException || e instanceof ArithmeticException;
+                || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory;
         if (foreseen) {
             System.err.println("teamtr: " + (e instanceof IOException && e.getClass() != IOException.class
                     ? e.getClass().getSimpleName() + ": " : "") + e.getMessage());

@@ -239,7 +239,7 @@ final class ReplaceCommand implements Callable<Integer> {
             copy(warmStart, next.resolve("warm-start"), Set.of());
         }
         try (Setup setup = new Setup(config, run, System.err::println);
-                TorchPolicy fresh = Setup.policy(changed, name, next, System.err::println)) {
+                TorchPolicy fresh = Setup.policy(changed, name, next, Setup.memory(changed), System.err::println)) {
             final int stage = Checkpoints.load(latest, setup.learners);
             fresh.startOver(); // a checkpoint of another run would bring its own
             final Map<String, TorchPolicy> policies = new LinkedHashMap<>(setup.policies);

@@ -17,6 +17,7 @@ import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
+import org.teamtr.config.MemoryPlan;
 import org.teamtr.config.Setup;
 import org.teamtr.config.TinyModel;
 import org.teamtr.report.Progress;
@@ -114,8 +115,13 @@ final class TrainCommand implements Callable<Integer> {
         throw new IOException(run + ": another process is writing this run");
     }
 
-    private void train(Config config, Path run) throws IOException {
+    private void train(Config config, Path run) throws IOException, ConfigException {
         final PrintStream err = System.err;
+        final MemoryPlan plan = MemoryPlan.of(config);
+        if (plan != null) {
+            err.print(plan.table());
+            plan.check();
+        }
         try (Progress progress = Progress.open(err, System.console() != null, config.train().stages(), config.team().agents().size());
                 Setup setup = new Setup(config, run, progress::note);
                 Trainer trainer = setup.trainer();

@@ -33,6 +33,7 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
+import org.teamtr.torch.TeamMemory;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
 import org.teamtr.train.Learner;
@@ -57,6 +58,7 @@ public final class Setup implements AutoCloseable {
      */
     public Setup(Config config, Path run, Consumer<String> note) throws IOException {
         this.config = config;
+        final TeamMemory memory = memory(config);
         if (isBudget(config)) {
             final Budget budget = budget(config);
             prompts = budget.prompts("train", Integer.MAX_VALUE, config.seed());
@@ -66,7 +68,7 @@ public final class Setup implements AutoCloseable {
         } else {
             final Config.Files f = config.task().files();
             scoring = Verifiers.of(f.verifier(), scoring(f));
-            verifier = environment(config, scoring, oracle(config, run, note));
+            verifier = environment(config, scoring, oracle(config, run, memory, note));
             final Prompts train = prompts(Path.of(f.train()));
             if (f.eval() != null) {
                 prompts = train;
@@ -83,8 +85,9 @@ public final class Setup implements AutoCloseable {
         }
         try {
             for (String name : config.policies().keySet()) {
-                if (!policies.containsKey(name) && config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) { // a variant may bring a team of its own
-                    policies.put(name, policy(config, name, run, note));
+                final boolean speaks = config.team().agents().stream().anyMatch(a -> a.policy().equals(name));
+                if (speaks && !policies.containsKey(name)) { // a variant may bring a team of its own
+                    policies.put(name, policy(config, name, run, memory, note));
                 }
             }
             team = team(config, policies);
@@ -100,7 +103,7 @@ public final class Setup implements AutoCloseable {
     }
 
     /** Null where nobody is named. */
-    private Oracle oracle(Config config, Path run, Consumer<String> note) throws IOException {
+    private Oracle oracle(Config config, Path run, TeamMemory memory, Consumer<String> note) throws IOException {
         final Config.Environment e = config.task().environment();
         if (e.oracle() == null || e.oracle().equals("script")) {
             return e.oracle() == null ? null : new ScriptedOracle();
@@ -112,7 +115,7 @@ public final class Setup implements AutoCloseable {
             }
             return new ChatEndpoint(e.oracle(), e.oracleModel(), key);
         }
-        final TorchPolicy policy = policy(config, e.oracle(), run, note);
+        final TorchPolicy policy = policy(config, e.oracle(), run, memory, note);
         policies.put(e.oracle(), policy);
         return Oracle.of(policy, new Generation(0.7, SamplingConfig.ALL.withTopP(0.7f), config.rollout().maxNewTokens(), Truncation.LEFT));
     }
@@ -184,7 +187,7 @@ public final class Setup implements AutoCloseable {
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
-                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul()),
+                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul(), c.hardware().memory()),
                 new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
                         c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
     }
@@ -200,27 +203,30 @@ public final class Setup implements AutoCloseable {
         return Double.isInfinite(most * weight) ? null : Double.valueOf(most * weight);
     }
 
-    /** {@return a model of the configuration; parameters as in {@link #Setup}} */
-    public static TorchPolicy policy(Config config, String name, Path run, Consumer<String> note) throws IOException {
+    /**
+     * {@return a model of the configuration; parameters as in {@link #Setup}}
+     *
+     * @param memory of its team
+     */
+    public static TorchPolicy policy(Config config, String name, Path run, TeamMemory memory, Consumer<String> note) throws IOException {
         final Config.Model model = config.policies().get(name);
-        final boolean tiny = model.model().equals("tiny");
-        final Path folder = tiny ? TinyModel.folder(config, run, note) : Path.of(model.model());
+        final Path folder = model.model().equals("tiny") ? TinyModel.folder(config, run, note) : Path.of(model.model());
         final TorchPolicy.Settings settings = settings(config, model);
-        final TorchPolicy policy = model.random()
-                ? TorchPolicy.random(folder, settings, Chance.seed(config.seed(), name.hashCode()))
-                : TorchPolicy.load(folder, settings);
-        if (!tiny) {
-            note.accept(String.format("%s: %,d parameters, %,d trained; %.1f GB, and %.1f GB while it is updated", name,
-                    policy.parameters(), policy.trained(), policy.bytes() * 1e-9, policy.updateBytes() * 1e-9));
-        }
-        return policy;
+        // Random adapters go over random weights that are the folder's and not the policy's, as those that are read are.
+        final long seed = Chance.seed(config.seed(), (model.lora().rank() > 0 ? model.model() : name).hashCode());
+        return model.random() ? TorchPolicy.random(folder, settings, seed, memory) : TorchPolicy.load(folder, settings, memory);
+    }
+
+    /** {@return what policies of a configuration share} */
+    public static TeamMemory memory(Config config) {
+        return new TeamMemory(config.hardware().memory().offload());
     }
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {
         final Config.Optimiser o = c.optimiser();
         return new TorchPolicy.Settings(m.dtype(), c.hardware().matmul(), c.hardware().device(), c.hardware().threads(), m.lora().rank(),
-                m.lora().alpha(),
-                m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(), o.microBatchTokens());
+                m.lora().alpha(), m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
+                o.microBatchTokens(), c.hardware().memory().rows());
     }
 
     public static Team team(Config c, Map<String, ? extends Speaker> policies) {

@@ -15,9 +15,12 @@ final class AdamW implements AutoCloseable {
     record Settings(double beta1, double beta2, double eps, double weightDecay, double maxGradNorm) {
     }
 
+    /** Numbers that are worked on at once, since that takes a copy of them. */
+    private static final long CHUNK = 64L << 20;
+
     private final Settings settings;
-    final Tensor mean;
-    final Tensor square;
+    Tensor mean;
+    Tensor square;
     long steps;
 
     AdamW(Settings settings, long length, Device device) {
@@ -26,17 +29,20 @@ final class AdamW implements AutoCloseable {
         this.square = Weights.zeros(length, device);
     }
 
-    private AdamW(AdamW other) {
+    private AdamW(AdamW other, Device home) {
         this.settings = other.settings;
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            this.mean = Decoder.kept(other.mean.clone());
-            this.square = Decoder.kept(other.square.clone());
-        }
+        this.mean = Weights.copied(other.mean, home);
+        this.square = Weights.copied(other.square, home);
         this.steps = other.steps;
     }
 
-    AdamW copy() {
-        return new AdamW(this);
+    AdamW copy(Device home) {
+        return new AdamW(this, home);
+    }
+
+    void move(Device to) {
+        mean = Weights.moved(mean, to);
+        square = Weights.moved(square, to);
     }
 
     void set(AdamW other) {
@@ -71,6 +77,17 @@ final class AdamW implements AutoCloseable {
                 gradient.mul_(new Scalar(settings.maxGradNorm() / norm));
             }
             steps++;
+            for (long from = 0; from < weights.numel(); from += CHUNK) {
+                final long n = Math.min(CHUNK, weights.numel() - from);
+                step(weights.narrow(0, from, n), gradient.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n),
+                        learningRate);
+            }
+            return norm;
+        }
+    }
+
+    private void step(Tensor weights, Tensor gradient, Tensor mean, Tensor square, double learningRate) {
+        try (PointerScope scope = new PointerScope()) {
             mean.lerp_(gradient, new Scalar(1 - settings.beta1()));
             square.mul_(new Scalar(settings.beta2())).addcmul_(gradient, gradient, new Scalar(1 - settings.beta2()));
             final double correction1 = 1 - Math.pow(settings.beta1(), steps);
@@ -78,7 +95,6 @@ final class AdamW implements AutoCloseable {
             final Tensor scale = square.sqrt().div_(new Scalar(Math.sqrt(correction2))).add_(new Scalar(settings.eps()));
             weights.mul_(new Scalar(1 - learningRate * settings.weightDecay()));
             weights.addcdiv_(mean, scale, new Scalar(-learningRate / correction1));
-            return norm;
         }
     }
 

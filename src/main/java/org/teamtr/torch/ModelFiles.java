@@ -64,7 +64,7 @@ final class ModelFiles {
                         + ", given " + Arrays.toString(entry.shape()));
             }
             try (PointerScope scope = new PointerScope()) {
-                read(tensors, entry, weights.master.narrow(0, part.getValue().offset(), part.getValue().length()));
+                read(tensors, entry, weights.stored().narrow(0, part.getValue().offset(), part.getValue().length()));
             }
         }
         if (!unknown.isEmpty()) {

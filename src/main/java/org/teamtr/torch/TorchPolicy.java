@@ -63,9 +63,11 @@ public final class TorchPolicy implements Policy {
      * @param loraTargets last parts of the names of the linear layers that get an adapter
      * @param thinking the chat template's {@code enable_thinking}
      * @param microBatchTokens prompt and message tokens, padding included, that are computed at once
+     * @param rows messages that are generated at once, 0 for all
      */
     public record Settings(DType dtype, Matmul matmul, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
-            boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens) {
+            boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens,
+            int rows) {
         torch.ScalarType scalarType() {
             return switch (dtype) {
                 case F32 -> torch.ScalarType.Float;
@@ -91,7 +93,11 @@ public final class TorchPolicy implements Policy {
     /** What is trained. */
     final Weights weights;
     final AdamW optimiser;
-    final Tensor gradient;
+    /** Null while the policy does not learn. */
+    Tensor gradient;
+    private final TeamMemory memory;
+    /** Where the f32 weights and the optimiser's moments are while the policy does not learn, and snapshots. */
+    private final Device home;
     /** Of f16; null where gradients need none. */
     final LossScale lossScale;
     private boolean hasGradient;
@@ -100,34 +106,66 @@ public final class TorchPolicy implements Policy {
 
     /** Takes the tokenizer over; weights are zeros until somebody sets them. */
     TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings) {
+        this(config, tokenizer, settings, new TeamMemory(false), null);
+    }
+
+    /** @param base frozen weights for adapters to go over, which it takes over; null to make them, if there are to be adapters */
+    private TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings, TeamMemory memory, Weights base) {
         this.config = config;
         this.settings = settings;
         this.tokenizer = tokenizer;
         this.chatTemplate = tokenizer.chatTemplate();
         this.vocab = Math.min(config.vocab(), tokenizer.vocab());
+        this.memory = memory;
         final boolean lora = settings.loraRank() > 0;
         try (PointerScope scope = new PointerScope()) {
             final Layout layout = Layout.of(config);
             final Layout trained = lora ? Layout.lora(layout, settings.loraRank(), settings.loraTargets()) : layout; // throws first
-            this.device = Decoder.kept(new Device(settings.device()));
+            this.device = Decoder.kept(device(settings));
+            this.home = Decoder.kept(memory.offload() && device.is_cuda() ? new Device("cpu") : device(settings));
             this.decoder = decoder(settings.scalarType(), settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32);
             this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
             this.workers = new Workers(layout.length(), settings.threads());
             workers.use();
-            this.base = lora ? new Weights(layout, settings.scalarType(), device) : null;
-            this.weights = new Weights(trained, settings.scalarType(), device);
-            this.optimiser = optimiser();
-            this.gradient = Weights.zeros(weights.layout.length(), device);
+            this.base = !lora ? null : base != null ? base : frozen(config, settings);
+            this.weights = new Weights(trained, settings.scalarType(), device, home, true);
+            this.optimiser = new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
+                    settings.maxGradNorm()), trained.length(), home);
         }
+    }
+
+    /** With its number, as tensors that are there have it. */
+    private static Device device(Settings settings) {
+        return new Device(settings.device().equals("cuda") ? "cuda:0" : settings.device());
+    }
+
+    private static Weights frozen(ModelConfig config, Settings settings) {
+        try (Device device = device(settings)) {
+            return new Weights(Layout.of(config), settings.scalarType(), Decoder.kept(device), device, false);
+        }
+    }
+
+    /** Makes room for learning. */
+    void arrive() {
+        weights.moveMaster(device);
+        optimiser.move(device);
+        gradient = Weights.zeros(weights.layout.length(), device);
+    }
+
+    /** Leaves that room, unless there is a gradient that waits for its step. {@return whether it did} */
+    boolean depart() {
+        if (hasGradient) {
+            return false;
+        }
+        gradient.close();
+        gradient = null;
+        optimiser.move(home);
+        weights.moveMaster(home);
+        return true;
     }
 
     private Decoder decoder(torch.ScalarType dtype, boolean tf32) {
         return new Decoder(config, dtype, device, settings.loraRank() > 0 ? settings.loraAlpha() / settings.loraRank() : 0, tf32);
-    }
-
-    private AdamW optimiser() {
-        return new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
-                settings.maxGradNorm()), weights.layout.length(), device);
     }
 
     /** {@return a model with random weights} The tokenizer is the policy's from here on. */
@@ -142,7 +180,12 @@ public final class TorchPolicy implements Policy {
 
     /** {@return a model of the sizes and with the tokenizer of a folder, but with random weights} The folder needs none. */
     public static TorchPolicy random(Path folder, Settings settings, long seed) throws IOException {
-        return random(ModelConfig.read(folder.resolve(ModelFiles.CONFIG)), Tokenizer.open(folder), settings, seed);
+        return random(folder, settings, seed, new TeamMemory(false));
+    }
+
+    /** The same, with what it can share with others. Of one folder and seed, adapters go over the same random weights. */
+    public static TorchPolicy random(Path folder, Settings settings, long seed, TeamMemory memory) throws IOException {
+        return open(folder, settings, memory, "random " + seed, (config, weights) -> weights.random(seed), seed);
     }
 
     /** {@return the number of parameters} */
@@ -155,19 +198,16 @@ public final class TorchPolicy implements Policy {
         return weights.layout.length();
     }
 
-    /** {@return bytes of weights, gradient and the optimiser's moments} */
-    public long bytes() {
-        final long frozen = base == null ? 0 : base.layout.length() * (Float.BYTES + roundedBytes());
-        return frozen + weights.layout.length() * (4 * Float.BYTES + roundedBytes());
+    /** {@return how many parameters a policy of these sizes has} First those that are trained, then those that are frozen. */
+    public static long[] parameters(ModelConfig config, Settings settings) {
+        final Layout layout = Layout.of(config);
+        return settings.loraRank() == 0 ? new long[] {layout.length(), 0}
+                : new long[] {Layout.lora(layout, settings.loraRank(), settings.loraTargets()).length(), layout.length()};
     }
 
-    /** {@return bytes that an update needs beside {@link #bytes}, activations and a chunk of logits: two snapshots} */
-    public long updateBytes() {
-        return 2 * weights.layout.length() * (3 * Float.BYTES + roundedBytes());
-    }
-
-    private long roundedBytes() {
-        return settings.scalarType() == torch.ScalarType.Float ? 0 : 2;
+    /** {@return how many micro-batches of such a policy are computed at once} */
+    public static int micros(ModelConfig config, Settings settings) {
+        return Workers.count(Layout.of(config).length(), settings.threads());
     }
 
     /** Forgets what the optimiser has gathered, and counts versions from 0 again. */
@@ -243,9 +283,11 @@ public final class TorchPolicy implements Policy {
         if (prompts.isEmpty()) {
             return List.of();
         }
+        memory.rest();
         final Generator generator = new Generator(config, used(Precision.SAME), all(weights.compute()), settings.scalarType(), device, vocab,
                 tokenizer.endTokens(), settings.microBatchTokens());
-        final int parts = Math.min(workers.count(), prompts.size());
+        final int parts = Math.max(Math.min(workers.count(), prompts.size()), settings.rows() == 0 ? 1
+                : (prompts.size() + Math.max(1, settings.rows() / workers.count()) - 1) / Math.max(1, settings.rows() / workers.count()));
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
         for (int part = 0; part < parts; part++) {
             final int from = (int) ((long) prompts.size() * part / parts);
@@ -253,7 +295,7 @@ public final class TorchPolicy implements Policy {
             tasks.add(() -> generator.generate(prompts.subList(from, to), generation, seed, Arrays.copyOfRange(rowIds, from, to)));
         }
         final List<Utterance> utterances = new ArrayList<>(prompts.size());
-        workers.run(tasks, rows -> {
+        workers.run(OutOfMemory.GENERATING, tasks, rows -> {
             for (Generator.Row row : rows) {
                 final int[] tokens = Arrays.copyOf(row.tokens, row.length);
                 utterances.add(new Utterance(prompts.get(utterances.size()), tokens, Arrays.copyOf(row.logProbs, row.length),
@@ -285,9 +327,10 @@ public final class TorchPolicy implements Policy {
         if (frozen == null) {
             return trained;
         }
-        final Map<String, Tensor> map = new HashMap<>(frozen);
-        map.putAll(trained);
-        return map;
+        return new Lookup(name -> {
+            final Tensor own = trained.get(name);
+            return own != null ? own : frozen.get(name);
+        });
     }
 
     @Override
@@ -384,7 +427,7 @@ public final class TorchPolicy implements Policy {
                 return null;
             });
         }
-        workers.run(tasks, nothing -> { });
+        workers.run(OutOfMemory.LEARNING, tasks, nothing -> { });
         return out;
     }
 
@@ -422,7 +465,7 @@ public final class TorchPolicy implements Policy {
             });
         }
         final double[] mean = new double[32 - Integer.numberOfLeadingZeros(columns)];
-        workers.run(tasks, sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        workers.run(OutOfMemory.LEARNING, tasks, sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
         return mean;
     }
 
@@ -535,10 +578,15 @@ public final class TorchPolicy implements Policy {
 
     private void accumulate(List<Callable<Map<String, Tensor>>> tasks) {
         hasGradient = false;
+        try {
+            memory.learns(this);
+        } catch (RuntimeException e) {
+            throw OutOfMemory.told(e, OutOfMemory.LEARNING);
+        }
         try (NoGradGuard guard = new NoGradGuard()) {
             gradient.zero_();
         }
-        workers.run(tasks, gradients -> {
+        workers.run(OutOfMemory.LEARNING, tasks, gradients -> {
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
                 gradients.forEach((name, grad) -> {
                     Weights.view(gradient, weights.layout.parts.get(name)).add_(grad);
@@ -653,6 +701,7 @@ public final class TorchPolicy implements Policy {
         final AdamW optimiser;
         final long version;
 
+        /** @param optimiser null where the snapshot is only measured from */
         TorchSnapshot(Weights weights, AdamW optimiser, long version) {
             super(weights, UnaryOperator.identity());
             this.optimiser = optimiser;
@@ -663,13 +712,28 @@ public final class TorchPolicy implements Policy {
         public void close() {
             super.close();
             weights.close();
-            optimiser.close();
+            if (optimiser != null) {
+                optimiser.close();
+            }
         }
     }
 
     @Override
     public Snapshot snapshot() {
-        return new TorchSnapshot(weights.copy(), optimiser.copy(), version);
+        try {
+            return new TorchSnapshot(weights.copy(home), optimiser.copy(home), version);
+        } catch (RuntimeException e) {
+            throw OutOfMemory.told(e, OutOfMemory.LEARNING);
+        }
+    }
+
+    @Override
+    public Snapshot anchor() {
+        try {
+            return new TorchSnapshot(weights.copy(home), null, version);
+        } catch (RuntimeException e) {
+            throw OutOfMemory.told(e, OutOfMemory.LEARNING);
+        }
     }
 
     /**
@@ -691,6 +755,9 @@ public final class TorchPolicy implements Policy {
     @Override
     public void restore(Snapshot snapshot) {
         final TorchSnapshot s = (TorchSnapshot) snapshot;
+        if (s.optimiser == null) {
+            throw new IllegalArgumentException("snapshot: expected one of snapshot(), given one of anchor(), which cannot be gone back to");
+        }
         weights.set(s.weights);
         optimiser.set(s.optimiser);
         version = s.version;
@@ -714,13 +781,14 @@ public final class TorchPolicy implements Policy {
         final CRC32C castagnoli = new CRC32C();
         final CRC32 ieee = new CRC32();
         try (PointerScope scope = new PointerScope()) {
-            final Tensor data = weights.master.cpu();
+            final Tensor data = weights.master;
             final long chunk = 64 << 20;
             for (long from = 0; from < data.numel(); from += chunk) {
-                final Tensor part = data.narrow(0, from, Math.min(chunk, data.numel() - from));
-                final ByteBuffer bytes = ModelFiles.bytes(part);
-                castagnoli.update(bytes.duplicate());
-                ieee.update(bytes);
+                try (PointerScope part = new PointerScope()) {
+                    final ByteBuffer bytes = ModelFiles.bytes(data.narrow(0, from, Math.min(chunk, data.numel() - from)).cpu());
+                    castagnoli.update(bytes.duplicate());
+                    ieee.update(bytes);
+                }
             }
         }
         return castagnoli.getValue() << 32 | ieee.getValue();
@@ -734,17 +802,70 @@ public final class TorchPolicy implements Policy {
      * @throws IOException if a file is missing, wrong, or of a model that this decoder does not compute, naming it
      */
     public static TorchPolicy load(Path folder, Settings settings) throws IOException {
-        final ModelConfig config = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
-        final TorchPolicy policy = new TorchPolicy(config, Tokenizer.open(folder), settings);
+        return load(folder, settings, new TeamMemory(false));
+    }
+
+    /** The same, with what it can share with others: adapters over the same folder have its weights once. */
+    public static TorchPolicy load(Path folder, Settings settings, TeamMemory memory) throws IOException {
+        return open(folder, settings, memory, "load", (config, weights) -> ModelFiles.readModel(folder, config, weights), 0);
+    }
+
+    /** Sets the weights of a model. */
+    private interface Filler {
+        void fill(ModelConfig config, Weights weights) throws IOException;
+    }
+
+    /** @param seed of adapters: A random, B zero, the model as it was */
+    private static TorchPolicy open(Path folder, Settings settings, TeamMemory memory, String how, Filler filler, long seed)
+            throws IOException {
         try {
-            ModelFiles.readModel(folder, config, policy.base == null ? policy.weights : policy.base);
-            if (policy.base != null) {
-                policy.weights.random(0); // A random, B zero: the model as it was
-            }
-            return policy;
+            return opened(folder, settings, memory, how, filler, seed);
+        } catch (RuntimeException e) {
+            throw OutOfMemory.told(e, OutOfMemory.LOADING);
+        }
+    }
+
+    private static TorchPolicy opened(Path folder, Settings settings, TeamMemory memory, String how, Filler filler, long seed)
+            throws IOException {
+        final ModelConfig config = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
+        final Weights base = settings.loraRank() == 0 ? null
+                : memory.frozen(String.join("|", how, folder.toRealPath().toString(), settings.dtype().toString(), settings.device()), () -> {
+                    final Weights frozen = frozen(config, settings);
+                    fill(filler, config, frozen, frozen);
+                    return frozen;
+                });
+        final Tokenizer tokenizer;
+        try {
+            tokenizer = Tokenizer.open(folder);
         } catch (IOException | RuntimeException e) {
-            policy.close();
+            if (base != null) {
+                base.close();
+            }
             throw e;
+        }
+        final TorchPolicy policy = new TorchPolicy(config, tokenizer, settings, memory, base);
+        if (base == null) {
+            fill(filler, config, policy.weights, policy);
+        } else {
+            policy.weights.random(seed);
+        }
+        return policy;
+    }
+
+    /** @param owner closed if that fails */
+    private static void fill(Filler filler, ModelConfig config, Weights weights, AutoCloseable owner) throws IOException {
+        boolean filled = false;
+        try {
+            filler.fill(config, weights);
+            filled = true;
+        } finally {
+            if (!filled) {
+                try {
+                    owner.close();
+                } catch (Exception e) {
+                    throw new IllegalStateException(e);
+                }
+            }
         }
     }
 
@@ -794,10 +915,14 @@ public final class TorchPolicy implements Policy {
             base.close();
         }
         optimiser.close();
-        gradient.close();
+        if (gradient != null) {
+            gradient.close();
+        }
         decoder.close();
         finer.values().forEach(Decoder::close);
         tokenizer.close();
         device.close();
+        home.close();
+        memory.closed(this);
     }
 }

@@ -13,32 +13,59 @@ import org.teamtr.team.Chance;
 
 /**
  * The numbers of a model: an f32 vector that is trained, and what the decoder computes with. In f32 these are views of the vector; in
- * bf16 and f16 rounded copies of it, so that small updates are not lost.
+ * bf16 and f16 rounded copies of it, so that small updates are not lost. Frozen weights have the numbers to compute with alone.
  */
 final class Weights implements AutoCloseable {
+    /** Numbers that are worked on at once where a copy is needed: 256 MB. */
+    private static final long CHUNK = 64L << 20;
+
     final Layout layout;
     final torch.ScalarType dtype;
-    /** [layout.length()] f32. */
-    final Tensor master;
-    private final Map<String, Tensor> compute = new HashMap<>();
-    private Map<String, Tensor> views; // made when they are first asked for
+    private final Device device;
+    /** [layout.length()] f32; null of frozen weights in 16 bits. May be on another device than what the decoder computes with. */
+    Tensor master;
+    /** The same in {@link #dtype}, on the device; of a copy, made when it is first asked for. In f32, the master or a copy. */
+    private Tensor flat;
+    private Map<String, Tensor> compute;
+    /** The master on the device, and its parts; made when they are first asked for. */
+    private Tensor masterThere;
+    private Map<String, Tensor> masters;
+    private int owners = 1;
 
-    /** Zeros. */
-    Weights(Layout layout, torch.ScalarType dtype, Device device) {
-        this(layout, dtype, zeros(layout.length(), device));
+    /**
+     * Zeros.
+     *
+     * @param home where the f32 vector is until {@link #moveMaster}; of f32 weights it is always on the device
+     */
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
+        this(layout, dtype, device);
+        try (PointerScope scope = new PointerScope()) {
+            if (dtype == torch.ScalarType.Float) {
+                master = zeros(layout.length(), device);
+                flat = master;
+            } else {
+                master = trained ? zeros(layout.length(), home) : null;
+                flat = Decoder.kept(Decoder.empty(new long[] {layout.length()}, dtype, device).zero_());
+            }
+        }
     }
 
-    /** Takes {@code master} over. */
-    private Weights(Layout layout, torch.ScalarType dtype, Tensor master) {
+    /** Neither vector is there yet. */
+    private Weights(Layout layout, torch.ScalarType dtype, Device device) {
         this.layout = layout;
         this.dtype = dtype;
-        this.master = master;
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            layout.parts.forEach((name, part) -> {
-                final Tensor view = view(master, part);
-                compute.put(name, Decoder.kept(dtype == torch.ScalarType.Float ? view.detach() : view.to(dtype)));
-            });
-        }
+        this.device = device;
+    }
+
+    /** For another owner, who closes them too. */
+    Weights shared() {
+        owners++;
+        return this;
+    }
+
+    /** {@return whether there is an owner left} */
+    boolean open() {
+        return owners > 0;
     }
 
     static Tensor zeros(long n, Device device) {
@@ -51,44 +78,133 @@ final class Weights implements AutoCloseable {
         return flat.narrow(0, part.offset(), part.length()).view(part.shape());
     }
 
+    private Map<String, Tensor> views(Tensor of) {
+        final Map<String, Tensor> views = new HashMap<>();
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            layout.parts.forEach((name, part) -> views.put(name, Decoder.kept(view(of, part).detach())));
+        }
+        return views;
+    }
+
+    /** {@return the vector that new numbers are written to, before a {@link #refresh}} */
+    Tensor stored() {
+        return master != null ? master : flat;
+    }
+
     /** What the decoder computes with, without gradients. */
-    Map<String, Tensor> compute() {
+    synchronized Map<String, Tensor> compute() {
+        if (flat == null) {
+            flat = there(dtype);
+        }
+        if (compute == null) {
+            compute = views(flat);
+        }
         return compute;
     }
 
-    /** The vector itself, unrounded, by name. */
+    /** The vector itself, unrounded, by name, on the device; of frozen weights what they are rounded to. */
     synchronized Map<String, Tensor> masters() {
         if (dtype == torch.ScalarType.Float) {
-            return compute;
+            return compute();
         }
-        if (views == null) {
-            views = new HashMap<>();
+        if (master == null) {
+            return new Lookup(name -> { // each widened when it is asked for, and left to the caller's PointerScope
+                final Tensor narrow = compute().get(name);
+                return narrow == null ? null : narrow.to(torch.ScalarType.Float);
+            });
+        }
+        if (masters == null) {
+            masterThere = there(torch.ScalarType.Float);
+            masters = views(masterThere);
+        }
+        return masters;
+    }
+
+    /** The master in a dtype on the device, or the master itself where it is that already. */
+    private Tensor there(torch.ScalarType type) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device at = master.device()) {
+            if (type == torch.ScalarType.Float && at.equals(device)) {
+                return master;
+            }
+            final Tensor copy = Decoder.kept(Decoder.empty(new long[] {layout.length()}, type, device));
+            round(master, copy);
+            return copy;
+        }
+    }
+
+    /** A part after the other: from device to device, libtorch converts in memory of its own. */
+    private static void round(Tensor from, Tensor to) {
+        for (long at = 0; at < from.numel(); at += CHUNK) {
             try (PointerScope scope = new PointerScope()) {
-                layout.parts.forEach((name, part) -> views.put(name, Decoder.kept(view(master, part).detach())));
+                final long n = Math.min(CHUNK, from.numel() - at);
+                to.narrow(0, at, n).copy_(from.narrow(0, at, n));
             }
         }
-        return views;
+    }
+
+    /** Moves the f32 vector. Of f32 weights, which the decoder computes with, it stays. */
+    void moveMaster(Device to) {
+        if (dtype != torch.ScalarType.Float && master != null) {
+            forgetMasters();
+            master = moved(master, to);
+        }
+    }
+
+    /** {@return the tensor on a device}, the old one closed where it is another */
+    static Tensor moved(Tensor tensor, Device to) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device at = tensor.device()) {
+            if (at.equals(to)) {
+                return tensor;
+            }
+            final Tensor there = Decoder.kept(tensor.to(to, tensor.scalar_type().intern()));
+            tensor.close();
+            return there;
+        }
+    }
+
+    private void forgetMasters() {
+        if (masters != null) {
+            masters.values().forEach(Tensor::close);
+            if (masterThere != master) {
+                masterThere.close();
+            }
+            masters = null;
+        }
     }
 
     /** The same numbers as leaves of a new graph, each call its own, so that threads do not share gradients. */
     Map<String, Tensor> leaves() {
         final Map<String, Tensor> leaves = new HashMap<>();
-        compute.forEach((name, tensor) -> leaves.put(name, tensor.detach().set_requires_grad(true)));
+        compute().forEach((name, tensor) -> leaves.put(name, tensor.detach().set_requires_grad(true)));
         return leaves;
     }
 
     /** Brings rounded copies up to date; to be called whenever the vector was written. */
     void refresh() {
-        if (dtype != torch.ScalarType.Float) {
-            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                layout.parts.forEach((name, part) -> compute.get(name).copy_(view(master, part)));
+        if (dtype != torch.ScalarType.Float && master != null && flat != null) {
+            try (NoGradGuard guard = new NoGradGuard()) {
+                round(master, flat);
             }
+        }
+        if (masterThere != master) {
+            forgetMasters();
         }
     }
 
-    Weights copy() {
+    /** @param home where the copy's f32 vector is to be */
+    Weights copy(Device home) {
+        final Weights copy = new Weights(layout, dtype, device);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            return new Weights(layout, dtype, Decoder.kept(master.clone()));
+            copy.master = copied(master, home);
+        }
+        return copy;
+    }
+
+    /** {@return a new tensor on a device with the same numbers} */
+    static Tensor copied(Tensor tensor, Device to) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            final long[] shape = {tensor.numel()};
+            return Decoder.kept(Decoder.empty(shape, tensor.scalar_type().intern(), to).copy_(tensor));
         }
     }
 
@@ -101,8 +217,13 @@ final class Weights implements AutoCloseable {
 
     /** other + share (this - other). */
     void shorten(Weights other, double share) {
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            master.lerp_(other.master, new Scalar(1 - share));
+        try (NoGradGuard guard = new NoGradGuard(); Device here = master.device()) {
+            for (long at = 0; at < master.numel(); at += CHUNK) {
+                try (PointerScope scope = new PointerScope()) {
+                    final long n = Math.min(CHUNK, master.numel() - at);
+                    master.narrow(0, at, n).lerp_(other.master.narrow(0, at, n).to(here, torch.ScalarType.Float), new Scalar(1 - share));
+                }
+            }
         }
         refresh();
     }
@@ -144,19 +265,28 @@ final class Weights implements AutoCloseable {
                             : (float) (deviation * random.nextGaussian());
                 }
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    master.narrow(0, part.offset() + from, n).copy_(Tensor.create(values, values.length).narrow(0, 0, n));
+                    stored().narrow(0, part.offset() + from, n).copy_(Tensor.create(values, values.length).narrow(0, 0, n));
                 }
             }
         });
         refresh();
     }
 
+    /** By the last owner. */
     @Override
     public void close() {
-        compute.values().forEach(Tensor::close);
-        if (views != null) {
-            views.values().forEach(Tensor::close);
+        if (--owners > 0) {
+            return;
         }
-        master.close();
+        forgetMasters();
+        if (compute != null) {
+            compute.values().forEach(Tensor::close);
+        }
+        if (flat != null && flat != master) {
+            flat.close();
+        }
+        if (master != null) {
+            master.close();
+        }
     }
 }

@@ -25,14 +25,17 @@ final class Workers implements AutoCloseable {
     private final ExecutorService pool;
 
     Workers(long parameters, int threads) {
-        final boolean small = parameters <= SMALL;
-        this.count = small ? threads : 1;
-        this.perOperation = small ? 1 : threads;
+        this.count = count(parameters, threads);
+        this.perOperation = threads / count;
         this.pool = count == 1 ? null : Executors.newFixedThreadPool(count, task -> {
             final Thread thread = new Thread(task, "teamtr-worker");
             thread.setDaemon(true);
             return thread;
         });
+    }
+
+    static int count(long parameters, int threads) {
+        return parameters <= SMALL ? threads : 1;
     }
 
     /** How many tasks run at once. */
@@ -50,8 +53,20 @@ final class Workers implements AutoCloseable {
         }
     }
 
-    /** Runs the tasks and hands over their results in the order of the tasks, whichever is done first. */
-    <T> void run(List<Callable<T>> tasks, Consumer<T> inOrder) {
+    /**
+     * Runs the tasks and hands over their results in the order of the tasks, whichever is done first.
+     *
+     * @param what is being done, for {@link OutOfMemory}
+     */
+    <T> void run(String what, List<Callable<T>> tasks, Consumer<T> inOrder) {
+        try {
+            run(tasks, inOrder);
+        } catch (RuntimeException e) {
+            throw OutOfMemory.told(e, what);
+        }
+    }
+
+    private <T> void run(List<Callable<T>> tasks, Consumer<T> inOrder) {
         if (pool == null || tasks.size() == 1) {
             use();
             for (Callable<T> task : tasks) {
@@ -94,6 +109,9 @@ final class Workers implements AutoCloseable {
     }
 
     private static RuntimeException asRuntime(Throwable t) {
+        if (t instanceof OutOfMemoryError && OutOfMemory.is(t)) { // JavaCPP's, of native memory
+            return new IllegalStateException(t.getMessage(), t);
+        }
         if (t instanceof Error error) {
             throw error;
         }

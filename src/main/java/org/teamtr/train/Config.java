@@ -137,7 +137,16 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. */
-    public record Hardware(String device, int threads, Matmul matmul) {
+    public record Hardware(String device, int threads, Matmul matmul, Memory memory) {
+    }
+
+    /**
+     * {@code offload}: whether what only the learning policy needs leaves a CUDA device in between. {@code rows}: messages generated
+     * at once, 0 for all. {@code device}, {@code host}: GB there are, 0 for what is free.
+     */
+    public record Memory(boolean offload, int rows, double device, double host) {
+        /** What the defaults say. */
+        public static final Memory DEFAULT = new Memory(true, 0, 0, 0);
     }
 
     /**

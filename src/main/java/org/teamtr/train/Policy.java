@@ -116,6 +116,11 @@ public interface Policy extends Speaker, AutoCloseable {
     /** {@return a copy of parameters and optimiser state, owned by the caller} */
     Snapshot snapshot();
 
+    /** {@return a copy of the parameters alone, to take exact KL and logits' shifts from, owned by the caller} Not to go back to. */
+    default Snapshot anchor() {
+        return snapshot();
+    }
+
     /** Goes back to a snapshot, optimiser state included, to the bit; {@link #version} too. */
     void restore(Snapshot snapshot);
 

@@ -394,7 +394,7 @@ public final class Trainer implements AutoCloseable {
         double klInside = 0;
         int stepsInside = 0;
         final boolean exact = monitor.exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
-        try (Policy.Snapshot before = exact || probe != null ? policy.snapshot() : null) { // pi_cur of Eq. 11
+        try (Policy.Snapshot before = probe != null ? policy.snapshot() : exact ? policy.anchor() : null) { // pi_cur of Eq. 11
             final Monitor.Watched watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before,
                     messagesPerEpisode(batch));
             final Policy.Snapshot anchor = exact && !watched.apart || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;

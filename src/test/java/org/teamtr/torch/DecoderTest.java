@@ -21,7 +21,7 @@ class DecoderTest {
     private static void agree(ModelConfig config, long seed) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device cpu = new Device("cpu");
                 Decoder decoder = new Decoder(config, ScalarType.Float, cpu, 0);
-                Weights weights = new Weights(Layout.of(config), ScalarType.Float, cpu)) {
+                Weights weights = new Weights(Layout.of(config), ScalarType.Float, cpu, cpu, true)) {
             Tiny.scramble(weights, seed);
             final int[] ids = new SplittableRandom(seed).ints(2 * LENGTH, 0, config.vocab()).toArray();
             final Tensor tensor = Tensor.create(Arrays.stream(ids).asLongStream().toArray(), 2, LENGTH);

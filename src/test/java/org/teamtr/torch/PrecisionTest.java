@@ -47,7 +47,7 @@ class PrecisionTest {
     private static TorchPolicy policy(ModelConfig config, DType dtype, Matmul matmul) throws IOException {
         final TorchPolicy.Settings s = Tiny.settings();
         return Tiny.policy(folder, config, new TorchPolicy.Settings(dtype, matmul, s.device(), s.threads(), 0, 0, s.loraTargets(), false,
-                s.beta1(), s.beta2(), s.eps(), s.weightDecay(), s.maxGradNorm(), s.microBatchTokens()), 5);
+                s.beta1(), s.beta2(), s.eps(), s.weightDecay(), s.maxGradNorm(), s.microBatchTokens(), s.rows()), 5);
     }
 
     // ---- loss scale ----
@@ -271,11 +271,13 @@ class PrecisionTest {
         }
     }
 
-    /** Adapters over frozen weights, too. */
+    /** Adapters over frozen weights, too, of which only the rounded numbers are kept. */
     @Test
     void theMonitorEvaluatesAdaptersInF32() throws IOException {
         try (TorchPolicy coarse = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("bf16", 1, 3, 8192), 5);
                 TorchPolicy fine = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 1, 3, 8192), 5)) {
+            assertTrue(coarse.base.master == null);
+            Tiny.write(fine.base, Tiny.floats(coarse.base.stored()));
             final Batch batch = Tiny.batch(coarse, 4, 12, 2);
             coarse.nudge(1e-3, 3);
             fine.nudge(1e-3, 3);

@@ -60,7 +60,7 @@ public final class Tiny {
 
     private static TorchPolicy.Settings settings(String dtype, int threads, int loraRank, int microBatchTokens, List<String> targets) {
         return new TorchPolicy.Settings(DType.valueOf(dtype.toUpperCase(Locale.ROOT)), Matmul.F32, "cpu", threads, loraRank, 2 * loraRank, targets, false, 0.9, 0.999, 1e-8, 0.01, 1,
-                microBatchTokens);
+                microBatchTokens, 0);
     }
 
     static Tokenizer tokenizer(Path folder) throws IOException {
@@ -91,7 +91,7 @@ public final class Tiny {
 
     static void write(Weights weights, float[] values) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            weights.master.copy_(Tensor.create(values, values.length));
+            weights.stored().copy_(Tensor.create(values, values.length));
         }
         weights.refresh();
     }

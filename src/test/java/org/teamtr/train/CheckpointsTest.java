@@ -281,7 +281,7 @@ class CheckpointsTest {
                         Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3),
                 new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
-                new Config.Hardware("cpu", 1, Matmul.F32),
+                new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     new Config.Bound(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
     }
 

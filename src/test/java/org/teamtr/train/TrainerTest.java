@@ -75,7 +75,7 @@ public class TrainerTest {
                             0.1, betaRule, 1e-4, 1e3),
                     new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "unit", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
-                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32),
+                    new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     certificate, diagnostics);
         }
     }

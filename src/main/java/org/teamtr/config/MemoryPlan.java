@@ -1,0 +1,332 @@
+package org.teamtr.config;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
+import org.teamtr.chat.Tokenizer;
+import org.teamtr.kernels.DType;
+import org.teamtr.model.ModelConfig;
+import org.teamtr.task.PromptFile;
+import org.teamtr.team.Context;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.View;
+import org.teamtr.torch.LinearLogProbs;
+import org.teamtr.torch.Machine;
+import org.teamtr.torch.TorchPolicy;
+import org.teamtr.train.Config;
+import org.teamtr.train.Policy;
+
+/**
+ * What a run needs of memory, before anything is loaded: the sizes that config.json files and the configuration say, for messages that
+ * are all as long as they may be. Weights, f32 weights, optimiser, gradient and keys and values are counted exactly; activations
+ * are what this decoder's operations keep for the way back, counted from their shapes; what libraries use besides is left to a share.
+ * (The copies that an optimiser step and the f32 logits of a decoding step make are smaller than the others and not shown.)
+ */
+public final class MemoryPlan {
+    /** What libraries, fragmentation and small things take beside what is counted. */
+    private static final double BESIDE = 1.05;
+    private static final long CUDA_CONTEXT = 700L << 20;
+    /** Of the process before anything is loaded, where it cannot be asked. */
+    private static final long PROCESS = 400L << 20;
+    private static final int LEAST_MICRO_BATCH = 256;
+    private static final int LEAST_ROWS = 8;
+
+    /** A line of the table: bytes in both places, and when they are there. */
+    private record Row(String what, long device, long host, When when) {
+    }
+
+    private enum When {
+        ALWAYS, GENERATING, LEARNING
+    }
+
+    /** A policy, and what its folder says. */
+    private record Of(String name, Config.Model model, ModelConfig size, TorchPolicy.Settings settings, long trained, long frozen,
+            boolean learns) {
+        int width() {
+            return model.dtype() == DType.F32 ? Float.BYTES : Short.BYTES;
+        }
+    }
+
+    private final Config config;
+    private final List<Of> policies;
+    private final int longest;
+    private final boolean cuda;
+    private final List<Row> rows = new ArrayList<>();
+
+    private MemoryPlan(Config config, List<Of> policies, int longest) {
+        this.config = config;
+        this.policies = policies;
+        this.longest = longest;
+        this.cuda = !config.hardware().device().equals("cpu");
+        count();
+    }
+
+    /**
+     * {@return the plan of a configuration, or null where there is nothing to plan: the built-in small models}
+     *
+     * @param config as {@link Setup#resolved} gives it
+     * @throws IOException if a model's config.json or tokenizer, or the prompts, cannot be read
+     */
+    public static MemoryPlan of(Config config) throws IOException {
+        final List<Of> policies = new ArrayList<>();
+        for (Map.Entry<String, Config.Model> entry : config.policies().entrySet()) {
+            final List<Config.Agent> agents = config.team().agents().stream().filter(a -> a.policy().equals(entry.getKey())).toList();
+            if (agents.isEmpty() || entry.getValue().model().equals("tiny")) {
+                continue;
+            }
+            final ModelConfig size = ModelConfig.read(Path.of(entry.getValue().model()).resolve("config.json"));
+            final TorchPolicy.Settings settings = Setup.settings(config, entry.getValue());
+            final long[] parameters = TorchPolicy.parameters(size, settings);
+            policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
+                    agents.stream().anyMatch(a -> !a.frozen() && (!(config.train().agents() instanceof List<?> some) || some.contains(a.role())))));
+        }
+        return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies));
+    }
+
+    /** Tokens of the longest prompt that an agent may be asked with: the longest texts are encoded, messages are at their longest. */
+    private static int longestPrompt(Config config, List<Of> policies) throws IOException {
+        final Config.Files f = config.task().files();
+        final Prompts prompts = Setup.isBudget(config) ? Setup.budget(config).prompts("train", 64, config.seed())
+                : PromptFile.read(Path.of(f.train()), f.promptColumn(), f.answerColumn(), f.idColumn());
+        final List<Prompt> texts = IntStream.range(0, prompts.size()).mapToObj(prompts::get)
+                .sorted(Comparator.comparingInt((Prompt p) -> -p.text().length())).limit(8).toList();
+        int longest = 1;
+        for (Of policy : policies) {
+            try (Tokenizer tokenizer = Tokenizer.open(Path.of(policy.model.model()))) {
+                for (Config.Agent agent : config.team().agents()) {
+                    if (!agent.policy().equals(policy.name)) {
+                        continue;
+                    }
+                    final View view = View.valueOf(agent.view().toUpperCase(Locale.ROOT));
+                    final int seen = view == View.NONE ? 0 : view == View.PREDECESSOR ? 1 : config.team().turns() - 1;
+                    final PromptTemplate template = new PromptTemplate(agent.system(), agent.template(), agent.message());
+                    for (Prompt prompt : texts) {
+                        final StringBuilder text = new StringBuilder();
+                        template.render(Context.of(prompt, List.of()), agent.role(), view).forEach(turn -> text.append(turn.content()));
+                        final int tokens = tokenizer.encode(text.toString()).length + 16 // of a chat template
+                                + seen * (config.rollout().maxNewTokens() + 8);
+                        longest = Math.max(longest, Math.min(tokens, policy.size.positions() - config.rollout().maxNewTokens()));
+                    }
+                }
+            }
+        }
+        return longest;
+    }
+
+    // ---- what there is to count ----
+
+    private void count() {
+        final boolean offload = cuda && config.hardware().memory().offload();
+        final Set<String> bases = new HashSet<>();
+        long learning = 0; // f32 weights and moments that come to the device with a gradient
+        long[] update = new long[5];
+        long activations = 0;
+        long cache = 0;
+        long prefill = 0;
+        for (Of p : policies) {
+            final int c = p.width();
+            final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
+                    Boolean.toString(p.model.random())));
+            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), (p.trained + (shared ? 0 : p.frozen)) * c, 0, When.ALWAYS);
+            final long masters = c == Float.BYTES ? 0 : p.trained * Float.BYTES;
+            final long moments = p.trained * 2 * Float.BYTES;
+            if (offload) {
+                add(p.name + ": f32 weights, optimiser", 0, masters + moments, When.ALWAYS);
+            } else {
+                add(p.name + ": f32 weights, optimiser", masters + moments, 0, When.ALWAYS);
+            }
+            if (p.learns) {
+                final int micros = TorchPolicy.micros(p.size, p.settings);
+                final boolean finer = c != Float.BYTES && config.trustRegion().monitorDtype() != Policy.Precision.SAME;
+                final boolean exact = config.trustRegion().monitor().equals("exact") || config.loss().klTerm().equals("exact");
+                learning = Math.max(learning, offload ? masters + moments : 0);
+                update[0] = Math.max(update[0], p.trained * Float.BYTES);
+                update[1] = Math.max(update[1], micros * (p.trained * c + (p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES)));
+                update[2] = Math.max(update[2], !exact ? 0 : offload ? p.trained * (c + (finer ? Float.BYTES : 0))
+                        : p.trained * (Float.BYTES + (c == Float.BYTES ? 0 : c)));
+                update[3] = Math.max(update[3], (exact && offload ? p.trained * Float.BYTES : 0)
+                        + (config.trustRegion().rollback() ? p.trained * 3 * Float.BYTES : 0));
+                activations = Math.max(activations, micros * microTokens() * kept(p.size, c, c != Float.BYTES));
+                update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
+            }
+            cache = Math.max(cache, 2L * p.size.layers() * p.size.kvHeads() * p.size.headDim() * c * generated()
+                    * Math.min(longest + config.rollout().maxNewTokens(), p.size.positions()));
+            final long through = Math.min((long) config.optimiser().microBatchTokens(), (long) generated() * longest);
+            prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4L * p.size.heads() * p.size.headDim()
+                    + 3L * p.size.intermediate()) * c + (long) generated() * p.size.vocab() * Float.BYTES);
+        }
+        if (offload) {
+            add("learning: f32 weights, optimiser of one", learning, -learning, When.LEARNING);
+        }
+        add("learning: gradient", update[0], 0, When.LEARNING);
+        add("learning: gradients of a micro-batch", update[1], 0, When.LEARNING);
+        add("learning: the old policy", update[2], 0, When.LEARNING);
+        add("learning: copies to go back to", offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "learning: activations of %,d tokens", microTokens()), activations, 0, When.LEARNING);
+        add("learning: chunks of logits, hidden states", update[4], 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens", generated(), longest + config.rollout().maxNewTokens()),
+                cache, 0, When.GENERATING);
+        add("generating: activations, logits of a step", prefill, 0, When.GENERATING);
+        final long process = Machine.resident();
+        add("this process and its libraries", cuda ? CUDA_CONTEXT : 0, process == 0 ? PROCESS : process, When.ALWAYS);
+    }
+
+    private void add(String what, long device, long host, When when) {
+        if (device != 0 || host != 0) {
+            rows.add(new Row(what, cuda ? device : 0, cuda ? host : host + device, when));
+        }
+    }
+
+    /** Messages that are generated at once. */
+    private int generated() {
+        final int all = Math.max(episodes(), config.eval().prompts() * config.eval().group());
+        final int most = config.hardware().memory().rows();
+        return most == 0 ? all : Math.min(all, most);
+    }
+
+    private int episodes() {
+        final int learners = config.train().joint() ? 1 : (int) policies.stream().filter(Of::learns).count();
+        return config.rollout().promptsEach(learners) * config.rollout().group();
+    }
+
+    /** Of one learner's messages of a batch; agents that share a policy are taken to speak one after the other. */
+    private long batchTokens() {
+        final int turns = Math.max(1, config.team().turns() / Math.max(1, (int) policies.stream().filter(Of::learns).count()));
+        return (long) episodes() * turns * config.rollout().maxNewTokens();
+    }
+
+    /** What goes through the model at once: a message at least, and no more than there is. */
+    private long microTokens() {
+        final long one = longest + config.rollout().maxNewTokens();
+        return Math.max(one, Math.min(config.optimiser().microBatchTokens(), episodes() * one));
+    }
+
+    /**
+     * Bytes for each token that a layer's operations keep for the way back, all layers together, and those of one layer's gradients:
+     * in both norms input, normalised and output; q before and after its norm and rotated; k and v before, and repeated for every
+     * head; attention's output twice; four of the MLP. Norms of 16-bit numbers keep two of these in f32.
+     */
+    private static long kept(ModelConfig c, int width, boolean halves) {
+        final long h = c.hidden();
+        final long q = (long) c.heads() * c.headDim();
+        final long kv = (long) c.kvHeads() * c.headDim();
+        final long normed = halves ? 5 : 3;
+        final long headNorms = !c.qkNorm() ? 0 : halves ? 4 : 2;
+        final long repeated = c.kvHeads() == c.heads() ? kv : q;
+        return (c.layers() + 1L) * width * (2 * normed * h + (1 + headNorms) * q + headNorms * kv + 2 * repeated + 2 * q + 4L * c.intermediate());
+    }
+
+    private static long chunks(Of p, boolean exact) {
+        return LinearLogProbs.CHUNK_BYTES * (exact ? 2 : 1) + LinearLogProbs.CHUNK_BYTES / 2;
+    }
+
+    // ---- what it comes to ----
+
+    private long total(When when, boolean host) {
+        return (long) (BESIDE * rows.stream().filter(r -> r.when == When.ALWAYS || r.when == when)
+                .mapToLong(r -> host ? Math.max(r.host, 0) : r.device).sum());
+    }
+
+    /** {@return bytes of the device, 0 without one, and of the host, at the most} */
+    public long[] most() {
+        return new long[] {cuda ? Math.max(total(When.GENERATING, false), total(When.LEARNING, false)) : 0,
+            Math.max(total(When.GENERATING, true), total(When.LEARNING, true))};
+    }
+
+    private long has(boolean host) {
+        final Config.Memory memory = config.hardware().memory();
+        final double given = host ? memory.host() : memory.device();
+        return given > 0 ? (long) (given * 1e9) : host ? Machine.hostFree() + Machine.resident() : Machine.deviceFree();
+    }
+
+    /** {@return the table, a line for each thing, and below what there is} */
+    public String table() {
+        final StringBuilder table = new StringBuilder(line("memory in GB, all messages at their longest", cuda ? "device" : "", "host"));
+        for (Row row : rows) {
+            table.append(line(row.what, cuda ? gb(row.device) : "", row.host < 0 ? "" : gb(row.host)));
+        }
+        for (When when : List.of(When.GENERATING, When.LEARNING)) {
+            table.append(line("in all, " + when.name().toLowerCase(Locale.ROOT) + " (" + Math.round(100 * (BESIDE - 1)) + " % for the rest)",
+                    cuda ? gb(total(when, false)) : "", gb(total(when, true))));
+        }
+        table.append(line("there is", cuda ? has(false) == 0 ? "?" : gb(has(false)) : "", has(true) == 0 ? "?" : gb(has(true))));
+        return table.toString();
+    }
+
+    private static String line(String what, String device, String host) {
+        return String.format(Locale.ROOT, "%-52s %8s %8s%n", what, device, host);
+    }
+
+    private static String gb(long bytes) {
+        return bytes == 0 ? "-" : String.format(Locale.ROOT, "%.2f", bytes * 1e-9);
+    }
+
+    /**
+     * Refuses what cannot fit.
+     *
+     * @throws ConfigException with the settings that would make it fit
+     */
+    public void check() throws ConfigException {
+        if (fits()) {
+            return;
+        }
+        final boolean host = has(true) > 0 && most()[1] > has(true);
+        final List<String> remedies = new ArrayList<>();
+        MemoryPlan plan = this;
+        if (cuda && !config.hardware().memory().offload()) {
+            plan = plan.with(true, plan.config.optimiser().microBatchTokens(), plan.config.hardware().memory().rows());
+            remedies.add("hardware.memory.offload true");
+        }
+        final int before = plan.config.optimiser().microBatchTokens();
+        while (!plan.fits(When.LEARNING) && plan.config.optimiser().microBatchTokens() > LEAST_MICRO_BATCH) {
+            plan = plan.with(plan.config.hardware().memory().offload(), plan.config.optimiser().microBatchTokens() / 2,
+                    plan.config.hardware().memory().rows());
+        }
+        if (plan.config.optimiser().microBatchTokens() != before) {
+            remedies.add("optimiser.micro_batch_tokens " + plan.config.optimiser().microBatchTokens());
+        }
+        int most = plan.generated();
+        while (!plan.fits(When.GENERATING) && most > LEAST_ROWS) {
+            most = Math.max(LEAST_ROWS, most / 2);
+            plan = plan.with(plan.config.hardware().memory().offload(), plan.config.optimiser().microBatchTokens(), most);
+        }
+        if (plan.config.hardware().memory().rows() != config.hardware().memory().rows()) {
+            remedies.add("hardware.memory.rows " + most);
+        }
+        final String where = String.format(Locale.ROOT, "memory: expected at most %.1f GB of the %s, given a need of %.1f GB. ",
+                has(host) * 1e-9, host ? "host" : "device", most()[host ? 1 : 0] * 1e-9);
+        throw new ConfigException(List.of(where + (plan.fits() ? "It fits with " + String.join(" and ", remedies)
+                : "What there is to change: policies.<name>.lora.rank more than 0, policies.<name>.dtype bf16 or f16,"
+                + " rollout.max_new_tokens, a smaller model" + (remedies.isEmpty() ? "" : "; beside " + String.join(" and ", remedies)))));
+    }
+
+    private boolean fits() {
+        return fits(When.GENERATING) && fits(When.LEARNING);
+    }
+
+    private boolean fits(When when) {
+        return (!cuda || has(false) == 0 || total(when, false) <= has(false)) && (has(true) == 0 || total(when, true) <= has(true));
+    }
+
+    private MemoryPlan with(boolean offload, int microBatchTokens, int rowsAtOnce) {
+        final Config c = config;
+        final Config.Optimiser o = c.optimiser();
+        final Config.Memory m = c.hardware().memory();
+        return new MemoryPlan(new Config(c.seed(), c.task(), c.team(), c.policies(), c.warmStart(), c.train(), c.rollout(), c.trustRegion(),
+                c.loss(), new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
+                microBatchTokens), c.eval(), c.checkpoint(), new Config.Hardware(c.hardware().device(), c.hardware().threads(),
+                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host())), c.certificate(), c.diagnostics()),
+                policies, longest);
+    }
+}

@@ -1,0 +1,25 @@
+package org.teamtr.torch;
+
+import java.util.AbstractMap;
+import java.util.Set;
+import java.util.function.Function;
+import org.bytedeco.pytorch.Tensor;
+
+/** Tensors by name, found or made when they are asked for; there is no list of them. */
+final class Lookup extends AbstractMap<String, Tensor> {
+    private final Function<String, Tensor> find;
+
+    Lookup(Function<String, Tensor> find) {
+        this.find = find;
+    }
+
+    @Override
+    public Tensor get(Object name) {
+        return find.apply((String) name);
+    }
+
+    @Override
+    public Set<Entry<String, Tensor>> entrySet() {
+        throw new UnsupportedOperationException("tensors are looked up one by one");
+    }
+}

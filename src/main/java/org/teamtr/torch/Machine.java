@@ -1,0 +1,54 @@
+package org.teamtr.torch;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.SizeTPointer;
+
+/** How much memory this machine has to give at the moment. */
+public final class Machine {
+    private static final Path CGROUP = Path.of("/sys/fs/cgroup");
+
+    private Machine() {
+    }
+
+    /** {@return bytes of host memory that are free, within what a container may use; 0 if the system does not say} */
+    public static long hostFree() {
+        try {
+            long free = 1024 * number(Files.readString(Path.of("/proc/meminfo")), "MemAvailable:");
+            final Path limit = CGROUP.resolve("memory.max");
+            if (Files.isReadable(limit) && !Files.readString(limit).strip().equals("max")) {
+                final long used = Long.parseLong(Files.readString(CGROUP.resolve("memory.current")).strip())
+                        - number(Files.readString(CGROUP.resolve("memory.stat")), "inactive_file"); // which the kernel gives up
+                free = Math.min(free, Long.parseLong(Files.readString(limit).strip()) - used);
+            }
+            return free;
+        } catch (IOException | RuntimeException e) {
+            return 0;
+        }
+    }
+
+    /** {@return the resident size of this process in bytes; 0 if the system does not say} */
+    public static long resident() {
+        try {
+            return 1024 * number(Files.readString(Path.of("/proc/self/status")), "VmRSS:");
+        } catch (IOException | RuntimeException e) {
+            return 0;
+        }
+    }
+
+    private static long number(String text, String name) {
+        return text.lines().filter(line -> line.startsWith(name)).map(line -> line.replaceAll("[^0-9]", "")).mapToLong(Long::parseLong)
+                .findFirst().orElse(0);
+    }
+
+    /** {@return bytes that are free on the first CUDA device; 0 if there is none, or CUDA's natives are not on the class path} */
+    public static long deviceFree() {
+        try (SizeTPointer free = new SizeTPointer(1); SizeTPointer all = new SizeTPointer(1)) {
+            return cudart.cudaMemGetInfo(free, all) == 0 ? free.get() : 0;
+        } catch (LinkageError e) {
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+package org.teamtr.torch;
+
+import java.io.IOException;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.IdentityHashMap;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * What the policies of a team share, so that a team fits where one policy does:
+ * <ul>
+ * <li>Only the policy that learns has a gradient. On a CUDA device, with {@code offload}, it alone has its f32 weights and
+ * its optimiser's moments there, too; those of the others are in the host's memory, as are the copies that an update may go back to.
+ * They change places when another policy learns, and make room while messages are generated.
+ * <li>Policies with adapters over the same frozen weights have these once.
+ * </ul>
+ * None of it changes a number. Copies between host and device are made one after the other on the current stream.
+ *
+ * <p>For policies that are used by one thread at a time, as the trainer uses them. It holds nothing that closing the policies does
+ * not free.
+ */
+public final class TeamMemory {
+    private final boolean offload;
+    private final Map<String, Weights> frozen = new HashMap<>();
+    /** One, unless another has a gradient that waits. */
+    private final Set<TorchPolicy> learning = Collections.newSetFromMap(new IdentityHashMap<>());
+
+    /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
+    public TeamMemory(boolean offload) {
+        this.offload = offload;
+    }
+
+    /** Makes weights. */
+    interface Maker {
+        Weights make() throws IOException;
+    }
+
+    /** {@return frozen weights, those of an earlier call with the same key} To be closed by every caller. */
+    Weights frozen(String key, Maker maker) throws IOException {
+        final Weights known = frozen.get(key);
+        if (known != null && known.open()) {
+            return known.shared();
+        }
+        final Weights made = maker.make();
+        frozen.put(key, made);
+        return made;
+    }
+
+    boolean offload() {
+        return offload;
+    }
+
+    /** Gives a policy the room that one has, whoever had it before. */
+    void learns(TorchPolicy policy) {
+        if (learning.contains(policy)) {
+            return;
+        }
+        rest();
+        learning.add(policy);
+        policy.arrive();
+    }
+
+    /** Frees the room; a policy with a gradient that waits for its step keeps its own. */
+    void rest() {
+        learning.removeIf(TorchPolicy::depart);
+    }
+
+    void closed(TorchPolicy policy) {
+        learning.remove(policy);
+    }
+}
