@@ -227,8 +227,9 @@ public final class MemoryPlan {
         return (c.layers() + 1L) * width * (2 * normed * h + (1 + headNorms) * q + headNorms * kv + 2 * repeated + 2 * q + 4L * c.intermediate());
     }
 
-    private static long chunks(Of p, boolean exact) {
-        return LinearLogProbs.CHUNK_BYTES * (exact ? 2 : 1) + LinearLogProbs.CHUNK_BYTES / 2;
+    private long chunks(Of p, boolean exact) {
+        final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.vocab() * Float.BYTES);
+        return chunk * (exact ? 2 : 1) + chunk / 2;
     }
 
     // ---- what it comes to ----

@@ -254,22 +254,24 @@ final class Weights implements AutoCloseable {
      * 0, embeddings N(0, 0.02²), matrices N(0, 1 / fan-in).
      */
     void random(long seed) {
-        layout.parts.forEach((name, part) -> {
-            final float[] values = new float[(int) Math.min(part.length(), 1 << 20)];
-            final SplittableRandom random = Chance.of(seed, name.hashCode());
-            final double deviation = name.equals("model.embed_tokens.weight") ? 0.02 : 1 / Math.sqrt(part.shape()[part.shape().length - 1]);
-            for (long from = 0; from < part.length(); from += values.length) {
-                final int n = (int) Math.min(values.length, part.length() - from);
-                for (int i = 0; i < n; i++) {
-                    values[i] = name.endsWith("norm.weight") ? 1 : name.endsWith(".bias") || name.endsWith("lora_B.weight") ? 0
-                            : (float) (deviation * random.nextGaussian());
-                }
-                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    stored().narrow(0, part.offset() + from, n).copy_(Tensor.create(values, values.length).narrow(0, 0, n));
-                }
-            }
-        });
+        layout.parts.entrySet().parallelStream().forEach(entry -> random(entry.getKey(), entry.getValue(), Chance.of(seed,
+                entry.getKey().hashCode())));
         refresh();
+    }
+
+    private void random(String name, Layout.Part part, SplittableRandom random) {
+        final float[] values = new float[(int) Math.min(part.length(), 1 << 20)];
+        final double deviation = name.equals("model.embed_tokens.weight") ? 0.02 : 1 / Math.sqrt(part.shape()[part.shape().length - 1]);
+        for (long from = 0; from < part.length(); from += values.length) {
+            final int n = (int) Math.min(values.length, part.length() - from);
+            for (int i = 0; i < n; i++) {
+                values[i] = name.endsWith("norm.weight") ? 1 : name.endsWith(".bias") || name.endsWith("lora_B.weight") ? 0
+                        : (float) (deviation * random.nextGaussian());
+            }
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                stored().narrow(0, part.offset() + from, n).copy_(Tensor.create(values, values.length).narrow(0, 0, n));
+            }
+        }
     }
 
     /** By the last owner. */
