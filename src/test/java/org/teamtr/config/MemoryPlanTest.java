@@ -1,0 +1,99 @@
+package org.teamtr.config;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.chat.Tokenizer;
+import org.teamtr.model.ModelConfig;
+
+/** What a run is said to need, of sizes that are never loaded here. */
+class MemoryPlanTest {
+    /** Of Qwen3-0.6B: 596,049,920 of them. */
+    private static final double PARAMETERS = 596_049_920;
+
+    @TempDir
+    private Path folder;
+
+    private MemoryPlan plan(String... sets) throws IOException, ConfigException {
+        final Path model = Files.createDirectories(folder.resolve("model"));
+        Tokenizer.writeCharacters(model, "abcdefghijklmnopqrstuvwxyz .0123456789:\n", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        ModelConfig.qwen3(151_936, 1024, 3072, 28, 16, 8, 128, 40_960).write(model.resolve("config.json"), "bfloat16", 1);
+        final Path prompts = Files.writeString(folder.resolve("prompts.jsonl"), """
+                {"question": "how many apples", "answer": "1"}
+                {"question": "how many apples are left", "answer": "2"}
+                """);
+        final Path file = Files.writeString(folder.resolve("run.yaml"), """
+                task: {name: files, files: {train: %s, verifier: number}}
+                team:
+                  agents:
+                    - {role: a, policy: a, template: "{prompt}", message: "{text}"}
+                    - {role: b, policy: b, template: "{prompt}{transcript}", message: "{text}"}
+                    - {role: c, policy: c, template: "{prompt}{transcript}", message: "{text}"}
+                policies: {a: {model: %s, dtype: f16}, b: {model: %s, dtype: f16}, c: {model: %s, dtype: f16}}
+                rollout: {prompts: 24, group: 8, max_new_tokens: 128}
+                hardware: {device: cuda, memory: {device: 24, host: 64}}
+                """.formatted(prompts, model, model, model));
+        return MemoryPlan.of(Setup.resolved(ConfigFile.load(file, Arrays.asList(sets))));
+    }
+
+    private static double gigabytes(MemoryPlan plan, String row, int column) {
+        final String line = plan.table().lines().filter(l -> l.startsWith(row)).findFirst().orElseThrow();
+        final String[] numbers = line.substring(52).strip().split(" +");
+        return numbers[column].equals("-") ? 0 : Double.parseDouble(numbers[column]);
+    }
+
+    @Test
+    void threePoliciesOfSixHundredMillionFitIntoTwentyFourGigabytes() throws Exception {
+        final MemoryPlan plan = plan("optimiser.micro_batch_tokens=1024");
+        plan.check();
+        assertTrue(plan.most()[0] < 24e9, plan.table());
+        assertEquals(2 * PARAMETERS * 1e-9, gigabytes(plan, "b: weights", 0), 0.01);
+        assertEquals(12 * PARAMETERS * 1e-9, gigabytes(plan, "b: f32 weights, optimiser", 1), 0.01);
+        assertEquals(4 * PARAMETERS * 1e-9, gigabytes(plan, "learning: gradient ", 0), 0.01);
+        // 28 layers, keys and values of 8 heads of 128 numbers of 2 bytes
+        assertEquals(28 * 2 * 8 * 128 * 2.0 * 192 * (24 + 16 + 2 * 136 + 128) * 1e-9,
+                gigabytes(plan, "generating: keys and values", 0), 0.05);
+    }
+
+    @Test
+    void whatCannotFitIsRefusedWithSettingsThatDo() throws Exception {
+        final String wrong = assertThrows(ConfigException.class, () -> plan().check()).getMessage();
+        assertTrue(wrong.startsWith("memory: expected at most 24.0 GB of the device, given a need of"), wrong);
+        assertTrue(wrong.endsWith("It fits with optimiser.micro_batch_tokens 2048")
+                || wrong.endsWith("It fits with optimiser.micro_batch_tokens 1024"), wrong);
+        plan("optimiser.micro_batch_tokens=" + wrong.replaceAll(".* ", "")).check();
+        final String apart = assertThrows(ConfigException.class, () -> plan("hardware.memory.offload=false",
+                "optimiser.micro_batch_tokens=1024").check()).getMessage();
+        assertTrue(apart.contains("It fits with hardware.memory.offload true"), apart);
+        final String small = assertThrows(ConfigException.class, () -> plan("hardware.memory.device=10").check()).getMessage();
+        assertTrue(small.contains("policies.<name>.lora.rank"), small);
+        final String rows = assertThrows(ConfigException.class, () -> plan("optimiser.micro_batch_tokens=1024",
+                "rollout.prompts=96").check()).getMessage();
+        assertTrue(rows.contains("hardware.memory.rows"), rows);
+        final String host = assertThrows(ConfigException.class, () -> plan("hardware.memory.host=8").check()).getMessage();
+        assertTrue(host.contains("of the host"), host);
+    }
+
+    @Test
+    void adaptersShareTheirModel() throws Exception {
+        final MemoryPlan plan = plan("policies.a.lora.rank=16", "policies.b.lora.rank=16", "policies.c.lora.rank=16",
+                "optimiser.micro_batch_tokens=1024");
+        assertEquals(2 * PARAMETERS * 1e-9, gigabytes(plan, "a: weights", 0), 0.05);
+        assertTrue(gigabytes(plan, "b: weights", 0) < 0.05, plan.table());
+        assertTrue(plan.most()[0] < 17e9, plan.table());
+    }
+
+    @Test
+    void theBuiltInModelsNeedNoPlan() throws Exception {
+        assertNull(MemoryPlan.of(Setup.resolved(ConfigFile.load(null, List.of()))));
+    }
+}
