@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that can only be seen on a GPU, in one command and under 8 minutes: build, tests, sanitizers, benchmark.
+# All that can only be seen on a GPU, in one command and under 10 minutes: build, tests, sanitizers, training, benchmark.
 #
 #   cuda/check.sh [--out FOLDER] [--bundle FOLDER] [--build FOLDER] [--python PYTHON]
 #
@@ -7,6 +7,8 @@
 #   compute-sanitizer               memcheck, racecheck, initcheck, synccheck on small shapes
 #   a JDK and Maven's repository    the Java tests tagged cuda, and those of the kernels with all their memory on the GPU
 #   --bundle FOLDER                 the same without a JDK or a network: see cuda/bundle.sh
+#   libtorch's natives for CUDA     training, of the built-in task and of three policies of a real size: see cuda/train.sh, which
+#                                   names what it wants, and may be run by itself
 #   Python with PyTorch             the benchmark beside its peers (cuda/bench.py); else the kernels alone (cuda/bench.cu)
 #
 # --out gets bench.json, table.md and check.log; the default is cuda/results/GPU-COMMIT. --build is where things are compiled
@@ -14,7 +16,7 @@
 # Exit code 0 if no step failed. TEAMTR_COMMIT names the commit where there is no git to ask.
 set -uo pipefail
 
-total=470   # seconds for everything
+total=580   # seconds for everything
 reserve=170 # of these, kept for the benchmark
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -234,6 +236,25 @@ elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
 else
   skip "$tagged" "no JDK, and no --bundle"
   skip "$placed" "no JDK, and no --bundle"
+fi
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+title="Training"
+if [[ $built == 0 ]]; then
+  skip "$title" "not built"
+elif [[ -n $bundle && -z ${TEAMTR_CLASSPATH:-} ]]; then
+  skip "$title" "the bundle has no libtorch; TEAMTR_CLASSPATH names jars and folders that have"
+else
+  [[ -z $bundle ]] || export JAVA=$bundle/runtime/bin/java
+  # Its own answer for what is missing is 3.
+  wanted=$("$here/train.sh" --out "$out/training" --check 2>&1) && wanted=""
+  if [[ -n $wanted ]]; then
+    skip "$title" "${wanted#train.sh: }"
+  else
+    run "$title" 200 "$here/train.sh" --out "$out/training"
+    rm -rf "$out"/training/{built-in,team-*}/{warm-start,checkpoint-*} "$out"/training/qwen3-* # the models are large
+  fi
 fi
 
 # ---- benchmark ----------------------------------------------------------------------------------------------------

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Trains, and prints what is to be seen of it: the built-in task, and three policies of a real size with random weights.
 #
-#   cuda/train.sh [--device cuda|cpu] [--shape SHAPE] [--dtypes "f16 bf16"] [--out FOLDER] [--quick]
+#   cuda/train.sh [--device cuda|cpu] [--shape SHAPE] [--dtypes "f16 bf16"] [--out FOLDER] [--quick] [--check]
 #
 # On a GPU, from a built checkout (./teamtr doctor builds it). Wants in Maven's repository the natives of the JavaCPP Presets for
 # PyTorch and CUDA, and CUDA 13's libraries: a toolkit, or the nvidia-* wheels of a Python environment with PyTorch for CUDA 13. What
 # is missing is named. --device cpu --shape tiny --quick is the same on any machine, to try the script out. SHAPE as in model.sh;
-# the default is qwen3-0.6b. Exit code 0 if all was trained, 3 if something to run it with is missing. JAVA names another java.
+# the default is qwen3-0.6b. --check only says what is missing. Exit code 0 if all was trained, 3 if something to run it with is missing. JAVA names another java.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-device=cuda shape=qwen3-0.6b dtypes="f16 bf16" out=$root/target/check-train quick=0
+device=cuda shape=qwen3-0.6b dtypes="f16 bf16" out=$root/target/check-train quick=0 check=0
 while [[ $# -gt 0 ]]; do
   case $1 in
     --device | --shape | --dtypes | --out) [[ $# -ge 2 ]] || { echo "train.sh: $1 needs a value" >&2; exit 2; }; printf -v "${1#--}" %s "$2"; shift 2 ;;
     --quick) quick=1; shift ;;
+    --check) check=1; shift ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ $1 == -h || $1 == --help ]]; exit $(($? * 2)) ;;
   esac
 done
@@ -65,6 +66,7 @@ elif [[ -f $here/cuda/Parity.class ]]; then
 else
   "${java%java}javac" --release 17 -proc:none -nowarn -cp "$class_path" -d "$out" "$here/Parity.java" || missing "javac"
 fi
+[[ $check == 0 ]] || exit 0
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 # ---- runs ---------------------------------------------------------------------------------------------------------
