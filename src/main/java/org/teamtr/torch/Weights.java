@@ -122,10 +122,10 @@ final class Weights implements AutoCloseable {
 
     /** The master in a dtype on the device, or the master itself where it is that already. */
     private Tensor there(torch.ScalarType type) {
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device at = master.device()) {
-            if (type == torch.ScalarType.Float && at.equals(device)) {
-                return master;
-            }
+        if (type == torch.ScalarType.Float && isOn(master, device)) {
+            return master;
+        }
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final Tensor copy = Decoder.kept(Decoder.empty(new long[] {layout.length()}, type, device));
             round(master, copy);
             return copy;
@@ -144,22 +144,26 @@ final class Weights implements AutoCloseable {
 
     /** Moves the f32 vector. Of f32 weights, which the decoder computes with, it stays. */
     void moveMaster(Device to) {
-        if (dtype != torch.ScalarType.Float && master != null) {
+        if (dtype != torch.ScalarType.Float && !isOn(master, to)) {
             forgetMasters();
             master = moved(master, to);
         }
     }
 
+    private static boolean isOn(Tensor tensor, Device device) {
+        try (Device at = tensor.device()) {
+            return at.equals(device);
+        }
+    }
+
     /** {@return the tensor on a device}, the old one closed where it is another */
     static Tensor moved(Tensor tensor, Device to) {
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device at = tensor.device()) {
-            if (at.equals(to)) {
-                return tensor;
-            }
-            final Tensor there = Decoder.kept(tensor.to(to, tensor.scalar_type().intern()));
-            tensor.close();
-            return there;
+        if (isOn(tensor, to)) {
+            return tensor;
         }
+        final Tensor there = copied(tensor, to);
+        tensor.close();
+        return there;
     }
 
     private void forgetMasters() {
