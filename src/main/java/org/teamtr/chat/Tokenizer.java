@@ -5,6 +5,8 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.ByteArrayInputStream;
 import java.io.FileNotFoundException;
 import java.io.IOException;
@@ -19,6 +21,9 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
+import org.teamtr.model.LfsPointer;
+import org.teamtr.team.ChatTurn;
 
 /**
  * Text to token ids and back: Hugging Face's own tokenizer library, over a model folder's {@code tokenizer.json}.
@@ -41,7 +46,14 @@ public final class Tokenizer implements AutoCloseable {
         }
     }
 
+    /** The special tokens that have names of their own in transformers. */
+    private static final List<String> NAMES = List.of("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token",
+            "mask_token");
+    private static final List<String> FLAGS = List.of("single_word", "lstrip", "rstrip", "normalized", "special");
+
     private final Path folder;
+    private final JsonNode config; // tokenizer_config.json
+    private final ObjectNode root; // tokenizer.json, and the tokens that only tokenizer_config.json has
     private final HuggingFaceTokenizer tokenizer;
     private final int vocab;
     private final Map<String, Object> specialTokens;
@@ -64,13 +76,18 @@ public final class Tokenizer implements AutoCloseable {
         this.folder = folder;
         final Path file = folder.resolve(TOKENIZER);
         if (!Files.isRegularFile(file)) {
-            throw new FileNotFoundException(file + ": there is no such file");
+            final boolean older = Files.exists(folder.resolve("tokenizer.model")) || Files.exists(folder.resolve("vocab.json"));
+            throw new FileNotFoundException(file + ": there is no such file" + (older ? "; transformers writes it from the older files beside it:"
+                    + " AutoTokenizer.from_pretrained(folder).save_pretrained(folder)" : ""));
         }
-        final JsonNode config = json(folder.resolve(TOKENIZER_CONFIG));
+        LfsPointer.refuse(file);
+        config = json(folder.resolve(TOKENIZER_CONFIG));
         final byte[] bytes = Files.readAllBytes(file);
-        final JsonNode root = parse(file, bytes);
-        vocab = largestId(file, root) + 1;
+        root = (ObjectNode) parse(file, bytes);
         specialTokens = specialTokens(config);
+        largestId(file, root);
+        final Map<String, Integer> added = addTokens();
+        vocab = largestId(file, root) + 1;
         final Set<Integer> ends = new LinkedHashSet<>();
         final int end = id(root, "eos_token");
         if (end >= 0) {
@@ -96,11 +113,151 @@ public final class Tokenizer implements AutoCloseable {
         template = own ? Files.readString(templateFile) : template(config.path("chat_template"));
         try {
             // From a stream: from a path, DJL would also read tokenizer_config.json and cut texts at its model_max_length.
-            tokenizer = HuggingFaceTokenizer.newInstance(new ByteArrayInputStream(bytes),
+            tokenizer = HuggingFaceTokenizer.newInstance(
+                    new ByteArrayInputStream(added.isEmpty() ? bytes : JSON.writeValueAsBytes(root)),
                     Map.of("addSpecialTokens", "false", "truncation", "false", "padding", "false"));
         } catch (RuntimeException e) {
             throw new IOException(file + ": " + e.getMessage(), e);
         }
+        for (Map.Entry<String, Integer> token : added.entrySet()) {
+            final long[] ids = tokenizer.encode(token.getKey(), false, false).getIds();
+            if (ids.length != 1 || ids[0] != token.getValue()) { // the library gives out ids in order, whatever a file says
+                tokenizer.close();
+                throw new IOException(folder.resolve(TOKENIZER_CONFIG) + ": " + token.getKey() + ": expected the id " + token.getValue()
+                        + ", but with " + TOKENIZER + " it is " + Arrays.toString(ids));
+            }
+        }
+    }
+
+    /**
+     * Adds to {@code tokenizer.json} the tokens that only {@code tokenizer_config.json} has, as transformers does: those of
+     * {@code added_tokens_decoder} with their ids, then named special tokens under the ids that they have in the vocabulary, or the
+     * next free ones.
+     *
+     * @return what was added or changed, by content
+     */
+    private Map<String, Integer> addTokens() throws IOException {
+        final Path file = folder.resolve(TOKENIZER_CONFIG);
+        final ArrayNode tokens = root.withArray("added_tokens");
+        final Map<String, ObjectNode> known = new HashMap<>();
+        tokens.forEach(token -> known.put(token.path("content").asText(), (ObjectNode) token));
+        final Map<String, Integer> added = new LinkedHashMap<>();
+        final TreeMap<Integer, JsonNode> decoder = new TreeMap<>();
+        for (Map.Entry<String, JsonNode> field : config.path("added_tokens_decoder").properties()) {
+            try {
+                decoder.put(Integer.parseInt(field.getKey()), field.getValue());
+            } catch (NumberFormatException e) {
+                throw new IOException(file + ": added_tokens_decoder: expected ids, given " + field.getKey(), e);
+            }
+        }
+        for (Map.Entry<Integer, JsonNode> field : decoder.entrySet()) {
+            final JsonNode given = field.getValue();
+            final String content = given.path("content").asText();
+            final int id = known.containsKey(content) ? known.get(content).path("id").asInt() : idInVocab(content);
+            if (id >= 0 && id != field.getKey()) {
+                throw new IOException(file + ": added_tokens_decoder: " + content + ": expected the id " + id + " of " + TOKENIZER + ", given "
+                        + field.getKey());
+            }
+            final ObjectNode token = known.computeIfAbsent(content, c -> tokens.addObject().put("id", field.getKey()).put("content", c));
+            for (String flag : FLAGS) {
+                if (!token.has(flag) || given.has(flag) && given.path(flag).asBoolean() != token.path(flag).asBoolean()) {
+                    token.put(flag, given.path(flag).asBoolean());
+                    added.put(content, field.getKey());
+                }
+            }
+        }
+        final List<String> named = new ArrayList<>();
+        for (String name : NAMES) {
+            if (specialTokens.get(name) != null) {
+                named.add((String) specialTokens.get(name));
+            }
+        }
+        final String more = config.has("extra_special_tokens") ? "extra_special_tokens" : "additional_special_tokens";
+        for (JsonNode token : config.path(more)) {
+            named.add(token.isObject() ? token.path("content").asText() : token.asText());
+        }
+        for (String content : named) {
+            final boolean needed = content.equals(specialTokens.get("eos_token")) || content.equals(specialTokens.get("pad_token"));
+            final int id = idInVocab(content);
+            if (!known.containsKey(content) && !content.isEmpty() && (id >= 0 || !needed)) { // what is needed and nowhere is an error
+                final ObjectNode token = tokens.addObject().put("id", id >= 0 ? id : largestId(file, root) + 1).put("content", content);
+                for (String flag : FLAGS) {
+                    token.put(flag, flag.equals("special"));
+                }
+                known.put(content, token);
+                added.put(content, token.path("id").asInt());
+            }
+        }
+        return added;
+    }
+
+    /** {@return the id of a token of the model's own vocabulary, or -1} */
+    private int idInVocab(String content) {
+        final JsonNode vocabulary = root.path("model").path("vocab");
+        for (int i = 0; vocabulary.isArray() && i < vocabulary.size(); i++) {
+            if (vocabulary.get(i).path(0).asText().equals(content)) {
+                return i;
+            }
+        }
+        return vocabulary.path(content).asInt(-1);
+    }
+
+    /**
+     * {@return the tokens of a text that no chat template was applied to: with what the tokenizer puts around texts, such as a token for
+     * their beginning} As transformers: what {@code add_bos_token} and {@code add_eos_token} of {@code tokenizer_config.json} say where
+     * there is one of them, or else the post-processor of {@code tokenizer.json}.
+     *
+     * @throws IllegalArgumentException as {@link #encode} does
+     */
+    public int[] encodeText(String text) {
+        if (!config.has("add_bos_token") && !config.has("add_eos_token")) {
+            return encode(text, true);
+        }
+        final String begin = config.path("add_bos_token").asBoolean() ? (String) specialTokens.get("bos_token") : null;
+        final String end = config.path("add_eos_token").asBoolean() ? (String) specialTokens.get("eos_token") : null;
+        final List<int[]> parts = new ArrayList<>();
+        parts.add(begin == null ? new int[0] : encode(begin));
+        parts.add(encode(text));
+        parts.add(end == null ? new int[0] : encode(end));
+        return parts.stream().flatMapToInt(Arrays::stream).toArray();
+    }
+
+    /** {@return what a user should know of how texts are written for this model, a sentence each; may be empty} */
+    public List<String> notes() {
+        final ChatTemplate chat = chatTemplate();
+        if (chat == null) {
+            final String around = decodeWithSpecial(encodeText(""));
+            return List.of(folder + ": there is no chat template; the turns of a prompt are joined by line breaks, "
+                    + (around.isEmpty() ? "with no special tokens" : "with the tokenizer's " + around));
+        }
+        final String turn = endOfTurn(chat);
+        return turn == null ? List.of() : List.of(folder + ": the chat template ends a message with " + turn + ", which does not end"
+                + " generation: eos_token and eos_token_id have only "
+                + Arrays.stream(endTokens).mapToObj(id -> decodeWithSpecial(new int[] {id})).toList()
+                + ". Messages will go on after it; name it in generation_config.json if it should end them");
+    }
+
+    /** {@return the special token that a template writes after an assistant's message, if it is no end of generation; else null} */
+    private String endOfTurn(ChatTemplate chat) {
+        final String said = "7531902468";
+        final Map<String, Object> variables = new HashMap<>(specialTokens);
+        variables.put("add_generation_prompt", false);
+        variables.put("tools", null);
+        variables.put("documents", null);
+        final int[] after;
+        try {
+            final String text = chat.render(List.of(new ChatTurn("user", "1"), new ChatTurn("assistant", said)), variables);
+            after = encode(text.substring(text.lastIndexOf(said) + said.length()));
+        } catch (IllegalArgumentException e) {
+            return null; // not a conversation that this template has
+        }
+        for (int id : after) {
+            final String token = decodeWithSpecial(new int[] {id});
+            if (!token.isEmpty() && decode(new int[] {id}).isEmpty()) {
+                return Arrays.stream(endTokens).anyMatch(end -> end == id) ? null : token;
+            }
+        }
+        return null;
     }
 
     /**
@@ -109,6 +266,10 @@ public final class Tokenizer implements AutoCloseable {
      * @throws IllegalArgumentException if a character has no token, or is half of a surrogate pair, naming it
      */
     public int[] encode(String text) {
+        return encode(text, false);
+    }
+
+    private int[] encode(String text, boolean around) {
         for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
             if (Character.getType(text.codePointAt(i)) == Character.SURROGATE) { // the native part would take it for other characters
                 throw new IllegalArgumentException(String.format("%s: half a surrogate pair, U+%04X, at index %d of the text", folder,
@@ -117,7 +278,7 @@ public final class Tokenizer implements AutoCloseable {
         }
         final long[] ids;
         try {
-            ids = tokenizer.encode(text, false, false).getIds();
+            ids = tokenizer.encode(text, around, false).getIds();
         } catch (RuntimeException e) {
             throw new IllegalArgumentException(folder + ": " + unknown(text) + ": " + e.getMessage(), e);
         }
@@ -222,15 +383,14 @@ public final class Tokenizer implements AutoCloseable {
     }
 
     /** {@return whether another tokenizer has the same tokens under the same ids, and the same of them end a message} */
-    public boolean sameTokens(Tokenizer other) throws IOException {
+    public boolean sameTokens(Tokenizer other) {
         final int[] ends = Arrays.stream(endTokens).sorted().toArray();
         return vocab == other.vocab && Arrays.equals(ends, Arrays.stream(other.endTokens).sorted().toArray())
                 && tokens().equals(other.tokens());
     }
 
     /** The model's tokens with their ids, and the added ones. */
-    private List<Object> tokens() throws IOException {
-        final JsonNode root = json(folder.resolve(TOKENIZER));
+    private List<Object> tokens() {
         final Map<Integer, String> added = new HashMap<>();
         root.path("added_tokens").forEach(token -> added.put(token.path("id").asInt(), token.path("content").asText()));
         return List.of(root.path("model").path("vocab"), added);
@@ -372,16 +532,11 @@ public final class Tokenizer implements AutoCloseable {
                 return token.path("id").asInt(-1);
             }
         }
-        final JsonNode vocab = root.path("model").path("vocab");
-        for (int i = 0; vocab.isArray() && i < vocab.size(); i++) {
-            if (vocab.get(i).path(0).asText().equals(text)) {
-                return i;
-            }
-        }
-        if (!vocab.path((String) text).isInt()) {
+        final int known = idInVocab((String) text);
+        if (known < 0) {
             throw new IOException(folder.resolve(TOKENIZER_CONFIG) + ": " + name + ": " + TOKENIZER + " has no token " + text);
         }
-        return vocab.path((String) text).asInt();
+        return known;
     }
 
     private static String template(JsonNode node) {

@@ -214,7 +214,12 @@ public final class Setup implements AutoCloseable {
         final TorchPolicy.Settings settings = settings(config, model);
         // Random adapters go over random weights that are the folder's and not the policy's, as those that are read are.
         final long seed = Chance.seed(config.seed(), (model.lora().rank() > 0 ? model.model() : name).hashCode());
-        return model.random() ? TorchPolicy.random(folder, settings, seed, memory) : TorchPolicy.load(folder, settings, memory);
+        final TorchPolicy policy = model.random() ? TorchPolicy.random(folder, settings, seed, memory)
+                : TorchPolicy.load(folder, settings, memory);
+        if (!model.model().equals("tiny")) {
+            policy.notes().forEach(sentence -> note.accept(name + ": " + sentence));
+        }
+        return policy;
     }
 
     /** {@return what policies of a configuration share} */

@@ -1,19 +1,19 @@
 package org.teamtr.model;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Set;
+import java.util.function.Consumer;
 
 /**
- * The sizes of a decoder of the Qwen3, Qwen2.5 or Llama family, as a Hugging Face {@code config.json} gives them.
+ * The sizes of a decoder of the Qwen3, Qwen2.5, Llama or Mistral family, as a Hugging Face {@code config.json} gives them.
  *
- * @param modelType qwen3, qwen2 or llama
+ * @param modelType qwen3, qwen2, llama or mistral
  * @param vocab rows of the embedding
  * @param hidden width
  * @param intermediate width of the gated layer
@@ -25,30 +25,28 @@ import java.util.Set;
  * @param normEps of the RMS norms
  * @param ropeTheta base of the rotary frequencies
  * @param rope their scaling, or null for none
+ * @param window of the layers that see the last tokens only, or null if all layers see all
  * @param tied whether the head is the embedding
  * @param qkvBias whether q, k and v have a bias
  * @param outBias whether the attention's output has one
+ * @param mlpBias whether the three matrices of the gated layer have one
  * @param qkNorm whether q and k are normalised per head
  */
 public record ModelConfig(String modelType, int vocab, int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim,
-        int positions, double normEps, double ropeTheta, RopeScaling rope, boolean tied, boolean qkvBias, boolean outBias,
-        boolean qkNorm) {
-    private static final Set<String> TYPES = Set.of("qwen3", "qwen2", "llama");
+        int positions, double normEps, double ropeTheta, RopeScaling rope, Window window, boolean tied, boolean qkvBias,
+        boolean outBias, boolean mlpBias, boolean qkNorm) {
+    static final Set<String> TYPES = Set.of("qwen3", "qwen2", "llama", "mistral");
 
     /**
-     * Scaled rotary frequencies.
+     * A sliding window: a token sees itself and the {@code tokens - 1} before it.
      *
-     * @param type linear or llama3; linear looks at the factor alone
+     * @param layers for every layer, whether it has the window
      */
-    public record RopeScaling(String type, double factor, double lowFrequency, double highFrequency, int originalPositions) {
-        /** @throws IllegalArgumentException if a number is out of range */
-        public RopeScaling {
-            require(Set.of("linear", "llama3").contains(type), "rope_scaling.rope_type", "default, linear or llama3", type);
-            require(factor > 0 && factor < Double.POSITIVE_INFINITY, "rope_scaling.factor", "more than 0", factor);
-            require(lowFrequency > 0, "rope_scaling.low_freq_factor", "more than 0", lowFrequency);
-            require(highFrequency > lowFrequency, "rope_scaling.high_freq_factor", "more than low_freq_factor = " + lowFrequency,
-                    highFrequency);
-            require(originalPositions >= 1, "rope_scaling.original_max_position_embeddings", "1 or more", originalPositions);
+    public record Window(int tokens, List<Boolean> layers) {
+        /** @throws IllegalArgumentException if the window is empty */
+        public Window {
+            require(tokens >= 1, "sliding_window", "1 or more", tokens);
+            layers = List.copyOf(layers);
         }
     }
 
@@ -65,9 +63,11 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
         require(positions >= 1, "max_position_embeddings", "1 or more", positions);
         require(normEps > 0 && normEps < 1, "rms_norm_eps", "more than 0 and less than 1", normEps);
         require(ropeTheta > 0 && ropeTheta < Double.POSITIVE_INFINITY, "rope_theta", "more than 0", ropeTheta);
+        require(window == null || window.layers().size() == layers, "layer_types", "num_hidden_layers = " + layers,
+                window == null ? 0 : window.layers().size());
     }
 
-    private static void require(boolean holds, String name, String expected, Object given) {
+    static void require(boolean holds, String name, String expected, Object given) {
         if (!holds) {
             throw new IllegalArgumentException(name + ": expected " + expected + ", given " + given);
         }
@@ -76,95 +76,39 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
     /** {@return a Qwen3-shaped model with tied embeddings} */
     public static ModelConfig qwen3(int vocab, int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim,
             int positions) {
-        return new ModelConfig("qwen3", vocab, hidden, intermediate, layers, heads, kvHeads, headDim, positions, 1e-6, 1e6, null,
-                true, false, false, true);
+        return new ModelConfig("qwen3", vocab, hidden, intermediate, layers, heads, kvHeads, headDim, positions, 1e-6, 1e6, null, null,
+                true, false, false, false, true);
     }
 
     /**
-     * Reads a {@code config.json}.
+     * Reads a {@code config.json}. Every field that changes what the model computes is either computed or refused; {@link ConfigJson}
+     * lists them.
      *
+     * @param note hears what was left out of account, a sentence each
      * @throws IOException if it cannot be read, or describes a model this decoder does not compute
      */
+    public static ModelConfig read(Path file, Consumer<String> note) throws IOException {
+        return ConfigJson.read(file, note);
+    }
+
+    /**
+     * Reads a {@code config.json} as {@link #read(Path, Consumer)} does, for a caller that has heard of it what is to be said.
+     *
+     * @throws IOException likewise
+     */
     public static ModelConfig read(Path file) throws IOException {
-        if (!Files.isRegularFile(file)) {
-            throw new FileNotFoundException(file + ": there is no such file");
-        }
-        final JsonNode json;
-        try {
-            json = new ObjectMapper().readTree(Files.readAllBytes(file));
-        } catch (IOException e) {
-            throw new IOException(file + ": " + e.getMessage(), e);
-        }
-        try {
-            return of(json);
-        } catch (IllegalArgumentException e) {
-            throw new IOException(file + ": " + e.getMessage(), e);
-        }
+        return read(file, note -> { });
     }
 
-    private static ModelConfig of(JsonNode json) {
-        final String type = json.path("model_type").asText("");
-        require(TYPES.contains(type), "model_type", "one of " + TYPES, type.isEmpty() ? "none" : type);
-        require(json.path("hidden_act").asText("silu").equals("silu"), "hidden_act", "silu", json.path("hidden_act"));
-        require(!bool(json, "use_sliding_window"), "use_sliding_window", "false", true);
-        require(!bool(json, "mlp_bias"), "mlp_bias", "false", true);
-        final int hidden = integer(json, "hidden_size", -1);
-        final int heads = integer(json, "num_attention_heads", -1);
-        // Newer files keep both in rope_parameters.
-        final JsonNode parameters = json.path("rope_parameters");
-        final JsonNode scaling = parameters.isObject() ? parameters : json.path("rope_scaling");
-        final double theta = number(parameters.has("rope_theta") ? parameters : json, "", "rope_theta", 10_000);
-        final boolean bias = bool(json, "attention_bias");
-        return new ModelConfig(type, integer(json, "vocab_size", -1), hidden, integer(json, "intermediate_size", -1),
-                integer(json, "num_hidden_layers", -1), heads, integer(json, "num_key_value_heads", heads),
-                integer(json, "head_dim", heads > 0 ? hidden / heads : -1), integer(json, "max_position_embeddings", 2048),
-                number(json, "", "rms_norm_eps", 1e-6), theta, rope(scaling), bool(json, "tie_word_embeddings"),
-                type.equals("qwen2") || bias, !type.equals("qwen2") && bias, type.equals("qwen3"));
+    /** {@return the same model with a head of its own} */
+    public ModelConfig untied() {
+        return new ModelConfig(modelType, vocab, hidden, intermediate, layers, heads, kvHeads, headDim, positions, normEps, ropeTheta,
+                rope, window, false, qkvBias, outBias, mlpBias, qkNorm);
     }
 
-    private static boolean bool(JsonNode json, String name) {
-        final JsonNode value = json.path(name);
-        require(value.isBoolean() || value.isMissingNode() || value.isNull(), name, "true or false", value);
-        return value.asBoolean(false);
-    }
-
-    /** @param otherwise NaN if it has to be there */
-    private static double number(JsonNode json, String where, String name, double otherwise) {
-        final JsonNode value = json.path(name);
-        if (value.isMissingNode() || value.isNull()) {
-            require(!Double.isNaN(otherwise), where + name, "a number", "none");
-            return otherwise;
-        }
-        require(value.isNumber(), where + name, "a number", value);
-        return value.asDouble();
-    }
-
-    private static int integer(JsonNode json, String name, int otherwise) {
-        final JsonNode value = json.path(name);
-        if (value.isMissingNode() || value.isNull()) {
-            require(otherwise >= 0, name, "a number", "none");
-            return otherwise;
-        }
-        require(value.isIntegralNumber() && value.canConvertToInt(), name, "an integer", value);
-        return value.asInt();
-    }
-
-    private static RopeScaling rope(JsonNode json) {
-        if (!json.isObject()) {
-            return null;
-        }
-        final String type = json.path("rope_type").asText(json.path("type").asText("default"));
-        require(Set.of("default", "linear", "llama3").contains(type), "rope_scaling.rope_type", "default, linear or llama3", type);
-        if (type.equals("default")) {
-            return null;
-        }
-        final String where = "rope_scaling.";
-        final boolean llama3 = type.equals("llama3");
-        final double positions = number(json, where, "original_max_position_embeddings", llama3 ? Double.NaN : 8192);
-        return new RopeScaling(type, number(json, where, "factor", Double.NaN),
-                number(json, where, "low_freq_factor", llama3 ? Double.NaN : 1),
-                number(json, where, "high_freq_factor", llama3 ? Double.NaN : 4),
-                (int) positions);
+    /** {@return whether a layer has the sliding window} */
+    public boolean slides(int layer) {
+        return window != null && window.layers().get(layer);
     }
 
     /**
@@ -178,6 +122,7 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
         json.putArray("architectures").add(switch (modelType) {
             case "qwen3" -> "Qwen3ForCausalLM";
             case "qwen2" -> "Qwen2ForCausalLM";
+            case "mistral" -> "MistralForCausalLM";
             default -> "LlamaForCausalLM";
         });
         json.put("model_type", modelType).put("vocab_size", vocab).put("hidden_size", hidden)
@@ -185,8 +130,19 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
                 .put("num_key_value_heads", kvHeads).put("head_dim", headDim).put("max_position_embeddings", positions)
                 .put("rms_norm_eps", normEps).put("rope_theta", ropeTheta).put("tie_word_embeddings", tied)
                 .put("hidden_act", "silu").put("torch_dtype", torchDtype);
-        if (!modelType.equals("qwen2")) {
+        if (modelType.equals("qwen3") || modelType.equals("llama")) {
             json.put("attention_bias", outBias);
+        }
+        if (modelType.equals("llama")) {
+            json.put("mlp_bias", mlpBias);
+        }
+        if (modelType.equals("mistral") || window != null) {
+            json.put("sliding_window", window == null ? null : window.tokens()); // without the key, Mistral's is 4096
+        }
+        if (window != null && !modelType.equals("mistral")) {
+            json.put("use_sliding_window", true);
+            final ArrayNode types = json.putArray("layer_types");
+            window.layers().forEach(slides -> types.add(slides ? "sliding_attention" : "full_attention"));
         }
         if (endTokens.length > 0) {
             final ArrayNode ends = json.putArray("eos_token_id");
@@ -195,9 +151,7 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
             }
         }
         if (rope != null) {
-            json.putObject("rope_scaling").put("rope_type", rope.type()).put("factor", rope.factor())
-                    .put("low_freq_factor", rope.lowFrequency()).put("high_freq_factor", rope.highFrequency())
-                    .put("original_max_position_embeddings", rope.originalPositions());
+            rope.write(json.putObject("rope_scaling").put("rope_type", rope.type()));
         }
         Files.write(file, mapper.writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
     }
@@ -206,22 +160,13 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
     public double[] frequencies() {
         final double[] f = new double[headDim / 2];
         for (int i = 0; i < f.length; i++) {
-            f[i] = scaled(Math.pow(ropeTheta, -2.0 * i / headDim));
+            f[i] = Math.pow(ropeTheta, -2.0 * i / headDim);
         }
-        return f;
+        return rope == null ? f : rope.frequencies(f, ropeTheta);
     }
 
-    /** Llama 3 leaves short wavelengths alone, stretches long ones, and goes over smoothly in between. */
-    private double scaled(double f) {
-        if (rope == null) {
-            return f;
-        }
-        if (rope.type().equals("linear")) {
-            return f / rope.factor();
-        }
-        final double turns = rope.originalPositions() * f / (2 * Math.PI);
-        final double share = (turns - rope.lowFrequency()) / (rope.highFrequency() - rope.lowFrequency());
-        final double smooth = Math.min(1, Math.max(0, share));
-        return (1 - smooth) * f / rope.factor() + smooth * f;
+    /** {@return what the rotary cosines and sines are multiplied by} */
+    public double attentionFactor() {
+        return rope == null ? 1 : rope.attentionFactor();
     }
 }

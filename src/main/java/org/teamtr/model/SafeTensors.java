@@ -283,6 +283,7 @@ public final class SafeTensors implements AutoCloseable {
         if (!Files.isRegularFile(file)) {
             throw new IOException(file + ": not a regular file");
         }
+        LfsPointer.refuse(file);
         final FileChannel channel = FileChannel.open(file, StandardOpenOption.READ);
         try {
             final Shard shard = header(file, channel);

@@ -1,5 +1,7 @@
 package org.teamtr.torch;
 
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
@@ -9,6 +11,7 @@ import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.DoubleOptional;
 import org.bytedeco.pytorch.LayoutOptional;
 import org.bytedeco.pytorch.MemoryFormatOptional;
+import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
@@ -17,8 +20,9 @@ import org.bytedeco.pytorch.global.torch;
 import org.teamtr.model.ModelConfig;
 
 /**
- * The decoder of the Qwen3, Qwen2.5 and Llama family: RMS norm, rotary positions, grouped-query attention, SwiGLU. A function of
- * the weights it is handed, so that training, generation and the anchor of the exact KL share it.
+ * The decoder of the Qwen3, Qwen2.5, Llama and Mistral family: RMS norm, rotary positions, grouped-query attention (full, or within
+ * a sliding window), SwiGLU. A function of the weights it is handed, so that training, generation and the anchor of the exact KL
+ * share it.
  *
  * <p>What a method returns belongs to the caller's PointerScope. Thread-safe.
  */
@@ -27,10 +31,15 @@ final class Decoder implements AutoCloseable {
     private final double loraScale;
     /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
     private final boolean rounds;
+    private final torch.ScalarType dtype;
+    private final Device device;
     private final TensorOptional none = kept(new TensorOptional());
+    /** As long as the longest text so far; those that were too short are kept for threads that still use them. */
+    private final List<Rotary> rotaries = new ArrayList<>();
+
     /** Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. */
-    private final Tensor cos;
-    private final Tensor sin;
+    private record Rotary(int positions, Tensor cos, Tensor sin) {
+    }
 
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
         this(config, dtype, device, loraScale, false);
@@ -41,23 +50,38 @@ final class Decoder implements AutoCloseable {
         this.c = config;
         this.loraScale = loraScale;
         this.rounds = tf32 && device.is_cpu();
-        final double[] frequencies = config.frequencies();
+        this.dtype = dtype;
+        this.device = device;
+    }
+
+    /** Tables of at least so many positions: a model's longest context may be thousands of times what a run has. */
+    private synchronized Rotary rotary(long positions) {
+        final int have = rotaries.isEmpty() ? 0 : rotaries.get(rotaries.size() - 1).positions();
+        if (positions > have) {
+            rotaries.add(tables((int) Math.max(positions, Math.min(2L * have, c.positions()))));
+        }
+        return rotaries.get(rotaries.size() - 1);
+    }
+
+    private Rotary tables(int positions) {
+        final double[] frequencies = c.frequencies();
+        final double factor = c.attentionFactor();
         final int half = frequencies.length;
-        final float[] cosTable = new float[config.positions() * 2 * half];
+        final float[] cosTable = new float[Math.multiplyExact(positions, 2 * half)];
         final float[] sinTable = new float[cosTable.length];
-        for (int p = 0; p < config.positions(); p++) {
+        for (int p = 0; p < positions; p++) {
             for (int i = 0; i < half; i++) {
                 // The product in f32, as the models were trained with.
                 final double angle = (float) p * (float) frequencies[i];
                 final int at = p * 2 * half + i;
-                cosTable[at] = cosTable[at + half] = (float) Math.cos(angle);
-                sinTable[at + half] = (float) Math.sin(angle);
+                cosTable[at] = cosTable[at + half] = (float) (factor * Math.cos(angle));
+                sinTable[at + half] = (float) (factor * Math.sin(angle));
                 sinTable[at] = -sinTable[at + half];
             }
         }
-        try (PointerScope scope = new PointerScope()) {
-            cos = kept(Tensor.create(cosTable, config.positions(), 2L * half).to(device, dtype));
-            sin = kept(Tensor.create(sinTable, config.positions(), 2L * half).to(device, dtype));
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            return new Rotary(positions, kept(Tensor.create(cosTable, positions, 2L * half).to(device, dtype)),
+                    kept(Tensor.create(sinTable, positions, 2L * half).to(device, dtype)));
         }
     }
 
@@ -86,7 +110,8 @@ final class Decoder implements AutoCloseable {
      *
      * @param w weights by name, with {@code .lora_A.weight} and {@code .lora_B.weight} beside those that have an adapter
      * @param ids [rows, length] int64
-     * @param positions [rows * length] int64, or null for 0, 1, 2, ... in every row
+     * @param positions [rows * length] int64, none of them more than the number of tokens before it, padding included; or null for
+     *     0, 1, 2, ... in every row
      * @param mask added to the attention's scores, [rows, 1, length, keys]; null for plain causal attention, or, with a cache
      *     and length 1, for none
      * @param cache of the tokens before these, which are appended; null without
@@ -94,13 +119,17 @@ final class Decoder implements AutoCloseable {
     Tensor hidden(Map<String, Tensor> w, Tensor ids, Tensor positions, Tensor mask, KvCache cache) {
         final long rows = ids.size(0);
         final long length = ids.size(1);
-        final Tensor cosine = table(cos, positions, rows, length);
-        final Tensor sine = table(sin, positions, rows, length);
+        final long before = cache == null ? 0 : cache.length;
+        final Rotary rotary = rotary(before + length);
+        final Tensor cosine = table(rotary.cos(), positions, rows, length);
+        final Tensor sine = table(rotary.sin(), positions, rows, length);
+        final Tensor windowed = c.window() == null || before + length <= c.window().tokens() ? mask
+                : windowed(mask, before, length);
         Tensor x = torch.embedding(w.get("model.embed_tokens.weight"), ids);
         for (int i = 0; i < c.layers(); i++) {
             final Tensor input = x;
             try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
-                x = kept(layer(w, "model.layers." + i + ".", input, cosine, sine, mask, cache, i));
+                x = kept(layer(w, "model.layers." + i + ".", input, cosine, sine, c.slides(i) ? windowed : mask, cache, i));
             }
             handed(x);
             input.close();
@@ -109,6 +138,19 @@ final class Decoder implements AutoCloseable {
             cache.length += (int) length;
         }
         return norm(x, w.get("model.norm.weight"));
+    }
+
+    /**
+     * A mask that hides what a sliding window has left behind as well. Rows are padded on the left, so columns are as far from each
+     * other as positions.
+     */
+    private Tensor windowed(Tensor mask, long before, long length) {
+        final long[] shape = {length, before + length};
+        final Tensor ones = empty(shape, dtype, device).fill_(new Scalar(1));
+        final Tensor hidden = ones.triu(before + 1).add(ones.tril(before - c.window().tokens())).gt(new Scalar(0));
+        final Tensor window = empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY))
+                .view(1, 1, length, before + length);
+        return mask == null ? window : window.add(mask);
     }
 
     private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, KvCache cache, int i) {
@@ -198,8 +240,10 @@ final class Decoder implements AutoCloseable {
 
     @Override
     public void close() {
-        cos.close();
-        sin.close();
+        for (Rotary rotary : rotaries) {
+            rotary.cos().close();
+            rotary.sin().close();
+        }
         none.close();
     }
 }

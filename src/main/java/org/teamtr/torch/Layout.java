@@ -37,9 +37,9 @@ final class Layout {
                 layout.add(layer + "self_attn.k_norm.weight", c.headDim());
             }
             layout.add(layer + "post_attention_layernorm.weight", c.hidden());
-            layout.linear(layer + "mlp.gate_proj", c.intermediate(), c.hidden(), false);
-            layout.linear(layer + "mlp.up_proj", c.intermediate(), c.hidden(), false);
-            layout.linear(layer + "mlp.down_proj", c.hidden(), c.intermediate(), false);
+            layout.linear(layer + "mlp.gate_proj", c.intermediate(), c.hidden(), c.mlpBias());
+            layout.linear(layer + "mlp.up_proj", c.intermediate(), c.hidden(), c.mlpBias());
+            layout.linear(layer + "mlp.down_proj", c.hidden(), c.intermediate(), c.mlpBias());
         }
         layout.add("model.norm.weight", c.hidden());
         if (!c.tied()) {

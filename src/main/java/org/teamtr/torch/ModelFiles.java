@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 import java.util.function.Predicate;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
@@ -35,10 +36,48 @@ final class ModelFiles {
     static final String TRAINING = "training.safetensors";
     /** How PEFT calls the model inside its own. */
     static final String ADAPTER_PREFIX = "base_model.model.";
+    static final String EMBEDDING = "model.embed_tokens.weight";
+    static final String HEAD = "lm_head.weight";
     private static final long SHARD = 5_000_000_000L;
     private static final int CHUNK = 256 << 20;
 
     private ModelFiles() {
+    }
+
+    /**
+     * Reads what a model folder says its model is like. A head in the files of a model that ties it to the embedding is the model's,
+     * unless it equals the embedding.
+     *
+     * @param note hears what a user should know, a sentence each
+     * @throws IOException if there is no such folder, or something in it is wrong or not computed
+     */
+    static ModelConfig config(Path folder, Consumer<String> note) throws IOException {
+        final ModelConfig config = ModelConfig.read(folder.resolve(CONFIG), note);
+        if (!config.tied()) {
+            return config;
+        }
+        try (SafeTensors tensors = SafeTensors.open(folder)) {
+            final SafeTensors.Entry head = tensors.entries().get(HEAD);
+            if (head == null || same(tensors, head, tensors.entry(EMBEDDING))) {
+                return config;
+            }
+            note.accept(head.file() + ": " + HEAD + " differs from " + EMBEDDING + ", although " + CONFIG + " says tie_word_embeddings:"
+                    + " true; both are used as they are");
+            return config.untied();
+        }
+    }
+
+    private static boolean same(SafeTensors tensors, SafeTensors.Entry a, SafeTensors.Entry b) throws IOException {
+        if (!a.dtype().equals(b.dtype()) || !Arrays.equals(a.shape(), b.shape())) {
+            return false;
+        }
+        for (long from = 0; from < a.bytes(); from += CHUNK) {
+            final int n = (int) Math.min(CHUNK, a.bytes() - from);
+            if (tensors.map(a.name(), from, n).mismatch(tensors.map(b.name(), from, n)) >= 0) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /**
@@ -49,7 +88,7 @@ final class ModelFiles {
     static void readModel(Path folder, ModelConfig config, Weights weights) throws IOException {
         try (SafeTensors tensors = SafeTensors.open(folder)) {
             read(tensors, "", weights,
-                    name -> name.endsWith("rotary_emb.inv_freq") || config.tied() && name.equals("lm_head.weight"));
+                    name -> name.endsWith("rotary_emb.inv_freq") || config.tied() && name.equals(HEAD)); // equal, or not tied
         }
     }
 
@@ -131,13 +170,29 @@ final class ModelFiles {
         }
     }
 
-    static void writeAdapter(Path folder, Weights adapter, TorchPolicy.Settings settings) throws IOException {
+    /**
+     * Writes adapters as PEFT does, with the keys of its {@code LoraConfig}.
+     *
+     * @param baseModel the folder or name of the model below the adapters as the user gave it; null if there is none in files
+     */
+    static void writeAdapter(Path folder, Weights adapter, TorchPolicy.Settings settings, String baseModel) throws IOException {
         SafeTensorsWriter.write(folder.resolve(ADAPTER), tensors(ADAPTER_PREFIX, adapter), Map.of("format", "pt"));
         final ObjectMapper mapper = new ObjectMapper();
         final ObjectNode json = mapper.createObjectNode();
-        json.put("peft_type", "LORA").put("task_type", "CAUSAL_LM").put("r", settings.loraRank()).put("lora_alpha", settings.loraAlpha())
-                .put("lora_dropout", 0.0).put("bias", "none").put("fan_in_fan_out", false).put("inference_mode", true);
+        json.putObject("alpha_pattern");
+        json.putNull("auto_mapping").put("base_model_name_or_path", baseModel).put("bias", "none").put("fan_in_fan_out", false)
+                .put("inference_mode", true).put("init_lora_weights", true).putNull("layer_replication").putNull("layers_pattern")
+                .putNull("layers_to_transform").putObject("loftq_config");
+        if (settings.loraAlpha() == Math.rint(settings.loraAlpha())) {
+            json.put("lora_alpha", (long) settings.loraAlpha()); // an integer where it can be one, as PEFT declares it
+        } else {
+            json.put("lora_alpha", settings.loraAlpha());
+        }
+        json.put("lora_bias", false).put("lora_dropout", 0.0).putNull("megatron_config").put("megatron_core", "megatron.core")
+                .putNull("modules_to_save").put("peft_type", "LORA").put("r", settings.loraRank()).putObject("rank_pattern");
+        json.putNull("revision");
         settings.loraTargets().forEach(json.putArray("target_modules")::add);
+        json.put("task_type", "CAUSAL_LM").put("use_dora", false).put("use_rslora", false);
         Files.write(folder.resolve(ADAPTER_CONFIG), mapper.writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
     }
 
@@ -155,6 +210,11 @@ final class ModelFiles {
         if (json.path("r").asInt() != settings.loraRank() || json.path("lora_alpha").asDouble() != settings.loraAlpha()) {
             throw new IOException(file + ": expected r = " + settings.loraRank() + " and lora_alpha = " + settings.loraAlpha() + ", given "
                     + json.path("r") + " and " + json.path("lora_alpha"));
+        }
+        for (String key : new String[] {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern"}) {
+            if (json.path(key).asBoolean() || !json.path(key).isEmpty()) { // they change what the same tensors compute
+                throw new IOException(file + ": " + key + ": expected none, given " + json.path(key));
+            }
         }
         try (SafeTensors tensors = SafeTensors.open(folder.resolve(ADAPTER))) {
             read(tensors, ADAPTER_PREFIX, adapter, name -> false);

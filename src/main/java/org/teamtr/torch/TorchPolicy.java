@@ -77,10 +77,15 @@ public final class TorchPolicy implements Policy {
         }
     }
 
+    private static final String LOAD = "load";
+
     final ModelConfig config;
     final Settings settings;
     final Tokenizer tokenizer;
     private final ChatTemplate chatTemplate;
+    /** Where the model was read, as the caller gave it; null if its weights are in no file. */
+    private String folder;
+    private List<String> notes = List.of();
     private final Device device;
     private final Decoder decoder;
     /** Those that the monitor had evaluate the f32 weights so far. */
@@ -188,6 +193,13 @@ public final class TorchPolicy implements Policy {
         return open(folder, settings, memory, "random " + seed, (config, weights) -> weights.random(seed), seed);
     }
 
+    /**
+     * {@return what a user should know of how the model's files were taken, a sentence each; empty if they are as they are meant to be}
+     */
+    public List<String> notes() {
+        return notes;
+    }
+
     /** {@return the number of parameters} */
     public long parameters() {
         return weights.layout.length() + (base == null ? 0 : base.layout.length());
@@ -241,7 +253,7 @@ public final class TorchPolicy implements Policy {
             variables.put("documents", null);
             return tokenizer.encode(chatTemplate.render(turns, variables));
         }
-        return tokenizer.encode(turns.stream().map(ChatTurn::content).collect(Collectors.joining()));
+        return tokenizer.encodeText(turns.stream().map(ChatTurn::content).collect(Collectors.joining("\n")));
     }
 
     @Override
@@ -748,7 +760,7 @@ public final class TorchPolicy implements Policy {
     }
 
     /** {@return whether the same tokens have the same numbers in another policy: without, no KL per token is defined} */
-    public boolean sameTokens(TorchPolicy other) throws IOException {
+    public boolean sameTokens(TorchPolicy other) {
         return vocab == other.vocab && tokenizer.sameTokens(other.tokenizer);
     }
 
@@ -807,7 +819,7 @@ public final class TorchPolicy implements Policy {
 
     /** The same, with what it can share with others: adapters over the same folder have its weights once. */
     public static TorchPolicy load(Path folder, Settings settings, TeamMemory memory) throws IOException {
-        return open(folder, settings, memory, "load", (config, weights) -> ModelFiles.readModel(folder, config, weights), 0);
+        return open(folder, settings, memory, LOAD, (config, weights) -> ModelFiles.readModel(folder, config, weights), 0);
     }
 
     /** Sets the weights of a model. */
@@ -827,7 +839,9 @@ public final class TorchPolicy implements Policy {
 
     private static TorchPolicy opened(Path folder, Settings settings, TeamMemory memory, String how, Filler filler, long seed)
             throws IOException {
-        final ModelConfig config = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
+        final List<String> notes = new ArrayList<>();
+        final ModelConfig config = how.equals(LOAD) ? ModelFiles.config(folder, notes::add)
+                : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), notes::add);
         final Weights base = settings.loraRank() == 0 ? null
                 : memory.frozen(String.join("|", how, folder.toRealPath().toString(), settings.dtype().toString(), settings.device()), () -> {
                     final Weights frozen = frozen(config, settings);
@@ -849,6 +863,9 @@ public final class TorchPolicy implements Policy {
         } else {
             policy.weights.random(seed);
         }
+        policy.folder = how.equals(LOAD) ? folder.toString() : null;
+        notes.addAll(tokenizer.notes());
+        policy.notes = List.copyOf(notes);
         return policy;
     }
 
@@ -885,7 +902,7 @@ public final class TorchPolicy implements Policy {
             ModelFiles.writeModel(folder, weights);
             tokenizer.copyTo(folder);
         } else {
-            ModelFiles.writeAdapter(folder, weights, settings);
+            ModelFiles.writeAdapter(folder, weights, settings, this.folder);
         }
         ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions);
     }

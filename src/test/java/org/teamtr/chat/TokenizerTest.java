@@ -117,6 +117,79 @@ class TokenizerTest {
         assertTrue(message.contains("chat_template.jinja: chat template, line 2: tag 'nonesuch'"), message);
     }
 
+    private static final String TWO = """
+            {"eos_token": "<end>", "chat_template": "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}",
+             "added_tokens_decoder": {"21": {"content": "<|im_start|>", "special": true}, "22": {"content": "<|im_end|>", "special": true}}}
+            """;
+
+    /** As transformers does it; spelt out, no character of theirs would even have a token here. */
+    @Test
+    void tokensOfTokenizerConfigAreAdded() throws IOException {
+        config("tokenizer_config.json", TWO);
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertArrayEquals(new int[] {21, 3, 22}, tokenizer.encode("<|im_start|>1<|im_end|>"));
+            assertEquals("1", tokenizer.decode(new int[] {21, 3, 22}));
+            assertEquals("<|im_start|>1<|im_end|>", tokenizer.decodeWithSpecial(new int[] {21, 3, 22}));
+            assertEquals(23, tokenizer.vocab());
+            final Path other = Files.createDirectory(folder.resolve("other"));
+            tokenizer.copyTo(other);
+            try (Tokenizer copy = Tokenizer.open(other)) {
+                assertTrue(copy.sameTokens(tokenizer));
+                assertArrayEquals(new int[] {21}, copy.encode("<|im_start|>"));
+            }
+        }
+        config("tokenizer_config.json",
+                "{\"eos_token\": \"<end>\", \"bos_token\": \"<begin>\", \"extra_special_tokens\": [\"<think>\", \"+\"]}");
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertArrayEquals(new int[] {21, 3, 12, 22}, tokenizer.encode("<begin>1+<think>"), "the next ids, and those of the vocabulary");
+            assertEquals("1", tokenizer.decode(new int[] {21, 3, 12, 22}), "all of them special");
+        }
+    }
+
+    @Test
+    void idsThatDoNotFitAreRefused() throws IOException {
+        config("tokenizer_config.json", TWO.replace("\"22\"", "\"40\""));
+        assertNames("tokenizer_config.json: <|im_end|>: expected the id 40, but with tokenizer.json it is [22]");
+        config("tokenizer_config.json", TWO.replace("\"22\": {\"content\": \"<|im_end|>\"", "\"22\": {\"content\": \"<end>\""));
+        assertNames("tokenizer_config.json: added_tokens_decoder: <end>: expected the id 1 of tokenizer.json, given 22");
+        config("tokenizer_config.json", TWO.replace("\"22\"", "\"x\""));
+        assertNames("tokenizer_config.json: added_tokens_decoder: expected ids, given x");
+    }
+
+    @Test
+    void anEndOfTurnThatDoesNotEndGenerationIsSaid() throws IOException {
+        final String template = "\"chat_template\": \"{% for m in messages %}{{ m.content }}<pad>{% endfor %}\"}";
+        config("tokenizer_config.json", "{\"eos_token\": \"<end>\", " + template);
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertEquals(List.of(folder + ": the chat template ends a message with <pad>, which does not end generation: eos_token and"
+                    + " eos_token_id have only [<end>]. Messages will go on after it; name it in generation_config.json if it should end"
+                    + " them"), tokenizer.notes());
+        }
+        config("generation_config.json", "{\"eos_token_id\": [0, 1]}");
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertEquals(List.of(), tokenizer.notes());
+        }
+        Files.delete(folder.resolve("generation_config.json"));
+        config("tokenizer_config.json", "{\"eos_token\": \"<end>\", " + template.replace("{% for", "{{ raise_exception('no') }}{% for"));
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertEquals(List.of(), tokenizer.notes(), "nothing is known of it");
+        }
+    }
+
+    @Test
+    void textsWithoutATemplate() throws IOException {
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertArrayEquals(tokenizer.encode("1+1"), tokenizer.encodeText("1+1"));
+            assertEquals(List.of(folder + ": there is no chat template; the turns of a prompt are joined by line breaks, with no special"
+                    + " tokens"), tokenizer.notes());
+        }
+        config("tokenizer_config.json",
+                "{\"eos_token\": \"<end>\", \"bos_token\": \"<pad>\", \"add_bos_token\": true, \"add_eos_token\": true}");
+        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
+            assertArrayEquals(new int[] {0, 3, 1}, tokenizer.encodeText("1"));
+        }
+    }
+
     private String render(List<ChatTurn> turns) throws IOException {
         try (Tokenizer tokenizer = Tokenizer.open(folder)) {
             return tokenizer.chatTemplate().render(turns, tokenizer.specialTokens());

@@ -3,6 +3,7 @@ package org.teamtr.torch;
 import java.util.Arrays;
 import java.util.Map;
 import org.teamtr.model.ModelConfig;
+import org.teamtr.model.RopeScaling;
 
 /** A decoder of one sequence in double precision, one position after the other. */
 final class DecoderReference {
@@ -23,7 +24,7 @@ final class DecoderReference {
             System.arraycopy(embedding, ids[p] * c.hidden(), x[p], 0, c.hidden());
         }
         for (int i = 0; i < c.layers(); i++) {
-            layer("model.layers." + i + ".", x);
+            layer("model.layers." + i + ".", x, c.window() != null && c.window().layers().get(i));
         }
         final double[] head = c.tied() ? embedding : weights.get("lm_head.weight");
         final double[][] logits = new double[n][];
@@ -33,7 +34,7 @@ final class DecoderReference {
         return logits;
     }
 
-    private void layer(String name, double[][] x) {
+    private void layer(String name, double[][] x, boolean slides) {
         final int n = x.length;
         final double[][] q = new double[n][];
         final double[][] k = new double[n][];
@@ -47,7 +48,8 @@ final class DecoderReference {
             heads(k[p], weights.get(name + "self_attn.k_norm.weight"), p);
         }
         for (int p = 0; p < n; p++) {
-            add(x[p], linear(name + "self_attn.o_proj", attend(q[p], k, v, p)));
+            final int first = slides ? Math.max(0, p + 1 - c.window().tokens()) : 0;
+            add(x[p], linear(name + "self_attn.o_proj", attend(q[p], k, v, p, first)));
         }
         for (int p = 0; p < n; p++) {
             final double[] h = rmsNorm(x[p], weights.get(name + "post_attention_layernorm.weight"));
@@ -63,6 +65,7 @@ final class DecoderReference {
     /** Normalises every head where the model has weights for it, and turns it to its position. */
     private void heads(double[] vector, double[] norm, int position) {
         final int width = c.headDim();
+        final double factor = c.rope() instanceof RopeScaling.Yarn s ? s.attentionFactor() : 1;
         for (int from = 0; from < vector.length; from += width) {
             double[] head = Arrays.copyOfRange(vector, from, from + width);
             if (norm != null) {
@@ -72,22 +75,28 @@ final class DecoderReference {
                 final double angle = position * frequency(i);
                 final double a = head[i];
                 final double b = head[i + width / 2];
-                vector[from + i] = a * Math.cos(angle) - b * Math.sin(angle);
-                vector[from + i + width / 2] = b * Math.cos(angle) + a * Math.sin(angle);
+                vector[from + i] = factor * (a * Math.cos(angle) - b * Math.sin(angle));
+                vector[from + i + width / 2] = factor * (b * Math.cos(angle) + a * Math.sin(angle));
             }
         }
     }
 
-    /** By wavelength, as Llama 3.1 is described: the model's own rule has frequencies. */
     private double frequency(int i) {
         final double wavelength = 2 * Math.PI * Math.pow(c.ropeTheta(), 2.0 * i / c.headDim());
-        final ModelConfig.RopeScaling s = c.rope();
-        if (s == null) {
-            return 2 * Math.PI / wavelength;
-        }
-        if (s.type().equals("linear")) {
+        if (c.rope() instanceof RopeScaling.Linear s) {
             return 2 * Math.PI / (wavelength * s.factor());
         }
+        if (c.rope() instanceof RopeScaling.Llama3 s) {
+            return llama3(s, wavelength);
+        }
+        if (c.rope() instanceof RopeScaling.Yarn s) {
+            return 2 * Math.PI / wavelength * (1 - yarnStretched(s, i) + yarnStretched(s, i) / s.factor());
+        }
+        return 2 * Math.PI / wavelength;
+    }
+
+    /** By wavelength, as Llama 3.1 is described: the model's own rule has frequencies. */
+    private static double llama3(RopeScaling.Llama3 s, double wavelength) {
         final double shortest = s.originalPositions() / s.highFrequency();
         final double longest = s.originalPositions() / s.lowFrequency();
         if (wavelength < shortest) {
@@ -100,25 +109,43 @@ final class DecoderReference {
         return 2 * Math.PI / wavelength * ((1 - smooth) / s.factor() + smooth);
     }
 
-    private double[] attend(double[] q, double[][] k, double[][] v, int position) {
+    /** The share of the factor in a dimension: found by looking for the dimensions that turn so often, not by the logarithm. */
+    private double yarnStretched(RopeScaling.Yarn s, int i) {
+        final double step = s.truncate() ? 1 : 1e-5;
+        double low = 0;
+        while (turns(s, low + step) >= s.betaFast()) {
+            low += step;
+        }
+        double high = 0;
+        while (turns(s, high) > s.betaSlow()) {
+            high += step;
+        }
+        return Math.max(0, Math.min(1, (i - low) / (high - low)));
+    }
+
+    private double turns(RopeScaling.Yarn s, double i) {
+        return s.originalPositions() / (2 * Math.PI * Math.pow(c.ropeTheta(), 2 * i / c.headDim()));
+    }
+
+    private double[] attend(double[] q, double[][] k, double[][] v, int position, int first) {
         final int width = c.headDim();
         final double[] out = new double[c.heads() * width];
         for (int h = 0; h < c.heads(); h++) {
             final int shared = h / (c.heads() / c.kvHeads()) * width;
             final double[] p = new double[position + 1];
             double largest = Double.NEGATIVE_INFINITY;
-            for (int t = 0; t <= position; t++) {
+            for (int t = first; t <= position; t++) {
                 for (int i = 0; i < width; i++) {
                     p[t] += q[h * width + i] * k[t][shared + i] / Math.sqrt(width);
                 }
                 largest = Math.max(largest, p[t]);
             }
             double sum = 0;
-            for (int t = 0; t <= position; t++) {
+            for (int t = first; t <= position; t++) {
                 p[t] = Math.exp(p[t] - largest);
                 sum += p[t];
             }
-            for (int t = 0; t <= position; t++) {
+            for (int t = first; t <= position; t++) {
                 for (int i = 0; i < width; i++) {
                     out[h * width + i] += p[t] / sum * v[t][shared + i];
                 }

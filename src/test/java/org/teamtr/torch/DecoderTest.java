@@ -1,5 +1,6 @@
 package org.teamtr.torch;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -13,6 +14,7 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.junit.jupiter.api.Test;
 import org.teamtr.model.ModelConfig;
+import org.teamtr.model.RopeScaling;
 
 /** The decoder against {@link DecoderReference}. */
 class DecoderTest {
@@ -68,9 +70,55 @@ class DecoderTest {
     }
 
     @Test
+    void mistralWithAWindowInAllLayers() {
+        everyDepth(Tiny::mistral);
+    }
+
+    /** Every second layer sees the last five tokens alone. */
+    @Test
+    void windowInSomeLayers() {
+        everyDepth(Tiny::sliding);
+    }
+
+    @Test
+    void yarn() {
+        agree(Tiny.yarn(true), 4);
+        agree(Tiny.yarn(false), 5);
+    }
+
+    /** Within max_position_embeddings, dynamic scaling is none. */
+    @Test
+    void dynamicScaling() {
+        final ModelConfig c = Tiny.llama(2);
+        final ModelConfig dynamic = new ModelConfig("llama", c.vocab(), c.hidden(), c.intermediate(), 2, 4, 4, 8, 96, 1e-5, 500,
+                new RopeScaling.Dynamic(4), null, false, true, true, true, false);
+        agree(dynamic, 6);
+        assertEquals(1, dynamic.frequencies()[0]);
+    }
+
+    /** Rotary tables grow with the texts, and do not change by it. */
+    @Test
+    void positionsBeyondTheFirstTable() {
+        final ModelConfig config = ModelConfig.qwen3(40, 32, 48, 1, 4, 2, 10, 1 << 30);
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device cpu = new Device("cpu");
+                Decoder decoder = new Decoder(config, ScalarType.Float, cpu, 0);
+                Weights weights = new Weights(Layout.of(config), ScalarType.Float, cpu, cpu, true)) {
+            Tiny.scramble(weights, 1);
+            final long[] ids = new SplittableRandom(1).longs(300, 0, 40).toArray();
+            for (int length : new int[] {1, 7, 8, 100, 300}) {
+                final Tensor tensor = Tensor.create(Arrays.copyOf(ids, length), 1, length);
+                final float[] grown = Tiny.floats(decoder.hidden(weights.compute(), tensor, null, null, null));
+                try (Decoder fresh = new Decoder(config, ScalarType.Float, cpu, 0)) {
+                    assertArrayEquals(Tiny.floats(fresh.hidden(weights.compute(), tensor, null, null, null)), grown, "length " + length);
+                }
+            }
+        }
+    }
+
+    @Test
     void linearScalingAndOneHeadOfKeys() {
-        agree(new ModelConfig("llama", 40, 20, 30, 2, 5, 1, 6, 64, 1e-6, 1e4, new ModelConfig.RopeScaling("linear", 4, 1, 4, 64),
-                true, false, false, false), 3);
+        agree(new ModelConfig("llama", 40, 20, 30, 2, 5, 1, 6, 64, 1e-6, 1e4, new RopeScaling.Linear(4), null, true,
+                false, false, false, false), 3);
     }
 
     /** A frequency on each branch: untouched, in between, stretched. */

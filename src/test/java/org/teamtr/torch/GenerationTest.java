@@ -125,6 +125,12 @@ class GenerationTest {
     }
 
     @Test
+    void cachedIsUncachedOfWindows() throws IOException {
+        cachedIsUncached(Tiny::mistral);
+        cachedIsUncached(Tiny::sliding);
+    }
+
+    @Test
     void promptsOfOneLengthNeedNoPadding() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
             final List<int[]> prompts = List.of(new int[] {5, 6, 7}, new int[] {8, 9, 10}, new int[] {11, 12, 13});
@@ -267,8 +273,8 @@ class GenerationTest {
     @Test
     void paddedColumnsDoNotCount() throws IOException {
         for (boolean tied : new boolean[] {true, false}) {
-            final ModelConfig c = new ModelConfig("qwen3", Tiny.VOCAB + 24, 32, 48, 2, 4, 2, 10, 96, 1e-6, 1e6, null, tied, false,
-                    false, true);
+            final ModelConfig c = new ModelConfig("qwen3", Tiny.VOCAB + 24, 32, 48, 2, 4, 2, 10, 96, 1e-6, 1e6, null, null, tied,
+                    false, false, false, true);
             try (TorchPolicy policy = policy(c)) {
                 final Layout.Part head = policy.weights.layout.parts.get(tied ? "model.embed_tokens.weight" : "lm_head.weight");
                 final int from = (int) head.offset() + Tiny.VOCAB * c.hidden();

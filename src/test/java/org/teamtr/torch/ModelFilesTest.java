@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -36,6 +37,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.model.SafeTensors;
+import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 
@@ -49,6 +51,11 @@ class ModelFilesTest {
              "tie_word_embeddings": true, "torch_dtype": "float32", "use_sliding_window": false, "vocab_size": 40}
             """;
     private static final int HIDDEN = 32;
+    /** The keys of the adapter_config.json of published LoRA adapters, as PEFT 0.14 writes them. */
+    private static final List<String> PUBLISHED_ADAPTER = List.of("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias",
+            "fan_in_fan_out", "inference_mode", "init_lora_weights", "layer_replication", "layers_pattern", "layers_to_transform",
+            "loftq_config", "lora_alpha", "lora_bias", "lora_dropout", "megatron_config", "megatron_core", "modules_to_save", "peft_type", "r",
+            "rank_pattern", "revision", "target_modules", "task_type", "use_dora", "use_rslora");
 
     @TempDir
     private Path temp;
@@ -259,6 +266,92 @@ class ModelFilesTest {
         }
     }
 
+    @Test
+    void headThatDiffersFromATiedEmbeddingIsUsed() throws IOException {
+        final Map<String, Given> tensors = checkpoint();
+        add(tensors, "lm_head.weight", 40, HIDDEN);
+        write(folder.resolve("model.safetensors"), tensors, "BF16");
+        try (TorchPolicy policy = load()) {
+            assertFalse(policy.config.tied());
+            assertEquals(1, policy.notes().stream().filter(n -> n.contains("lm_head.weight differs from model.embed_tokens.weight")).count());
+            final int[] prompt = policy.tokenizer.encode("abc");
+            final Utterance message = policy.generate(List.of(prompt), Tiny.generation(1, 1), 1, new long[1]).get(0);
+            final double[] row = new DecoderReference(policy.config, Tiny.doubles(policy.weights)).logits(prompt)[2];
+            assertEquals(row[message.tokens()[0]] - Math.log(Arrays.stream(row).map(Math::exp).sum()), message.logProbs()[0], 1e-5);
+            policy.save(saved);
+            try (TorchPolicy again = TorchPolicy.load(saved, Tiny.settings())) {
+                assertEquals(policy.fingerprint(), again.fingerprint());
+                assertEquals(policy.config, again.config);
+            }
+            policy.load(saved);
+        }
+    }
+
+    /** Tables for 1,073,741,824 positions would take 80 GB. */
+    @Test
+    void aLongContextCostsNothing() throws IOException {
+        write(folder.resolve("model.safetensors"), checkpoint(), "F32");
+        Files.writeString(folder.resolve("config.json"),
+                CONFIG.replace("\"max_position_embeddings\": 96", "\"max_position_embeddings\": 1073741824"));
+        try (TorchPolicy policy = load()) {
+            assertEquals(1 << 30, policy.contextLength());
+            assertTrue(policy.generate(List.of(new int[] {5, 6}), Tiny.generation(1, 3), 1, new long[1]).get(0).tokens().length > 0);
+        }
+    }
+
+    @Test
+    void aNameOfTheHubIsToldFromAFolder() throws IOException {
+        final String name = message(() -> TorchPolicy.load(Path.of("Qwen/Qwen3-0.6B"), Tiny.settings()));
+        assertTrue(name.startsWith("Qwen/Qwen3-0.6B: there is no such folder") && name.endsWith(
+                "hf download Qwen/Qwen3-0.6B --local-dir Qwen3-0.6B, then give the folder Qwen3-0.6B"), name);
+        final Path file = Files.writeString(temp.resolve("model.gguf"), "GGUF");
+        assertTrue(message(() -> TorchPolicy.load(file, Tiny.settings())).startsWith(file + ": expected a model folder"));
+        final Path missing = temp.resolve("none");
+        final String path = message(() -> TorchPolicy.random(missing, Tiny.settings(), 1));
+        assertTrue(path.startsWith(missing + ": there is no such folder") && !path.contains("hf download"), path);
+    }
+
+    @Test
+    void pointersOfGitLfsAreNamedAsSuch() throws IOException {
+        final String pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 988097824\n";
+        Files.writeString(folder.resolve("model.safetensors"), pointer);
+        assertNames(folder.resolve("model.safetensors"), "this is a Git LFS pointer, not the file itself; run git lfs pull");
+        write(folder.resolve("model.safetensors"), checkpoint(), "F32");
+        Files.writeString(folder.resolve("tokenizer.json"), pointer);
+        assertNames(folder.resolve("tokenizer.json"), "this is a Git LFS pointer");
+    }
+
+    /** The turns stand apart, and the text begins as the tokenizer's texts do. */
+    @Test
+    void promptsWithoutAChatTemplate() throws IOException {
+        write(folder.resolve("model.safetensors"), checkpoint(), "F32");
+        final Path file = folder.resolve("tokenizer.json");
+        final ObjectNode tokenizer = (ObjectNode) new ObjectMapper().readTree(file.toFile());
+        ((ObjectNode) tokenizer.path("model").path("vocab")).remove("9");
+        ((ObjectNode) tokenizer.path("model").path("vocab")).put("\n", 39);
+        tokenizer.set("post_processor", new ObjectMapper().readTree("""
+                {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<pad>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                 "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                 "special_tokens": {"<pad>": {"id": "<pad>", "ids": [0], "tokens": ["<pad>"]}}}"""));
+        new ObjectMapper().writeValue(file.toFile(), tokenizer);
+        final List<ChatTurn> turns = List.of(new ChatTurn("system", "ab"), new ChatTurn("user", "c"));
+        try (TorchPolicy policy = load()) {
+            assertArrayEquals(new int[] {0, 2, 3, 39, 4}, policy.encode(turns));
+            assertEquals(List.of(folder + ": there is no chat template; the turns of a prompt are joined by line breaks, with the"
+                    + " tokenizer's <pad>"), policy.notes());
+        }
+        final Path config = folder.resolve("tokenizer_config.json");
+        Files.writeString(config, "{\"eos_token\": \"<end>\", \"add_bos_token\": false, \"bos_token\": \"<pad>\"}");
+        try (TorchPolicy policy = load()) {
+            assertArrayEquals(new int[] {2, 3, 39, 4}, policy.encode(turns), "add_bos_token says so");
+        }
+        Files.writeString(config, "{\"eos_token\": \"<end>\", \"chat_template\": \"{{ messages[-1].content }}<end>\"}");
+        try (TorchPolicy policy = load()) {
+            assertArrayEquals(new int[] {4, 1}, policy.encode(turns), "a template writes its own");
+            assertEquals(List.of(), policy.notes());
+        }
+    }
+
     private static String message(Executable call) {
         return assertThrows(IOException.class, call).getMessage();
     }
@@ -370,7 +463,12 @@ class ModelFilesTest {
             assertEquals("LORA", json.path("peft_type").asText());
             assertEquals("CAUSAL_LM", json.path("task_type").asText());
             assertEquals(3, json.path("r").asInt());
-            assertEquals(6, json.path("lora_alpha").asDouble());
+            assertTrue(json.path("lora_alpha").isInt());
+            assertEquals(6, json.path("lora_alpha").asInt());
+            assertEquals(folder.toString(), json.path("base_model_name_or_path").asText());
+            final TreeSet<String> keys = new TreeSet<>();
+            json.fieldNames().forEachRemaining(keys::add);
+            assertTrue(keys.containsAll(PUBLISHED_ADAPTER), keys.toString());
             assertEquals(7, json.path("target_modules").size());
             other.load(saved);
             assertEquals(policy.fingerprint(), other.fingerprint());
@@ -379,6 +477,30 @@ class ModelFilesTest {
             train(other, 3);
             assertEquals(policy.fingerprint(), other.fingerprint(), "goes on to the same bits");
             assertArrayEquals(Tiny.floats(policy.base.master), Tiny.floats(other.base.master));
+        }
+    }
+
+    /** A base of random weights is in no file, so none is named. */
+    @Test
+    void adaptersOfARandomBaseNameNone() throws IOException {
+        try (TorchPolicy policy = TorchPolicy.random(folder, Tiny.settings("f32", 1, 3, 8192), 1)) {
+            policy.save(saved);
+        }
+        assertTrue(new ObjectMapper().readTree(saved.resolve("adapter_config.json").toFile()).path("base_model_name_or_path").isNull());
+    }
+
+    @Test
+    void adaptersThatComputeOtherwiseAreRefused() throws IOException {
+        write(folder.resolve("model.safetensors"), checkpoint(), "F32");
+        final Path config = saved.resolve("adapter_config.json");
+        try (TorchPolicy policy = TorchPolicy.load(folder, Tiny.settings("f32", 1, 3, 8192))) {
+            policy.save(saved);
+            final ObjectNode json = (ObjectNode) new ObjectMapper().readTree(config.toFile());
+            for (String[] change : new String[][] {{"use_rslora", "true"}, {"use_dora", "true"}, {"rank_pattern", "{\"q_proj\": 8}"},
+                {"alpha_pattern", "{\"q_proj\": 8}"}}) {
+                new ObjectMapper().writeValue(config.toFile(), json.deepCopy().set(change[0], new ObjectMapper().readTree(change[1])));
+                assertTrue(message(() -> policy.load(saved)).startsWith(config + ": " + change[0] + ": expected none"));
+            }
         }
     }
 
@@ -391,7 +513,7 @@ class ModelFilesTest {
         final Path config = saved.resolve("adapter_config.json");
         final Path file = saved.resolve("adapter_model.safetensors");
         try (TorchPolicy wider = TorchPolicy.load(folder, Tiny.settings("f32", 1, 4, 8192))) {
-            assertEquals(config + ": expected r = 4 and lora_alpha = 8.0, given 3 and 6.0", message(() -> wider.load(saved)));
+            assertEquals(config + ": expected r = 4 and lora_alpha = 8.0, given 3 and 6", message(() -> wider.load(saved)));
         }
         try (TorchPolicy policy = TorchPolicy.load(folder, Tiny.lora(3, "q_proj"))) {
             final String message = message(() -> policy.load(saved));

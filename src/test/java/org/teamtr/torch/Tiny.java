@@ -3,11 +3,13 @@ package org.teamtr.torch;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
@@ -16,6 +18,7 @@ import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.model.ModelConfig;
+import org.teamtr.model.RopeScaling;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
@@ -36,13 +39,32 @@ public final class Tiny {
     }
 
     public static ModelConfig qwen2(int layers) {
-        return new ModelConfig("qwen2", VOCAB, 24, 40, layers, 6, 2, 4, 96, 1e-5, 1e4, null, true, true, false, false);
+        return new ModelConfig("qwen2", VOCAB, 24, 40, layers, 6, 2, 4, 96, 1e-5, 1e4, null, null, true, true, false, false,
+                false);
     }
 
     /** The scaling changes all of its frequencies but the first, on all three branches. */
     public static ModelConfig llama(int layers) {
         return new ModelConfig("llama", VOCAB, 32, 56, layers, 4, 4, 8, 96, 1e-5, 500,
-                new ModelConfig.RopeScaling("llama3", 8, 1, 4, 32), false, true, true, false);
+                new RopeScaling.Llama3(8, 1, 4, 32), null, false, true, true, true, false);
+    }
+
+    /** A window of three tokens in all layers. */
+    public static ModelConfig mistral(int layers) {
+        return new ModelConfig("mistral", VOCAB, 32, 48, layers, 4, 2, 8, 96, 1e-5, 1e4, null,
+                new ModelConfig.Window(3, Collections.nCopies(layers, true)), false, false, false, false, false);
+    }
+
+    /** A window of five tokens in every second layer. */
+    public static ModelConfig sliding(int layers) {
+        return new ModelConfig("qwen3", VOCAB, 32, 48, layers, 4, 2, 10, 96, 1e-6, 1e6, null,
+                new ModelConfig.Window(5, IntStream.range(0, layers).mapToObj(i -> i % 2 == 0).toList()), true, false, false, false, true);
+    }
+
+    /** Frequencies that stay, go over and are stretched. */
+    public static ModelConfig yarn(boolean truncate) {
+        return new ModelConfig("qwen3", VOCAB, 32, 48, 2, 4, 2, 16, 96, 1e-6, 1e4, new RopeScaling.Yarn(4, 24, 1.2, 2, 0.5, truncate),
+                null, true, false, false, false, true);
     }
 
     static TorchPolicy.Settings settings() {

@@ -1,0 +1,30 @@
+package org.teamtr.model;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+
+/** What a clone without Git LFS has in a large file's place: three lines of text that name it. */
+public final class LfsPointer {
+    private static final byte[] BEGINNING = "version https://git-lfs.github.com/spec/".getBytes(StandardCharsets.UTF_8);
+
+    private LfsPointer() {
+    }
+
+    /**
+     * Does nothing for any other file.
+     *
+     * @throws IOException if the file is such a pointer, with the remedy, or cannot be read
+     */
+    public static void refuse(Path file) throws IOException {
+        try (InputStream in = Files.newInputStream(file)) {
+            if (Arrays.equals(in.readNBytes(BEGINNING.length), BEGINNING)) {
+                throw new IOException(file + ": this is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or download"
+                        + " the file again");
+            }
+        }
+    }
+}
