@@ -16,6 +16,7 @@ import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.MissingNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
@@ -30,7 +31,6 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -51,6 +51,8 @@ import org.apache.parquet.schema.GroupType;
 import org.apache.parquet.schema.LogicalTypeAnnotation;
 import org.apache.parquet.schema.MessageType;
 import org.apache.parquet.schema.Type;
+import org.teamtr.model.LfsPointer;
+import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 
@@ -58,8 +60,9 @@ import org.teamtr.team.Prompts;
  * Prompts of a file: JSON objects, one a line or in one array, or a Parquet table.
  *
  * <p>A column is a name, or a path such as {@code extra_info.question} into objects. The prompt is a text, or a list of
- * {@code {role, content}} as in verl's files, of which the content of the last user turn is taken. Answers and ids are texts or
- * numbers, kept verbatim.
+ * {@code {role, content}} as in verl's files: the content of its last user turn is the text, the turns before are
+ * {@link Prompt#before}, and those after it, which would give the answer away, are left out. Answers and ids are texts or numbers,
+ * kept verbatim.
  */
 public final class PromptFile implements Prompts {
     /** Texts of any length: a column that nobody asks for may hold a picture. */
@@ -68,6 +71,8 @@ public final class PromptFile implements Prompts {
             .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
             .disable(JsonNodeFeature.STRIP_TRAILING_BIGDECIMAL_ZEROES).enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION).build();
+
+    private static final List<String> ROLES = List.of("system", "user", "assistant");
 
     /** What is read without Hadoop. */
     private static final List<CompressionCodecName> CODECS = List.of(CompressionCodecName.UNCOMPRESSED, CompressionCodecName.SNAPPY,
@@ -118,9 +123,7 @@ public final class PromptFile implements Prompts {
         if (!Files.exists(file)) {
             throw new NoSuchFileException(file.toString(), null, "no such file of prompts");
         }
-        if (isPointer(file)) {
-            throw new IOException(file + ": expected prompts, found a pointer of Git LFS in their place; git lfs pull fetches the file");
-        }
+        LfsPointer.refuse(file);
         if (lower.endsWith(".parquet")) {
             prompts.readParquet(file);
         } else if (lower.endsWith(".jsonl") || lower.endsWith(".json")) {
@@ -148,14 +151,6 @@ public final class PromptFile implements Prompts {
     @Override
     public Prompt get(int i) {
         return prompts.get(i);
-    }
-
-    /** What a clone has without Git LFS: a few lines of text that name the file's hash and size. */
-    private static boolean isPointer(Path file) throws IOException {
-        final byte[] start = "version https://git-lfs".getBytes(StandardCharsets.US_ASCII);
-        try (InputStream in = Files.newInputStream(file)) {
-            return Arrays.equals(start, in.readNBytes(start.length));
-        }
     }
 
     private void readLines(Path file) throws IOException {
@@ -355,9 +350,10 @@ public final class PromptFile implements Prompts {
         final String id = columns.id() == null ? name + ":" + number : text(column(row, columns.id(), where), columns.id(), where);
         final String answer = columns.answer() == null ? null : answer(row, where);
         final String source = columns.source() == null ? null : text(column(row, columns.source(), where), columns.source(), where);
-        final String prompt = columns.prompt() == null ? "" : prompt(column(row, columns.prompt(), where), where);
-        prompts.add(new Prompt(id, prompt, answer, source,
-                columns.rows() ? meta(row) : Map.of()));
+        final JsonNode given = columns.prompt() == null ? MissingNode.getInstance() : column(row, columns.prompt(), where);
+        final List<ChatTurn> before = new ArrayList<>();
+        final String prompt = columns.prompt() == null ? "" : prompt(given.isArray() ? lastTurn(given, before, where) : given, where);
+        prompts.add(new Prompt(id, prompt, answer, source, columns.rows() ? meta(row) : Map.of(), before));
     }
 
     /** All columns; what stands in one named {@code meta}, as {@code teamtr data prepare} writes it, by its own names. */
@@ -414,20 +410,29 @@ public final class PromptFile implements Prompts {
         return at;
     }
 
-    private String prompt(JsonNode given, String where) throws RowException {
-        JsonNode prompt = given;
-        if (given.isArray()) {
-            prompt = null;
-            for (JsonNode turn : given) {
-                if (turn.path("role").asText().equals("user")) {
-                    prompt = turn.path("content");
-                }
-            }
-            if (prompt == null) {
-                throw new RowException(where + ": " + columns.prompt() + ": expected a list with a turn {role: user, content: ...}, given "
-                        + given.size() + " turns, none of them the user's");
-            }
+    /** The content of the last user turn; adds the turns before it to {@code before}. */
+    private JsonNode lastTurn(JsonNode turns, List<ChatTurn> before, String where) throws RowException {
+        int last = turns.size() - 1;
+        while (last >= 0 && !turns.get(last).path("role").asText().equals("user")) {
+            last--;
         }
+        if (last < 0) {
+            throw new RowException(where + ": " + columns.prompt() + ": expected a list with a turn {role: user, content: ...}, given "
+                    + turns.size() + " turns, none of them the user's");
+        }
+        for (int i = 0; i < last; i++) {
+            final String role = turns.get(i).path("role").asText();
+            final JsonNode content = turns.get(i).path("content");
+            if (!ROLES.contains(role) || !content.isTextual()) {
+                throw new RowException(where + ": " + columns.prompt() + "[" + i + "]: expected a role of " + ROLES + " with text, given role "
+                        + (role.isEmpty() ? "none" : role) + " with " + kind(content));
+            }
+            before.add(new ChatTurn(role, content.textValue()));
+        }
+        return turns.get(last).path("content");
+    }
+
+    private String prompt(JsonNode prompt, String where) throws RowException {
         if (!prompt.isTextual()) {
             throw new RowException(where + ": " + columns.prompt() + ": expected text, or a list of {role, content} with such, given "
                     + kind(prompt));

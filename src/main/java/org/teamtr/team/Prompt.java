@@ -1,5 +1,6 @@
 package org.teamtr.team;
 
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 
@@ -11,16 +12,23 @@ import java.util.Objects;
  * @param answer what the verifier compares with; null where the task needs none
  * @param source the data set it is of, by which a verifier and an environment can be chosen; null where nothing says
  * @param meta what else its row says, by column: texts, numbers, booleans, lists and maps of these
+ * @param before the turns of a conversation whose next turn the text is; empty for a text of its own
  */
-public record Prompt(String id, String text, String answer, String source, Map<String, Object> meta) {
-    /** @throws NullPointerException if id, text or meta is null */
+public record Prompt(String id, String text, String answer, String source, Map<String, Object> meta, List<ChatTurn> before) {
+    /** @throws NullPointerException if id, text, meta or a turn is null */
     public Prompt {
         Objects.requireNonNull(id, "id");
         Objects.requireNonNull(text, "text");
         Objects.requireNonNull(meta, "meta");
+        before = List.copyOf(before);
     }
 
-    /** A prompt without source and meta. */
+    /** A text of its own. */
+    public Prompt(String id, String text, String answer, String source, Map<String, Object> meta) {
+        this(id, text, answer, source, meta, List.of());
+    }
+
+    /** A text of its own without source and meta. */
     public Prompt(String id, String text, String answer) {
         this(id, text, answer, null, Map.of());
     }

@@ -16,6 +16,9 @@ import java.util.regex.Pattern;
  * answered to a message stands behind it, written by {@code message} too, with its own role; what it said before the first message stands
  * before all others, whatever the view.
  *
+ * <p>A prompt that continues a conversation ({@link Prompt#before}) keeps it: its system turns follow the agent's own system turn,
+ * within that turn, and its other turns stand before the user turn.
+ *
  * @param system the system turn, or null for none
  * @param user the user turn
  * @param message how one message is written
@@ -51,11 +54,24 @@ public record PromptTemplate(String system, String user, String message) {
                 transcript.append(write(context.observation(m.turn()), m.turn() + 1));
             }
         }
-        final List<ChatTurn> turns = new ArrayList<>(2);
         final String said = transcript.toString();
+        final List<String> systems = new ArrayList<>();
         if (system != null) {
-            turns.add(new ChatTurn("system", fill(system, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
+            systems.add(fill(system, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said));
         }
+        final List<ChatTurn> before = new ArrayList<>();
+        for (ChatTurn turn : context.prompt().before()) {
+            if (turn.role().equals("system")) {
+                systems.add(turn.content());
+            } else {
+                before.add(turn);
+            }
+        }
+        final List<ChatTurn> turns = new ArrayList<>();
+        if (!systems.isEmpty()) {
+            turns.add(new ChatTurn("system", String.join("\n\n", systems)));
+        }
+        turns.addAll(before);
         turns.add(new ChatTurn("user", fill(user, role, context.turn() + 1, "prompt", context.prompt().text(), "transcript", said)));
         if (view == View.CONVERSATION) {
             converse(context, role, turns);

@@ -17,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.IntStream;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.parquet.bytes.BytesInput;
@@ -35,6 +36,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 
@@ -69,13 +71,22 @@ class PromptFileTest {
                 all(PromptFile.read(file, "question", "answer", null)));
     }
 
+    /** An answer that follows the question, as in files for supervised training, is not shown. */
+    @Test
+    void turnsAfterTheLastUsersAreLeftOut() throws IOException {
+        final Path file = file("sft.jsonl",
+                "{\"q\": [{\"role\": \"user\", \"content\": \"1+1\"}, {\"role\": \"assistant\", \"content\": \"2\"}]}");
+        assertEquals(List.of(new Prompt("sft.jsonl:1", "1+1", null)), all(PromptFile.read(file, "q", null, null)));
+    }
+
     @Test
     void columnsMayLieInObjectsAndPromptsBeLists() throws IOException {
         final Path file = file("verl.json", """
                 {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "one"}, {"role": "assistant", "content": "a"},\
                  {"role": "user", "content": "two"}], "reward_model": {"ground_truth": "42"}, "extra_info": {"question": "q", "index": 3}}
                 """);
-        assertEquals(List.of(new Prompt("3", "two", "42")),
+        assertEquals(List.of(new Prompt("3", "two", "42", null, Map.of(), List.of(new ChatTurn("system", "s"), new ChatTurn("user", "one"),
+                new ChatTurn("assistant", "a")))),
                 all(PromptFile.read(file, "prompt", "reward_model.ground_truth", "extra_info.index")));
         assertEquals("q", PromptFile.read(file, "extra_info.question", null, null).get(0).text());
         assertEquals("dotted", PromptFile.read(file("dot.jsonl", "{\"a.b\": \"dotted\", \"a\": {\"b\": \"deep\"}}"), "a.b", null, null)
@@ -92,6 +103,10 @@ class PromptFileTest {
         "{\"q\": null, \"a\": 1} | bad.jsonl:2: q: expected text, or a list of {role, content} with such, given nothing",
         "{\"q\": [{\"role\": \"system\", \"content\": \"s\"}], \"a\": 1} | bad.jsonl:2: q: expected a list with a turn {role: user,",
         "{\"q\": [{\"role\": \"user\"}], \"a\": 1} | bad.jsonl:2: q: expected text, or a list of {role, content} with such, given nothing",
+        "{\"q\": [{\"role\": \"tool\", \"content\": \"t\"}, {\"role\": \"user\", \"content\": \"x\"}], \"a\": 1} | bad.jsonl:2: q[0]: expected a "
+                + "role of [system, user, assistant] with text, given role tool with text",
+        "{\"q\": [{\"role\": \"user\", \"content\": [1]}, {\"role\": \"user\", \"content\": \"x\"}], \"a\": 1} | bad.jsonl:2: q[0]: expected a "
+                + "role of [system, user, assistant] with text, given role user with a list",
         "{\"q\": \"x\", \"a\": null} | bad.jsonl:2: a: expected text or a number, given nothing",
         "{\"q\": \"x\", \"a\": [1]} | bad.jsonl:2: a: expected text or a number, given a list",
         "{\"q\": \"x\", \"a\": true} | bad.jsonl:2: a: expected text or a number, given true or false",
@@ -151,7 +166,7 @@ class PromptFileTest {
     void aPointerOfGitLfsIsNamed() throws IOException {
         final String pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         for (String name : List.of("p.parquet", "p.jsonl")) {
-            assertEquals(name + ": expected prompts, found a pointer of Git LFS in their place; git lfs pull fetches the file",
+            assertEquals(name + ": this is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or download the file again",
                     error(file(name, pointer), "q", null, null));
         }
     }
@@ -237,8 +252,9 @@ class PromptFileTest {
                 writer.write(row);
             }
         }
-        assertEquals(List.of(new Prompt("100", "How many, 0?", null), new Prompt("101", "How many, 1?", null),
-                new Prompt("102", "How many, 2?", null)), all(PromptFile.read(file, "prompt", null, "extra_info.index")));
+        final List<ChatTurn> terse = List.of(new ChatTurn("system", "You are terse."));
+        assertEquals(List.of(new Prompt("100", "How many, 0?", null, null, Map.of(), terse), new Prompt("101", "How many, 1?", null, null, Map.of(), terse),
+                new Prompt("102", "How many, 2?", null, null, Map.of(), terse)), all(PromptFile.read(file, "prompt", null, "extra_info.index")));
         assertEquals("q2", PromptFile.read(file, "extra_info.question", null, null).get(2).text());
         assertEquals("verl.parquet: row 3: expected a column reward_model.ground_truth, given columns [day] where ground_truth should be",
                 error(file, "prompt", "reward_model.ground_truth", null));

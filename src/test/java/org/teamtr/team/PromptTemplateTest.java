@@ -3,7 +3,9 @@ package org.teamtr.team;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -51,6 +53,19 @@ class PromptTemplateTest {
     }
 
     /** What is no field is text: JSON, LaTeX, capital letters. */
+    /** A conversation is kept: its system turn after the agent's own, the others before what the agent is asked. */
+    @Test
+    void turnsBeforeThePrompt() {
+        final Prompt prompt = new Prompt("p", "And 3+3?", "6", null, Map.of(), List.of(new ChatTurn("system", "Be brief."), new ChatTurn("user", "2+2?"),
+                new ChatTurn("assistant", "4")));
+        final List<ChatTurn> said = List.of(new ChatTurn("user", "2+2?"), new ChatTurn("assistant", "4"), new ChatTurn("user", "And 3+3?"));
+        final List<ChatTurn> own = new ArrayList<>(said);
+        own.add(0, new ChatTurn("system", "You judge.\n\nBe brief."));
+        assertEquals(own, new PromptTemplate("You judge.", "{prompt}", "").render(Context.of(prompt, List.of()), "r", View.NONE));
+        own.set(0, new ChatTurn("system", "Be brief."));
+        assertEquals(own, new PromptTemplate(null, "{prompt}", "").render(Context.of(prompt, List.of()), "r", View.NONE));
+    }
+
     @Test
     void bracesThatAreNoFields() {
         final String literal = "{\"answer\": 1} \\frac{1}{2} {Role} { role } {} $5 \\";
