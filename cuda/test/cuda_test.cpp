@@ -384,8 +384,10 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
     expect(!(out.kl.host[r] < 0), where + ": negative");
     near(out.lp.host[r], lp, 5e-7 * (1 + std::fabs(lp)), where + " log-prob of p");
     near(out.lq.host[r], lq, 5e-7 * (1 + std::fabs(lq)), where + " log-prob of q");
-    near(out.hp.host[r], ep.entropy, 1e-6 * (1 + ep.entropy), where + " entropy of p");
-    near(out.hq.host[r], eq.entropy, 1e-6 * (1 + eq.entropy), where + " entropy of q");
+    /* log Z - sum e y / Z, whose two parts are as large as the logits are far from where the sweep's reference was set: some ten
+     * nats, each to a few 1e-7 after hundreds of f32 additions. LogProbs' entropy is held closer, above. */
+    near(out.hp.host[r], ep.entropy, 4e-6 * (1 + ep.entropy), where + " entropy of p");
+    near(out.hq.host[r], eq.entropy, 4e-6 * (1 + eq.entropy), where + " entropy of q");
     if (!std::isfinite(kl) || grad.host[r] == 0 || t < 0.1) continue;
     for (int wrt_q = 0; wrt_q < 2; wrt_q++) {
       double most = 0;
