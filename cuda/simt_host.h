@@ -11,7 +11,7 @@
 #define __host__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(threads, blocks_per_multiprocessor)
+#define __launch_bounds__(...)
 
 namespace teamtr {
 namespace cuda {
