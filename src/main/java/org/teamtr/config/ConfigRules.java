@@ -65,6 +65,8 @@ public final class ConfigRules {
             entry("task.environment.oracle", text().orNull()),
             entry("task.environment.oracle_model", text().orNull()),
             entry("task.environment.oracle_key", text().orNull()),
+            entry("task.environment.database", text().orNull()),
+            entry("task.environment.tool_schemas", text().orNull()),
             entry("team.agents[].role", text()),
             entry("team.agents[].policy", text()),
             entry("team.agents[].system", text().orNull()),
@@ -481,7 +483,7 @@ public final class ConfigRules {
 
     private static void oracle(ConfigTree tree, Config config) {
         final Config.Environment e = config.task().environment();
-        final boolean needed = List.of("detective", "situation").contains(e.name());
+        final boolean needed = List.of("detective", "situation", "retail").contains(e.name());
         if (needed && e.oracle() == null) {
             tree.problem("task.environment.oracle", "expected who answers in " + e.name()
                     + ": script, a name under policies, or the address of an endpoint, given nothing");

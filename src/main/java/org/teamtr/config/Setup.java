@@ -126,7 +126,8 @@ public final class Setup implements AutoCloseable {
             return scoring;
         }
         final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
-        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents, oracle),
+        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents, oracle,
+                e.database() == null ? null : Path.of(e.database()), e.toolSchemas() == null ? null : Path.of(e.toolSchemas())),
                 scoring(config.task().files()), scoring);
     }
 

@@ -21,6 +21,11 @@ public interface Environment extends Verifier {
             return null;
         }
 
+        /** {@return what the oracle is asked before the first message, whose answer is then the opening; null for nothing} */
+        default List<ChatTurn> openingQuestion() {
+            return null;
+        }
+
         /** {@return the answer to a message} It is in the context already. */
         Step step(Message message, Context context);
 

@@ -65,6 +65,15 @@ public final class Rollout {
                     context.open(cut(naming(context, course::opening)));
                 }
             }
+            final List<Context> asking = contexts.stream().filter(c -> courses.get(c) != null && courses.get(c).openingQuestion() != null).toList();
+            if (!asking.isEmpty()) {
+                final List<String> answers = ask(asking, asking.stream().map(c -> courses.get(c).openingQuestion()).toList(), -1);
+                for (int i = 0; i < answers.size(); i++) {
+                    final Context context = asking.get(i);
+                    final String answer = answers.get(i);
+                    context.open(cut(naming(context, () -> courses.get(context).answered(answer)).observation()));
+                }
+            }
         }
 
         List<Map<String, Object>> tools() {
@@ -80,17 +89,12 @@ public final class Rollout {
                     steps.put(context, naming(context, () -> course.step(context.last(), context)));
                 }
             }
-            for (int round = 0;; round++) { // all questions of a round are answered together
+            while (true) { // all questions of a round are answered together
                 final List<Context> asking = spoken.stream().filter(c -> steps.get(c) != null && steps.get(c).question() != null).toList();
                 if (asking.isEmpty()) {
                     break;
                 }
-                final Oracle oracle = environment.oracle();
-                if (oracle == null) {
-                    throw new IllegalStateException(asking.get(0).prompt().id() + ": the environment asks an oracle and has none");
-                }
-                final List<String> answers = naming(asking.get(0), () -> oracle.answer(asking.stream().map(c -> steps.get(c).question()).toList(),
-                        Chance.seed(seed, ORACLE, turn), asking.stream().mapToLong(Context::episode).toArray()));
+                final List<String> answers = ask(asking, asking.stream().map(c -> steps.get(c).question()).toList(), turn);
                 for (int i = 0; i < asking.size(); i++) {
                     final Context context = asking.get(i);
                     final String answer = answers.get(i);
@@ -108,6 +112,15 @@ public final class Rollout {
                 }
             }
             return going;
+        }
+
+        private List<String> ask(List<Context> asking, List<List<ChatTurn>> questions, int turn) {
+            final Oracle oracle = environment.oracle();
+            if (oracle == null) {
+                throw new IllegalStateException(asking.get(0).prompt().id() + ": the environment asks an oracle and has none");
+            }
+            return naming(asking.get(0), () -> oracle.answer(questions, Chance.seed(seed, ORACLE, turn),
+                    asking.stream().mapToLong(Context::episode).toArray()));
         }
 
         Verifier.Score score(Context context) {

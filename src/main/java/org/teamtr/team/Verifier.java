@@ -1,8 +1,8 @@
 package org.teamtr.team;
 
 import java.util.Collections;
-import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** Judges a finished episode. Called from one thread at a time. */
 @FunctionalInterface
@@ -18,7 +18,7 @@ public interface Verifier {
             if (!Double.isFinite(reward)) {
                 throw new IllegalArgumentException("reward: expected a finite number, given " + reward);
             }
-            figures = Collections.unmodifiableMap(new LinkedHashMap<>(figures));
+            figures = Collections.unmodifiableMap(new TreeMap<>(figures)); // in one order, so that files of equal runs are equal
         }
 
         /** A score without further figures. */

@@ -23,7 +23,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
      */
     public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents, String oracle,
-            String oracleModel, String oracleKey) {
+            String oracleModel, String oracleKey, String database, String toolSchemas) {
     }
 
     /** The built-in "budget relay". */

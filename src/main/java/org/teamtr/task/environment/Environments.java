@@ -1,9 +1,15 @@
 package org.teamtr.task.environment;
 
+import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import org.teamtr.task.OwnClass;
 import org.teamtr.task.Verifiers;
+import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
 import org.teamtr.team.Message;
@@ -15,7 +21,7 @@ import org.teamtr.team.Verifier;
 /** Environments by name. */
 public final class Environments {
     /** Those of ours. */
-    public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools", "detective", "situation");
+    public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools", "detective", "situation", "retail");
 
     private Environments() {
     }
@@ -27,9 +33,12 @@ public final class Environments {
      * @param earlyStop whether {@code guess_number} ends with the right guess
      * @param tools class names of {@link Tool}s, for {@code tools}
      * @param agents roles whose messages reach the environment; empty for all
-     * @param oracle who answers in {@code detective} and {@code situation}; null where nobody is named
+     * @param oracle who answers in {@code detective}, {@code situation} and {@code retail}; null where nobody is named
+     * @param database of {@code retail}: a JSON file with users, orders and products; null where none is named
+     * @param toolSchemas of {@code retail}: a JSON file with the list of its tools' descriptions; null where the prompt has them
      */
-    public record Settings(int turns, boolean earlyStop, List<String> tools, List<String> agents, Oracle oracle) {
+    public record Settings(int turns, boolean earlyStop, List<String> tools, List<String> agents, Oracle oracle, Path database,
+            Path toolSchemas) {
     }
 
     /**
@@ -50,10 +59,13 @@ public final class Environments {
                 }
                 yield new ToolUse(settings.tools().stream().map(t -> OwnClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
             }
-            case "detective", "situation" -> {
+            case "detective", "situation", "retail" -> {
                 if (settings.oracle() == null) {
                     throw new IllegalArgumentException("task.environment.oracle: expected who answers in " + name + ": script, a policy's name, or the"
                             + " address of an endpoint, given nothing");
+                }
+                if (name.equals("retail")) {
+                    yield retail(settings);
                 }
                 yield name.equals("detective") ? new Detective(settings.turns(), settings.oracle())
                         : new SituationPuzzle(settings.turns(), settings.oracle());
@@ -69,6 +81,19 @@ public final class Environments {
         return settings.agents().isEmpty() ? environment : new Some(environment, settings.agents());
     }
 
+    private static Environment retail(Settings settings) {
+        if (settings.database() == null) {
+            throw new IllegalArgumentException("task.environment.database: expected the JSON file of the shop, given nothing");
+        }
+        try {
+            final List<Map<String, Object>> tools = settings.toolSchemas() == null ? List.of() : new ObjectMapper().readValue(
+                    Files.readAllBytes(settings.toolSchemas()), new TypeReference<List<Map<String, Object>>>() { });
+            return new Retail(RetailShop.read(settings.database()), tools, settings.oracle(), settings.turns());
+        } catch (IOException e) {
+            throw new IllegalArgumentException("task.environment: the shop's files cannot be read: " + e, e);
+        }
+    }
+
     /** Hears some agents alone. */
     private record Some(Environment environment, List<String> roles) implements Environment {
         @Override
@@ -78,6 +103,11 @@ public final class Environments {
                 @Override
                 public Observation opening() {
                     return course.opening();
+                }
+
+                @Override
+                public List<ChatTurn> openingQuestion() {
+                    return course.openingQuestion();
                 }
 
                 @Override

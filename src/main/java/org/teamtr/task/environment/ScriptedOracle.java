@@ -19,6 +19,11 @@ public final class ScriptedOracle implements Oracle {
         final List<String> answers = new ArrayList<>();
         for (List<ChatTurn> question : questions) {
             final String known = question.get(0).content();
+            if (known.contains("###STOP###")) { // a customer: all at once, then yes to everything, and three replies are enough
+                final long lines = question.stream().filter(turn -> turn.role().equals("assistant")).count();
+                answers.add(lines == 0 ? known.substring(known.indexOf("Instruction: ") + 13) : lines < 3 ? "yes" : "###STOP###");
+                continue;
+            }
             final Set<String> asked = words(question.get(question.size() - 1).content());
             if (known.contains("Yes, No or Unknown")) {
                 final Set<String> both = new TreeSet<>(asked);

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
 import org.teamtr.team.Message;
@@ -44,13 +45,23 @@ public final class ToolUse implements Environment {
             final Map<String, Object> function = new LinkedHashMap<>();
             function.put("name", tool.name());
             function.put("description", tool.description());
-            function.put("parameters", tool.parameters());
+            function.put("parameters", ordered(tool.parameters()));
             final Map<String, Object> described = new LinkedHashMap<>();
             described.put("type", "function");
             described.put("function", function);
             all.add(described);
         }
         return all;
+    }
+
+    /** A map without an order of its own is sorted: the prompt is to be the same in every run. */
+    private static Object ordered(Object value) {
+        if (value instanceof Map<?, ?> map) {
+            final Map<String, Object> copy = map instanceof LinkedHashMap ? new LinkedHashMap<>() : new TreeMap<>();
+            map.forEach((key, inner) -> copy.put(key.toString(), ordered(inner)));
+            return copy;
+        }
+        return value instanceof List<?> list ? list.stream().map(ToolUse::ordered).toList() : value;
     }
 
     @Override

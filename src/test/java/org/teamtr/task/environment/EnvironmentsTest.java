@@ -36,7 +36,7 @@ class EnvironmentsTest {
     }
 
     private static Environment named(String name, String... tools) {
-        return Environments.of(name, new Environments.Settings(5, false, List.of(tools), List.of(), null), Verifiers.Settings.DEFAULT,
+        return Environments.of(name, new Environments.Settings(5, false, List.of(tools), List.of(), null, null, null), Verifiers.Settings.DEFAULT,
                 Verifiers.of("number", Verifiers.Settings.DEFAULT));
     }
 
@@ -178,7 +178,7 @@ class EnvironmentsTest {
     void aFaultOfAToolIsNoScore() {
         final Prompt prompt = new Prompt("t", "?", "3");
         final String call = "<tool_call>{\"name\": \"broken\"}</tool_call>";
-        final Environment deaf = Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver"), null),
+        final Environment deaf = Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver"), null, null, null),
                 Verifiers.Settings.DEFAULT, Verifiers.of("number", Verifiers.Settings.DEFAULT));
         assertEquals(List.of(""), observations(deaf.start(prompt, 0), prompt, call), "agent1 is not heard");
         final Environment all = named("tools", Broken.class.getName());
@@ -217,7 +217,7 @@ class EnvironmentsTest {
     @Test
     void whatIsMissingIsSaid() {
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("chess")).getMessage()
-                .startsWith("environment: expected one of guess_number, plan_feedback, tools, detective, situation, or"));
+                .startsWith("environment: expected one of guess_number, plan_feedback, tools, detective, situation, retail, or"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("detective")).getMessage().startsWith("task.environment.oracle: expected who"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("tools")).getMessage().startsWith("tools: expected the names"));
     }
