@@ -148,7 +148,8 @@ public final class Preparer {
         return h;
     }
 
-    private static void write(Path file, List<Map<String, Object>> rows, Map<String, Integer> files, Map<String, String> checksums) throws IOException {
+    private static void write(Path file, List<Map<String, Object>> rows, Map<String, Integer> files, Map<String, String> checksums)
+            throws IOException {
         final StringBuilder text = new StringBuilder();
         for (Map<String, Object> row : rows) {
             text.append(JSON.writeValueAsString(row)).append('\n');

@@ -162,7 +162,8 @@ public final class RetailShop {
             throw new IllegalArgumentException("invalid expression");
         }
         final String[] fraction = value.split("/");
-        return PythonJson.number(cents(fraction.length == 1 ? Double.parseDouble(value) : Double.parseDouble(fraction[0]) / Double.parseDouble(fraction[1])));
+        final double top = Double.parseDouble(fraction[0]);
+        return PythonJson.number(cents(fraction.length == 1 ? top : top / Double.parseDouble(fraction[1])));
     }
 
     private String details(String kind, String id, String name) {

@@ -9,7 +9,6 @@ import java.util.TreeSet;
 import java.util.function.IntPredicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import org.teamtr.task.math.Expression.Op;
 
 /** Tells what kind of thing a cleaned answer is, and reads it as such. */
 final class AnswerParser {
