@@ -18,7 +18,8 @@
  * same as of equal f32. The exponent is one fma(x, scale, -fl(m scale)), and what that rounding shifts is taken out of the sum;
  * where |m scale| is beyond 2^20, it is the difference times scale.
  *
- * Instructions per element of the main sweep, counted by cuda/sass.py: see docs/kernels.md.
+ * On sm_90 an element takes 5.8 instructions of the main sweep, 6.1 with filters (cuda/sass.py). Not timed on a GPU yet; the kernel
+ * before it, with 31, reached 37 % of a copy's speed (docs/kernels.md).
  *
  * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
  * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
