@@ -37,7 +37,7 @@ public final class MemoryPlan {
     /** What libraries, fragmentation and small things take beside what is counted. */
     private static final double BESIDE = 1.05;
     private static final long CUDA_CONTEXT = 700L << 20;
-    /** Of the process before anything is loaded, where it cannot be asked. */
+    /** Of the process without models, at least: Java's heap, libtorch and the other libraries, of which not all are loaded yet. */
     private static final long PROCESS = 400L << 20;
     private static final int LEAST_MICRO_BATCH = 256;
     private static final int LEAST_ROWS = 8;
@@ -178,8 +178,7 @@ public final class MemoryPlan {
         add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens", generated(), longest + config.rollout().maxNewTokens()),
                 cache, 0, When.GENERATING);
         add("generating: activations, logits of a step", prefill, 0, When.GENERATING);
-        final long process = Machine.resident();
-        add("this process and its libraries", cuda ? CUDA_CONTEXT : 0, process == 0 ? PROCESS : process, When.ALWAYS);
+        add("this process and its libraries", cuda ? CUDA_CONTEXT : 0, Math.max(PROCESS, Machine.resident()), When.ALWAYS);
     }
 
     private void add(String what, long device, long host, When when) {
