@@ -1,12 +1,10 @@
 package org.teamtr.config;
 
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -138,7 +136,8 @@ public final class MemoryPlan {
             final int c = p.width();
             final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
                     Boolean.toString(p.model.random())));
-            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), (p.trained + (shared ? 0 : p.frozen)) * c, 0, When.ALWAYS);
+            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""),
+                    (p.trained + (shared ? 0 : p.frozen)) * c, 0, When.ALWAYS);
             final long masters = c == Float.BYTES ? 0 : p.trained * Float.BYTES;
             final long moments = p.trained * 2 * Float.BYTES;
             if (offload) {
@@ -152,7 +151,8 @@ public final class MemoryPlan {
                 final boolean exact = config.trustRegion().monitor().equals("exact") || config.loss().klTerm().equals("exact");
                 learning = Math.max(learning, offload ? masters + moments : 0);
                 update[0] = Math.max(update[0], p.trained * Float.BYTES);
-                update[1] = Math.max(update[1], micros * (p.trained * c + (p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES)));
+                final long head = p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES;
+                update[1] = Math.max(update[1], micros * (p.trained * c + head));
                 update[2] = Math.max(update[2], !exact ? 0 : offload ? p.trained * (c + (finer ? Float.BYTES : 0))
                         : p.trained * (Float.BYTES + (c == Float.BYTES ? 0 : c)));
                 update[3] = Math.max(update[3], (exact && offload ? p.trained * Float.BYTES : 0)

@@ -431,7 +431,8 @@ public final class TorchPolicy implements Policy {
             final MicroBatch micro = micros.get(i);
             final int part = i;
             tasks.add(() -> {
-                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope();
+                try (NoGradGuard guard = new NoGradGuard();
+                        PointerScope scope = new PointerScope();
                         LinearLogProbs head = head(decoder, hidden(decoder, now, micro), now, then, part, micro, temperature)) {
                     head.forward();
                     scatter(head, micro, batch, out);
@@ -520,8 +521,10 @@ public final class TorchPolicy implements Policy {
                         Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens());
                         Floats kl = then == null ? null : Floats.ofFloats(Host.floats(head.kl()));
                         Floats entropy = Floats.ofFloats(Host.floats(head.entropy()));
-                        Floats dLogProbs = Floats.allocate(micro.tokens()); Floats dKl = Floats.allocate(micro.tokens());
-                        Floats dEntropy = Floats.allocate(micro.tokens()); SurrogateStats stats = new SurrogateStats()) {
+                        Floats dLogProbs = Floats.allocate(micro.tokens());
+                        Floats dKl = Floats.allocate(micro.tokens());
+                        Floats dEntropy = Floats.allocate(micro.tokens());
+                        SurrogateStats stats = new SurrogateStats()) {
                     Surrogate.compute(whole, logProbs, logProbsOld, a, cuSeqlens, null, kl, entropy, null, dLogProbs, dKl, dEntropy,
                             stats);
                     head.backward(scaled(dLogProbs), loss.entropyCoef() == 0 ? null : scaled(dEntropy), klCounts ? scaled(dKl) : null,
