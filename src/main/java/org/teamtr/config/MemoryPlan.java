@@ -83,7 +83,7 @@ public final class MemoryPlan {
             if (agents.isEmpty() || entry.getValue().model().equals("tiny")) {
                 continue;
             }
-            final ModelConfig size = ModelConfig.read(Path.of(entry.getValue().model()).resolve("config.json"));
+            final ModelConfig size = ModelConfig.read(Path.of(entry.getValue().model()).resolve("config.json"), note -> { });
             final TorchPolicy.Settings settings = Setup.settings(config, entry.getValue());
             final long[] parameters = TorchPolicy.parameters(size, settings);
             policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],

@@ -40,7 +40,7 @@ public final class ThreadRule {
             try (PointerScope scope = new PointerScope();
                     Workers several = new Workers(1, threads); Workers one = new Workers(Long.MAX_VALUE, threads)) {
                 final Device device = new Device("cpu");
-                final Weights weights = new Weights(Layout.of(config), torch.ScalarType.Float, device);
+                final Weights weights = new Weights(Layout.of(config), torch.ScalarType.Float, device, device, true);
                 weights.random(1);
                 final Decoder decoder = new Decoder(config, torch.ScalarType.Float, device, 0);
                 final double[][] seconds = new double[2][ROUNDS];
@@ -79,7 +79,7 @@ public final class ThreadRule {
             });
         }
         final long started = System.nanoTime();
-        workers.run(tasks, nothing -> { });
+        workers.run("micro-batches", tasks, nothing -> { });
         return (System.nanoTime() - started) * 1e-9;
     }
 }
