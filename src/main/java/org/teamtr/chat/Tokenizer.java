@@ -19,9 +19,11 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import org.teamtr.kernels.internal.NativeFolders;
 import org.teamtr.model.LfsPointer;
 import org.teamtr.team.ChatTurn;
 
@@ -117,7 +119,10 @@ public final class Tokenizer implements AutoCloseable {
                     new ByteArrayInputStream(added.isEmpty() ? bytes : JSON.writeValueAsBytes(root)),
                     Map.of("addSpecialTokens", "false", "truncation", "false", "padding", "false"));
         } catch (RuntimeException e) {
-            throw new IOException(file + ": " + e.getMessage(), e);
+            final boolean unpacking = e.getCause() instanceof IOException; // of the native library
+            throw new IOException(unpacking ? NativeFolders.reason("the tokenizer's native library", e) : file + ": " + e.getMessage(), e);
+        } catch (LinkageError e) {
+            throw new IOException(NativeFolders.reason("the tokenizer's native library", e), e);
         }
         for (Map.Entry<String, Integer> token : added.entrySet()) {
             final long[] ids = tokenizer.encode(token.getKey(), false, false).getIds();
@@ -272,7 +277,7 @@ public final class Tokenizer implements AutoCloseable {
     private int[] encode(String text, boolean around) {
         for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
             if (Character.getType(text.codePointAt(i)) == Character.SURROGATE) { // the native part would take it for other characters
-                throw new IllegalArgumentException(String.format("%s: half a surrogate pair, U+%04X, at index %d of the text", folder,
+                throw new IllegalArgumentException(String.format(Locale.ROOT, "%s: half a surrogate pair, U+%04X, at index %d of the text", folder,
                         text.codePointAt(i), i));
             }
         }
@@ -292,7 +297,7 @@ public final class Tokenizer implements AutoCloseable {
             try {
                 tokenizer.encode(Character.toString(c), false, false);
             } catch (RuntimeException e) {
-                return String.format("character %d of the text, '%s' (U+%04X), has no token", at, Character.toString(c), c);
+                return String.format(Locale.ROOT, "character %d of the text, '%s' (U+%04X), has no token", at, Character.toString(c), c);
             }
             at++;
         }

@@ -3,9 +3,11 @@ package org.teamtr.cli;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
+import org.teamtr.config.ConfigFiles;
 import org.teamtr.config.MemoryPlan;
 import org.teamtr.config.Setup;
 import org.teamtr.config.Variants;
@@ -16,7 +18,8 @@ import picocli.CommandLine.Parameters;
 
 /** What a configuration says once everything is filled in, or all that is wrong with it. */
 @Command(name = "check-config", mixinStandardHelpOptions = true,
-        description = "Prints a configuration with all defaults filled in, or everything that is wrong with it (exit code 2).")
+        description = {"Prints a configuration with all defaults filled in, or everything that is wrong (exit code 2): with the",
+            "configuration, or with the data files, model folders and tokenizers that it names. Loads no weights."})
 public final class CheckConfigCommand implements Callable<Integer> {
     @Parameters(arity = "0..1", paramLabel = "FILE", description = "The configuration; without one, the defaults.")
     private Path file;
@@ -33,11 +36,15 @@ public final class CheckConfigCommand implements Callable<Integer> {
     @Override
     public Integer call() {
         if (list) {
-            Variants.NAMES.forEach(name -> System.out.printf("%-22s %s%n", name, Variants.about(name)));
+            Variants.NAMES.forEach(name -> System.out.printf(Locale.ROOT, "%-22s %s%n", name, Variants.about(name)));
             return 0;
         }
         try {
             final Config config = ConfigFile.load(file, variant, sets);
+            final List<String> problems = ConfigFiles.problems(Setup.resolved(config), note -> System.err.println("note: " + note));
+            if (!problems.isEmpty()) {
+                throw new ConfigException(problems.stream().map(Words::plain).toList());
+            }
             System.out.print(ConfigFile.text(config));
             memory(Setup.resolved(config));
             return 0;

@@ -3,6 +3,7 @@ package org.teamtr.cli;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.teamtr.task.Preparer;
 import picocli.CommandLine.Command;
@@ -40,13 +41,13 @@ final class DataCommand implements Callable<Integer> {
         @Override
         public Integer call() throws IOException {
             final Preparer.Summary summary = Preparer.prepare(name, sources, out, heldOut, against);
-            summary.files().forEach((file, rows) -> System.out.printf("%s: %,d rows%n", out.resolve(file), rows));
-            System.out.printf("repeated prompts: %,d left out%n", summary.repeated());
+            summary.files().forEach((file, rows) -> System.out.printf(Locale.ROOT, "%s: %,d rows%n", out.resolve(file), rows));
+            System.out.printf(Locale.ROOT, "repeated prompts: %,d left out%n", summary.repeated());
             if (against != null) {
-                System.out.printf("prompts that are test prompts of %s: %,d left out%n", against, summary.shared());
+                System.out.printf(Locale.ROOT, "prompts that are test prompts of %s: %,d left out%n", against, summary.shared());
             }
-            summary.unusable().forEach((reason, rows) -> System.out.printf("%,d rows cannot be used: %s%n", rows, reason));
-            summary.checksums().forEach((file, sum) -> System.out.printf("sha256 %s  %s%n", sum, file));
+            summary.unusable().forEach((reason, rows) -> System.out.printf(Locale.ROOT, "%,d rows cannot be used: %s%n", rows, reason));
+            summary.checksums().forEach((file, sum) -> System.out.printf(Locale.ROOT, "sha256 %s  %s%n", sum, file));
             return 0;
         }
     }

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -11,6 +12,7 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Loader;
 import org.teamtr.kernels.Backend;
+import org.teamtr.torch.Libtorch;
 import org.teamtr.report.Version;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -88,8 +90,10 @@ final class DoctorCommand implements Callable<Integer> {
     private static Found libtorch() {
         try {
             final String version = Loader.getVersion("org.bytedeco", "pytorch", org.bytedeco.pytorch.global.torch.class);
-            Loader.load(org.bytedeco.pytorch.global.torch.class);
+            Libtorch.load();
             return new Found("libtorch", true, version);
+        } catch (UncheckedIOException e) {
+            return new Found("libtorch", false, e.getMessage());
         } catch (LinkageError e) {
             return new Found("libtorch", false, e instanceof NoClassDefFoundError
                     ? "not on the class path; the trainer needs org.bytedeco:pytorch and its natives, the kernels do not"
@@ -100,15 +104,15 @@ final class DoctorCommand implements Callable<Integer> {
     }
 
     private static void print(Report r) {
-        System.out.printf("TeamTR %s on %s, %s%n%n", r.version(), r.platform(), r.java());
+        System.out.printf(Locale.ROOT, "TeamTR %s on %s, %s%n%n", r.version(), r.platform(), r.java());
         for (Found f : r.backends()) {
-            System.out.printf("  %-4s backend %-10s %s%n", f.found() ? "yes" : "no", f.name(), f.detail());
+            System.out.printf(Locale.ROOT, "  %-4s backend %-10s %s%n", f.found() ? "yes" : "no", f.name(), f.detail());
         }
         for (Found f : r.libraries()) {
-            System.out.printf("  %-4s library %-10s %s%n", f.found() ? "yes" : "no", f.name(), f.detail());
+            System.out.printf(Locale.ROOT, "  %-4s library %-10s %s%n", f.found() ? "yes" : "no", f.name(), f.detail());
         }
         if (!r.checks().isEmpty()) {
-            System.out.printf("%nEvery kernel against fp64, vocabulary %,d (error relative to its bound's scale):%n", SelfCheck.VOCAB);
+            System.out.printf(Locale.ROOT, "%nEvery kernel against fp64, vocabulary %,d (error relative to its bound's scale):%n", SelfCheck.VOCAB);
         }
         for (SelfCheck.Result c : r.checks()) {
             System.out.printf(Locale.ROOT, "  %-4s %-34s error %.1e   bound %.0e%n", c.ok() ? "ok" : "BAD", c.kernel(), c.error(), c.bound());

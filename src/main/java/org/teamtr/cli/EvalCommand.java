@@ -106,8 +106,11 @@ final class EvalCommand implements Callable<Integer> {
                     + config.team().turns() + " turns or more, given " + episodeTokens);
         }
         k = givenK == null ? 1 : givenK;
-        if (k < 1 || seeds < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--k, --seeds: expected 1 or more, given " + k + ", " + seeds);
+        if (k < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--k: expected 1 or more, given " + k);
+        }
+        if (seeds < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--seeds: expected 1 or more, given " + seeds);
         }
         if (!mode.matches("chain|best-of|single:.+")) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--mode: expected chain, best-of or single:ROLE, given " + mode);
@@ -124,7 +127,7 @@ final class EvalCommand implements Callable<Integer> {
         if (isRun && latest == null) {
             throw new IOException(what + ": there is no checkpoint yet");
         }
-        final Path scratch = isRun ? null : Files.createTempDirectory("teamtr-eval");
+        final Path scratch = isRun ? null : Files.createTempDirectory("teamtr-eval-" + ProcessHandle.current().pid() + "-");
         try (Setup setup = new Setup(config, isRun ? what : scratch, line -> System.err.println(line))) {
             if (isRun) {
                 Checkpoints.load(latest, setup.learners);
@@ -133,17 +136,17 @@ final class EvalCommand implements Callable<Integer> {
                 evaluateBenchmarks(setup);
                 return 0;
             }
-            final Prompts prompts = data == null ? setup.heldOut : setup.prompts(data);
+            final Prompts prompts = data == null ? setup.heldOut : setup.prompts(data, System.err::println);
             final Result result = evaluate(setup, prompts, isRun ? latest.toString() : "as configured");
             if (json) {
                 System.out.println(Json.MAPPER.writeValueAsString(result));
             } else {
-                System.out.printf("%s: %,d prompts x %d%n", result.team(), result.prompts(), k);
-                System.out.printf("return  %.4f +- %.4f%n", result.returnMean(), result.returnError());
-                System.out.printf("avg@%d   %.2f %%%n", k, 100 * result.avgAtK());
-                System.out.printf("pass@%d  %.2f %%   (any of %d correct)%n", k, 100 * result.passAtK(), k);
-                System.out.printf("pass^%d  %.2f %%   (all %d correct)%n", k, 100 * result.allOfK(), k);
-                System.out.printf("%,d tokens in %.1f s%n", result.tokens(), result.seconds());
+                say("%s: %,d %s x %d", result.team(), result.prompts(), result.prompts() == 1 ? "prompt" : "prompts", k);
+                say("return  %s", Words.plusMinus("%.4f", result.returnMean(), result.returnError()));
+                say("avg@%d   %.2f %%", k, 100 * result.avgAtK());
+                say("pass@%d  %.2f %%   (any of %d correct)", k, 100 * result.passAtK(), k);
+                say("pass^%d  %.2f %%   (all %d correct)", k, 100 * result.allOfK(), k);
+                say("%,d tokens in %.1f s", result.tokens(), result.seconds());
             }
         } finally {
             if (scratch != null) {
@@ -156,7 +159,7 @@ final class EvalCommand implements Callable<Integer> {
     private void evaluateBenchmarks(Setup setup) throws IOException {
         final Path failures = out == null ? null : out.resolve("failures.jsonl");
         if (out != null) {
-            Files.createDirectories(out);
+            Words.folder("--out", out);
             Files.deleteIfExists(failures);
         }
         final BenchmarkRun run = new BenchmarkRun(setup, generation(setup.config), mode, failures);
@@ -180,6 +183,10 @@ final class EvalCommand implements Callable<Integer> {
         return new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
                 episodeTokens == null ? c.rollout().maxNewTokens() : episodeTokens / c.team().turns(),
                 Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+    }
+
+    private static void say(String format, Object... values) {
+        System.out.printf(Locale.ROOT, format + "%n", values);
     }
 
     private Result evaluate(Setup setup, Prompts prompts, String team) {

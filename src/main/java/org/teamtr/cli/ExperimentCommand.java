@@ -96,7 +96,7 @@ final class ExperimentCommand implements Callable<Integer> {
         if (names.isEmpty()) {
             for (String name : ExperimentFile.NAMES) {
                 final Experiment e = ExperimentFile.load(name, false).experiment;
-                System.out.printf("%-14s %s (%s)%n", name, e.title(), e.paper());
+                System.out.printf(Locale.ROOT, "%-14s %s (%s)%n", name, e.title(), e.paper());
             }
             return 0;
         }
@@ -129,7 +129,7 @@ final class ExperimentCommand implements Callable<Integer> {
 
     private boolean run(ExperimentFile file) throws IOException, ConfigException, InterruptedException {
         final String name = file.experiment.name();
-        final Path folder = Files.createDirectories(out.resolve(quick ? name + "-quick" : name));
+        final Path folder = Words.folder("--out", out.resolve(quick ? name + "-quick" : name));
         final int runs = seeds != null ? seeds : file.seeds;
         final int processors = Runtime.getRuntime().availableProcessors();
         final int atOnce = Math.min(workers != null ? workers : processors, runs * file.settings.size());
@@ -245,7 +245,7 @@ final class ExperimentCommand implements Callable<Integer> {
         if (job.setting() != null && job.setting().exact()) {
             try {
                 ExactRun.make(job.config(), job.folder(),
-                        "./teamtr " + String.join(" ", spec.commandLine().getParseResult().originalArgs()));
+                        "./teamtr " + Words.command(spec.commandLine().getParseResult().originalArgs()));
                 return null;
             } catch (ConfigException | IllegalArgumentException e) {
                 return e.getMessage();
@@ -354,7 +354,7 @@ final class ExperimentCommand implements Callable<Integer> {
         synchronized void done(String run, String how) {
             done++;
             if (bar == null) {
-                System.err.printf("%s %d/%d  %s  %s%n", name, done, runs, run, how);
+                System.err.printf(Locale.ROOT, "%s %d/%d  %s  %s%n", name, done, runs, run, how);
             } else {
                 bar.step().setExtraMessage(run);
             }

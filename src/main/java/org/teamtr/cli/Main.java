@@ -20,6 +20,7 @@ public final class Main {
 
     /** Runs a command and ends the JVM with its exit code. */
     public static void main(String[] args) {
+        Locale.setDefault(Locale.Category.FORMAT, Locale.ROOT); // for what libraries write; what is ours names it
         logging("defaultLogLevel", "warn");
         logging("log.org.teamtr", "info");
         logging("log.ai.djl", "error"); // it warns of every machine without a GPU
@@ -36,7 +37,7 @@ public final class Main {
             return new CommandLine(new Main()).setExecutionExceptionHandler(Main::failed)
                     .execute(args.length == 0 ? new String[] {"--help"} : args);
         } catch (OutOfMemoryError e) {
-            System.err.printf("teamtr: out of memory (%s): the Java heap is limited to %.1f GB; raise it with TEAMTR_JAVA_OPTS=-Xmx8g%n",
+            System.err.printf(Locale.ROOT, "teamtr: out of memory (%s): the Java heap is limited to %.1f GB; raise it with TEAMTR_JAVA_OPTS=-Xmx8g%n",
                     e.getMessage(), Runtime.getRuntime().maxMemory() * 1e-9);
             return CommandLine.ExitCode.SOFTWARE;
         }
@@ -56,8 +57,7 @@ public final class Main {
         final boolean foreseen = e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
                 || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory;
         if (foreseen) {
-            System.err.println("teamtr: " + (e instanceof IOException && e.getClass() != IOException.class
-                    ? e.getClass().getSimpleName() + ": " : "") + e.getMessage());
+            System.err.println("teamtr: " + Words.of(e));
         } else {
             e.printStackTrace();
         }

@@ -115,6 +115,9 @@ final class ReplaceCommand implements Callable<Integer> {
         final String role = config.team().agents().get(k).role();
         final Path to = out != null ? out : run.resolveSibling(run.toAbsolutePath().normalize().getFileName() + "-"
                 + role.replaceAll("[^A-Za-z0-9_+.-]", "_") + "-" + align);
+        if (Files.exists(to) && !Files.isDirectory(to)) {
+            Words.folder("--out", to); // throws
+        }
         if (Files.isDirectory(to)) {
             try (Stream<Path> inside = Files.list(to)) {
                 if (inside.findAny().isPresent()) {
@@ -292,7 +295,7 @@ final class ReplaceCommand implements Callable<Integer> {
             final long[] said = {System.nanoTime()};
             return Alignment.align(fresh, lessons, sampling.temperature(), anchor, settings, (kl, step) -> {
                 if (System.nanoTime() - said[0] > 5e9) { // with large models that is every time
-                    System.err.printf("stage 0: %.4g nats per %s after %d steps, delta0 = %.4g%n", kl.mean(),
+                    System.err.printf(Locale.ROOT, "stage 0: %.4g nats per %s after %d steps, delta0 = %.4g%n", kl.mean(),
                             c.trustRegion().unit().name().toLowerCase(Locale.ROOT), step, radius);
                     said[0] = System.nanoTime();
                 }
@@ -348,7 +351,7 @@ final class ReplaceCommand implements Callable<Integer> {
                 same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius, r.klSwapped().mean(), r.klSwapped().error(),
                 r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy(), after.size(), measured(before, group),
                 measured(swapped, group), measured(after, group), shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error(), seconds,
-                "./teamtr " + String.join(" ", spec.commandLine().getParent().getParseResult().originalArgs()));
+                "./teamtr " + Words.command(spec.commandLine().getParent().getParseResult().originalArgs()));
     }
 
     private static RunLog.Measured measured(List<Verifier.Score> scores, int group) {
@@ -382,20 +385,24 @@ final class ReplaceCommand implements Callable<Integer> {
         if (r.steps() > 0) {
             line("aligned:", r.after());
         }
-        System.out.printf("swap shock:       %.1f +- %.1f points%n", 100 * r.shock(), 100 * r.shockError());
-        System.out.printf("KL(old || new):   %.4g +- %.2g at the swap, %s, on %d messages held back%n", r.klSwapped(),
-                r.klSwappedError(), r.measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probesHeldBack());
+        say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.shock(), 100 * r.shockError()));
+        say("KL(old || new):   %s at the swap, %s, on %d messages held back", Words.plusMinus("%.4g", r.klSwapped(), r.klSwappedError()),
+                r.measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probesHeldBack());
         if (r.align().equals("stage0")) {
-            System.out.printf("stage 0:          %.4g +- %.2g after %d steps on %d messages; delta0 = %.4g%s%n", r.kl(),
-                    r.klError(), r.steps(), r.probes(), r.delta0(),
+            say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s", Words.plusMinus("%.4g", r.kl(), r.klError()),
+                    r.steps(), r.probes(), r.delta0(),
                     r.stoppedBy().equals("delta0") ? "" : " NOT reached: the steps are used up");
         }
-        System.out.printf("report:           %s%n", report);
-        System.out.printf("go on with:       ./teamtr train --resume %s%n", to);
+        say("report:           %s", report);
+        say("go on with:       %s", Words.resume(to));
+    }
+
+    private static void say(String format, Object... values) {
+        System.out.printf(Locale.ROOT, format + "%n", values);
     }
 
     private static void line(String when, RunLog.Measured m) {
-        System.out.printf("%-17s return %.3f +- %.3f, accuracy %.1f +- %.1f %%%n", when, m.returnMean(), m.returnError(),
-                100 * m.accuracy(), 100 * m.accuracyError());
+        say("%-17s return %s, accuracy %s %%", when, Words.plusMinus("%.3f", m.returnMean(), m.returnError()),
+                Words.plusMinus("%.1f", 100 * m.accuracy(), 100 * m.accuracyError()));
     }
 }

@@ -2,6 +2,7 @@ package org.teamtr.cli;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
@@ -9,9 +10,11 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.time.LocalDateTime;
+import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
@@ -69,13 +72,43 @@ final class TrainCommand implements Callable<Integer> {
         }
         final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, sets));
         final Path run = resume != null ? resume : newRun(config);
+        final Thread goodbye = new Thread(() -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run)));
         try (FileChannel lock = lock(run)) {
             if (resume == null) {
                 ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // first, so that a run killed in its warm start can be resumed
             }
+            Runtime.getRuntime().addShutdownHook(goodbye); // Ctrl-C
             train(config, run);
+        } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException e) {
+            throw new IOException(Words.of(e) + (hasBegun(run) ? goOn(run) : ""), e);
+        } finally {
+            remove(goodbye);
         }
         return 0;
+    }
+
+    private static boolean hasBegun(Path run) throws IOException {
+        final Path stages = run.resolve(RunFiles.STAGES);
+        return Files.exists(stages) && Files.size(stages) > 0;
+    }
+
+    /** Where a run that ends before its time goes on, and how; empty where that cannot be said. */
+    private static String goOn(Path run) {
+        try {
+            final Path latest = new Checkpoints(run, 1).latest();
+            return "; " + Words.resume(run) + " goes on " + (latest == null ? "from the start" : "from behind "
+                    + latest.getFileName().toString().replaceFirst("stage-0*", "stage "));
+        } catch (IOException e) {
+            return "";
+        }
+    }
+
+    private static void remove(Thread hook) {
+        try {
+            Runtime.getRuntime().removeShutdownHook(hook);
+        } catch (IllegalStateException e) {
+            // the JVM is going down, and the hook speaks
+        }
     }
 
     static Path configOf(Path run) throws IOException {
@@ -88,16 +121,17 @@ final class TrainCommand implements Callable<Integer> {
 
     private Path newRun(Config config) throws IOException {
         final Path run = out != null ? out : Path.of("runs", config.task().name() + "-"
-                + LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
+                + LocalDateTime.now(ZoneId.systemDefault()).format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT)));
+        Words.folder("--out", run);
         if (Files.isDirectory(run)) {
             try (Stream<Path> inside = Files.list(run)) {
                 // A start that failed, for want of a model say, leaves no more than these.
                 if (inside.anyMatch(p -> !Set.of(".lock", RunFiles.CONFIG).contains(p.getFileName().toString()))) {
-                    throw new IOException(run + ": expected a new or empty folder; --resume " + run + " goes on with a run");
+                    throw new IOException(run + ": expected a new or empty folder; " + Words.resume(run) + " goes on with a run");
                 }
             }
         }
-        return Files.createDirectories(run);
+        return run;
     }
 
     /** Two processes that write the same run would spoil it. */
@@ -134,7 +168,8 @@ final class TrainCommand implements Callable<Integer> {
             if (resume != null) {
                 progress.note(latest == null ? "no checkpoint yet: from the start" : "going on from " + latest);
             }
-            progress.note(trainer.certificate());
+            setup.checkPrompts(progress::note);
+            progress.note(plan(config, setup, run));
             final long[] tokens = {0}; // since this process began: for tokens per second
             trainer.train(done, done == 0 ? null : Checkpoints.heldOut(latest), new Trainer.Listener() {
                 @Override
@@ -176,7 +211,7 @@ final class TrainCommand implements Callable<Integer> {
             final double[] untrained = {u == null ? Double.NaN : u.accuracy(), u == null ? Double.NaN : u.returnMean()};
             final List<String> command = new ArrayList<>(List.of("./teamtr"));
             command.addAll(spec.commandLine().getParseResult().originalArgs());
-            writer.summary(RunSummary.of(Version.read(), String.join(" ", command), config.seed(),
+            writer.summary(RunSummary.of(Version.read(), Words.command(command), config.seed(),
                     config.team().agents().stream().map(Config.Agent::role).toList(), untrained, RunFiles.updates(run),
                     RunFiles.stages(run), RunFiles.diagnoses(run)));
         }
@@ -185,19 +220,33 @@ final class TrainCommand implements Callable<Integer> {
         Unchanged.plainly(RunFiles.updates(run)).forEach(System.out::println);
     }
 
+    /** What is about to be done, in a line. */
+    private static String plan(Config config, Setup setup, Path run) {
+        final int updates = setup.learners.size();
+        return String.format(Locale.ROOT, "training %s: %d stages of %s, each on %d prompts x %d episodes", run,
+                config.train().stages(), config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
+                config.rollout().promptsEach(config.train().joint() ? 1 : updates), config.rollout().group());
+    }
+
     private static void say(Path run, Path report) throws IOException {
         final RunSummary s = RunFiles.summary(run);
         if (!Double.isNaN(s.accuracyUntrained())) {
-            System.out.printf("untrained:        return %.3f, accuracy %.1f %%%n", s.returnUntrained(), 100 * s.accuracyUntrained());
+            say("untrained:        return %.3f, accuracy %.1f %%", s.returnUntrained(), 100 * s.accuracyUntrained());
         }
-        System.out.printf("before stage 1:   return %.3f, accuracy %.1f %%%n", s.returnBefore(), 100 * s.accuracyBefore());
-        System.out.printf("after stage %-4d  return %.3f, accuracy %.1f %%%n", s.stages(), s.returnLast(), 100 * s.accuracyLast());
-        System.out.printf("gain in all:      predicted %.3f, realised %.3f%n", s.predictedGain(), s.realisedGain());
-        System.out.printf("trust region:     %d of %d updates left it%n", s.outOfRegionUpdates(), s.updates());
-        if (Double.isFinite(s.certified().certificate())) {
-            System.out.printf("certificate:      %.3f in all, vacuous in %.0f %% of the updates%n", s.certified().certificate(),
-                    100 * s.certified().vacuousRate());
+        say("before stage 1:   return %.3f, accuracy %.1f %%", s.returnBefore(), 100 * s.accuracyBefore());
+        say("after stage %-4d  return %.3f, accuracy %.1f %%", s.stages(), s.returnLast(), 100 * s.accuracyLast());
+        say("gain in all:      predicted %.3f, realised %.3f", s.predictedGain(), s.realisedGain());
+        say("trust region:     %d of %d updates left it", s.outOfRegionUpdates(), s.updates());
+        if (s.certified().vacuousRate() == 1) {
+            say("certificate:      none: at radii of this size its bound says nothing (docs/method.md)");
+        } else if (Double.isFinite(s.certified().certificate())) {
+            say("certificate:      a gain of at least %.3f in all; its bound says nothing in %.0f %% of the updates",
+                    s.certified().certificate(), 100 * s.certified().vacuousRate());
         }
-        System.out.printf("report:           %s%n", report);
+        say("report:           %s", report);
+    }
+
+    private static void say(String format, Object... values) {
+        System.out.printf(Locale.ROOT, format + "%n", values);
     }
 }

@@ -112,7 +112,13 @@ public final class MemoryPlan {
                     for (Prompt prompt : texts) {
                         final StringBuilder text = new StringBuilder();
                         template.render(Context.of(prompt, List.of()), agent.role(), view).forEach(turn -> text.append(turn.content()));
-                        final int tokens = tokenizer.encode(text.toString()).length + 16 // of a chat template
+                        final int asked;
+                        try {
+                            asked = tokenizer.encode(text.toString()).length;
+                        } catch (IllegalArgumentException e) {
+                            continue; // TaskData.check says whose it is
+                        }
+                        final int tokens = asked + 16 // of a chat template
                                 + seen * (config.rollout().maxNewTokens() + 8);
                         longest = Math.max(longest, Math.min(tokens, policy.size.positions() - config.rollout().maxNewTokens()));
                     }
@@ -269,7 +275,7 @@ public final class MemoryPlan {
     }
 
     private static String gb(long bytes) {
-        return bytes == 0 ? "-" : String.format(Locale.ROOT, "%.2f", bytes * 1e-9);
+        return bytes == 0 ? "-" : bytes < 5_000_000 ? "<0.01" : String.format(Locale.ROOT, "%.2f", bytes * 1e-9);
     }
 
     /**

@@ -14,10 +14,7 @@ import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.task.Budget;
 import org.teamtr.task.OwnClass;
-import org.teamtr.task.PromptFile;
-import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.ChatEndpoint;
-import org.teamtr.task.environment.Environments;
 import org.teamtr.task.environment.ScriptedOracle;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
@@ -42,6 +39,7 @@ import org.teamtr.train.Trainer;
 /** What a configuration describes, loaded: policies, team, prompts, verifier. */
 public final class Setup implements AutoCloseable {
     public final Config config;
+    private final TaskData data;
     public final Map<String, TorchPolicy> policies = new LinkedHashMap<>();
     public final Team team;
     public final List<Learner> learners;
@@ -49,7 +47,6 @@ public final class Setup implements AutoCloseable {
     public final Prompts heldOut;
     /** What scores episodes; where there is an environment, that. */
     public final Verifier verifier;
-    private final Verifier scoring; // of answers
 
     /**
      * @param config as {@link #resolved} gives it
@@ -59,30 +56,10 @@ public final class Setup implements AutoCloseable {
     public Setup(Config config, Path run, Consumer<String> note) throws IOException {
         this.config = config;
         final TeamMemory memory = memory(config);
-        if (isBudget(config)) {
-            final Budget budget = budget(config);
-            prompts = budget.prompts("train", Integer.MAX_VALUE, config.seed());
-            heldOut = budget.prompts("held-out", config.task().budget().heldOut(), config.seed());
-            verifier = budget;
-            scoring = budget;
-        } else {
-            final Config.Files f = config.task().files();
-            scoring = Verifiers.of(f.verifier(), scoring(f));
-            verifier = environment(config, scoring, oracle(config, run, memory, note));
-            final Prompts train = prompts(Path.of(f.train()));
-            if (f.eval() != null) {
-                prompts = train;
-                heldOut = prompts(Path.of(f.eval()));
-            } else {
-                if (train.size() < 2) {
-                    throw new IOException(f.train() + ": expected 2 prompts or more, some of them to hold out where there is no"
-                            + " task.files.eval, given " + train.size());
-                }
-                final int kept = Math.max(1, Math.min(config.eval().prompts(), train.size() / 5));
-                prompts = train.part(0, train.size() - kept);
-                heldOut = train.part(train.size() - kept, train.size());
-            }
-        }
+        this.data = TaskData.read(config, oracle(config, run, memory, note));
+        this.prompts = data.train();
+        this.heldOut = data.heldOut();
+        this.verifier = data.verifier();
         try {
             for (String name : config.policies().keySet()) {
                 final boolean speaks = config.team().agents().stream().anyMatch(a -> a.policy().equals(name));
@@ -96,10 +73,6 @@ public final class Setup implements AutoCloseable {
             close();
             throw e;
         }
-    }
-
-    private static Verifiers.Settings scoring(Config.Files f) {
-        return new Verifiers.Settings(f.votes(), f.wrong(), f.dense(), f.lenient(), f.python());
     }
 
     /** Null where nobody is named. */
@@ -120,17 +93,6 @@ public final class Setup implements AutoCloseable {
         return Oracle.of(policy, new Generation(0.7, SamplingConfig.ALL.withTopP(0.7f), config.rollout().maxNewTokens(), Truncation.LEFT));
     }
 
-    private static Verifier environment(Config config, Verifier scoring, Oracle oracle) {
-        final Config.Environment e = config.task().environment();
-        if (e.name().equals("none")) {
-            return scoring;
-        }
-        final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
-        return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents, oracle,
-                e.database() == null ? null : Path.of(e.database()), e.toolSchemas() == null ? null : Path.of(e.toolSchemas())),
-                scoring(config.task().files()), scoring);
-    }
-
     public Trainer trainer() {
         return new Trainer(config, team, learners, prompts, heldOut, verifier);
     }
@@ -144,24 +106,16 @@ public final class Setup implements AutoCloseable {
         return new Budget(config.team().turns(), config.task().budget().width());
     }
 
-    /** {@return the prompts of a file, in the columns of the task, with answers that its verifier can compare with} */
-    public Prompts prompts(Path file) throws IOException {
-        final Config.Files f = config.task().files();
-        final Prompts all = PromptFile.read(file, new PromptFile.Columns(f.promptColumn(), f.answerColumn(), f.idColumn(), f.sourceColumn(),
-                Verifiers.needsRows(f.verifier()) || verifier instanceof Environment));
-        if (verifier instanceof Environment environment) { // it knows what its prompts need
-            for (int i = 0; i < all.size(); i++) {
-                environment.start(all.get(i), 0);
-            }
-            if (!config.task().environment().name().equals("tools")) {
-                return all;
-            }
-        }
-        final boolean ours = !f.verifier().contains("."); // of one's own we do not know what it makes of an empty message
-        for (int i = 0; ours && i < all.size(); i++) {
-            scoring.score(Context.of(all.get(i), List.of("")));
-        }
+    /** {@return the prompts of a file, in the columns of the task, which the team can be asked and the verifier can score} */
+    public Prompts prompts(Path file, Consumer<String> note) throws IOException {
+        final Prompts all = TaskData.prompts(config, verifier, file);
+        TaskData.check(config, team, verifier, all, all.size(), "prompts of " + file, note);
         return all;
+    }
+
+    /** Looks at every prompt before the first is drawn; see {@link TaskData#check}. */
+    public void checkPrompts(Consumer<String> note) throws IOException {
+        data.check(config, team, note);
     }
 
     /**

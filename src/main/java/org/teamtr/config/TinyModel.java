@@ -88,7 +88,7 @@ public final class TinyModel {
                 // Down to nothing over the last third, so that it ends where the noise of single batches averages out.
                 policy.step(warm.learningRate() * Math.min(1, 3.0 * (warm.steps() - step) / warm.steps()));
                 if ((step + 1) % 100 == 0 || step + 1 == warm.steps()) {
-                    note.accept(String.format("warm start %d/%d: %.3f nats per token", step + 1, warm.steps(), likelihood));
+                    note.accept(String.format(Locale.ROOT, "warm start %d/%d: %.3f nats per token", step + 1, warm.steps(), likelihood));
                 }
             }
             policy.startOver();

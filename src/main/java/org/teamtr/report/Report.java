@@ -581,7 +581,7 @@ public final class Report {
     }
 
     private static String css(Color colour) {
-        return String.format("#%06x", colour.getRGB() & 0xffffff);
+        return String.format(Locale.ROOT, "#%06x", colour.getRGB() & 0xffffff);
     }
 
     private static String mark(RunLog.Transcript t) {

@@ -26,7 +26,7 @@ import java.util.regex.Pattern;
 public record PromptTemplate(String system, String user, String message) {
     private static final Pattern FIELD = Pattern.compile("\\{\\{|}}|\\{([a-z]+)}");
 
-    /** @throws IllegalArgumentException if a template has a {field} that it cannot have */
+    /** @throws IllegalArgumentException if a template has a {field} that it cannot have, or half a surrogate pair */
     public PromptTemplate {
         Objects.requireNonNull(user, "user");
         Objects.requireNonNull(message, "message");
@@ -124,6 +124,9 @@ public record PromptTemplate(String system, String user, String message) {
     private static void check(String template, String name, List<String> fields) {
         if (template == null) {
             return;
+        }
+        if (template.codePoints().anyMatch(c -> Character.getType(c) == Character.SURROGATE)) { // no character: no tokenizer has it
+            throw new IllegalArgumentException(name + ": expected text, given half a surrogate pair in \"" + template + "\"");
         }
         final Matcher m = FIELD.matcher(template);
         while (m.find()) {

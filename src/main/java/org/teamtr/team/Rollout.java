@@ -145,6 +145,13 @@ public final class Rollout {
         }
     }
 
+    /** {@return the context that an episode of this prompt begins with} What an environment says first is in it. */
+    public static Context begin(Prompt prompt, long episode, Verifier verifier, long seed) {
+        final Context context = new Context(prompt, episode, Chance.seed(seed, ENVIRONMENT, 0));
+        new World(verifier, List.of(context), seed); // which opens it
+        return context;
+    }
+
     /**
      * {@return the tokens that an agent is asked with at this point of a context}
      *

@@ -22,6 +22,9 @@ public final class Libtorch {
     /** Libraries that others pull in, which JavaCPP's own glue is not. */
     private static final Pattern LIBRARY = Pattern.compile("(?!libjni)[^/]+\\.so[.0-9]*");
 
+    private static boolean unpacked;
+    private static boolean loaded;
+
     private Libtorch() {
     }
 
@@ -31,52 +34,51 @@ public final class Libtorch {
      *
      * @throws UncheckedIOException if it cannot be unpacked or loaded, with what to do about it
      */
-    public static void load() {
+    public static synchronized void load() {
+        if (loaded) {
+            return;
+        }
         try {
-            Once.load();
+            unpack();
+            Loader.load(torch.class);
         } catch (IOException e) {
             throw new UncheckedIOException(e.getMessage(), e);
+        } catch (LinkageError e) {
+            final String reason = NativeFolders.reason("libtorch", e);
+            throw new UncheckedIOException(reason, new IOException(reason, e));
         }
+        loaded = true;
     }
 
-    /** A class of its own: whoever asks first does it and the others wait. */
-    private static final class Once {
-        private static boolean done;
-
-        static synchronized void load() throws IOException {
-            if (done) {
-                return;
-            }
-            unpack();
-            try {
-                Loader.load(torch.class);
-            } catch (LinkageError e) {
-                throw new IOException(NativeFolders.reason("libtorch", e), e);
-            }
-            done = true;
+    /**
+     * Unpacks libtorch, unless that has been done, and does not load it.
+     *
+     * @throws IOException if it cannot be unpacked, with what to do about it
+     */
+    public static synchronized void unpack() throws IOException {
+        if (unpacked) {
+            return;
         }
-
-        private static void unpack() throws IOException {
-            try {
-                for (String presets : List.of("openblas", "pytorch")) {
-                    for (String extension : List.of("", "-gpu")) {
-                        unpack("org/bytedeco/" + presets + "/" + Loader.getPlatform() + extension + "/");
-                    }
+        try {
+            for (String presets : List.of("openblas", "pytorch")) {
+                for (String extension : List.of("", "-gpu")) {
+                    unpack("org/bytedeco/" + presets + "/" + Loader.getPlatform() + extension + "/");
                 }
-            } catch (IOException e) {
-                throw new IOException(NativeFolders.reason("libtorch", e), e);
             }
+        } catch (IOException e) {
+            throw new IOException(NativeFolders.reason("libtorch", e), e);
         }
+        unpacked = true;
+    }
 
-        /** JavaCPP locks the folder for each file, and compares size and time with the jar's: what is complete is left as it is. */
-        private static void unpack(String folder) throws IOException {
-            for (URL url : Collections.list(Libtorch.class.getClassLoader().getResources(folder))) {
-                if (url.openConnection() instanceof JarURLConnection jar) { // what lies in a folder is used where it lies
-                    for (JarEntry entry : Collections.list(jar.getJarFile().entries())) {
-                        final String name = entry.getName();
-                        if (name.startsWith(folder) && LIBRARY.matcher(name.substring(folder.length())).matches()) {
-                            Loader.cacheResource(new URL(url, name.substring(folder.length())));
-                        }
+    /** JavaCPP locks the folder for each file, and compares size and time with the jar's: what is complete is left as it is. */
+    private static void unpack(String folder) throws IOException {
+        for (URL url : Collections.list(Libtorch.class.getClassLoader().getResources(folder))) {
+            if (url.openConnection() instanceof JarURLConnection jar) { // what lies in a folder is used where it lies
+                for (JarEntry entry : Collections.list(jar.getJarFile().entries())) {
+                    final String name = entry.getName();
+                    if (name.startsWith(folder) && LIBRARY.matcher(name.substring(folder.length())).matches()) {
+                        Loader.cacheResource(new URL(url, name.substring(folder.length())));
                     }
                 }
             }

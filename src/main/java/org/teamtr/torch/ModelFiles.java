@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -87,40 +88,72 @@ final class ModelFiles {
      */
     static void readModel(Path folder, ModelConfig config, Weights weights) throws IOException {
         try (SafeTensors tensors = SafeTensors.open(folder)) {
-            read(tensors, "", weights,
-                    name -> name.endsWith("rotary_emb.inv_freq") || config.tied() && name.equals(HEAD)); // equal, or not tied
+            read(tensors, "", weights, name -> isDerived(name, config));
         }
     }
 
+    /**
+     * The same without the weights: looks at names, shapes and types alone.
+     *
+     * @throws IOException as {@link #readModel}
+     */
+    static void checkModel(Path folder, ModelConfig config, Layout layout) throws IOException {
+        try (SafeTensors tensors = SafeTensors.open(folder)) {
+            for (SafeTensors.Entry entry : entries(tensors, "", layout, name -> isDerived(name, config)).values()) {
+                type(entry);
+            }
+        }
+    }
+
+    /** Whether a tensor is made of others, or of the sizes. */
+    private static boolean isDerived(String name, ModelConfig config) {
+        return name.endsWith("rotary_emb.inv_freq") || config.tied() && name.equals(HEAD); // equal to the embedding, or not tied
+    }
+
     private static void read(SafeTensors tensors, String prefix, Weights weights, Predicate<String> ignored) throws IOException {
+        for (Map.Entry<String, SafeTensors.Entry> entry : entries(tensors, prefix, weights.layout, ignored).entrySet()) {
+            final Layout.Part part = weights.layout.parts.get(entry.getKey());
+            try (PointerScope scope = new PointerScope()) {
+                read(tensors, entry.getValue(), weights.stored().narrow(0, part.offset(), part.length()));
+            }
+        }
+        weights.refresh();
+    }
+
+    /** The tensors of a layout's parts, all of the right shape, and no others. */
+    private static Map<String, SafeTensors.Entry> entries(SafeTensors tensors, String prefix, Layout layout, Predicate<String> ignored)
+            throws IOException {
+        final Map<String, SafeTensors.Entry> entries = new LinkedHashMap<>();
         final TreeMap<String, SafeTensors.Entry> unknown = new TreeMap<>(tensors.entries());
         unknown.keySet().removeIf(ignored);
-        for (Map.Entry<String, Layout.Part> part : weights.layout.parts.entrySet()) {
+        for (Map.Entry<String, Layout.Part> part : layout.parts.entrySet()) {
             final SafeTensors.Entry entry = tensors.entry(prefix + part.getKey());
             unknown.remove(entry.name());
             if (!Arrays.equals(entry.shape(), part.getValue().shape())) {
                 throw new IOException(entry.file() + ": " + entry.name() + ": expected shape " + Arrays.toString(part.getValue().shape())
                         + ", given " + Arrays.toString(entry.shape()));
             }
-            try (PointerScope scope = new PointerScope()) {
-                read(tensors, entry, weights.stored().narrow(0, part.getValue().offset(), part.getValue().length()));
-            }
+            entries.put(part.getKey(), entry);
         }
         if (!unknown.isEmpty()) {
             throw new IOException(unknown.firstEntry().getValue().file()
                     + ": expected the tensors of the model that is described beside it, given also " + unknown.keySet());
         }
-        weights.refresh();
+        return entries;
     }
 
-    /** Fills a vector, of any device, chunk by chunk. */
-    private static void read(SafeTensors tensors, SafeTensors.Entry entry, Tensor into) throws IOException {
-        final torch.ScalarType dtype = switch (entry.type()) {
+    private static torch.ScalarType type(SafeTensors.Entry entry) throws IOException {
+        return switch (entry.type()) {
             case F32 -> torch.ScalarType.Float;
             case F16 -> torch.ScalarType.Half;
             case BF16 -> torch.ScalarType.BFloat16;
             default -> throw new IOException(entry.file() + ": " + entry.name() + ": expected F32, F16 or BF16, given " + entry.dtype());
         };
+    }
+
+    /** Fills a vector, of any device, chunk by chunk. */
+    private static void read(SafeTensors tensors, SafeTensors.Entry entry, Tensor into) throws IOException {
+        final torch.ScalarType dtype = type(entry);
         final int width = entry.type().bytes();
         final long length = entry.bytes() / width;
         for (long from = 0; from < length; from += CHUNK / width) {

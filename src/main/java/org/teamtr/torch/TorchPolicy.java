@@ -12,7 +12,6 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.function.UnaryOperator;
-import java.util.stream.Collectors;
 import java.util.zip.CRC32;
 import java.util.zip.CRC32C;
 import org.bytedeco.javacpp.PointerScope;
@@ -23,7 +22,7 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorArrayRefOptional;
 import org.bytedeco.pytorch.global.torch;
-import org.teamtr.chat.ChatTemplate;
+import org.teamtr.chat.ChatEncoder;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
@@ -82,7 +81,7 @@ public final class TorchPolicy implements Policy {
     final ModelConfig config;
     final Settings settings;
     final Tokenizer tokenizer;
-    private final ChatTemplate chatTemplate;
+    private final ChatEncoder encoder;
     /** Where the model was read, as the caller gave it; null if its weights are in no file. */
     private String folder;
     private List<String> notes = List.of();
@@ -116,10 +115,11 @@ public final class TorchPolicy implements Policy {
 
     /** @param base frozen weights for adapters to go over, which it takes over; null to make them, if there are to be adapters */
     private TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings, TeamMemory memory, Weights base) {
+        Libtorch.load();
         this.config = config;
         this.settings = settings;
         this.tokenizer = tokenizer;
-        this.chatTemplate = tokenizer.chatTemplate();
+        this.encoder = new ChatEncoder(tokenizer, settings.thinking());
         this.vocab = Math.min(config.vocab(), tokenizer.vocab());
         this.memory = memory;
         final boolean lora = settings.loraRank() > 0;
@@ -242,18 +242,7 @@ public final class TorchPolicy implements Policy {
 
     @Override
     public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
-        if (chatTemplate == null && !tools.isEmpty()) {
-            throw new IllegalArgumentException("tools: expected a model whose chat template describes tools, given one without a chat template");
-        }
-        if (chatTemplate != null) {
-            final Map<String, Object> variables = new HashMap<>(tokenizer.specialTokens());
-            variables.put("add_generation_prompt", true);
-            variables.put("enable_thinking", settings.thinking());
-            variables.put("tools", tools.isEmpty() ? null : tools);
-            variables.put("documents", null);
-            return tokenizer.encode(chatTemplate.render(turns, variables));
-        }
-        return tokenizer.encodeText(turns.stream().map(ChatTurn::content).collect(Collectors.joining("\n")));
+        return encoder.encode(turns, tools);
     }
 
     @Override
@@ -842,6 +831,7 @@ public final class TorchPolicy implements Policy {
 
     private static TorchPolicy opened(Path folder, Settings settings, TeamMemory memory, String how, Filler filler, long seed)
             throws IOException {
+        Libtorch.load();
         final List<String> notes = new ArrayList<>();
         final ModelConfig config = how.equals(LOAD) ? ModelFiles.config(folder, notes::add)
                 : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), notes::add);

@@ -1,7 +1,5 @@
 package org.teamtr.train;
 
-import java.util.Locale;
-
 /**
  * The improvement certificate of Theorems 3.4 and 3.6, as a training diagnostic: a lower bound on what an update gains, with
  * estimates in the place of expectations.
@@ -109,13 +107,5 @@ public record Certificate(double gamma, double aMax) {
      */
     public boolean vacuous(double roots) {
         return c() * roots > largestGain();
-    }
-
-    /** {@return c and what it means for updates of this radius, in a line} */
-    public String plainly(double delta) {
-        final String cost = String.format(Locale.ROOT, "certificate: c = %.4g", c());
-        final String vacuous = vacuous(Math.sqrt(delta)) ? ": vacuous" : "";
-        return !Double.isFinite(delta) ? cost : cost + String.format(Locale.ROOT,
-                "; delta %.4g costs %.4g, the largest gain is %.4g%s", delta, c() * Math.sqrt(delta), largestGain(), vacuous);
     }
 }

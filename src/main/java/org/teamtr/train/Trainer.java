@@ -153,13 +153,6 @@ public final class Trainer implements AutoCloseable {
         }
     }
 
-    /** {@return in a sentence, what the certificate costs at the learners' largest radius, and whether it then says anything} */
-    public String certificate() {
-        return certificate == null ? "certificate: none, for want of a bound on advantages: certificate.a_max"
-                : certificate.plainly(learners.stream().mapToDouble(learner -> learner.delta).max().orElseThrow()
-                        * (config.trustRegion().unit() == Config.Unit.TOKEN ? config.rollout().maxNewTokens() : 1));
-    }
-
     /** {@return the scores of the latest held-out episodes: what a checkpoint keeps for the next realised gain} */
     public List<Verifier.Score> heldOut() {
         return latest;
@@ -417,7 +410,7 @@ public final class Trainer implements AutoCloseable {
                     klInside = now == null ? 0 : now.kl();
                     stepsInside = steps;
                 }
-                final double norm = policy.step(config.optimiser().learningRate());
+                final double norm = step(learner, stage, steps + 1);
                 if (Double.isNaN(norm)) {
                     overflows++; // no step was taken; the next gradient is computed with a smaller loss scale
                     continue;
@@ -503,6 +496,16 @@ public final class Trainer implements AutoCloseable {
             throw new ArithmeticException(measured.plainly() + ". Expected less than delta: no update could be told from rounding. "
                     + "What helps: policies.<name>.dtype f16 or f32, trust_region.monitor_dtype f32, a larger trust_region.delta, or "
                     + "trust_region.unit token; with trust_region.floor warn it goes on all the same");
+        }
+    }
+
+    private double step(Learner learner, int stage, int step) {
+        try {
+            return learner.policy.step(config.optimiser().learningRate());
+        } catch (ArithmeticException e) {
+            throw new ArithmeticException("stage " + stage + ", agent " + learner.name + ", step " + step + ": " + e.getMessage()
+                    + "; the step was not taken. Try a smaller optimiser.learning_rate, dtype: f32 if it is bf16, and rewards that are"
+                    + " finite");
         }
     }
 

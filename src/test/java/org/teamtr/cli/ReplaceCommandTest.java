@@ -23,6 +23,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
@@ -129,8 +130,8 @@ class ReplaceCommandTest {
         assertEquals(r.before().accuracy() - r.swapped().accuracy(), r.shockSwapped(), 1e-12);
         assertTrue(r.swapped().returnMean() < r.before().returnMean() - 0.05, "random weights do worse: " + r);
         assertTrue(r.after().returnMean() > r.swapped().returnMean() + 0.05, "aligned ones less so: " + r);
-        assertTrue(said.contains(String.format("before:           return %.3f", r.before().returnMean())), said);
-        assertTrue(said.contains(String.format("aligned:          return %.3f", r.after().returnMean())), said);
+        assertTrue(said.contains(String.format(Locale.ROOT, "before:           return %.3f", r.before().returnMean())), said);
+        assertTrue(said.contains(String.format(Locale.ROOT, "aligned:          return %.3f", r.after().returnMean())), said);
         assertTrue(said.contains("./teamtr train --resume " + out), said);
         // The others are the same to the bit; the new one has nothing of an optimiser, and β and δ as configured.
         assertSameFiles(run.resolve("checkpoints/stage-0001/planner"), out.resolve("checkpoints/stage-0001/planner"));

@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -85,11 +86,11 @@ class ReportCommandsTest {
         final StringWriter usage = new StringWriter();
         final PrintStream oldOut = System.out;
         final PrintStream oldErr = System.err;
-        System.setOut(new PrintStream(out, true));
-        System.setErr(new PrintStream(err, true));
+        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
         try {
             final int code = new CommandLine(command).setErr(new PrintWriter(usage)).execute(args);
-            return new Said(code, out.toString(), err.toString() + usage);
+            return new Said(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8) + usage);
         } finally {
             System.setOut(oldOut);
             System.setErr(oldErr);

@@ -12,6 +12,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -19,6 +20,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.IntSummaryStatistics;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
@@ -50,6 +52,7 @@ import org.teamtr.train.Unchanged;
 @Timeout(120)
 class TrainCommandTest {
     private static final String SMALL = """
+            seed: 3 # with which every update has something to learn from
             task: {budget: {agents: 2}}
             warm_start: {steps: 20, batch: 16}
             train: {stages: 3}
@@ -86,10 +89,11 @@ class TrainCommandTest {
         final ByteArrayOutputStream err = new ByteArrayOutputStream();
         final PrintStream stdout = System.out;
         final PrintStream stderr = System.err;
-        System.setOut(new PrintStream(out, true));
-        System.setErr(new PrintStream(err, true));
+        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
         try {
-            return new Said(Main.run(Stream.of(args).map(Object::toString).toArray(String[]::new)), out.toString(), err.toString());
+            return new Said(Main.run(Stream.of(args).map(Object::toString).toArray(String[]::new)), out.toString(StandardCharsets.UTF_8),
+                    err.toString(StandardCharsets.UTF_8));
         } finally {
             System.setOut(stdout);
             System.setErr(stderr);
@@ -159,7 +163,7 @@ class TrainCommandTest {
         }
         assertEquals(Set.of("stage-0002", "stage-0003"), names(whole.resolve("checkpoints")), "the two newest are kept");
         assertTrue(Files.readString(whole.resolve(RunFiles.REPORT)).startsWith("<!DOCTYPE html>"));
-        assertTrue(said.out().contains(String.format("before stage 1:   return %.3f", s.returnBefore())), said.out());
+        assertTrue(said.out().contains(String.format(Locale.ROOT, "before stage 1:   return %.3f", s.returnBefore())), said.out());
         assertTrue(said.out().contains("trust region:     0 of 6 updates left it"), said.out());
         assertTrue(said.out().contains("report:           " + whole.resolve(RunFiles.REPORT)), said.out());
     }
@@ -274,8 +278,12 @@ class TrainCommandTest {
         assertEquals(Set.of("stage-0004", "stage-0005"), names(run.resolve("checkpoints")));
     }
 
-    /** Killed three times, at random moments of the warm start and behind a checkpoint, it is the run that nobody killed. */
+    /**
+     * Killed three times, at random moments of the warm start and behind a checkpoint, it is the run that nobody killed. Where it is
+     * only told to end, as by Ctrl-C, it says how to go on.
+     */
     @Test
+    @Timeout(240)
     void aKilledRunGoesOnToTheSameBits() throws Exception {
         final Path run = folder.resolve("run");
         final SplittableRandom random = new SplittableRandom();
@@ -310,6 +318,13 @@ class TrainCommandTest {
                         failed(1, "train", "--resume", run));
             }
             Thread.sleep(milliseconds);
+            if (!beside && child.isAlive()) {
+                child.destroy();
+                assertTrue(child.waitFor(20, TimeUnit.SECONDS));
+                final String last = said(log).stripTrailing().lines().reduce((a, b) -> b).orElse("");
+                assertTrue(child.exitValue() == 0 || last.startsWith("teamtr: stopped; " + Words.resume(run) + " goes on from"),
+                        said(log));
+            }
         } finally {
             child.destroyForcibly();
             assertTrue(child.waitFor(20, TimeUnit.SECONDS));
@@ -357,7 +372,7 @@ class TrainCommandTest {
                 failed(1, "train", "--resume", folder));
         assertTrue(failed(1, "train", "--resume", folder.resolve("none")).contains("expected a run directory"));
         final String full = failed(1, "train", small, "--out", whole);
-        assertEquals("teamtr: " + whole + ": expected a new or empty folder; --resume " + whole + " goes on with a run"
+        assertEquals("teamtr: " + whole + ": expected a new or empty folder; " + Words.resume(whole) + " goes on with a run"
                 + System.lineSeparator(), full);
         assertTrue(failed(2, "train", small, "--resume", whole).contains("expected no FILE beside it"));
         assertTrue(failed(2, "train", "--out", folder, "--resume", whole).contains("expected no --out beside it"));
@@ -407,7 +422,7 @@ class TrainCommandTest {
         assertEquals(greedy.path("pass_at_k"), greedy.path("all_of_k"), "the likeliest tokens are the same in every episode");
         assertEquals(greedy.path("pass_at_k").asDouble(), greedy.path("avg_at_k").asDouble(), 1e-12);
         final String text = ok("eval", whole, "--k", 4);
-        assertTrue(text.contains(String.format("return  %.4f", four.path("return_mean").asDouble())), text);
+        assertTrue(text.contains(String.format(Locale.ROOT, "return  %.4f", four.path("return_mean").asDouble())), text);
     }
 
     /** The models of a configuration are evaluated as they are, and nothing is left behind. */
@@ -420,9 +435,10 @@ class TrainCommandTest {
         assertEquals(before, scratch());
     }
 
+    /** Ours: the machine's folder for temporary files is that of other processes, too, which come and go. */
     private static Set<String> scratch() throws IOException {
-        return names(Path.of(System.getProperty("java.io.tmpdir"))).stream().filter(n -> n.startsWith("teamtr-eval"))
-                .collect(Collectors.toSet());
+        final String ours = "teamtr-eval-" + ProcessHandle.current().pid() + "-";
+        return names(Path.of(System.getProperty("java.io.tmpdir"))).stream().filter(n -> n.startsWith(ours)).collect(Collectors.toSet());
     }
 
     @Test
@@ -503,7 +519,7 @@ class TrainCommandTest {
     private static String agents(String... policies) {
         final StringBuilder yaml = new StringBuilder("team:\n  agents:\n");
         for (int a = 0; a < policies.length; a++) {
-            yaml.append(String.format("    - {role: %c, policy: %s, template: \"{prompt}{transcript}\", message: \"{text}+\"}%n", 'a' + a,
+            yaml.append(String.format(Locale.ROOT, "    - {role: %c, policy: %s, template: \"{prompt}{transcript}\", message: \"{text}+\"}%n", 'a' + a,
                     policies[a]));
         }
         return yaml.toString();
@@ -598,7 +614,7 @@ class TrainCommandTest {
         assertFalse(Files.exists(run.resolve(RunFiles.METRICS)));
         assertFalse(Files.exists(run.resolve("warm-start")));
         assertTrue(failed(1, "train", files(", answer_column: null"), "--out", folder.resolve("x"))
-                .contains("prompts.jsonl:1: expected an answer"));
+                .contains("prompts.jsonl:1: answer: expected an answer"));
         prompts("{\"question\": \"1=\", \"answer\": \"1\"}");
         assertTrue(failed(1, "train", files(""), "--out", folder.resolve("y")).contains("prompts.jsonl: expected 2 prompts or more"));
     }

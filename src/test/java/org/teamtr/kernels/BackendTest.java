@@ -159,6 +159,11 @@ class BackendTest {
         assertEquals(teamtr.teamtr_abi(), backend.abi());
         assertFalse(backend.version().isBlank());
         assertEquals(backend.cudaDevices().isEmpty(), backend.whyNoCuda() != null);
+        // Kernels for CUDA, and a machine without the driver: that is no old driver, which CUDA would call it.
+        if (teamtr.teamtr_cuda_count() == 0 && !teamtr.teamtr_last_error().startsWith("this build has no CUDA kernels")
+                && !Files.exists(Path.of("/proc/driver/nvidia/version"))) {
+            assertTrue(backend.whyNoCuda().startsWith("no GPU found"), backend.whyNoCuda());
+        }
         assertEquals("cpu " + backend.level() + ", " + backend.threads() + (backend.threads() == 1 ? " thread" : " threads")
                 + DEVICES, backend.toString());
     }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -158,7 +159,7 @@ class ReportTest {
         final Path fonts = Files.writeString(run.resolve("fonts.conf"), "<fontconfig></fontconfig>");
         java.environment().put("FONTCONFIG_FILE", fonts.toString());
         final Process process = java.redirectErrorStream(true).start();
-        final String said = new String(process.getInputStream().readAllBytes());
+        final String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertTrue(process.waitFor(60, TimeUnit.SECONDS) && process.exitValue() == 0, said);
         final String html = Files.readString(run.resolve("report.html"));
         assertTrue(html.contains("apt-get install fontconfig fonts-dejavu-core"), said);

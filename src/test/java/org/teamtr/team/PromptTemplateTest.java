@@ -2,6 +2,7 @@ package org.teamtr.team;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -79,6 +80,12 @@ class PromptTemplateTest {
         final PromptTemplate t = new PromptTemplate("{{prompt}}", "\\boxed{{{prompt}}} {{}} {{{{ {transcript}", "{{{text}}}");
         assertEquals(List.of(new ChatTurn("system", "{prompt}"), new ChatTurn("user", "\\boxed{{{x}}} {} {{ {}}{{}")),
                 t.render(Context.of(new Prompt("p", "{{x}}", null), List.of("}}{{")), "r", View.TRANSCRIPT));
+    }
+
+    @Test
+    void halfASurrogatePairIsNoText() {
+        final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () -> new PromptTemplate("\uD83D", "{prompt}", ""));
+        assertTrue(e.getMessage().startsWith("system: expected text, given half a surrogate pair in "), e.getMessage());
     }
 
     @ParameterizedTest

@@ -1,0 +1,109 @@
+package org.teamtr.torch;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
+import org.teamtr.chat.ChatEncoder;
+import org.teamtr.chat.Tokenizer;
+import org.teamtr.model.ModelConfig;
+import org.teamtr.team.ChatTurn;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Speaker;
+import org.teamtr.team.Utterance;
+
+/**
+ * A model folder looked at without its weights: sizes, tokenizer, chat template, names and shapes of the tensors. It can say how long
+ * a prompt is, and speaks nothing.
+ */
+public final class ModelPreview implements Speaker, AutoCloseable {
+    private final Tokenizer tokenizer;
+    private final ChatEncoder encoder;
+    private final ModelConfig config;
+
+    private ModelPreview(Tokenizer tokenizer, ChatEncoder encoder, ModelConfig config) {
+        this.tokenizer = tokenizer;
+        this.encoder = encoder;
+        this.config = config;
+    }
+
+    /** Something that reads a part of a model. */
+    private interface Part<T> {
+        T read() throws IOException;
+    }
+
+    /**
+     * Looks at a model folder.
+     *
+     * @param thinking the chat template's {@code enable_thinking}
+     * @param lora rank and targets of the adapters to train, to see that there are such layers; null for none
+     * @param weights whether its weights are going to be used
+     * @param problem is told each thing that is wrong
+     * @return the model, or null if there is not enough of it to say how long a prompt is
+     */
+    public static ModelPreview open(Path folder, boolean thinking, List<String> lora, boolean weights, Consumer<String> problem) {
+        final ModelConfig config = read(problem, () -> weights ? ModelFiles.config(folder, note -> { })
+                : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), note -> { }));
+        if (config != null) {
+            final Layout layout = Layout.of(config);
+            if (lora != null) {
+                read(problem, () -> Layout.lora(layout, 1, lora));
+            }
+            if (weights) {
+                read(problem, () -> {
+                    ModelFiles.checkModel(folder, config, layout);
+                    return null;
+                });
+            }
+        }
+        final Tokenizer tokenizer = read(problem, () -> Tokenizer.open(folder));
+        final ChatEncoder encoder = tokenizer == null ? null : read(problem, () -> new ChatEncoder(tokenizer, thinking));
+        if (config == null || encoder == null) {
+            if (tokenizer != null) {
+                tokenizer.close();
+            }
+            return null;
+        }
+        return new ModelPreview(tokenizer, encoder, config);
+    }
+
+    private static <T> T read(Consumer<String> problem, Part<T> part) {
+        try {
+            return part.read();
+        } catch (IOException | RuntimeException e) {
+            problem.accept(e.getMessage());
+            return null;
+        }
+    }
+
+    @Override
+    public int[] encode(List<ChatTurn> turns) {
+        return encode(turns, List.of());
+    }
+
+    @Override
+    public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
+        return encoder.encode(turns, tools);
+    }
+
+    @Override
+    public int contextLength() {
+        return config.positions();
+    }
+
+    @Override
+    public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
+        throw new UnsupportedOperationException("a model without its weights does not speak");
+    }
+
+    @Override
+    public long version() {
+        return 0;
+    }
+
+    @Override
+    public void close() {
+        tokenizer.close();
+    }
+}
