@@ -19,7 +19,6 @@ import org.teamtr.task.environment.ScriptedOracle;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
-import org.teamtr.team.Environment;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Oracle;
 import org.teamtr.team.PromptTemplate;
