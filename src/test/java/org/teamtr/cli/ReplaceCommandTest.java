@@ -288,9 +288,15 @@ class ReplaceCommandTest {
         copy(run, other);
         Files.writeString(other.resolve(RunFiles.CONFIG), Files.readString(run.resolve(RunFiles.CONFIG)).replace("system: null",
                 "system: '='"));
+        // Without a template, turns are joined by line breaks, for which this vocabulary has no token.
+        final Path with = folder.resolve("with");
+        copy(narrow, with);
+        for (Path model : List.of(with, other.resolve("warm-start"))) {
+            Files.writeString(model.resolve("chat_template.jinja"), "{% for m in messages %}{{ m.content }}{% endfor %}");
+        }
         for (String unify : List.of("none", "system")) {
             final Path out = folder.resolve(unify);
-            ok("replace", other, "--agent", "solver", "--with", narrow, "--align", "none", "--probes", 20, "--out", out,
+            ok("replace", other, "--agent", "solver", "--with", with, "--align", "none", "--probes", 20, "--out", out,
                     "--unify", unify);
             final List<Config.Agent> agents = ConfigFile.read(out.resolve(RunFiles.CONFIG)).team().agents();
             assertEquals("=", agents.get(0).system());
