@@ -21,7 +21,7 @@ for format in f32 f16 bf16; do
   agent="{model: $runs/start/warm-start, dtype: $format}"
   # floor=warn: bf16 is to show what it comes to, where otherwise it would be refused.
   [[ -f $runs/$format/summary.json ]] || ./teamtr train "${deep[@]}" --set "policies.planner=$agent" --set "policies.solver=$agent" \
-    --set train.stages=8 --set trust_region.delta=0.002 --set trust_region.step_length=measured --set trust_region.floor=warn \
+    --set train.stages=3 --set trust_region.delta=1e-6 --set trust_region.step_length=measured --set trust_region.floor=warn \
     --set optimiser.steps=2 --set optimiser.learning_rate=3e-4 --out "$runs/$format"
   formats+=("$format=$runs/$format")
 done

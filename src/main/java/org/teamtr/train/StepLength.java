@@ -16,7 +16,7 @@ public enum StepLength {
     /**
      * {@return the share of the step to keep} Near the old policy the KL is the square of a distance d, and on a straight way from
      * the parameters inside to those outside d is at most (1 - t) d(inside) + t d(outside): t is chosen to make that the
-     * distance whose square is 0.9 δ. The KL of no step at all is first taken off.
+     * distance whose square is 0.9 δ. The KL of no step at all is first taken off; where that is all there is of δ, half is kept.
      *
      * @param inside KL at the parameters inside
      * @param outside KL at the parameters outside; what is not finite says nothing and is taken for very far
@@ -24,7 +24,7 @@ public enum StepLength {
      * @param floor KL of no step at all, 0 if it is not known
      */
     double share(double inside, double outside, double delta, double floor) {
-        if (this == HALVING || !(outside < Double.POSITIVE_INFINITY)) {
+        if (this == HALVING || !(outside < Double.POSITIVE_INFINITY) || floor >= AIM * delta) {
             return 0.5;
         }
         final double off = Math.max(0, Math.min(floor, outside));

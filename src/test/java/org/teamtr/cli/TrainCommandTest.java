@@ -202,7 +202,8 @@ class TrainCommandTest {
 
     private static Object[] coarse(Path run) {
         return new Object[] {"train", small, "--out", run, "--set", "policies.planner={model: tiny, dtype: bf16}", "--set",
-            "policies.solver={model: tiny, dtype: bf16}", "--set", "trust_region.delta=1e-6", "--set", "loss.entropy=0.01", "--set",
+            "policies.solver={model: tiny, dtype: bf16}", "--set", "trust_region.delta=1e-6", "--set", "trust_region.step_length=measured",
+            "--set", "loss.entropy=0.01", "--set",
             "train.stages=1"};
     }
 

@@ -240,7 +240,8 @@ class TrustRegionTest {
         assertEquals(0.5, StepLength.HALVING.share(0.01, 0.3, 0.05, 0));
         assertEquals(0.5, StepLength.MEASURED.share(0.01, Double.NaN, 0.05, 0));
         assertEquals(0.5, StepLength.MEASURED.share(0.01, Double.POSITIVE_INFINITY, 0.05, 0));
-        assertEquals(1.0 / 1024, StepLength.MEASURED.share(0, 1, 0.05, 0.2), "more rounding than radius");
+        assertEquals(0.5, StepLength.MEASURED.share(0, 1, 0.05, 0.2), "more rounding than radius");
+        assertEquals(1.0 / 1024, StepLength.MEASURED.share(0, 1e9, 0.05, 0), "never nothing");
         assertEquals((Math.sqrt(0.045) - 0.1) / (0.5 - 0.1), StepLength.MEASURED.share(0.01, 0.25, 0.05, 0), 1e-12);
     }
 
