@@ -665,7 +665,13 @@ class TrainCommandTest {
             final List<Path> files = all.filter(Files::isRegularFile).toList();
             assertTrue(files.size() > 6, files.toString());
             for (Path file : files) {
-                assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(run.resolve(expected.relativize(file))), file + " " + how);
+                final Path same = run.resolve(expected.relativize(file));
+                if (file.endsWith("adapter_config.json")) { // names its base model, which lies in the run
+                    assertEquals(Files.readString(file).replace(expected.toString(), "RUN"),
+                            Files.readString(same).replace(run.toString(), "RUN"), file + " " + how);
+                } else {
+                    assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(same), file + " " + how);
+                }
             }
         }
     }
