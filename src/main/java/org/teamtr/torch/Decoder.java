@@ -27,6 +27,8 @@ import org.teamtr.model.ModelConfig;
  * <p>What a method returns belongs to the caller's PointerScope. Thread-safe.
  */
 final class Decoder implements AutoCloseable {
+    /** Of a rotary table, where the model has as many. */
+    private static final long FEWEST_POSITIONS = 256;
     private final ModelConfig c;
     private final double loraScale;
     /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
@@ -58,7 +60,7 @@ final class Decoder implements AutoCloseable {
     private synchronized Rotary rotary(long positions) {
         final int have = rotaries.isEmpty() ? 0 : rotaries.get(rotaries.size() - 1).positions();
         if (positions > have) {
-            rotaries.add(tables((int) Math.max(positions, Math.min(2L * have, c.positions()))));
+            rotaries.add(tables((int) Math.max(positions, Math.min(Math.max(FEWEST_POSITIONS, 2L * have), c.positions()))));
         }
         return rotaries.get(rotaries.size() - 1);
     }

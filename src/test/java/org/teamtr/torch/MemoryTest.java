@@ -70,7 +70,7 @@ class MemoryTest {
                     final long before = Pointer.totalCount();
                     run.update(i);
                     final long left = Pointer.totalCount() - before; // less than 0 if the collector found another test's
-                    assertTrue(left <= 0, settings + ": " + left + " native objects are left over from update " + i);
+                    assertTrue(i == 0 || left <= 0, settings + ": " + left + " native objects are left over from update " + i); // the first makes rotary tables
                 }
             }
         }
