@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the runs behind the README's table and picture, then docs/data/runs.csv, docs/data/ledger.csv, docs/ledger.png and
-# docs/ledger.svg from them, and puts the table into README.md. About half an hour on two cores. Runs that are
+# Makes the runs behind the table of docs/method.md and the README's picture, then docs/data/runs.csv, docs/data/ledger.csv, docs/ledger.png and
+# docs/ledger.svg from them, and puts the table into docs/method.md. About half an hour on two cores. Runs that are
 # finished are kept: RUNS names their folder, and a second start makes only what is missing. SEEDS are 1, 2 and 3.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,4 +35,4 @@ done
 train "$runs/n4-no-rollback" --set trust_region.rollback=false # one seed shows how often an update leaves the region without it
 ./teamtr compare "${ledger[@]}" --csv docs/data/ledger.csv --picture docs/ledger.png
 ./teamtr compare "${ledger[@]}" --csv docs/data/ledger.csv --picture docs/ledger.svg
-./teamtr compare "${ledger[@]}" "n = 4, δ = 0.1, fresh, no roll-back=$runs/n4-no-rollback" --summaries docs/data/runs.csv --table README.md
+./teamtr compare "${ledger[@]}" "n = 4, δ = 0.1, fresh, no roll-back=$runs/n4-no-rollback" --summaries docs/data/runs.csv --table docs/method.md
