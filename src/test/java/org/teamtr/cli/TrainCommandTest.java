@@ -323,7 +323,7 @@ class TrainCommandTest {
                 child.destroy();
                 assertTrue(child.waitFor(20, TimeUnit.SECONDS));
                 final String stopped = "teamtr: stopped; " + Words.resume(run) + " goes on from"; // a stage may end behind it
-                assertTrue(child.exitValue() == 0 || said(log).lines().anyMatch(line -> line.startsWith(stopped)), said(log));
+                assertTrue(child.exitValue() == 0 || said(log).lines().anyMatch(said -> said.startsWith(stopped)), said(log));
             }
         } finally {
             child.destroyForcibly();
