@@ -97,7 +97,7 @@ public final class FloorTable {
 
     private static TorchPolicy.Settings settings(DType dtype, Matmul matmul) {
         return new TorchPolicy.Settings(dtype, matmul, "cpu", Runtime.getRuntime().availableProcessors(), 0, 1, List.of(), false, 0.9, 0.95,
-                1e-8, 0, 1, 2048);
+                1e-8, 0, 1, 2048, 0);
     }
 
     private static void teach(TorchPolicy policy, int[] tokens) {
