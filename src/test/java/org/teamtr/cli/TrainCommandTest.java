@@ -152,7 +152,7 @@ class TrainCommandTest {
         assertEquals(6 * 16, s.episodes());
         assertEquals(updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), s.predictedGain(), 1e-12);
         assertEquals(s.returnLast() - s.returnBefore(), s.realisedGain(), 1e-12);
-        assertEquals("./teamtr train " + small + " --out " + whole, s.command());
+        assertEquals(Words.command(List.of("./teamtr", "train", small.toString(), "--out", whole.toString())), s.command());
         assertEquals(Setup.resolved(ConfigFile.load(small, List.of())), ConfigFile.read(whole.resolve(RunFiles.CONFIG)));
         final List<RunLog.Transcript> transcripts = RunFiles.transcripts(whole);
         assertEquals(List.of("held-out:0", "held-out:1", "held-out:0"),
