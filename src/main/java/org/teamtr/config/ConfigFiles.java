@@ -40,7 +40,8 @@ public final class ConfigFiles {
                 if (used && !m.model().equals("tiny")) {
                     final ModelPreview model = ModelPreview.open(Path.of(m.model()), m.thinking(),
                             m.lora().rank() > 0 ? m.lora().targets() : null, !m.random(),
-                            problem -> problems.add("policies." + name + ": " + problem));
+                            problem -> problems.add("policies." + name + ": " + problem),
+                            sentence -> note.accept("policies." + name + ": " + sentence));
                     if (model != null) {
                         models.put(name, model);
                     }

@@ -1,5 +1,6 @@
 package org.teamtr.config;
 
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -21,6 +22,7 @@ import org.teamtr.team.Prompts;
 import org.teamtr.team.View;
 import org.teamtr.torch.LinearLogProbs;
 import org.teamtr.torch.Machine;
+import org.teamtr.torch.ModelPreview;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
 import org.teamtr.train.Policy;
@@ -83,13 +85,23 @@ public final class MemoryPlan {
             if (agents.isEmpty() || entry.getValue().model().equals("tiny")) {
                 continue;
             }
-            final ModelConfig size = ModelConfig.read(Path.of(entry.getValue().model()).resolve("config.json"), note -> { });
+            final ModelConfig size = size(entry.getValue());
             final TorchPolicy.Settings settings = Setup.settings(config, entry.getValue());
             final long[] parameters = TorchPolicy.parameters(size, settings);
             policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
                     agents.stream().anyMatch(a -> !a.frozen() && (!(config.train().agents() instanceof List<?> some) || some.contains(a.role())))));
         }
         return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies));
+    }
+
+    /** A folder without weights has a size, too: what is missing is for {@link ConfigFiles} to say. */
+    private static ModelConfig size(Config.Model model) throws IOException {
+        final Path folder = Path.of(model.model());
+        try {
+            return ModelPreview.config(folder, !model.random(), note -> { });
+        } catch (FileNotFoundException e) {
+            return ModelPreview.config(folder, false, note -> { });
+        }
     }
 
     /** Tokens of the longest prompt that an agent may be asked with: the longest texts are encoded, messages are at their longest. */

@@ -40,11 +40,12 @@ public final class ModelPreview implements Speaker, AutoCloseable {
      * @param lora rank and targets of the adapters to train, to see that there are such layers; null for none
      * @param weights whether its weights are going to be used
      * @param problem is told each thing that is wrong
+     * @param note is told what a user should know though it is not wrong, a sentence each: what {@link TorchPolicy#notes} has
      * @return the model, or null if there is not enough of it to say how long a prompt is
      */
-    public static ModelPreview open(Path folder, boolean thinking, List<String> lora, boolean weights, Consumer<String> problem) {
-        final ModelConfig config = read(problem, () -> weights ? ModelFiles.config(folder, note -> { })
-                : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), note -> { }));
+    public static ModelPreview open(Path folder, boolean thinking, List<String> lora, boolean weights, Consumer<String> problem,
+            Consumer<String> note) {
+        final ModelConfig config = read(problem, () -> config(folder, weights, note));
         if (config != null) {
             final Layout layout = Layout.of(config);
             if (lora != null) {
@@ -65,7 +66,19 @@ public final class ModelPreview implements Speaker, AutoCloseable {
             }
             return null;
         }
+        tokenizer.notes().forEach(note);
         return new ModelPreview(tokenizer, encoder, config);
+    }
+
+    /**
+     * {@return what a model folder says its model is like}
+     *
+     * @param weights whether its weights are going to be used: a head of their own may be among them
+     * @param note is told what a user should know, a sentence each
+     * @throws IOException if there is no such folder, or something in it is wrong or not computed
+     */
+    public static ModelConfig config(Path folder, boolean weights, Consumer<String> note) throws IOException {
+        return weights ? ModelFiles.config(folder, note) : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), note);
     }
 
     private static <T> T read(Consumer<String> problem, Part<T> part) {

@@ -95,8 +95,12 @@ class MessagesTest {
         assertTrue(failed(1, "eval", config, "--data", folder.resolve("p.jsonl")).contains("p.jsonl:6: expected 1 to "));
         // Where it is configured they are cut, and it is said how many.
         final TrainCommandTest.Said cut = teamtr("check-config", config, "--set", "rollout.truncation=left");
+        final List<String> notes = cut.err().lines().toList();
+        assertEquals(2, notes.size(), cut.err());
+        assertTrue(notes.get(0).startsWith("note: policies.solver: ") && notes.get(0).endsWith("there is no chat template; the turns of"
+                + " a prompt are joined by line breaks, with no special tokens"), notes.get(0));
         assertEquals("note: 1 of 1 held-out prompts are longer than the context leaves room for and are cut (rollout.truncation = left),"
-                + " p.jsonl:6 first" + System.lineSeparator(), cut.err());
+                + " p.jsonl:6 first", notes.get(1));
         assertEquals(0, cut.code());
         prompts(fine, fine, fine);
         assertEquals(0, teamtr("check-config", config).code());

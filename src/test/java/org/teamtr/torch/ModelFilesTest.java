@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -274,6 +275,10 @@ class ModelFilesTest {
         try (TorchPolicy policy = load()) {
             assertFalse(policy.config.tied());
             assertEquals(1, policy.notes().stream().filter(n -> n.contains("lm_head.weight differs from model.embed_tokens.weight")).count());
+            assertEquals(policy.config, ModelPreview.config(folder, true, note -> { }), "what memory is counted by, before it is loaded");
+            final List<String> notes = new ArrayList<>();
+            ModelPreview.open(folder, false, null, true, problem -> fail(problem), notes::add).close();
+            assertEquals(policy.notes(), notes, "said before it is loaded as well");
             final int[] prompt = policy.tokenizer.encode("abc");
             final Utterance message = policy.generate(List.of(prompt), Tiny.generation(1, 1), 1, new long[1]).get(0);
             final double[] row = new DecoderReference(policy.config, Tiny.doubles(policy.weights)).logits(prompt)[2];
