@@ -1,7 +1,5 @@
 package org.teamtr.chat;
 
-import java.math.BigDecimal;
-import java.math.MathContext;
 import java.time.LocalDateTime;
 import java.util.List;
 import java.util.Locale;
@@ -12,6 +10,7 @@ import org.teamtr.chat.JinjaValues.Run;
 import org.teamtr.chat.JinjaValues.Safe;
 import org.teamtr.chat.JinjaValues.Tuple;
 import org.teamtr.chat.JinjaValues.Undefined;
+import org.teamtr.model.PythonText;
 
 /** Values as text, to the character as Python writes them: str(), repr(), json.dumps() and strftime(). */
 final class JinjaText {
@@ -44,7 +43,7 @@ final class JinjaText {
         } else if (v instanceof Long) {
             out.append(v);
         } else if (v instanceof Double d) {
-            out.append(number(d, "inf", "nan"));
+            out.append(PythonText.number(d, "inf", "nan"));
         } else if (v instanceof String s) {
             run.charge(s.length());
             out.append(repr(s));
@@ -102,42 +101,6 @@ final class JinjaText {
         };
     }
 
-    /** Python's repr() of a float: the fewest digits that give it back. */
-    private static String number(double d, String infinite, String notANumber) {
-        if (Double.isNaN(d)) {
-            return notANumber;
-        }
-        if (Double.isInfinite(d)) {
-            return d > 0 ? infinite : "-" + infinite;
-        }
-        if (d == 0) {
-            return 1 / d < 0 ? "-0.0" : "0.0";
-        }
-        // Double.toString of Java 17 does not always find the shortest
-        String digits = null;
-        int exponent = 0;
-        for (int precision = 1; precision <= 17 && digits == null; precision++) {
-            final BigDecimal rounded = new BigDecimal(Math.abs(d)).round(new MathContext(precision));
-            if (rounded.doubleValue() == Math.abs(d)) {
-                final BigDecimal shortest = rounded.stripTrailingZeros();
-                digits = shortest.unscaledValue().toString();
-                exponent = digits.length() - 1 - shortest.scale();
-            }
-        }
-        final StringBuilder out = new StringBuilder(d < 0 ? "-" : "");
-        if (exponent < -4 || exponent >= 16) {
-            out.append(digits.charAt(0)).append(digits.length() > 1 ? "." : "").append(digits, 1, digits.length());
-            return out.append(String.format(Locale.ROOT, "e%s%02d", exponent < 0 ? "-" : "+", Math.abs(exponent))).toString();
-        }
-        if (exponent < 0) {
-            return out.append("0.").append("0".repeat(-exponent - 1)).append(digits).toString();
-        }
-        if (digits.length() <= exponent + 1) {
-            return out.append(digits).append("0".repeat(exponent + 1 - digits.length())).append(".0").toString();
-        }
-        return out.append(digits, 0, exponent + 1).append('.').append(digits, exponent + 1, digits.length()).toString();
-    }
-
     /** json.dumps(value, ensure_ascii=False), which is what {@code transformers} has under this name, not Jinja's own filter. */
     static Object toJson(Run run, Object v, Args args) {
         if (JinjaValues.truth(args.get(0, "ensure_ascii", false))) {
@@ -163,7 +126,7 @@ final class JinjaText {
         } else if (v instanceof Boolean || v instanceof Long) {
             out.append(v);
         } else if (v instanceof Double d) {
-            out.append(number(d, "Infinity", "NaN"));
+            out.append(PythonText.number(d, "Infinity", "NaN"));
         } else if (v instanceof String s) {
             quote(run, s, out);
         } else if (v instanceof Safe s) {
@@ -211,27 +174,7 @@ final class JinjaText {
 
     private static void quote(Run run, String s, StringBuilder out) {
         run.charge(s.length());
-        out.append('"');
-        for (int i = 0; i < s.length(); i++) {
-            final char c = s.charAt(i);
-            switch (c) {
-                case '"' -> out.append("\\\"");
-                case '\\' -> out.append("\\\\");
-                case '\n' -> out.append("\\n");
-                case '\r' -> out.append("\\r");
-                case '\t' -> out.append("\\t");
-                case '\b' -> out.append("\\b");
-                case '\f' -> out.append("\\f");
-                default -> {
-                    if (c < 0x20) {
-                        out.append(String.format(Locale.ROOT, "\\u%04x", (int) c));
-                    } else {
-                        out.append(c);
-                    }
-                }
-            }
-        }
-        out.append('"');
+        PythonText.quote(s, false, out);
     }
 
     /** The codes of strftime that prompts use, in English. */

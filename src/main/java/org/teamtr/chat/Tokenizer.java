@@ -420,10 +420,21 @@ public final class Tokenizer implements AutoCloseable {
      */
     public static void writeCharacters(Path folder, String characters, List<String> specials, String padToken, String endToken)
             throws IOException {
+        writeCharacters(folder, characters, List.of(), specials, padToken, endToken, null);
+    }
+
+    /**
+     * The same with tokens for whole phrases: where one stands in a text it is one token, the longest that stands there. Their ids follow
+     * those of the characters.
+     *
+     * @param template the chat template; null for none
+     */
+    public static void writeCharacters(Path folder, String characters, List<String> phrases, List<String> specials, String padToken,
+            String endToken, String template) throws IOException {
         final Map<String, Integer> vocab = new LinkedHashMap<>();
         final List<Map<String, Object>> added = new ArrayList<>();
         for (String special : specials) {
-            added.add(addedToken(vocab.size(), special));
+            added.add(addedToken(vocab.size(), special, true));
             token(vocab, special);
         }
         for (String name : new String[] {padToken, endToken}) {
@@ -432,6 +443,10 @@ public final class Tokenizer implements AutoCloseable {
             }
         }
         characters.codePoints().forEach(c -> token(vocab, Character.toString(c)));
+        for (String phrase : phrases) {
+            added.add(addedToken(vocab.size(), phrase, false));
+            token(vocab, phrase);
+        }
 
         final Map<String, Object> split = new LinkedHashMap<>();
         split.put("type", "Split");
@@ -457,11 +472,14 @@ public final class Tokenizer implements AutoCloseable {
         config.put("pad_token", padToken);
         config.put("eos_token", endToken);
         config.put("clean_up_tokenization_spaces", false);
+        if (template != null) {
+            config.put("chat_template", template);
+        }
         Files.write(folder.resolve(TOKENIZER), JSON.writer(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(root));
         Files.write(folder.resolve(TOKENIZER_CONFIG), JSON.writer(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(config));
     }
 
-    private static Map<String, Object> addedToken(int id, String content) {
+    private static Map<String, Object> addedToken(int id, String content, boolean special) {
         final Map<String, Object> token = new LinkedHashMap<>();
         token.put("id", id);
         token.put("content", content);
@@ -469,7 +487,7 @@ public final class Tokenizer implements AutoCloseable {
         token.put("lstrip", false);
         token.put("rstrip", false);
         token.put("normalized", false);
-        token.put("special", true);
+        token.put("special", special);
         return token;
     }
 

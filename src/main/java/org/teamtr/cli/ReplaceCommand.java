@@ -202,8 +202,8 @@ final class ReplaceCommand implements Callable<Integer> {
         if (learningRate != null && !(learningRate > 0 && Double.isFinite(learningRate))) {
             throw wrong("--learning-rate: expected more than 0 and finite, given " + learningRate);
         }
-        if (with.equals("tiny") && !Setup.isBudget(config)) {
-            throw wrong("--with: expected a folder or random, given tiny, which knows the budget task alone and not "
+        if (with.equals("tiny") && config.task().name().equals("files")) {
+            throw wrong("--with: expected a folder or random, given tiny, which knows the tasks that teach it, budget and generated, and not "
                     + config.task().name());
         }
         final boolean named = List.of("tiny", "random").contains(with);

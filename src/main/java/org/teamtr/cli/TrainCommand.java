@@ -29,6 +29,7 @@ import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunSummary;
 import org.teamtr.report.RunWriter;
 import org.teamtr.report.Version;
+import org.teamtr.team.EpisodeException;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
@@ -79,7 +80,7 @@ final class TrainCommand implements Callable<Integer> {
             }
             Runtime.getRuntime().addShutdownHook(goodbye); // Ctrl-C
             train(config, run);
-        } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException e) {
+        } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException | EpisodeException e) {
             throw new IOException(Words.of(e) + (hasBegun(run) ? goOn(run) : ""), e);
         } finally {
             remove(goodbye);

@@ -23,6 +23,7 @@ import java.util.stream.StreamSupport;
 import org.teamtr.kernels.DType;
 import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Environments;
+import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
@@ -38,7 +39,11 @@ public final class ConfigRules {
     /** The value of every key that holds one; {@code []} stands for any index and {@code <name>} for any name. */
     private static final Map<String, Rule> RULES = Map.ofEntries(
             entry("seed", whole(Long.MIN_VALUE, Long.MAX_VALUE)),
-            entry("task.name", oneOf("budget", "files")),
+            entry("task.name", oneOf("budget", "files", "generated")),
+            entry("task.generated.name", oneOf(GeneratedTask.NAMES.toArray(String[]::new))),
+            entry("task.generated.size", whole(1)),
+            entry("task.generated.choices", whole(1)),
+            entry("task.generated.held_out", whole(1)),
             entry("task.budget.agents", whole(1, 1000)),
             entry("task.budget.view", oneOf("none", "predecessor", "transcript")),
             entry("task.budget.width", notNegative()),
@@ -65,6 +70,8 @@ public final class ConfigRules {
             entry("task.environment.oracle", text().orNull()),
             entry("task.environment.oracle_model", text().orNull()),
             entry("task.environment.oracle_key", text().orNull()),
+            entry("task.environment.oracle_timeout", whole(1)),
+            entry("task.environment.oracle_retries", whole(0, 100)),
             entry("task.environment.database", text().orNull()),
             entry("task.environment.tool_schemas", text().orNull()),
             entry("team.agents[].role", text()),
@@ -86,6 +93,9 @@ public final class ConfigRules {
                     listOf("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
             entry("policies.<name>.thinking", flag()),
             entry("warm_start.layers", whole(1, 1000)),
+            entry("warm_start.width", new Rule("a multiple of 8, of 8 or more", v -> v.isIntegralNumber() && v.canConvertToInt()
+                    && v.intValue() >= 8 && v.intValue() % 8 == 0)),
+            entry("warm_start.mistakes", number("a number from 0 to 1", d -> d >= 0 && d <= 1)),
             entry("warm_start.steps", whole(0)),
             entry("warm_start.batch", whole(1)),
             entry("warm_start.learning_rate", positive()),
@@ -424,8 +434,16 @@ public final class ConfigRules {
             if (config.task().files().train() == null) {
                 tree.problem("task.files.train", "expected a file with task.name files, given nothing");
             }
-            if (config.team().agents().isEmpty()) {
-                tree.problem("team.agents", "expected one or more with task.name files, given none");
+        }
+        if (!config.task().name().equals("budget") && config.team().agents().isEmpty()) {
+            tree.problem("team.agents", "expected one or more with task.name " + config.task().name() + ", given none");
+        }
+        if (Setup.isGenerated(config)) {
+            try {
+                Setup.generated(config);
+            } catch (IllegalArgumentException e) {
+                final int colon = e.getMessage().indexOf(": ");
+                tree.problem(e.getMessage().substring(0, colon), e.getMessage().substring(colon + 2));
             }
         }
     }

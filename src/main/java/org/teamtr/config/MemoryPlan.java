@@ -108,6 +108,7 @@ public final class MemoryPlan {
     private static int longestPrompt(Config config, List<Of> policies) throws IOException {
         final Config.Files f = config.task().files();
         final Prompts prompts = Setup.isBudget(config) ? Setup.budget(config).prompts("train", 64, config.seed())
+                : Setup.isGenerated(config) ? Setup.generated(config).prompts(false, 64, config.seed())
                 : PromptFile.read(Path.of(f.train()), f.promptColumn(), f.answerColumn(), f.idColumn());
         final List<Prompt> texts = IntStream.range(0, prompts.size()).mapToObj(prompts::get)
                 .sorted(Comparator.comparingInt((Prompt p) -> -p.text().length())).limit(8).toList();

@@ -16,6 +16,7 @@ import org.teamtr.task.Budget;
 import org.teamtr.task.OwnClass;
 import org.teamtr.task.environment.ChatEndpoint;
 import org.teamtr.task.environment.ScriptedOracle;
+import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
@@ -85,7 +86,7 @@ public final class Setup implements AutoCloseable {
             if (e.oracleKey() != null && key == null) {
                 throw new IOException("task.environment.oracle_key: expected an environment variable that is set, given " + e.oracleKey());
             }
-            return new ChatEndpoint(e.oracle(), e.oracleModel(), key);
+            return new ChatEndpoint(e.oracle(), e.oracleModel(), key, ChatEndpoint.Patience.of(e.oracleTimeout(), e.oracleRetries()));
         }
         final TorchPolicy policy = policy(config, e.oracle(), run, memory, note);
         policies.put(e.oracle(), policy);
@@ -98,6 +99,16 @@ public final class Setup implements AutoCloseable {
 
     public static boolean isBudget(Config config) {
         return config.task().name().equals("budget");
+    }
+
+    public static boolean isGenerated(Config config) {
+        return config.task().name().equals("generated");
+    }
+
+    /** {@return the task whose prompts a program makes} */
+    public static GeneratedTask generated(Config config) {
+        final Config.Generated g = config.task().generated();
+        return GeneratedTask.named(g.name(), g.size(), g.choices());
     }
 
     /** {@return the game for as many numbers as the team has turns} */

@@ -14,6 +14,7 @@ import org.teamtr.task.Problems;
 import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Environments;
+import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
@@ -48,6 +49,11 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
                     budget.prompts("held-out", config.task().budget().heldOut(), config.seed()), budget);
         }
         final Config.Files f = config.task().files();
+        if (Setup.isGenerated(config)) {
+            final GeneratedTask task = Setup.generated(config);
+            return new TaskData(task.prompts(false, Integer.MAX_VALUE, config.seed()), task.prompts(true, config.task().generated().heldOut(),
+                    config.seed()), environment(config, Verifiers.of(task.verifier(), scoring(f)), oracle));
+        }
         final Verifier verifier = environment(config, Verifiers.of(f.verifier(), scoring(f)), oracle);
         final Prompts all = prompts(config, verifier, Path.of(f.train()));
         if (f.eval() != null) {
@@ -116,7 +122,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
      */
     public void check(Config config, Team team, Consumer<String> note) throws IOException {
         if (!Setup.isBudget(config)) {
-            check(config, team, verifier, train, train.size(), "prompts to train on", note);
+            check(config, team, verifier, train, Setup.isGenerated(config) ? 0 : train.size(), "prompts to train on", note);
             check(config, team, verifier, heldOut, Math.min(config.eval().prompts(), heldOut.size()), "held-out prompts", note);
         }
     }

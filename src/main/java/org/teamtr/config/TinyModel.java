@@ -13,22 +13,40 @@ import java.util.Map;
 import java.util.function.Consumer;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
+import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.task.Budget;
+import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.Chance;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Message;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Speaker;
+import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
+import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
 import org.teamtr.train.Trainer;
 
 /**
- * The built-in model: a small Qwen3, taught from nothing to imitate the budget task's teachers. Written once per run in the Hugging
+ * The built-in model: a small Qwen3, taught from nothing to imitate the task's teachers. Written once per run in the Hugging
  * Face layout, {@code warm-start/}; all agents start from it.
  */
 public final class TinyModel {
-    private static final int HIDDEN = 64;
     private static final int LESSONS = 99; // key of the lessons' random numbers
+    /** Longest prompt and message together, of tasks whose prompts are generated. */
+    private static final int POSITIONS = 2048;
+    private static final List<String> SPECIALS = List.of("<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>");
+    /** A turn is its role, its text and the end; tools are named with their arguments before the first. */
+    private static final String TEMPLATE = "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
+            + "{{ tool.function.parameters.properties | join(',') }}){% endfor %}<|end|>{% endif %}"
+            + "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     /** Where in a run directory it is. */
     public static final String FOLDER = "warm-start";
     private static final String UNTRAINED = "untrained.json";
@@ -42,7 +60,7 @@ public final class TinyModel {
 
     /** Whether two configurations make the same model and measure the same of it, but for the number of threads. */
     public static boolean same(Config a, Config b) {
-        return Setup.isBudget(a) && Setup.isBudget(b) && a.seed() == b.seed() && a.task().equals(b.task()) && a.team().equals(b.team())
+        return !a.task().name().equals("files") && a.seed() == b.seed() && a.task().equals(b.task()) && a.team().equals(b.team())
                 && a.warmStart().equals(b.warmStart()) && a.rollout().maxNewTokens() == b.rollout().maxNewTokens()
                 && a.eval().equals(b.eval()) && a.optimiser().equals(b.optimiser());
     }
@@ -66,24 +84,24 @@ public final class TinyModel {
     }
 
     private static void make(Config config, Path folder, Consumer<String> note) throws IOException {
+        final Config.WarmStart warm = config.warmStart();
+        final TaskData data = Setup.isGenerated(config) ? TaskData.read(config, null) : null;
         final Budget budget = Setup.budget(config);
-        Tokenizer.writeCharacters(folder, Budget.CHARACTERS, List.of("<pad>", "<end>"), "<pad>", "<end>");
+        if (data == null) {
+            Tokenizer.writeCharacters(folder, Budget.CHARACTERS, List.of("<pad>", "<end>"), "<pad>", "<end>");
+        } else {
+            Tokenizer.writeCharacters(folder, GeneratedTask.CHARACTERS, Setup.generated(config).phrases(), SPECIALS, "<pad>", "<|end|>", TEMPLATE);
+        }
         final Tokenizer tokenizer = Tokenizer.open(folder);
-        final ModelConfig size = ModelConfig.qwen3(tokenizer.vocab(), HIDDEN, 5 * HIDDEN / 2, config.warmStart().layers(), 4, 2, HIDDEN / 4,
-                budget.contextLength(config.rollout().maxNewTokens()));
+        final ModelConfig size = ModelConfig.qwen3(tokenizer.vocab(), warm.width(), 5 * warm.width() / 2, warm.layers(), 4, 2, warm.width() / 4,
+                data == null ? budget.contextLength(config.rollout().maxNewTokens()) : POSITIONS);
         final Config.Model model = new Config.Model("tiny", false, DType.F32, new Config.Lora(0, 1, List.of()), false);
         try (TorchPolicy policy = TorchPolicy.random(size, tokenizer, Setup.settings(config, model), config.seed())) {
-            final View view = View.valueOf(config.task().budget().view().toUpperCase(Locale.ROOT));
-            final Untrained untrained = Setup.isBudget(config) ? evaluate(config, budget, policy) : null;
-            final Config.WarmStart warm = config.warmStart();
+            final Untrained untrained = data != null ? evaluate(config, data.heldOut(), data.verifier(), policy) : Setup.isBudget(config)
+                    ? evaluate(config, budget.prompts("held-out", config.task().budget().heldOut(), config.seed()), budget, policy) : null;
             double likelihood = 0;
             for (int step = 0; step < warm.steps(); step++) {
-                final List<Utterance> lessons = new ArrayList<>(warm.batch());
-                for (int i = 0; i < warm.batch(); i++) {
-                    final Budget.Lesson lesson = budget.lesson(view, Chance.seed(config.seed(), LESSONS, step, i));
-                    lessons.add(new Utterance(policy.encode(lesson.asked()), policy.encodeMessage(lesson.answer()), new float[0],
-                            lesson.answer(), true, 0));
-                }
+                final List<Utterance> lessons = data == null ? lessons(config, budget, policy, step) : lessons(config, data, policy, step);
                 likelihood = policy.imitate(lessons);
                 // Down to nothing over the last third, so that it ends where the noise of single batches averages out.
                 policy.step(warm.learningRate() * Math.min(1, 3.0 * (warm.steps() - step) / warm.steps()));
@@ -99,12 +117,54 @@ public final class TinyModel {
         }
     }
 
+    /** What the teachers of the relay say, each message at a random place of an episode of its own. */
+    private static List<Utterance> lessons(Config config, Budget budget, TorchPolicy policy, int step) {
+        final View view = View.valueOf(config.task().budget().view().toUpperCase(Locale.ROOT));
+        final List<Utterance> lessons = new ArrayList<>(config.warmStart().batch());
+        for (int i = 0; i < config.warmStart().batch(); i++) {
+            final Budget.Lesson lesson = budget.lesson(view, Chance.seed(config.seed(), LESSONS, step, i));
+            lessons.add(new Utterance(policy.encode(lesson.asked()), policy.encodeMessage(lesson.answer()), new float[0],
+                    lesson.answer(), true, 0));
+        }
+        return lessons;
+    }
+
+    /** What a teacher says in whole episodes, with what the environment answers. */
+    private static List<Utterance> lessons(Config config, TaskData data, TorchPolicy policy, int step) {
+        final int episodes = Math.max(1, config.warmStart().batch() / config.team().turns());
+        final List<Utterance> lessons = new ArrayList<>();
+        for (Episode episode : demonstrate(config, data, policy, episodes, step)) {
+            for (Message message : episode.messages()) {
+                final int[] tokens = policy.encodeMessage(message.text());
+                if (tokens.length > config.rollout().maxNewTokens()) {
+                    throw new IllegalArgumentException("rollout.max_new_tokens: expected " + tokens.length + " or more, as many as a teacher of "
+                            + config.task().generated().name() + " says, given " + config.rollout().maxNewTokens());
+                }
+                lessons.add(new Utterance(message.utterance().prompt(), tokens, new float[0], message.text(), true, 0));
+            }
+        }
+        return lessons;
+    }
+
+    private static List<Episode> demonstrate(Config config, TaskData data, Speaker speaker, int episodes, int step) {
+        final List<Prompt> prompts = new ArrayList<>(episodes);
+        for (int i = 0; i < episodes; i++) {
+            prompts.add(data.train().get(step * episodes + i));
+        }
+        return Rollout.demonstrate(everybody(config, speaker), prompts, new Generation(1, SamplingConfig.ALL, config.rollout().maxNewTokens(),
+                Truncation.ERROR), data.verifier(), Chance.seed(config.seed(), LESSONS, step),
+                Setup.generated(config).teacher(config.warmStart().mistakes()));
+    }
+
+    private static Team everybody(Config config, Speaker speaker) {
+        final Map<String, Speaker> everybody = new HashMap<>();
+        config.policies().keySet().forEach(name -> everybody.put(name, speaker));
+        return Setup.team(config, everybody);
+    }
+
     /** The team as it would be if this policy spoke for everybody. */
-    private static Untrained evaluate(Config config, Budget budget, TorchPolicy policy) {
-        final Map<String, TorchPolicy> everybody = new HashMap<>();
-        config.policies().keySet().forEach(name -> everybody.put(name, policy));
-        try (Trainer trainer = new Trainer(config, Setup.team(config, everybody), List.of(), null,
-                budget.prompts("held-out", config.task().budget().heldOut(), config.seed()), budget)) {
+    private static Untrained evaluate(Config config, Prompts heldOut, Verifier verifier, TorchPolicy policy) {
+        try (Trainer trainer = new Trainer(config, everybody(config, policy), List.of(), null, heldOut, verifier)) {
             final Trainer.Evaluation e = trainer.evaluate();
             return new Untrained(e.returnMean(), e.accuracy());
         }

@@ -33,7 +33,8 @@ import org.teamtr.team.Prompt;
  * {@code blocksworld_3}) or {@code mystery_blocksworld}, or {@code meta.domain_pddl} has one's own.
  */
 public final class PlanBench implements Grader {
-    private static final Strips BLOCKS = builtIn("blocksworld");
+    /** The blocks world of four actions. */
+    public static final Strips BLOCKS = builtIn("blocksworld");
     private static final Strips MYSTERY = builtIn("mystery_blocksworld");
     private static final Set<String> PLANS = Set.of("t1", "t2", "t4", "t5", "t6", "t8_1", "t8_2", "t8_3");
 

@@ -10,7 +10,7 @@ public interface Oracle {
      * @param questions conversations, each up to where the answer stands
      * @param seed of this turn
      * @param ids [questions], what tells them apart in anything random
-     * @throws RuntimeException if there is no answer; it ends the run
+     * @throws Failure if there is no answer to one of them; it ends the run
      */
     List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids);
 
@@ -18,5 +18,22 @@ public interface Oracle {
     static Oracle of(Speaker speaker, Generation generation) {
         return (questions, seed, ids) -> speaker.generate(questions.stream().map(speaker::encode).toList(), generation, seed, ids).stream()
                 .map(Utterance::text).toList();
+    }
+
+    /** A question was not answered. */
+    final class Failure extends RuntimeException {
+        private static final long serialVersionUID = 1;
+        private final int question;
+
+        /** @param question its index among those asked */
+        public Failure(int question, String message, Throwable cause) {
+            super(message, cause);
+            this.question = question;
+        }
+
+        /** {@return the index of the question} */
+        public int question() {
+            return question;
+        }
     }
 }

@@ -86,8 +86,11 @@ public record PromptTemplate(String system, String user, String message) {
             add(turns, own ? "assistant" : "user", own ? m.text() : write(m));
             final Observation o = context.observation(m.turn());
             if (o != null) {
-                final boolean tool = own && o.role().equals("tool");
-                add(turns, tool ? "tool" : "user", tool ? o.text() : write(o, m.turn() + 1));
+                if (own && o.role().equals("tool")) {
+                    o.results().forEach(result -> add(turns, "tool", result));
+                } else {
+                    add(turns, "user", write(o, m.turn() + 1));
+                }
             }
         }
     }

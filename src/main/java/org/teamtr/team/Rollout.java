@@ -13,6 +13,7 @@ public final class Rollout {
     /** What random draws of environments and oracles are keyed by, apart from the policies'. */
     private static final long ENVIRONMENT = 0x656E76;
     private static final long ORACLE = 0x6F7261;
+    private static final long TEACHER = 0x746561;
     /** A longer observation is cut, and says so. */
     private static final int LONGEST_OBSERVATION = 50_000;
 
@@ -29,6 +30,37 @@ public final class Rollout {
      *     be cut, or the router names an agent that does not exist
      */
     public static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed) {
+        return play(team, prompts, group, generation, verifier, seed, (speaker, rows, asked, turn) ->
+                speaker.generate(asked, generation, Chance.seed(seed, turn), rows.stream().mapToLong(row -> row.context().episode()).toArray()));
+    }
+
+    /**
+     * Plays an episode for every prompt in which a teacher speaks for all agents: lessons.
+     *
+     * @return the episodes; of their messages the prompts' tokens and the texts count, they have no tokens of their own
+     */
+    public static List<Episode> demonstrate(Team team, List<Prompt> prompts, Generation generation, Verifier verifier, long seed, Teacher teacher) {
+        return play(team, prompts, 1, generation, verifier, seed, (speaker, rows, asked, turn) -> {
+            final List<Utterance> said = new ArrayList<>(rows.size());
+            for (int i = 0; i < rows.size(); i++) {
+                final Context context = rows.get(i).context();
+                said.add(new Utterance(asked.get(i), new int[0], new float[0], teacher.say(context, team.agents().get(rows.get(i).agent()).role(),
+                        Chance.of(seed, TEACHER, turn, context.episode())), true, 0));
+            }
+            return said;
+        });
+    }
+
+    /** An episode, and the agent that speaks next in it. */
+    private record Row(Context context, int agent) {
+    }
+
+    /** Gives the next messages of episodes whose next speakers share a policy. */
+    private interface Voice {
+        List<Utterance> speak(Speaker speaker, List<Row> rows, List<int[]> asked, int turn);
+    }
+
+    private static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed, Voice voice) {
         final List<Context> contexts = new ArrayList<>(prompts.size() * group);
         for (int p = 0; p < prompts.size(); p++) {
             for (int g = 0; g < group; g++) {
@@ -38,7 +70,7 @@ public final class Rollout {
         final World world = new World(verifier, contexts, seed);
         List<Context> open = contexts;
         for (int turn = 0; turn < team.maxTurns() && !open.isEmpty(); turn++) {
-            open = turn(team, open, turn, generation, seed, world);
+            open = turn(team, open, turn, generation, seed, world, voice);
         }
         final List<Episode> episodes = new ArrayList<>(contexts.size());
         for (Context context : contexts) {
@@ -117,10 +149,21 @@ public final class Rollout {
         private List<String> ask(List<Context> asking, List<List<ChatTurn>> questions, int turn) {
             final Oracle oracle = environment.oracle();
             if (oracle == null) {
-                throw new IllegalStateException(asking.get(0).prompt().id() + ": the environment asks an oracle and has none");
+                throw new EpisodeException(asking.get(0).prompt().id(), new IllegalStateException("the environment asks an oracle and has none"));
             }
-            return naming(asking.get(0), () -> oracle.answer(questions, Chance.seed(seed, ORACLE, turn),
-                    asking.stream().mapToLong(Context::episode).toArray()));
+            final List<String> answers;
+            try {
+                answers = oracle.answer(questions, Chance.seed(seed, ORACLE, turn), asking.stream().mapToLong(Context::episode).toArray());
+            } catch (Oracle.Failure e) {
+                throw new EpisodeException(asking.get(e.question()).prompt().id(), e);
+            } catch (RuntimeException e) {
+                throw new EpisodeException(asking.get(0).prompt().id(), e);
+            }
+            if (answers.size() != asking.size()) {
+                throw new EpisodeException(asking.get(0).prompt().id(), new IllegalStateException("the oracle was asked " + asking.size()
+                        + " questions and gave " + answers.size() + " answers"));
+            }
+            return answers;
         }
 
         Verifier.Score score(Context context) {
@@ -137,10 +180,7 @@ public final class Rollout {
             try {
                 return work.get();
             } catch (RuntimeException e) {
-                if (e.getMessage() != null && e.getMessage().startsWith(context.prompt().id())) {
-                    throw e;
-                }
-                throw new IllegalStateException(context.prompt().id() + ": " + (e.getMessage() == null ? e.toString() : e.getMessage()), e);
+                throw e instanceof EpisodeException ? e : new EpisodeException(context.prompt().id(), e);
             }
         }
     }
@@ -181,9 +221,7 @@ public final class Rollout {
 
     /** One turn of all open episodes; returns those that go on. */
     private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed,
-            World world) {
-        record Row(Context context, int agent) {
-        }
+            World world, Voice voice) {
         final Map<Speaker, List<Row>> rows = new IdentityHashMap<>();
         final List<Speaker> order = new ArrayList<>(); // that of first appearance: an IdentityHashMap has none of its own
         for (Context context : open) {
@@ -205,15 +243,11 @@ public final class Rollout {
         for (Speaker speaker : order) {
             final List<Row> said = rows.get(speaker);
             final List<int[]> prompts = new ArrayList<>(said.size());
-            final long[] ids = new long[said.size()];
-            for (int i = 0; i < ids.length; i++) {
-                final Context context = said.get(i).context();
-                final Agent agent = team.agents().get(said.get(i).agent());
-                prompts.add(ask(agent, context, generation, world.tools()));
-                ids[i] = context.episode();
+            for (Row row : said) {
+                prompts.add(ask(team.agents().get(row.agent()), row.context(), generation, world.tools()));
             }
-            final List<Utterance> utterances = speaker.generate(prompts, generation, Chance.seed(seed, turn), ids);
-            for (int i = 0; i < ids.length; i++) {
+            final List<Utterance> utterances = voice.speak(speaker, said, prompts, turn);
+            for (int i = 0; i < said.size(); i++) {
                 final Context context = said.get(i).context();
                 final int agent = said.get(i).agent();
                 context.append(new Message(turn, agent, team.agents().get(agent).role(), utterances.get(i)));

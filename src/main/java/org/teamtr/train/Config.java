@@ -14,8 +14,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware,
         Bound certificate, Diagnostics diagnostics) {
 
-    /** What is to be done: the built-in game, or prompts of a file with a verifier. */
-    public record Task(String name, Budget budget, Files files, Environment environment) {
+    /** What is to be done: the built-in game, prompts of a file with a verifier, or prompts that a program makes. */
+    public record Task(String name, Budget budget, Files files, Generated generated, Environment environment) {
+    }
+
+    /** Prompts that a program makes, with a teacher. */
+    public record Generated(String name, int size, int choices, int heldOut) {
     }
 
     /**
@@ -23,7 +27,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
      */
     public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents, String oracle,
-            String oracleModel, String oracleKey, String database, String toolSchemas) {
+            String oracleModel, String oracleKey, int oracleTimeout, int oracleRetries, String database, String toolSchemas) {
     }
 
     /** The built-in "budget relay". */
@@ -54,8 +58,11 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Lora(int rank, double alpha, List<String> targets) {
     }
 
-    /** Supervised imitation before the first stage, of the built-in task. {@code layers}: of the built-in model. */
-    public record WarmStart(int layers, int steps, int batch, double learningRate) {
+    /**
+     * Supervised imitation before the first stage, of the built-in model. {@code layers}, {@code width}: of that model. {@code mistakes}:
+     * the share of a teacher's messages that are wrong.
+     */
+    public record WarmStart(int layers, int width, int steps, int batch, double learningRate, double mistakes) {
     }
 
     /** The stage loop. {@code order}: fixed, reversed, random, or a list of roles. {@code agents}: all, or a list of roles. */

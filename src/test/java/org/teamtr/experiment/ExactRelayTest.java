@@ -38,7 +38,7 @@ class ExactRelayTest {
         s.resampleEvery = resampleEvery;
         s.stages = stages;
         s.order = order;
-        s.task = new Config.Task("budget", new Config.Budget(agents, view, 0, 1), null, null);
+        s.task = new Config.Task("budget", new Config.Budget(agents, view, 0, 1), null, null, null);
         final Heard heard = new Heard();
         new ExactRelay(s.config(), new Budget(agents, 0),
                 IntStream.range(0, agents).mapToObj(Budget::role).toList(), delta).train(heard);

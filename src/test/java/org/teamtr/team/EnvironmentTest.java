@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -17,7 +18,7 @@ class EnvironmentTest {
     }
 
     /** Repeats messages, ends after three of them; one that asks asks the oracle after the second. */
-    private static final class Echo implements Environment {
+    private static class Echo implements Environment {
         private final List<Long> seeds = new ArrayList<>();
         private final boolean asks;
 
@@ -144,10 +145,34 @@ class EnvironmentTest {
         };
         assertEquals("p0: the database is gone", assertThrows(IllegalStateException.class, () -> play(broken, 1, View.NONE)).getMessage());
         final Team team = Team.of(List.of(agent("a", Talker.named("a"), View.NONE)));
-        assertEquals("p0: java.lang.ArithmeticException", assertThrows(IllegalStateException.class, () -> Rollout.play(team,
+        final String message = assertThrows(EpisodeException.class, () -> Rollout.play(team,
                 List.of(new Prompt("p0", "q", null)), 1, Talker.generation(Truncation.ERROR), context -> {
                     throw new ArithmeticException();
-                }, 1)).getMessage());
+                }, 1)).getMessage();
+        assertTrue(message.startsWith("p0: java.lang.ArithmeticException in org.teamtr.team.EnvironmentTest."), message);
+    }
+
+    /** The question that was not answered says which item it is of. */
+    @Test
+    void faultsOfOraclesNameTheirPrompt() {
+        final Oracle second = (questions, seed, ids) -> {
+            throw new Oracle.Failure(2, "nobody there", null);
+        };
+        final Echo echo = new Echo(true) {
+            @Override
+            public Oracle oracle() {
+                return second;
+            }
+        };
+        assertEquals("p1: nobody there", assertThrows(EpisodeException.class, () -> play(echo, 9, View.NONE)).getMessage());
+        final Echo short1 = new Echo(true) {
+            @Override
+            public Oracle oracle() {
+                return (questions, seed, ids) -> List.of("one");
+            }
+        };
+        assertEquals("p0: the oracle was asked 4 questions and gave 1 answers",
+                assertThrows(EpisodeException.class, () -> play(short1, 9, View.NONE)).getMessage());
     }
 
     @Test
@@ -155,5 +180,6 @@ class EnvironmentTest {
         assertEquals("ab\n[3 characters cut]", new Observation("r", "abcde").cut(2).text());
         assertEquals("a\n[2 characters cut]", new Observation("r", "a\uD83D\uDE00").cut(2).text());
         assertEquals("ab", new Observation("r", "ab").cut(2).text());
+        assertEquals(List.of("ab\n[1 characters cut]", "ab"), Observation.tools(List.of("abc", "ab")).cut(2).results());
     }
 }

@@ -203,12 +203,12 @@ def write(name, value):
 
 def main():
     cases = []
-    for name in ("qwen3", "older", "other"):
+    for name in ("qwen3", "older", "other", "calls"):
         with open(os.path.join(HERE, name + ".jinja"), encoding="utf-8", newline="") as file:
             template = file.read()
         for said, messages in CONVERSATIONS.items():
             for how, variables in VARIABLES.items():
-                if name == "qwen3" and how == "date" or name == "other" and how in ("tools", "date", "no thinking", "thinking"):
+                if name in ("qwen3", "calls") and how == "date" or name == "other" and how in ("tools", "date", "no thinking", "thinking"):
                     continue
                 cases.append({"template": name, "conversation": said, "variables": how,
                               "expected": render(template, {"messages": messages, **variables})})

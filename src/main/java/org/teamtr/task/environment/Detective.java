@@ -4,11 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.teamtr.task.Grader;
-import org.teamtr.task.Verifiers;
 import org.teamtr.team.ChatTurn;
-import org.teamtr.team.Context;
-import org.teamtr.team.Environment;
 import org.teamtr.team.Message;
 import org.teamtr.team.Observation;
 import org.teamtr.team.Oracle;
@@ -21,24 +17,13 @@ import org.teamtr.team.Prompt;
  * <p>The prompt's row holds the case: {@code suspects}, each with {@code name}, {@code task} and {@code story}. Figures: {@code turns},
  * {@code wrong_names}.
  */
-public final class Detective implements Environment {
-    private static final Grader GRADER = Verifiers.grader("detective", Verifiers.Settings.DEFAULT);
-
-    private final int turns;
-    private final Oracle oracle;
-
+public final class Detective extends Inquiry {
     public Detective(int turns, Oracle oracle) {
-        this.turns = turns;
-        this.oracle = oracle;
+        super("detective", turns, oracle);
     }
 
     @Override
-    public Oracle oracle() {
-        return oracle;
-    }
-
-    @Override
-    public Course start(Prompt prompt, long seed) {
+    Game game(Prompt prompt) {
         final Map<String, Map<?, ?>> suspects = new LinkedHashMap<>();
         if (prompt.meta().get("suspects") instanceof List<?> list) {
             for (Object suspect : list) {
@@ -50,15 +35,9 @@ public final class Detective implements Environment {
         if (suspects.isEmpty()) {
             throw new IllegalArgumentException(prompt.id() + ": suspects: expected a list of objects with a name, given " + prompt.meta().get("suspects"));
         }
-        try {
-            GRADER.check(prompt);
-        } catch (IllegalArgumentException e) {
-            throw new IllegalArgumentException(prompt.id() + ": " + e.getMessage(), e);
-        }
-        return new Course() {
+        return new Game(prompt) {
             private final Map<String, List<ChatTurn>> chats = new LinkedHashMap<>();
             private String asked; // the suspect who is to be asked
-            private int turn;
             private int wrongNames;
 
             @Override
@@ -67,10 +46,7 @@ public final class Detective implements Environment {
             }
 
             @Override
-            public Step step(Message message, Context context) {
-                if (turn >= turns) {
-                    return Step.end(null);
-                }
+            Step heard(Message message) {
                 if (asked == null) {
                     final String name = message.text().strip().replaceFirst("^\\p{Punct}", "").replaceFirst("\\p{Punct}$", "").strip();
                     if (!suspects.containsKey(name)) {
@@ -88,9 +64,7 @@ public final class Detective implements Environment {
             }
 
             private Step next(String said) {
-                turn++;
-                return Step.of(new Observation("case", said + (turn < turns ? "Turn " + (turn + 1) + ": name the suspect to question." : "Who is it? Answer in the"
-                        + " form\nReason: ...\nAnswer: [A-E]")));
+                return next("case", said, "Turn %d: name the suspect to question.", "Who is it? Answer in the form\nReason: ...\nAnswer: [A-E]");
             }
 
             @Override
@@ -102,10 +76,8 @@ public final class Detective implements Environment {
             }
 
             @Override
-            public Score score(Context context) {
-                final Grader.Grade grade = GRADER.grade(prompt, context.last() == null ? "" : context.last().text());
-                return new Score(grade.share(), grade.correct(), Map.of("turns", (double) turn, "wrong_names", (double) wrongNames, "answered",
-                        grade.answered() ? 1.0 : 0));
+            Map<String, Double> figures() {
+                return Map.of("wrong_names", (double) wrongNames);
             }
         };
     }

@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import org.teamtr.model.PythonText;
 import org.teamtr.task.math.MathAnswer;
 
 /**
@@ -163,7 +164,7 @@ public final class RetailShop {
         }
         final String[] fraction = value.split("/");
         final double top = Double.parseDouble(fraction[0]);
-        return PythonJson.number(cents(fraction.length == 1 ? top : top / Double.parseDouble(fraction[1])));
+        return PythonText.number(cents(fraction.length == 1 ? top : top / Double.parseDouble(fraction[1])), "Infinity", "NaN");
     }
 
     private String details(String kind, String id, String name) {

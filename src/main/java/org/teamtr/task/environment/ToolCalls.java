@@ -1,9 +1,11 @@
 package org.teamtr.task.environment;
 
+import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -58,9 +60,26 @@ public final class ToolCalls {
         }
         final String plain = text.replace("<|python_tag|>", "").strip();
         if (plain.startsWith("{") && plain.contains("\"name\"")) {
-            final String[] parts = plain.split("(?<=\\})\\s*;\\s*(?=\\{)");
-            for (String part : parts) {
-                calls.add(call(part));
+            calls.addAll(several(plain));
+        }
+        return calls;
+    }
+
+    /** Objects one after the other, between which semicolons, commas and blanks may stand; other text ends them. */
+    private static List<Call> several(String text) {
+        final List<Call> calls = new ArrayList<>();
+        int at = 0;
+        while (at < text.length() && text.charAt(at) == '{') {
+            try (JsonParser parser = JSON.createParser(text.substring(at))) {
+                final JsonNode read = parser.readValueAsTree();
+                calls.add(call(read));
+                at += Math.toIntExact(parser.currentLocation().getCharOffset());
+            } catch (IOException e) {
+                calls.add(new Call(null, Map.of(), "no JSON: " + (e instanceof JsonProcessingException j ? j.getOriginalMessage() : e.getMessage())));
+                return calls;
+            }
+            while (at < text.length() && (text.charAt(at) == ';' || text.charAt(at) == ',' || Character.isWhitespace(text.charAt(at)))) {
+                at++;
             }
         }
         return calls;
@@ -73,6 +92,10 @@ public final class ToolCalls {
         } catch (JsonProcessingException e) {
             return new Call(null, Map.of(), "no JSON: " + e.getOriginalMessage());
         }
+        return call(read);
+    }
+
+    private static Call call(JsonNode read) {
         final JsonNode arguments = read == null ? null : read.has("arguments") ? read.get("arguments") : read.get("parameters");
         if (read == null || !read.path("name").isTextual() || arguments != null && !arguments.isObject()) {
             return new Call(null, Map.of(), "expected {\"name\": ..., \"arguments\": {...}}");

@@ -83,7 +83,7 @@ public final class ToolUse implements Environment {
                 for (ToolCalls.Call call : made) {
                     results.add(result(call));
                 }
-                return Step.of(new Observation("tool", String.join("\n", results)));
+                return Step.of(Observation.tools(results));
             }
 
             private String result(ToolCalls.Call call) {

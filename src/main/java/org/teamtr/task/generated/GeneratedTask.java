@@ -1,0 +1,100 @@
+package org.teamtr.task.generated;
+
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Context;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Teacher;
+
+/**
+ * A task whose prompts a program makes. It comes with a teacher, from whom a model that knows nothing learns the form of messages and some
+ * of their content. The teacher is wrong on purpose at times, so that there is something left to learn.
+ */
+public abstract class GeneratedTask {
+    /** All of them. */
+    public static final List<String> NAMES = List.of("guess_number", "blocksworld", "arithmetic");
+
+    /**
+     * {@return a task}
+     *
+     * @param name one of {@link #NAMES}
+     * @param size digits of the secret, blocks, or numbers of the sum
+     * @param choices digits there are, names of blocks there are, or the largest number
+     * @throws IllegalArgumentException if a number is out of range
+     */
+    public static GeneratedTask named(String name, int size, int choices) {
+        return switch (name) {
+            case "guess_number" -> new Guessing(size, choices);
+            case "blocksworld" -> new Blocksworld(size, choices);
+            case "arithmetic" -> new Arithmetic(size, choices);
+            default -> throw new IllegalArgumentException("task.generated.name: expected one of " + String.join(", ", NAMES) + ", given " + name);
+        };
+    }
+
+    /** What prompts, messages and observations are written in: the line break, and from blank to tilde. */
+    public static final String CHARACTERS = IntStream.rangeClosed(' ', '~').mapToObj(Character::toString).collect(Collectors.joining("", "\n", ""));
+
+    /** {@return what stands in its texts again and again: a model whose tokens these are has less to read} */
+    public abstract List<String> phrases();
+
+    /** {@return by which verifier messages are scored where no environment does it} */
+    public abstract String verifier();
+
+    /** {@return a prompt} Its id is not looked at. */
+    protected abstract Prompt draw(SplittableRandom random);
+
+    /** {@return whether prompts to train on and held-out ones are kept apart; not where both need all there are} */
+    protected boolean apart() {
+        return true;
+    }
+
+    /** {@return what a teacher says who is right} */
+    protected abstract String right(Context context, SplittableRandom random);
+
+    /** {@return what a teacher says who is mistaken} It may happen to be right. */
+    protected abstract String wrong(Context context, SplittableRandom random);
+
+    /**
+     * {@return prompts; of two sets of different names none are the same, except where {@link #apart} is false}
+     *
+     * @param heldOut whether they are the ones to evaluate on
+     */
+    public Prompts prompts(boolean heldOut, int size, long seed) {
+        final String set = heldOut ? "held-out" : "train";
+        return new Prompts() {
+            @Override
+            public int size() {
+                return size;
+            }
+
+            @Override
+            public Prompt get(int i) {
+                final SplittableRandom random = Chance.of(seed, set.hashCode(), i);
+                Prompt p = draw(random);
+                while (apart() && (Math.floorMod(Chance.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
+                    p = draw(random);
+                }
+                return new Prompt(set + ":" + i, p.text(), p.answer(), p.source(), p.meta());
+            }
+        };
+    }
+
+    /**
+     * {@return a teacher}
+     *
+     * @param mistakes the share of its messages that are wrong, 0 to 1
+     */
+    public Teacher teacher(double mistakes) {
+        return (context, role, random) -> random.nextDouble() < mistakes ? wrong(context, random) : right(context, random);
+    }
+
+    static void check(String name, int given, int least, int most, String of) {
+        if (given < least || given > most) {
+            throw new IllegalArgumentException("task.generated." + name + ": expected " + least + " to " + most + " for " + of + ", given " + given);
+        }
+    }
+}

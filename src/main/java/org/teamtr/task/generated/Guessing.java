@@ -1,0 +1,87 @@
+package org.teamtr.task.generated;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.SplittableRandom;
+import org.teamtr.task.environment.GuessNumber;
+import org.teamtr.team.Context;
+import org.teamtr.team.Message;
+import org.teamtr.team.Prompt;
+
+/**
+ * A secret number of different digits from 1 on, for {@link GuessNumber}. A teacher who is right guesses a number that the answers so far
+ * allow, one who is wrong any number. Every number is a secret in training and in held-out episodes alike: a number that never is one
+ * would be learnt as such.
+ */
+final class Guessing extends GeneratedTask {
+    private final int size;
+    private final int choices;
+    private final List<String> numbers = new ArrayList<>();
+
+    Guessing(int size, int choices) {
+        check("choices", choices, 2, 9, "guess_number");
+        check("size", size, 1, Math.min(4, choices), "guess_number with " + choices + " digits to choose from");
+        this.size = size;
+        this.choices = choices;
+        numbers("");
+    }
+
+    private void numbers(String start) {
+        if (start.length() == size) {
+            numbers.add(start);
+            return;
+        }
+        for (char digit = '1'; digit < '1' + choices; digit++) {
+            if (start.indexOf(digit) < 0) {
+                numbers(start + digit);
+            }
+        }
+    }
+
+    @Override
+    public List<String> phrases() {
+        final List<String> phrases = new ArrayList<>(List.of("Guess my number of ", " different digits from 1 to ", "no guess found"));
+        if (size > 1) {
+            phrases.addAll(numbers);
+        }
+        for (int n = 0; n <= size; n++) { // a count with its digit: it is not read as one of the secret's
+            phrases.add(n + " digits are present in the answer and in the correct positions\n");
+            phrases.add(n + " digits are present in the answer but in the different positions");
+        }
+        return phrases;
+    }
+
+    @Override
+    public String verifier() {
+        return "number";
+    }
+
+    @Override
+    protected boolean apart() {
+        return false;
+    }
+
+    @Override
+    protected Prompt draw(SplittableRandom random) {
+        return new Prompt("", "Guess my number of " + size + " different digits from 1 to " + choices + ".", any(numbers, random));
+    }
+
+    private static String any(List<String> some, SplittableRandom random) {
+        return some.get(random.nextInt(some.size()));
+    }
+
+    @Override
+    protected String right(Context context, SplittableRandom random) {
+        final String secret = context.prompt().answer();
+        final List<String> guesses = context.messages().stream().map(Message::text).map(text -> GuessNumber.guess(text, size))
+                .filter(guess -> guess != null).toList();
+        return any(numbers.stream().filter(number -> guesses.stream().allMatch(guess ->
+                Arrays.equals(GuessNumber.compare(number, guess), GuessNumber.compare(secret, guess)))).toList(), random);
+    }
+
+    @Override
+    protected String wrong(Context context, SplittableRandom random) {
+        return any(numbers, random);
+    }
+}

@@ -1,0 +1,21 @@
+package org.teamtr.team;
+
+/** What went wrong in an episode: an environment, a verifier, a tool or an oracle failed. Its message begins with the prompt's id. */
+public final class EpisodeException extends IllegalStateException {
+    private static final long serialVersionUID = 1;
+
+    /** Of that prompt, because of that. Where the cause was not thrown to be read, the message says where it comes from. */
+    public EpisodeException(String prompt, Throwable cause) {
+        super(message(prompt, cause), cause);
+    }
+
+    private static String message(String prompt, Throwable cause) {
+        final String said = cause.getMessage();
+        if (said != null && (cause.getClass() == IllegalArgumentException.class || cause.getClass() == IllegalStateException.class
+                || cause instanceof Oracle.Failure)) {
+            return said.startsWith(prompt) ? said : prompt + ": " + said;
+        }
+        final StackTraceElement[] trace = cause.getStackTrace();
+        return prompt + ": " + cause + (trace.length == 0 ? "" : " in " + trace[0]);
+    }
+}

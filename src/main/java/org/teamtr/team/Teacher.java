@@ -1,0 +1,15 @@
+package org.teamtr.team;
+
+import java.util.SplittableRandom;
+
+/** Knows what an agent might say at some point of an episode: a program that solves the task, for models that are to imitate it. */
+@FunctionalInterface
+public interface Teacher {
+    /**
+     * {@return the next message}
+     *
+     * @param role of the agent whose turn it is
+     * @param random what it draws from
+     */
+    String say(Context context, String role, SplittableRandom random);
+}
