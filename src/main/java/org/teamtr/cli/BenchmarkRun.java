@@ -12,6 +12,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.ToDoubleFunction;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.LongStream;
 import org.teamtr.config.Setup;
 import org.teamtr.report.BenchmarkTable;
 import org.teamtr.task.Benchmark;
@@ -20,6 +23,7 @@ import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Chance;
+import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
 import org.teamtr.team.Episode;
@@ -30,7 +34,10 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
 import org.teamtr.team.Router;
+import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
+import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 import org.teamtr.train.PassRates;
 
@@ -39,6 +46,8 @@ final class BenchmarkRun {
     private static final ObjectMapper JSON = new ObjectMapper();
     /** Episodes that are played at once; what is sampled depends on it. */
     private static final int AT_ONCE = 256;
+    private static final long JUDGE = 0x6A7564;
+    private static final Pattern NUMBER = Pattern.compile("(?<![0-9.])[0-9]{1,6}(?![0-9])");
     private static final List<String> PARTS = List.of("level", "subject", "size", "task", "lang");
 
     private final Setup setup;
@@ -47,7 +56,8 @@ final class BenchmarkRun {
     private final Path failures; // null for none
 
     /**
-     * @param mode chain: the team as it is; single:ROLE: that agent alone, once; best-of: the best message of an episode counts
+     * @param mode chain: the team as it is; single:ROLE: that agent alone, once; best-of: the best message of an episode counts;
+     *     judge:ROLE: that which the agent of the role chooses, who is asked when the episode is over
      * @param failures where transcripts of wrong episodes are added; null for nowhere
      */
     BenchmarkRun(Setup setup, Generation generation, String mode, Path failures) {
@@ -96,6 +106,10 @@ final class BenchmarkRun {
     BenchmarkTable.Result play(Benchmark benchmark, Path file, int k, int seeds) throws IOException {
         final Prompts prompts = PromptFile.read(file, new PromptFile.Columns("prompt", "answer", "id", "source", true));
         final boolean game = setup.verifier instanceof Environment;
+        if (game && !mode.equals("chain") && !mode.startsWith("single:")) {
+            throw new IllegalArgumentException("--mode: expected chain or single:ROLE with an environment, whose episodes are worth what their end"
+                    + " is, given " + mode);
+        }
         final Verifier scoring = game ? setup.verifier : Verifiers.of(benchmark.verifier(), scoringSettings());
         final Grader grader = game ? null : Verifiers.grader(benchmark.verifier(), scoringSettings());
         if (List.of("guess_number", "detective", "situation").contains(benchmark.name()) && !game) {
@@ -114,10 +128,14 @@ final class BenchmarkRun {
         final List<List<Boolean>> right = new ArrayList<>();
         final List<boolean[]> majority = new ArrayList<>();
         final Map<String, Long> counts = new LinkedHashMap<>();
-        for (String name : List.of("items", "episodes", "without answer", "cut by the length limit", "errors of the verifier", "tokens generated", "characters observed")) {
+        for (String name : List.of("items", "episodes", "without answer", "cut by the length limit", "errors of the verifier",
+            "without a choice of the judge", "tokens generated", "characters observed")) {
             counts.put(name, 0L);
         }
         counts.put("items", (long) prompts.size());
+        if (!mode.startsWith("judge:")) {
+            counts.remove("without a choice of the judge");
+        }
         for (int i = 0; i < prompts.size(); i++) {
             right.add(new ArrayList<>());
             majority.add(new boolean[0]);
@@ -129,7 +147,9 @@ final class BenchmarkRun {
                 for (int i = from; i < Math.min(prompts.size(), from + each); i++) {
                     some.add(prompts.get(i));
                 }
-                final List<Episode> episodes = Rollout.play(team, some, k, generation, verifier, Chance.seed(setup.config.seed(), -2, s, from));
+                final long seed = Chance.seed(setup.config.seed(), -2, s, from);
+                final List<Episode> played = Rollout.play(team, some, k, generation, verifier, seed);
+                final List<Episode> episodes = mode.startsWith("judge:") ? judged(played, verifier, seed, counts) : played;
                 for (int i = 0; i < some.size(); i++) {
                     count(some.get(i), episodes.subList(i * k, (i + 1) * k), right.get(from + i), verifier, counts);
                     if (s == 0 && grader != null) {
@@ -147,17 +167,62 @@ final class BenchmarkRun {
     }
 
     private Team team() {
-        if (!mode.startsWith("single:")) {
-            return setup.team;
+        if (mode.startsWith("judge:")) {
+            agent();
         }
-        final String role = mode.substring("single:".length());
-        for (int a = 0; a < setup.team.agents().size(); a++) {
-            if (setup.team.agents().get(a).role().equals(role)) {
-                return new Team(setup.team.agents(), Router.sequence(a), 1, context -> false);
+        return mode.startsWith("single:") ? new Team(setup.team.agents(), Router.sequence(setup.team.agents().indexOf(agent())), 1, context -> false)
+                : setup.team;
+    }
+
+    /** Whom the mode names. */
+    private Agent agent() {
+        final String role = mode.substring(mode.indexOf(':') + 1);
+        return setup.team.agents().stream().filter(agent -> agent.role().equals(role)).findFirst().orElseThrow(() -> new IllegalArgumentException(
+                "--mode: expected " + mode.substring(0, mode.indexOf(':') + 1) + " and one of " + setup.team.agents().stream().map(Agent::role).toList()
+                        + ", given " + role));
+    }
+
+    /**
+     * The episodes up to the message that a judge chooses: it is asked which of the messages answers the problem best, in its own chat
+     * template, and says a number. Where it says none that there is, the last message stays.
+     */
+    private List<Episode> judged(List<Episode> episodes, Verifier verifier, long seed, Map<String, Long> counts) {
+        final Speaker judge = agent().speaker();
+        final List<int[]> asked = new ArrayList<>();
+        for (Episode e : episodes) {
+            final StringBuilder text = new StringBuilder("Problem:\n").append(e.prompt().text()).append("\n\n");
+            for (Message m : e.messages()) {
+                text.append("Answer ").append(m.turn() + 1).append(":\n").append(m.text()).append("\n\n");
             }
+            final int[] tokens = judge.encode(List.of(new ChatTurn("user", text.append("Which answer is right? End with its number: Answer N.").toString())));
+            final int room = judge.contextLength() - generation.maxNewTokens();
+            asked.add(tokens.length <= room ? tokens : Truncation.MIDDLE.cut(tokens, room));
         }
-        throw new IllegalArgumentException("--mode: expected single: and one of " + setup.team.agents().stream().map(Agent::role).toList()
-                + ", given " + role);
+        final List<Utterance> said = judge.generate(asked, generation, Chance.seed(seed, JUDGE), LongStream.range(0, episodes.size()).toArray());
+        final List<Episode> judged = new ArrayList<>();
+        for (int i = 0; i < episodes.size(); i++) {
+            final Episode e = episodes.get(i);
+            final int choice = choice(said.get(i).text());
+            if (choice < 1 || choice > e.context().turn()) {
+                counts.merge("without a choice of the judge", 1L, Long::sum);
+                judged.add(e);
+            } else {
+                final Context chosen = e.context().before(choice);
+                judged.add(new Episode(chosen, verifier.score(chosen)));
+            }
+            counts.merge("tokens generated", (long) said.get(i).tokens().length, Long::sum);
+        }
+        return judged;
+    }
+
+    /** {@return the last number of a judge's message; 0 without one} */
+    static int choice(String text) {
+        final Matcher m = NUMBER.matcher(text);
+        int choice = 0;
+        while (m.find()) {
+            choice = Integer.parseInt(m.group());
+        }
+        return choice;
     }
 
     private void count(Prompt prompt, List<Episode> episodes, List<Boolean> right, Counting verifier, Map<String, Long> counts) throws IOException {
@@ -254,6 +319,9 @@ final class BenchmarkRun {
         }
         if (benchmark.items() > 0 && prompts.size() != benchmark.items()) {
             caveats.add("the paper has " + benchmark.items() + " items, here there are " + prompts.size());
+        }
+        if (mode.startsWith("judge:")) {
+            caveats.add("an agent of the team chooses among the messages of an episode");
         }
         if (mode.equals("best-of")) {
             caveats.add("the best message of an episode is chosen by the reference answer");

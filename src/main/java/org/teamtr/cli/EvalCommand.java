@@ -55,7 +55,8 @@ final class EvalCommand implements Callable<Integer> {
     private Path dataDir = Path.of("data");
 
     @Option(names = "--mode", paramLabel = "MODE", description = "Of benchmarks. chain: the team as it is. single:ROLE: that agent alone."
-            + " best-of: the best of an episode's messages, chosen by the reference answer. Default: chain.")
+            + " judge:ROLE: that agent chooses one of an episode's messages. best-of: the best of them, chosen by the reference answer. Default:"
+            + " chain.")
     private String mode = "chain";
 
     @Option(names = "--seeds", paramLabel = "N", description = "Of benchmarks: how often all items are played, 1 or more. Default: 1.")
@@ -112,8 +113,8 @@ final class EvalCommand implements Callable<Integer> {
         if (seeds < 1) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--seeds: expected 1 or more, given " + seeds);
         }
-        if (!mode.matches("chain|best-of|single:.+")) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--mode: expected chain, best-of or single:ROLE, given " + mode);
+        if (!mode.matches("chain|best-of|single:.+|judge:.+")) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--mode: expected chain, best-of, single:ROLE or judge:ROLE, given " + mode);
         }
         if (!benchmarks.isEmpty() && Setup.isBudget(config)) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--benchmark: expected a team whose task.name is files, given "

@@ -65,13 +65,21 @@ final class TrainCommand implements Callable<Integer> {
     @Option(names = "--resume", paramLabel = "DIR", description = "Goes on with this run from its latest checkpoint.")
     private Path resume;
 
+    @Option(names = "--from", paramLabel = "DIR", description = {"Trains one stage from conversations that collect wrote,",
+        "instead of playing: those agents whose files are there."})
+    private Path from;
+
     @Override
     public Integer call() throws IOException, ConfigException {
         if (resume != null && (file != null || out != null || variant != null)) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--resume goes on with the run's own configuration: expected no "
                     + (file != null ? "FILE" : out != null ? "--out" : "--variant") + " beside it");
         }
-        final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, sets));
+        final List<String> all = new ArrayList<>(sets);
+        if (from != null) {
+            all.add("train.stages=" + (resume == null ? 1 : new Checkpoints(resume, 1).stage() + 1));
+        }
+        final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, all));
         final Path run = resume != null ? resume : newRun(config);
         final Thread goodbye = new Thread(() -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run)));
         try (FileChannel lock = lock(run)) {
@@ -164,6 +172,9 @@ final class TrainCommand implements Callable<Integer> {
             final Checkpoints checkpoints = new Checkpoints(run, config.checkpoint().keep());
             final Path latest = resume == null ? null : checkpoints.latest();
             final int done = latest == null ? 0 : Checkpoints.load(latest, setup.learners);
+            if (from != null) {
+                trainer.learnFrom(from);
+            }
             ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // with the changes of --set, now that all it names is there
             writer.truncateAfterStage(latest == null ? -1 : done);
             if (resume != null) {

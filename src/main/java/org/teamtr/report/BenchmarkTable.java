@@ -25,7 +25,7 @@ public final class BenchmarkTable {
     /**
      * One benchmark.
      *
-     * @param mode chain, single or best-of
+     * @param mode chain, single:ROLE, judge:ROLE or best-of
      * @param k episodes of each item
      * @param seeds how often all of them were played
      * @param counts what was counted, by name: items, episodes without answer, episodes that were cut, errors of verifiers, tokens, ...

@@ -484,7 +484,12 @@ public final class Report {
         for (RunLog.Said said : t.messages()) {
             out.append("<div class=\"said\">").append(chip(said.role())).append("<small>").append(count(said.tokens(), "token"))
                     .append(said.ended() ? "" : ", cut off").append("</small><div class=\"text\" dir=\"auto\">")
-                    .append(Html.escape(said.text())).append("</div></div>\n");
+                    .append(Html.escape(said.text())).append("</div>");
+            if (said.observation() != null) {
+                out.append("<small>answered by the environment</small><div class=\"text\" dir=\"auto\">")
+                        .append(Html.escape(said.observation())).append("</div>");
+            }
+            out.append("</div>\n");
         }
         out.append("</section>\n");
     }

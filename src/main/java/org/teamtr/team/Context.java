@@ -39,6 +39,13 @@ public final class Context {
         return context;
     }
 
+    /** {@return a context in which this was said, with no environment: what was written down once} */
+    public static Context of(Prompt prompt, long episode, List<Message> messages) {
+        final Context context = new Context(prompt, episode);
+        messages.forEach(context::append);
+        return context;
+    }
+
     /** {@return what the episode started from} */
     public Prompt prompt() {
         return prompt;

@@ -14,7 +14,7 @@ public enum Truncation {
     MIDDLE;
 
     /** {@return at most {@code room} of the tokens} Not to be asked of {@link #ERROR}. */
-    int[] cut(int[] tokens, int room) {
+    public int[] cut(int[] tokens, int room) {
         final int n = tokens.length;
         if (n <= room) {
             return tokens;

@@ -96,6 +96,12 @@ public final class Checkpoints {
         return all.isEmpty() ? null : all.get(all.size() - 1);
     }
 
+    /** {@return the stage of the latest checkpoint; 0 if there is none} */
+    public int stage() throws IOException {
+        final Path latest = latest();
+        return latest == null ? 0 : Integer.parseInt(latest.getFileName().toString().substring(PREFIX.length()));
+    }
+
     /**
      * Brings the learners to the state of a checkpoint.
      *

@@ -99,7 +99,7 @@ public final class RunLog {
     public record Transcript(int stage, String prompt, String text, String answer, double reward, boolean correct, List<Said> messages) {
     }
 
-    /** One message of a {@link Transcript}. */
-    public record Said(String role, String text, int tokens, boolean ended) {
+    /** One message of a {@link Transcript}. {@code observation}: what the environment answered to it, or null. */
+    public record Said(String role, String text, int tokens, boolean ended, String observation) {
     }
 }

@@ -1,5 +1,8 @@
 package org.teamtr.train;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -84,6 +87,7 @@ public final class Trainer implements AutoCloseable {
     private final Certificate certificate; // null where no bound on advantages is known
     private final Monitor monitor;
     private List<Verifier.Score> latest; // of the held-out episodes
+    private Path conversations; // to learn from instead of playing; null to play
 
     /**
      * @param learners the policies to train; policies of the team that are not among them stay as they are
@@ -133,7 +137,9 @@ public final class Trainer implements AutoCloseable {
             Rollouts rollouts = null;
             final Probe probe = config.diagnostics().ofUpdates() ? probe(b, stage) : null;
             for (int i = 0; i < sigma.size(); i++) {
-                if (rollouts == null || resamples(i, rollouts)) {
+                if (conversations != null) {
+                    rollouts = recorded(sigma.get(i), i);
+                } else if (rollouts == null || resamples(i, rollouts)) {
                     rollouts = play(b, stage, i);
                 }
                 measureFloor(stage, i, sigma.get(i), rollouts, listener);
@@ -161,7 +167,12 @@ public final class Trainer implements AutoCloseable {
     // ---- line 2: prompts and order ----
 
     private List<Learner> order(int stage) {
-        return order(config, learners, learner -> learner.agents.stream().map(a -> team.agents().get(a).role()).toList(), stage);
+        final List<Learner> some = conversations == null ? learners : learners.stream().filter(l -> Conversations.has(conversations, l)).toList();
+        if (some.isEmpty()) {
+            throw new IllegalArgumentException(conversations + ": expected conversations of one or more of "
+                    + learners.stream().map(Learner::name).toList() + ", found none");
+        }
+        return order(config, some, learner -> learner.agents.stream().map(a -> team.agents().get(a).role()).toList(), stage);
     }
 
     /** Those to update in the order of the stage; {@code roles} says as whom one speaks. */
@@ -248,6 +259,40 @@ public final class Trainer implements AutoCloseable {
             }
         }
         return new Rollouts(episodes, dropped, versions, i, seconds(started));
+    }
+
+    /** {@return the episodes that a stage's first update learns from, played by the team as it is} */
+    public List<Episode> collect(int stage) {
+        return play(draw(stage), stage, 0).episodes;
+    }
+
+    /**
+     * From now on nothing is played to learn from: updates read what was said before, see {@link Conversations}. Who has no file there is
+     * not trained. All files are read once to see that they fit.
+     */
+    public void learnFrom(Path folder) {
+        conversations = folder;
+        order(1).forEach(learner -> recorded(learner, 0));
+    }
+
+    private Rollouts recorded(Learner learner, int i) {
+        final long started = System.nanoTime();
+        final Conversations.Recorded recorded;
+        try {
+            recorded = Conversations.read(conversations, learner, learners, config);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        final int expected = promptsEach * config.rollout().group();
+        if (recorded.episodes().size() != expected) {
+            throw new IllegalArgumentException(conversations + ": rollout.prompts: expected " + recorded.episodes().size() / config.rollout().group()
+                    + ", as many as there are of " + learner.name + ", given " + promptsEach);
+        }
+        final Map<Learner, Long> versions = versions();
+        if (!recorded.fresh()) {
+            versions.replaceAll((other, now) -> other == learner ? now : Long.valueOf(-1)); // of which nobody knows more
+        }
+        return new Rollouts(recorded.episodes(), List.of(), versions, i, seconds(started));
     }
 
     /** The groups to learn from whose returns are all equal, as parts of the list. Those that only measure stay what they are. */
@@ -727,7 +772,11 @@ public final class Trainer implements AutoCloseable {
     private static List<RunLog.Transcript> transcripts(int stage, Evaluation evaluation) {
         return evaluation.shown.stream().map(e -> new RunLog.Transcript(stage, e.prompt().id(), e.prompt().text(), e.prompt().answer(),
                 e.reward(), e.score().correct(), e.messages().stream().map(m -> new RunLog.Said(m.role(), m.text(),
-                        m.utterance().tokens().length, m.utterance().ended())).toList())).toList();
+                        m.utterance().tokens().length, m.utterance().ended(), observed(e, m.turn()))).toList())).toList();
+    }
+
+    private static String observed(Episode episode, int turn) {
+        return episode.context().observation(turn) == null ? null : episode.context().observation(turn).text();
     }
 
     // ---- small things ----

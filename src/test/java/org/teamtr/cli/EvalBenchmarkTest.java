@@ -1,7 +1,6 @@
 package org.teamtr.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.teamtr.cli.TrainCommandTest.failed;
 import static org.teamtr.cli.TrainCommandTest.ok;
@@ -121,9 +120,24 @@ class EvalBenchmarkTest {
         final String single = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "single:b");
         assertTrue(single.contains("single:b"), single);
         assertTrue(ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "best-of").contains("an oracle"));
-        assertFalse(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "single:x").isEmpty());
+        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "single:x").contains("expected single: and one of [a, b], given x"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "judge:x").contains("expected judge: and one of [a, b], given x"));
         assertTrue(failed(1, "eval", config, "--benchmark", "chess").contains("benchmark: expected one of aime24, aime25, math500"));
         assertTrue(failed(1, "eval", config, "--benchmark", "math500", "--data-dir", folder).contains("teamtr data prepare math500 SOURCE --out"));
-        assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge").contains("--mode: expected chain, best-of or single:ROLE"));
+        assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge").contains("--mode: expected chain, best-of, single:ROLE or judge:ROLE"));
+    }
+
+    /** The judge is asked, what it says counts, and where it says no number of a message the last one stays. */
+    @Test
+    void aJudgeChoosesAmongTheMessages() throws IOException {
+        final Path config = Files.writeString(folder.resolve("judge.yaml"), TEAM.replace("max_new_tokens: 3", "max_new_tokens: 64")
+                .replace("warm_start: {steps: 5,", "warm_start: {steps: 1,") + "task: {name: generated, generated: {held_out: 8}}\n");
+        final Path aime = Files.writeString(folder.resolve("aime.jsonl"), "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12 = ?\", \"answer\": \"5\"}\n");
+        final String judged = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "3", "--mode", "judge:b", "--set", "rollout.max_new_tokens=8");
+        assertTrue(judged.contains("aime24, judge:b, judged by integer") && judged.contains("without a choice of the judge: "), judged);
+        assertTrue(judged.contains("not comparable: an agent of the team chooses among the messages of an episode"), judged);
+        assertEquals(2, BenchmarkRun.choice("Answer 1 is wrong. Answer 2."));
+        assertEquals(0, BenchmarkRun.choice("none of them"));
+        assertEquals(3, BenchmarkRun.choice("It is 3"));
     }
 }

@@ -48,13 +48,13 @@ class ReportTest {
         final String hostile = "</div><script>alert('1')</script><img src=x onerror=\"alert(2)\">&lt;\u0000\u001b[31m\u007f\u0085";
         try (RunWriter writer = new RunWriter(run)) {
             writer.transcript(new RunLog.Transcript(0, hostile, hostile, hostile, 0, false,
-                    List.of(new RunLog.Said(hostile, hostile, 1, true))));
+                    List.of(new RunLog.Said(hostile, hostile, 1, true, hostile))));
         }
         Files.writeString(run.resolve("config.yaml"), hostile);
         final String html = report();
         final String escaped = "&lt;/div&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&lt;img src=x onerror=&quot;alert(2)&quot;&gt;"
                 + "&amp;lt;␀␛[31m␡\ufffd";
-        assertEquals(6, count(html, escaped)); // id, text, answer, role, message, configuration
+        assertEquals(7, count(html, escaped)); // id, text, answer, role, message, configuration
         assertEquals(0, count(html, "<script"));
         assertEquals(0, count(html, "<img"));
         assertFalse(Pattern.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]").matcher(html).find());

@@ -282,6 +282,6 @@ class RunFilesTest {
     }
 
     private static RunLog.Transcript transcript(int stage, String text) {
-        return new RunLog.Transcript(stage, "p:1", text, null, 1, true, List.of(new RunLog.Said("planner", text, 3, true)));
+        return new RunLog.Transcript(stage, "p:1", text, null, 1, true, List.of(new RunLog.Said("planner", text, 3, true, null)));
     }
 }

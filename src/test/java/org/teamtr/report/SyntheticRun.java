@@ -87,7 +87,7 @@ final class SyntheticRun {
                     + " coins so that nobody is left out.\n"
                     + "Each says a number; the sum counts.", String.valueOf(12 + p), stage == 0 ? 0.25 : 1, stage > 0 && p != 4,
                     roles.stream().map(r -> new RunLog.Said(r, stage == 0 ? "I take " + (prompt * 7 % 5) + " <maybe>"
-                            : "I take " + (12 + prompt) / roles.size(), 5, stage > 0)).toList()));
+                            : "I take " + (12 + prompt) / roles.size(), 5, stage > 0, prompt == 1 ? "noted" : null)).toList()));
         }
     }
 }

@@ -75,6 +75,12 @@ public final class GuessNumber implements Environment {
         return new int[] {same, both - same};
     }
 
+    /** {@return what the referee says to a guess, as published} */
+    public static String answer(int same, int elsewhere) {
+        return same + " digits are present in the answer and in the correct positions\n" + elsewhere
+                + " digits are present in the answer but in the different positions";
+    }
+
     @Override
     public Course start(Prompt prompt, long seed) {
         final String secret = prompt.answer();
@@ -105,8 +111,7 @@ public final class GuessNumber implements Environment {
                     solvedAt = turn;
                 }
                 return earlyStop && guess.equals(secret) ? Step.end(null)
-                        : next(answer[0] + " digits are present in the answer and in the correct positions\n"
-                                + answer[1] + " digits are present in the answer but in the different positions");
+                        : next(answer(answer[0], answer[1]));
             }
 
             private Step next(String answer) {

@@ -45,9 +45,10 @@ final class Guessing extends GeneratedTask {
         if (size > 1) {
             phrases.addAll(numbers);
         }
-        for (int n = 0; n <= size; n++) { // a count with its digit: it is not read as one of the secret's
-            phrases.add(n + " digits are present in the answer and in the correct positions\n");
-            phrases.add(n + " digits are present in the answer but in the different positions");
+        for (int same = 0; same <= size; same++) { // a whole answer, so that its counts are not read as digits of the secret
+            for (int elsewhere = 0; same + elsewhere <= size; elsewhere++) {
+                phrases.add(GuessNumber.answer(same, elsewhere));
+            }
         }
         return phrases;
     }
