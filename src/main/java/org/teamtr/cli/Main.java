@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.Locale;
 import org.teamtr.config.ConfigException;
+import org.teamtr.distributed.RanksException;
 import org.teamtr.report.Version;
 import org.teamtr.torch.OutOfMemory;
 import picocli.CommandLine.Command;
@@ -55,7 +56,8 @@ public final class Main {
     /** What a user can mend is said in a line; anything else is a defect, and its stack trace helps to find it. */
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
         final boolean foreseen = e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
-                || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory;
+                || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory
+                || e instanceof RanksException;
         if (foreseen) {
             System.err.println("teamtr: " + Words.of(e));
         } else {

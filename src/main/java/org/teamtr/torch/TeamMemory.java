@@ -22,13 +22,21 @@ import java.util.Set;
  */
 public final class TeamMemory {
     private final boolean offload;
+    /** The processes that train the team together; null where that is one. */
+    final TorchRanks ranks;
     private final Map<String, Weights> frozen = new HashMap<>();
     /** One, unless another has a gradient that waits. */
     private final Set<TorchPolicy> learning = Collections.newSetFromMap(new IdentityHashMap<>());
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
+        this(offload, null);
+    }
+
+    /** @param ranks among which scoring and gradients of the policies are divided; null for one process */
+    public TeamMemory(boolean offload, TorchRanks ranks) {
         this.offload = offload;
+        this.ranks = ranks;
     }
 
     /** Makes weights. */

@@ -359,7 +359,24 @@ public final class TorchPolicy implements Policy {
         for (int m = 0; m < messages.size(); m++) {
             check("messages[" + m + "]", messages.get(m));
         }
-        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count());
+        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count() * (memory.ranks == null ? 1 : memory.ranks.size()));
+    }
+
+    /** Whether a micro-batch is computed here: each rank has every n-th of them, which are of about equal size. */
+    private boolean mine(int part) {
+        return memory.ranks == null || part % memory.ranks.size() == memory.ranks.rank();
+    }
+
+    /** Scores that other ranks have computed are zeros here until they are added. */
+    private Scores all(Scores scores) {
+        if (memory.ranks != null) {
+            if (scores.kl() == null) {
+                memory.ranks.sum("scores", scores.logProbs(), scores.entropy());
+            } else {
+                memory.ranks.sum("scores", scores.logProbs(), scores.entropy(), scores.kl());
+            }
+        }
+        return scores;
     }
 
     private void check(String name, Utterance message) {
@@ -419,6 +436,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> {
                 try (NoGradGuard guard = new NoGradGuard();
                         PointerScope scope = new PointerScope();
@@ -430,7 +450,7 @@ public final class TorchPolicy implements Policy {
             });
         }
         workers.run(OutOfMemory.LEARNING, tasks, nothing -> { });
-        return out;
+        return all(out);
     }
 
     @Override
@@ -445,6 +465,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> {
                 final double[] sums = new double[32 - Integer.numberOfLeadingZeros(columns)];
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
@@ -468,6 +491,9 @@ public final class TorchPolicy implements Policy {
         }
         final double[] mean = new double[32 - Integer.numberOfLeadingZeros(columns)];
         workers.run(OutOfMemory.LEARNING, tasks, sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        if (memory.ranks != null) {
+            memory.ranks.sum("shifts of logits", mean);
+        }
         return mean;
     }
 
@@ -500,6 +526,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> backward(micro, then, part, temperature, (head, dHidden, dWeight) -> {
                 head.forward(); // a message's ratio needs all of its log-probs
                 scatter(head, micro, batch, out);
@@ -522,7 +551,7 @@ public final class TorchPolicy implements Policy {
             }));
         }
         accumulate(tasks);
-        return out;
+        return all(out);
     }
 
     @Override
@@ -535,6 +564,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> backward(micro, null, part, 1, (head, dHidden, dWeight) -> {
                 final Tensor slope = Decoder.empty(new long[] {micro.tokens()}, torch.ScalarType.Float, device)
                         .fill_(new Scalar(-1.0 / tokens));
@@ -545,6 +577,9 @@ public final class TorchPolicy implements Policy {
             }));
         }
         accumulate(tasks);
+        if (memory.ranks != null) {
+            memory.ranks.sum("likelihoods", sums);
+        }
         return Arrays.stream(sums).sum() / tokens;
     }
 
@@ -598,6 +633,9 @@ public final class TorchPolicy implements Policy {
                 });
             }
         });
+        if (memory.ranks != null) {
+            memory.ranks.sum("gradient", gradient);
+        }
         hasGradient = true;
     }
 

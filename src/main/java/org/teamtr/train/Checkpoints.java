@@ -90,6 +90,11 @@ public final class Checkpoints {
         }
     }
 
+    /** {@return where they are} */
+    public Path folder() {
+        return folder;
+    }
+
     /** {@return the latest checkpoint, or null if there is none} */
     public Path latest() throws IOException {
         final List<Path> all = complete();
