@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Supplier;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
@@ -61,13 +62,17 @@ final class RankSetup {
                 c.optimiser(), c.eval(), c.checkpoint(), hardware, c.certificate(), c.diagnostics());
     }
 
-    /** Meets the other ranks, which need the same version and configuration. */
-    static TorchRanks join(RankEnvironment e, Config config) {
+    /**
+     * Meets the other ranks, which need the same version and configuration.
+     *
+     * @param goOn what is said to whom the ranks are lost
+     */
+    static TorchRanks join(RankEnvironment e, Config config, Supplier<String> goOn) {
         final Map<String, String> facts = new LinkedHashMap<>();
         facts.put("version", Version.read());
         facts.putAll(ConfigFile.flat(config));
         return TorchRanks.join(e, Duration.ofMillis((long) (1e3 * config.hardware().ranks().timeout())), facts, message -> {
-            System.err.println("teamtr: " + message);
+            System.err.println("teamtr: " + message + goOn.get());
             Runtime.getRuntime().halt(1); // the thread that trains may be waiting within libtorch, for ever
         });
     }

@@ -76,6 +76,8 @@ final class TrainCommand implements Callable<Integer> {
 
     /** Among those that train together; null where one process trains alone. */
     private TorchRanks ranks;
+    /** The run directory, once this process writes it. */
+    private volatile Path writing;
 
     @Override
     public Integer call() throws IOException, ConfigException, InterruptedException {
@@ -98,7 +100,7 @@ final class TrainCommand implements Callable<Integer> {
         }
         Launcher.endWithLauncher(System.getenv());
         final Config config = RankSetup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, sets), environment);
-        ranks = RankSetup.join(environment, config);
+        ranks = RankSetup.join(environment, config, () -> writing == null ? "" : goOn(writing));
         try {
             final RankSetup.Where where = RankSetup.where(ranks, environment, resume != null ? resume : out, resume != null, () -> newRun(config));
             run(config, RankSetup.local(config, environment), where.run(), where.goesOn());
@@ -116,6 +118,7 @@ final class TrainCommand implements Callable<Integer> {
             train(config, local, run, goesOn);
             return;
         }
+        writing = run;
         final Thread goodbye = new Thread(() -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run)));
         try (FileChannel lock = lock(run)) {
             if (!goesOn) {

@@ -387,9 +387,10 @@ public final class TorchRanks implements Ranks {
     /** Whose fault it is that something could not be done together. */
     private RanksException why(String what, RuntimeException e) {
         final boolean late = words(e).matches("(?is).*time.?out.*|.*timed out.*");
-        final long until = System.nanoTime() + SILENCE.plusSeconds(4).toNanos();
         String failed = null;
         try {
+            final List<String> beats = late ? null : beats();
+            final long until = System.nanoTime() + Duration.ofSeconds(4).toNanos(); // some beats, since a connection has been closed
             while (failed == null && System.nanoTime() < until) {
                 failed = read(store, FAILED);
                 if (failed == null && late) {
@@ -397,6 +398,12 @@ public final class TorchRanks implements Ranks {
                     store.set(FAILED, failed);
                 }
                 sleep(100);
+            }
+            if (failed == null) {
+                failed = silent(beats, beats());
+                if (failed != null) {
+                    store.set(FAILED, failed);
+                }
             }
         } catch (RuntimeException again) {
             failed = gone();
@@ -409,6 +416,17 @@ public final class TorchRanks implements Ranks {
             sleep(2_500); // as in fail
         }
         return new RanksException(failed != null ? failed : what + ": " + words(e), e);
+    }
+
+    private List<String> beats() {
+        return IntStream.range(0, size()).mapToObj(r -> String.valueOf(read(store, BEAT + r))).toList();
+    }
+
+    /** Those that have given no sign of life between two looks, or null. */
+    private String silent(List<String> then, List<String> now) {
+        final String gone = IntStream.range(0, size()).filter(r -> r != rank() && then.get(r).equals(now.get(r))).mapToObj(this::name)
+                .collect(Collectors.joining(" and "));
+        return gone.isEmpty() ? null : gone + " is gone: a connection was closed, and there is no sign of life";
     }
 
     /** Those that have done less than this rank has. */
