@@ -266,8 +266,7 @@ final class TrainCommand implements Callable<Integer> {
                             writer.transcript(transcript);
                         }
                         writer.stage(stage);
-                        final boolean last = stage.stage() == config.train().stages();
-                        if (stage.stage() > 0 && (last || stage.stage() % config.checkpoint().every() == 0)) {
+                        if (saves(config, stage)) {
                             checkpoints.save(stage.stage(), setup.learners, trainer.heldOut());
                         }
                     });
@@ -304,9 +303,17 @@ final class TrainCommand implements Callable<Integer> {
 
                 @Override
                 public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                    if (saves(config, stage)) {
+                        Checkpoints.give(setup.learners);
+                    }
                 }
             });
         }
+    }
+
+    private static boolean saves(Config config, RunLog.Stage stage) {
+        final boolean last = stage.stage() == config.train().stages();
+        return stage.stage() > 0 && (last || stage.stage() % config.checkpoint().every() == 0);
     }
 
     private Setup setup(Config local, Path run, Consumer<String> note) throws IOException {

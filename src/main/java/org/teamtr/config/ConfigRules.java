@@ -162,6 +162,7 @@ public final class ConfigRules {
             entry("hardware.memory.device", notNegative()),
             entry("hardware.memory.host", notNegative()),
             entry("hardware.ranks.timeout", positive()),
+            entry("hardware.ranks.shard", flag()),
             entry("certificate.gamma",
                     number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
                     d -> d >= 0 && d < 1).orNull()),

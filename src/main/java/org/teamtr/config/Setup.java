@@ -63,7 +63,7 @@ public final class Setup implements AutoCloseable {
     public Setup(Config config, Path run, Consumer<String> note, TorchRanks ranks) throws IOException {
         this.config = config;
         this.ranks = ranks;
-        final TeamMemory memory = new TeamMemory(config.hardware().memory().offload(), ranks);
+        final TeamMemory memory = new TeamMemory(config.hardware().memory().offload(), ranks, config.hardware().ranks().shard());
         this.data = TaskData.read(config, oracle(config, run, memory, note));
         this.prompts = data.train();
         this.heldOut = data.heldOut();

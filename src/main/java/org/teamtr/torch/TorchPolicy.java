@@ -97,6 +97,8 @@ public final class TorchPolicy implements Policy {
     /** What is trained. */
     final Weights weights;
     final AdamW optimiser;
+    /** What of the optimiser's state, and of f32 weights beside others, is here; null for all. */
+    private final Shard shard;
     /** Null while the policy does not learn. */
     Tensor gradient;
     private final TeamMemory memory;
@@ -133,9 +135,10 @@ public final class TorchPolicy implements Policy {
             this.workers = new Workers(layout.length(), settings.threads());
             workers.use();
             this.base = !lora ? null : base != null ? base : frozen(config, settings);
-            this.weights = new Weights(trained, settings.scalarType(), device, home, true);
+            this.shard = memory.shard(trained.length());
+            this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard);
             this.optimiser = new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
-                    settings.maxGradNorm()), trained.length(), home);
+                    settings.maxGradNorm()), shard == null ? trained.length() : shard.length, home);
         }
     }
 
@@ -633,7 +636,9 @@ public final class TorchPolicy implements Policy {
                 });
             }
         });
-        if (memory.ranks != null) {
+        if (shard != null) {
+            shard.sum("gradient", gradient);
+        } else if (memory.ranks != null) {
             memory.ranks.sum("gradient", gradient);
         }
         hasGradient = true;
@@ -646,13 +651,33 @@ public final class TorchPolicy implements Policy {
         }
         workers.use();
         hasGradient = false;
-        if (lossScale != null && !lossScale.unscale(gradient)) {
-            return Double.NaN;
+        final double norm = shard == null ? step(weights.master, gradient, learningRate) : shardedStep(learningRate);
+        if (Double.isNaN(norm)) {
+            return norm;
         }
-        final double norm = optimiser.step(weights.master, gradient, learningRate);
         weights.refresh();
         version = ++versions;
         return norm;
+    }
+
+    private double step(Tensor master, Tensor gradient, double learningRate) {
+        return lossScale != null && !lossScale.unscale(gradient) ? Double.NaN : optimiser.step(master, gradient, learningRate);
+    }
+
+    /** Of this rank's part; the others step theirs. */
+    private double shardedStep(double learningRate) {
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor own = shard.own(gradient);
+            if (lossScale != null && !lossScale.unscale(own, shard::finite)) {
+                return Double.NaN;
+            }
+            final boolean whole = weights.shard == null; // f32 weights, which are computed with, are there as a whole
+            final double norm = optimiser.step(whole ? shard.own(weights.master) : weights.master, own, learningRate, shard::norm);
+            if (whole) {
+                shard.gather("weights", weights.master);
+            }
+            return norm;
+        }
     }
 
     // ---- going back ----
@@ -822,6 +847,14 @@ public final class TorchPolicy implements Policy {
     public long fingerprint() {
         final CRC32C castagnoli = new CRC32C();
         final CRC32 ieee = new CRC32();
+        if (weights.shard != null) {
+            weights.shard.stream("fingerprint", weights.master, numbers -> {
+                final ByteBuffer bytes = ModelFiles.bytes(numbers);
+                castagnoli.update(bytes.duplicate());
+                ieee.update(bytes);
+            });
+            return castagnoli.getValue() << 32 | ieee.getValue();
+        }
         try (PointerScope scope = new PointerScope()) {
             final Tensor data = weights.master;
             final long chunk = 64 << 20;
@@ -935,7 +968,15 @@ public final class TorchPolicy implements Policy {
         } else {
             ModelFiles.writeAdapter(folder, weights, settings, this.folder);
         }
-        ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions);
+        ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions, shard);
+    }
+
+    @Override
+    public void give() {
+        if (shard != null) {
+            ModelFiles.give(weights, optimiser, shard);
+            fingerprint();
+        }
     }
 
     @Override
@@ -949,7 +990,7 @@ public final class TorchPolicy implements Policy {
         } else {
             ModelFiles.readAdapter(folder, weights, settings);
         }
-        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser, lossScale);
+        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser, lossScale, shard);
         version = counters[0];
         versions = counters[1];
         hasGradient = false;

@@ -23,6 +23,7 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.javacpp.chrono.Milliseconds;
 import org.bytedeco.pytorch.Backend;
+import org.bytedeco.pytorch.BroadcastOptions;
 import org.bytedeco.pytorch.ByteVector;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.GlooDeviceVector;
@@ -62,10 +63,9 @@ public final class TorchRanks implements Ranks {
     private final RankEnvironment environment;
     private final Duration patience;
     private final Consumer<String> lost;
-    private final TCPStore server; // and first client
-    private final Store store;
-    private final TCPStore second;
-    private final Store watched; // the watching thread's: a client serves one thread at a time
+    private final String prefix;
+    private final TCPStore store; // of rank 0, where that listens, the server too
+    private final TCPStore watched; // the watching thread's: a client serves one thread at a time
     private final Thread watch;
     private List<String> names;
     private ProcessGroupGloo gloo;
@@ -106,12 +106,10 @@ public final class TorchRanks implements Ranks {
         this.environment = environment;
         this.patience = patience;
         this.lost = lost;
-        this.server = client(serves);
-        this.second = client(false);
         // What an earlier attempt left at a launcher that listens itself is not this one's.
-        final String prefix = "teamtr/" + environment.attempt() + "/" + environment.size();
-        this.store = new PrefixStore(prefix, server);
-        this.watched = new PrefixStore(prefix, second);
+        this.prefix = "teamtr/" + environment.attempt() + "/" + environment.size() + "/";
+        this.store = client(serves);
+        this.watched = client(false);
         this.names = IntStream.range(0, environment.size()).mapToObj(r -> "rank " + r).toList();
         this.watch = new Thread(this::watch, "teamtr-ranks");
         watch.setDaemon(true);
@@ -164,9 +162,7 @@ public final class TorchRanks implements Ranks {
         try (PointerScope scope = new PointerScope()) {
             final TCPStoreOptions options = new TCPStoreOptions().port((short) environment.port()).isServer(serves).waitWorkers(false)
                     .timeout(new Milliseconds(patience.toMillis()));
-            final TCPStore made = new TCPStore(serves ? "localhost" : environment.host(), options);
-            made.retainReference();
-            return made;
+            return Decoder.kept(new TCPStore(serves ? "localhost" : environment.host(), options));
         }
     }
 
@@ -174,7 +170,7 @@ public final class TorchRanks implements Ranks {
     private void greet(Map<String, String> facts, long until) {
         final StringBuilder hello = new StringBuilder(own()).append('\n');
         all(facts).forEach((key, value) -> hello.append(key).append('\t').append(value.replace("\n", "\\n")).append('\n'));
-        store.set(HELLO + rank(), hello.toString());
+        set(store, HELLO + rank(), hello.toString());
         if (rank() == 0) {
             final List<String> there = new ArrayList<>();
             String verdict = null;
@@ -188,20 +184,20 @@ public final class TorchRanks implements Ranks {
                     verdict = difference(there.get(r), hello.toString(), other);
                 }
             }
-            store.set("names", String.join("\n", there));
-            store.set("verdict", verdict == null ? "" : verdict);
+            set(store, "names", String.join("\n", there));
+            set(store, "verdict", verdict == null ? "" : verdict);
         }
         final String verdict = await("verdict", until + Duration.ofSeconds(5).toNanos());
         if (verdict == null) {
             throw new RanksException("rank " + rank() + ": rank 0 has not come within " + patience.toSeconds() + " s (hardware.ranks.timeout)");
         }
         if (!verdict.isEmpty()) {
-            if (server != null && rank() == 0) {
+            if (rank() == 0) {
                 sleep(1_000); // so that the others have read it
             }
             throw new RanksException(verdict);
         }
-        names = store.get_to_str("names").lines().toList();
+        names = read(store, "names").lines().toList();
     }
 
     private Map<String, String> all(Map<String, String> facts) {
@@ -249,10 +245,36 @@ public final class TorchRanks implements Ranks {
         return null;
     }
 
-    private static String read(Store from, String key) {
+    private String read(TCPStore from, String name) {
+        return readKey(from, prefix + name);
+    }
+
+    private static String readKey(TCPStore from, String key) {
         try (PointerScope scope = new PointerScope()) {
             return from.check(new StringVector(key)) ? from.get_to_str(key) : null;
         }
+    }
+
+    private void set(TCPStore to, String name, String value) {
+        setKey(to, prefix + name, value);
+    }
+
+    private static void setKey(TCPStore to, String key, String value) {
+        try (PointerScope scope = new PointerScope()) {
+            to.set(key, new ByteVector(value.getBytes(StandardCharsets.UTF_8)));
+        }
+    }
+
+    private long count(String name, long more) {
+        return store.add(prefix + name, more);
+    }
+
+    /**
+     * For a process group. Clones, since C++ counts who uses a store, and those that are made by Java's constructors count nobody: what
+     * they are given to would use them after they are freed.
+     */
+    private Store counted(String name) {
+        return new PrefixStore(prefix + name, client(false).clone()).clone();
     }
 
     private ProcessGroupGloo gloo() {
@@ -263,9 +285,7 @@ public final class TorchRanks implements Ranks {
                     : environment.oneMachine() ? ProcessGroupGloo.createDeviceForHostname("127.0.0.1") : ProcessGroupGloo.createDefaultDevice());
             final ProcessGroupGloo.Options options = ProcessGroupGloo.Options.create(new Milliseconds(patience.toMillis()));
             options.devices(devices);
-            final ProcessGroupGloo made = new ProcessGroupGloo(new PrefixStore("gloo", store), rank(), size(), options);
-            made.retainReference();
-            return made;
+            return Decoder.kept(new ProcessGroupGloo(counted("gloo"), rank(), size(), options));
         }
     }
 
@@ -275,9 +295,8 @@ public final class TorchRanks implements Ranks {
         }
         if (nccl == null) {
             try (PointerScope scope = new PointerScope()) {
-                nccl = new ProcessGroupNCCL(new PrefixStore("nccl", store), rank(), size());
+                nccl = Decoder.kept(new ProcessGroupNCCL(counted("nccl"), rank(), size()));
                 nccl.setTimeout(new Milliseconds(patience.toMillis()));
-                nccl.retainReference();
             }
         }
         return nccl;
@@ -292,7 +311,7 @@ public final class TorchRanks implements Ranks {
         long beats = 0;
         while (!leaving) {
             try {
-                watched.set(BEAT + rank(), ++beats + "\t" + calls + "\t" + doing);
+                set(watched, BEAT + rank(), ++beats + "\t" + calls + "\t" + doing);
                 String failed = read(watched, FAILED);
                 final String beat = read(watched, BEAT + next);
                 if (beat != null && !beat.equals(latest)) {
@@ -300,7 +319,7 @@ public final class TorchRanks implements Ranks {
                     heard = System.nanoTime();
                 } else if (failed == null && System.nanoTime() - heard > SILENCE.toNanos() && read(watched, LEFT) == null) {
                     failed = name(next) + " is gone: no sign of life for " + SILENCE.toSeconds() + " s";
-                    watched.set(FAILED, failed);
+                    set(watched, FAILED, failed);
                 }
                 if (failed != null) {
                     tell(failed);
@@ -337,7 +356,7 @@ public final class TorchRanks implements Ranks {
         told = true;
         try {
             if (read(store, FAILED) == null) {
-                store.set(FAILED, name(rank()) + ": " + words.replaceFirst("^rank " + rank() + ": ", ""));
+                set(store, FAILED, name(rank()) + ": " + String.valueOf(words).lines().findFirst().orElse(""));
                 if (rank() == 0 && !environment.served()) {
                     sleep(2_500); // the others look once a second, and with this rank goes what they look at
                 }
@@ -353,10 +372,10 @@ public final class TorchRanks implements Ranks {
      * @param value to keep if there is nothing yet; null to only ask
      */
     public String kept(String name, String value) {
-        final String key = "teamtr/" + name;
-        final String there = read(server, key);
+        final String key = "teamtr/" + name; // without the attempt
+        final String there = readKey(store, key);
         if (there == null && value != null) {
-            server.set(key, new ByteVector(value.getBytes(StandardCharsets.UTF_8)));
+            setKey(store, key, value);
             return value;
         }
         return there;
@@ -395,14 +414,14 @@ public final class TorchRanks implements Ranks {
                 failed = read(store, FAILED);
                 if (failed == null && late) {
                     failed = behind(what);
-                    store.set(FAILED, failed);
+                    set(store, FAILED, failed);
                 }
                 sleep(100);
             }
             if (failed == null) {
                 failed = silent(beats, beats());
                 if (failed != null) {
-                    store.set(FAILED, failed);
+                    set(store, FAILED, failed);
                 }
             }
         } catch (RuntimeException again) {
@@ -465,6 +484,21 @@ public final class TorchRanks implements Ranks {
     /** Adds a tensor up over the ranks, in place. */
     void sum(String what, Tensor tensor) {
         run(what, tensor, 2 * ring(tensor.nbytes()), group -> group.allreduce(new TensorVector(tensor)));
+    }
+
+    /** Puts every rank's tensor into one, by rank. */
+    void allGather(String what, Tensor all, Tensor own) {
+        run(what, own, (size() - 1.0) * own.nbytes(), group -> group._allgather_base(all, own));
+    }
+
+    /** Adds up tensors that have a part for each rank, of which this rank gets its own. */
+    void reduceScatter(String what, Tensor own, Tensor all) {
+        run(what, own, ring(all.nbytes()), group -> group._reduce_scatter_base(own, all));
+    }
+
+    /** Gives one rank's tensor to all. */
+    void broadcast(String what, Tensor tensor, int root) {
+        run(what, tensor, ring(tensor.nbytes()), group -> group.broadcast(new TensorVector(tensor), new BroadcastOptions().rootRank(root)));
     }
 
     @Override
@@ -542,9 +576,9 @@ public final class TorchRanks implements Ranks {
             if (!told) {
                 barrier("the end");
                 leaving = true;
-                store.set(LEFT, "all");
-                if (store.add("leaving", 1) < size() && rank() == 0 && !environment.served()) {
-                    for (int i = 0; i < 100 && store.add("leaving", 0) < size(); i++) {
+                set(store, LEFT, "all");
+                if (count("leaving", 1) < size() && rank() == 0 && !environment.served()) {
+                    for (int i = 0; i < 100 && count("leaving", 0) < size(); i++) {
                         sleep(20); // with this rank goes what the others look at
                     }
                 }

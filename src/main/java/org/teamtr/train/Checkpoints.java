@@ -90,6 +90,11 @@ public final class Checkpoints {
         }
     }
 
+    /** What the other ranks do while one of them saves. */
+    public static void give(List<Learner> learners) {
+        learners.forEach(learner -> learner.policy.give());
+    }
+
     /** {@return where they are} */
     public Path folder() {
         return folder;

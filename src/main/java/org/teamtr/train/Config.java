@@ -151,10 +151,13 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         }
     }
 
-    /** Where several processes train together. {@code timeout}: seconds that one waits for another. */
-    public record Ranks(double timeout) {
+    /**
+     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: whether each
+     * keeps a part of what the optimiser needs.
+     */
+    public record Ranks(double timeout, boolean shard) {
         /** What the defaults say. */
-        public static final Ranks DEFAULT = new Ranks(600);
+        public static final Ranks DEFAULT = new Ranks(600, false);
     }
 
     /**
