@@ -75,8 +75,8 @@ class ShardTest {
     @Test
     void partsAreSummedGatheredAndStreamed() throws Exception {
         ranks(3, ranks -> {
-            for (int n : new int[] {1, 64, 200, 192, 1000, 4097}) {
-                for (int piece : new int[] {64, 100, 1 << 20}) {
+            for (int n : new int[] {1, 192, 200, 1000}) {
+                for (int piece : new int[] {100, 1 << 20}) {
                     final Shard shard = new Shard(ranks, n, piece);
                     final float[] mine = new float[n];
                     for (int i = 0; i < n; i++) {
