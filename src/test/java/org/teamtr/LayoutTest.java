@@ -18,7 +18,8 @@ import org.junit.jupiter.api.Test;
 class LayoutTest {
     /** A package may use those before it. */
     private static final List<String> ORDER = List.of("kernels.internal.presets", "kernels.internal.global", "kernels.internal",
-            "kernels", "model", "team", "task.math", "task.plan", "task", "task.environment", "task.generated", "chat", "train", "torch", "report",
+            "kernels", "model", "distributed", "team", "task.math", "task.plan", "task", "task.environment", "task.generated", "chat", "train",
+            "torch", "report",
             "config", "experiment", "cli");
     private static final Pattern ARROW = Pattern.compile("^ +org\\.teamtr\\.(\\S+) +-> org\\.teamtr\\.(\\S+)", Pattern.MULTILINE);
 

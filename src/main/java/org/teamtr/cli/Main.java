@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.Locale;
 import org.teamtr.config.ConfigException;
+import org.teamtr.distributed.RanksException;
 import org.teamtr.report.Version;
 import org.teamtr.team.EpisodeException;
 import org.teamtr.torch.OutOfMemory;
@@ -57,7 +58,7 @@ public final class Main {
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
         final boolean foreseen = e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
                 || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory
-                || e instanceof EpisodeException;
+                || e instanceof EpisodeException || e instanceof RanksException;
         if (foreseen) {
             System.err.println("teamtr: " + Words.of(e));
         } else {

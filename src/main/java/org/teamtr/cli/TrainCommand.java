@@ -6,6 +6,7 @@ import java.io.UncheckedIOException;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -17,12 +18,16 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import java.util.stream.Stream;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.MemoryPlan;
 import org.teamtr.config.Setup;
 import org.teamtr.config.TinyModel;
+import org.teamtr.distributed.Launcher;
+import org.teamtr.distributed.RankEnvironment;
+import org.teamtr.distributed.RanksException;
 import org.teamtr.report.Progress;
 import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
@@ -30,6 +35,7 @@ import org.teamtr.report.RunSummary;
 import org.teamtr.report.RunWriter;
 import org.teamtr.report.Version;
 import org.teamtr.team.EpisodeException;
+import org.teamtr.torch.TorchRanks;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
@@ -69,8 +75,17 @@ final class TrainCommand implements Callable<Integer> {
         "instead of playing: those agents whose files are there."})
     private Path from;
 
+    @Option(names = "--processes", paramLabel = "N", description = {"Trains in N processes of this machine, each with its part of the"
+            + " prompts; on CUDA each with a GPU of its own. As torchrun starts them: docs/devices.md."})
+    private int processes = 1;
+
+    /** Among those that train together; null where one process trains alone. */
+    private TorchRanks ranks;
+    /** The run directory, once this process writes it. */
+    private volatile Path writing;
+
     @Override
-    public Integer call() throws IOException, ConfigException {
+    public Integer call() throws IOException, ConfigException, InterruptedException {
         if (resume != null && (file != null || out != null || variant != null)) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--resume goes on with the run's own configuration: expected no "
                     + (file != null ? "FILE" : out != null ? "--out" : "--variant") + " beside it");
@@ -79,21 +94,62 @@ final class TrainCommand implements Callable<Integer> {
         if (from != null) {
             all.add("train.stages=" + (resume == null ? 1 : new Checkpoints(resume, 1).stage() + 1));
         }
-        final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, all));
-        final Path run = resume != null ? resume : newRun(config);
+        if (processes < 1) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--processes: expected 1 or more, given " + processes);
+        }
+        if (from != null && (processes > 1 || RankEnvironment.of(System.getenv()) != null)) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--from trains in one process: start it without --processes, torchrun or the like");
+        }
+        if (processes > 1) {
+            ConfigFile.load(resume == null ? file : configOf(resume), variant, all); // says once what is wrong with it
+            return new Launcher(System.err).run(processes, RankSetup.command(spec.commandLine().getParseResult().originalArgs()));
+        }
+        final RankEnvironment environment = RankEnvironment.of(System.getenv());
+        if (environment == null) {
+            final Config config = Setup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, all));
+            run(config, config, resume != null ? resume : newRun(config), resume != null);
+            return 0;
+        }
+        Launcher.endWithLauncher(System.getenv());
+        final Config config = RankSetup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, all), environment);
+        ranks = RankSetup.join(environment, config, () -> writing == null ? "" : goOn(writing));
+        try {
+            final RankSetup.Where where = RankSetup.where(ranks, environment, resume != null ? resume : out, resume != null, () -> newRun(config));
+            run(config, RankSetup.local(config, environment), where.run(), where.goesOn());
+            ranks.close();
+        } catch (IOException | ConfigException | RuntimeException | Error e) {
+            throw RankSetup.failed(ranks, e);
+        }
+        return 0;
+    }
+
+    /** @param local the configuration with the devices of this process */
+    private void run(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
+        if (!writes()) {
+            RankSetup.checkSees(ranks, run);
+            train(config, local, run, goesOn);
+            return;
+        }
+        writing = run;
         final Thread goodbye = new Thread(() -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run)));
         try (FileChannel lock = lock(run)) {
-            if (resume == null) {
+            if (!goesOn) {
                 ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // first, so that a run killed in its warm start can be resumed
             }
             Runtime.getRuntime().addShutdownHook(goodbye); // Ctrl-C
-            train(config, run);
+            train(config, local, run, goesOn);
+        } catch (RanksException e) {
+            throw new RanksException(e.getMessage() + goOn(run), e);
         } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException | EpisodeException e) {
             throw new IOException(Words.of(e) + (hasBegun(run) ? goOn(run) : ""), e);
         } finally {
             remove(goodbye);
         }
-        return 0;
+    }
+
+    /** Whether this process writes the run directory, and speaks. */
+    private boolean writes() {
+        return ranks == null || ranks.rank() == 0;
     }
 
     private static boolean hasBegun(Path run) throws IOException {
@@ -158,30 +214,39 @@ final class TrainCommand implements Callable<Integer> {
         throw new IOException(run + ": another process is writing this run");
     }
 
-    private void train(Config config, Path run) throws IOException, ConfigException {
+    private void train(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
         final PrintStream err = System.err;
-        final MemoryPlan plan = MemoryPlan.of(config);
+        final MemoryPlan plan = MemoryPlan.of(local);
         if (plan != null) {
-            err.print(plan.table());
+            if (writes()) {
+                err.print(plan.table());
+            }
             plan.check();
         }
+        if (!writes()) {
+            trainSilently(local, run);
+            return;
+        }
         try (Progress progress = Progress.open(err, System.console() != null, config.train().stages(), config.team().agents().size());
-                Setup setup = new Setup(config, run, progress::note);
+                Setup setup = setup(local, run, progress::note);
                 Trainer trainer = setup.trainer();
                 RunWriter writer = new RunWriter(run)) {
             final Checkpoints checkpoints = new Checkpoints(run, config.checkpoint().keep());
-            final Path latest = resume == null ? null : checkpoints.latest();
+            final Path latest = goesOn ? checkpoints.latest() : null;
+            if (ranks != null) {
+                ranks.broadcast("checkpoint", (latest == null ? "" : latest.getFileName().toString()).getBytes(StandardCharsets.UTF_8));
+            }
             final int done = latest == null ? 0 : Checkpoints.load(latest, setup.learners);
             if (from != null) {
                 trainer.learnFrom(from);
             }
             ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // with the changes of --set, now that all it names is there
             writer.truncateAfterStage(latest == null ? -1 : done);
-            if (resume != null) {
+            if (goesOn) {
                 progress.note(latest == null ? "no checkpoint yet: from the start" : "going on from " + latest);
             }
             setup.checkPrompts(progress::note);
-            progress.note(plan(config, setup, run));
+            progress.note(plan(config, setup, run) + (ranks == null ? "" : ", by " + ranks.size() + " processes"));
             final long[] tokens = {0}; // since this process began: for tokens per second
             trainer.train(done, done == 0 ? null : Checkpoints.heldOut(latest), new Trainer.Listener() {
                 @Override
@@ -189,6 +254,11 @@ final class TrainCommand implements Callable<Integer> {
                     tokens[0] += update.tokens();
                     RunWriter.io(() -> writer.update(update));
                     progress.update(update, tokens[0]);
+                }
+
+                @Override
+                public void ranked(RunLog.Ranks ranks) {
+                    RunWriter.io(() -> writer.ranks(ranks));
                 }
 
                 @Override
@@ -211,8 +281,7 @@ final class TrainCommand implements Callable<Integer> {
                             writer.transcript(transcript);
                         }
                         writer.stage(stage);
-                        final boolean last = stage.stage() == config.train().stages();
-                        if (stage.stage() > 0 && (last || stage.stage() % config.checkpoint().every() == 0)) {
+                        if (saves(config, stage)) {
                             checkpoints.save(stage.stage(), setup.learners, trainer.heldOut());
                         }
                     });
@@ -223,6 +292,9 @@ final class TrainCommand implements Callable<Integer> {
             final double[] untrained = {u == null ? Double.NaN : u.accuracy(), u == null ? Double.NaN : u.returnMean()};
             final List<String> command = new ArrayList<>(List.of("./teamtr"));
             command.addAll(spec.commandLine().getParseResult().originalArgs());
+            if (ranks != null) {
+                command.addAll(List.of("--processes", Integer.toString(ranks.size()))); // or however else they were started
+            }
             writer.summary(RunSummary.of(Version.read(), Words.command(command), config.seed(),
                     config.team().agents().stream().map(Config.Agent::role).toList(), untrained, RunFiles.updates(run),
                     RunFiles.stages(run), RunFiles.diagnoses(run)));
@@ -230,6 +302,43 @@ final class TrainCommand implements Callable<Integer> {
         final Path report = Report.write(run);
         say(run, report);
         Unchanged.plainly(RunFiles.updates(run)).forEach(System.out::println);
+    }
+
+    /** What all ranks but one do: the same, without a word. */
+    private void trainSilently(Config config, Path run) throws IOException {
+        try (Setup setup = setup(config, run, note -> { }); Trainer trainer = setup.trainer()) {
+            final String latest = new String(ranks.broadcast("checkpoint", new byte[0]), StandardCharsets.UTF_8);
+            final Path checkpoint = latest.isEmpty() ? null : new Checkpoints(run, 1).folder().resolve(latest);
+            final int done = checkpoint == null ? 0 : Checkpoints.load(checkpoint, setup.learners);
+            setup.checkPrompts(note -> { });
+            trainer.train(done, done == 0 ? null : Checkpoints.heldOut(checkpoint), new Trainer.Listener() {
+                @Override
+                public void updated(RunLog.Update update) {
+                }
+
+                @Override
+                public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                    if (saves(config, stage)) {
+                        Checkpoints.give(setup.learners);
+                    }
+                }
+            });
+        }
+    }
+
+    private static boolean saves(Config config, RunLog.Stage stage) {
+        final boolean last = stage.stage() == config.train().stages();
+        return stage.stage() > 0 && (last || stage.stage() % config.checkpoint().every() == 0);
+    }
+
+    private Setup setup(Config local, Path run, Consumer<String> note) throws IOException {
+        if (ranks != null) {
+            if (writes()) {
+                Setup.prepare(local, run, note);
+            }
+            ranks.barrier("the warm start");
+        }
+        return new Setup(local, run, note, ranks);
     }
 
     /** What is about to be done, in a line. */

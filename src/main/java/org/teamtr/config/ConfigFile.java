@@ -21,6 +21,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -140,6 +141,21 @@ public final class ConfigFile {
     /** {@return every key with its value, as YAML} */
     public static String text(Config config) {
         return ConfigTree.yaml().dump(MAPPER.convertValue(config, Map.class));
+    }
+
+    /** {@return every key with its value, by its path} */
+    public static Map<String, String> flat(Config config) {
+        final Map<String, String> flat = new LinkedHashMap<>();
+        flatten("", MAPPER.valueToTree(config), flat);
+        return flat;
+    }
+
+    private static void flatten(String path, JsonNode node, Map<String, String> flat) {
+        if (node.isObject() && !node.isEmpty()) {
+            node.properties().forEach(e -> flatten(path.isEmpty() ? e.getKey() : path + "." + e.getKey(), e.getValue(), flat));
+        } else {
+            flat.put(path, ConfigRules.shown(node));
+        }
     }
 
     private static ObjectNode builtIn(String name) {

@@ -92,6 +92,8 @@ public final class ConfigRules {
             entry("policies.<name>.lora.targets",
                     listOf("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
             entry("policies.<name>.thinking", flag()),
+            entry("policies.<name>.device", new Rule("cpu, cuda or cuda:N", v -> v.isTextual() && v.textValue().matches("cpu|cuda(:[0-9]{1,3})?"))
+                    .orNull()),
             entry("warm_start.layers", whole(1, 1000)),
             entry("warm_start.width", new Rule("a multiple of 8, of 8 or more", v -> v.isIntegralNumber() && v.canConvertToInt()
                     && v.intValue() >= 8 && v.intValue() % 8 == 0)),
@@ -169,6 +171,8 @@ public final class ConfigRules {
             entry("hardware.memory.rows", whole(0)),
             entry("hardware.memory.device", notNegative()),
             entry("hardware.memory.host", notNegative()),
+            entry("hardware.ranks.timeout", positive()),
+            entry("hardware.ranks.shard", flag()),
             entry("certificate.gamma",
                     number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
                     d -> d >= 0 && d < 1).orNull()),

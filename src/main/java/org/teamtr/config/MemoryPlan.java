@@ -345,7 +345,8 @@ public final class MemoryPlan {
         return new MemoryPlan(new Config(c.seed(), c.task(), c.team(), c.policies(), c.warmStart(), c.train(), c.rollout(), c.trustRegion(),
                 c.loss(), new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
                 microBatchTokens), c.eval(), c.checkpoint(), new Config.Hardware(c.hardware().device(), c.hardware().threads(),
-                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host())), c.certificate(), c.diagnostics()),
+                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host()),
+                c.hardware().ranks()), c.certificate(), c.diagnostics()),
                 policies, longest);
     }
 }

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
+import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.task.Budget;
@@ -32,6 +33,7 @@ import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 import org.teamtr.torch.TeamMemory;
 import org.teamtr.torch.TorchPolicy;
+import org.teamtr.torch.TorchRanks;
 import org.teamtr.train.Config;
 import org.teamtr.train.Learner;
 import org.teamtr.train.Trainer;
@@ -39,6 +41,7 @@ import org.teamtr.train.Trainer;
 /** What a configuration describes, loaded: policies, team, prompts, verifier. */
 public final class Setup implements AutoCloseable {
     public final Config config;
+    private final TorchRanks ranks;
     private final TaskData data;
     public final Map<String, TorchPolicy> policies = new LinkedHashMap<>();
     public final Team team;
@@ -54,8 +57,14 @@ public final class Setup implements AutoCloseable {
      * @param note is told in a line what takes long
      */
     public Setup(Config config, Path run, Consumer<String> note) throws IOException {
+        this(config, run, note, null);
+    }
+
+    /** @param ranks that train the team together; null for one process */
+    public Setup(Config config, Path run, Consumer<String> note, TorchRanks ranks) throws IOException {
         this.config = config;
-        final TeamMemory memory = memory(config);
+        this.ranks = ranks;
+        final TeamMemory memory = new TeamMemory(config.hardware().memory().offload(), ranks, config.hardware().ranks().shard());
         this.data = TaskData.read(config, oracle(config, run, memory, note));
         this.prompts = data.train();
         this.heldOut = data.heldOut();
@@ -94,7 +103,14 @@ public final class Setup implements AutoCloseable {
     }
 
     public Trainer trainer() {
-        return new Trainer(config, team, learners, prompts, heldOut, verifier);
+        return new Trainer(config, team, learners, prompts, heldOut, verifier, ranks == null ? Ranks.ONE : ranks);
+    }
+
+    /** Makes what one rank makes for all, where there is such a thing: the built-in model. */
+    public static void prepare(Config config, Path run, Consumer<String> note) throws IOException {
+        if (config.policies().values().stream().anyMatch(model -> model.model().equals("tiny"))) {
+            TinyModel.folder(config, run, note);
+        }
     }
 
     public static boolean isBudget(Config config) {
@@ -152,7 +168,7 @@ public final class Setup implements AutoCloseable {
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
-                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul(), c.hardware().memory()),
+                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul(), c.hardware().memory(), c.hardware().ranks()),
                 new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
                         c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
     }
@@ -194,7 +210,8 @@ public final class Setup implements AutoCloseable {
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {
         final Config.Optimiser o = c.optimiser();
-        return new TorchPolicy.Settings(m.dtype(), c.hardware().matmul(), c.hardware().device(), c.hardware().threads(), m.lora().rank(),
+        return new TorchPolicy.Settings(m.dtype(), c.hardware().matmul(), m.device() != null ? m.device() : c.hardware().device(),
+                c.hardware().threads(), m.lora().rank(),
                 m.lora().alpha(), m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
                 o.microBatchTokens(), c.hardware().memory().rows());
     }

@@ -20,6 +20,8 @@ public final class RunFiles {
     public static final String STAGES = "stages.jsonl";
     /** One {@link RunLog.Diagnosis} per line; there only if something is diagnosed. */
     public static final String DIAGNOSTICS = "diagnostics.jsonl";
+    /** What each rank took of each update; of runs of several ranks alone. */
+    public static final String RANKS = "ranks.jsonl";
     /** One {@link RunLog.Transcript} per line. */
     public static final String TRANSCRIPTS = "transcripts.jsonl";
     /** One {@link RunLog.Replacement} per line; only in runs with one. */
@@ -58,6 +60,16 @@ public final class RunFiles {
     public static List<RunLog.Diagnosis> diagnoses(Path run) throws IOException {
         final Path file = run.resolve(DIAGNOSTICS);
         return Files.exists(file) ? lines(file, RunLog.Diagnosis.class) : List.of();
+    }
+
+    /**
+     * {@return what each rank took of each update, the oldest first; none where one process trained alone}
+     *
+     * @throws IOException if a line is not one, naming file and line
+     */
+    public static List<RunLog.Ranks> ranks(Path run) throws IOException {
+        final Path file = run.resolve(RANKS);
+        return Files.exists(file) ? lines(file, RunLog.Ranks.class) : List.of();
     }
 
     /**

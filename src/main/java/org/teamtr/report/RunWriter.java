@@ -24,6 +24,7 @@ public final class RunWriter implements AutoCloseable {
     private OutputStream stages;
     private OutputStream transcripts;
     private OutputStream diagnostics; // null until there is something to write
+    private OutputStream ranks; // likewise
 
     /**
      * Opens the files for appending and makes those that are missing, the folder too. A line that was cut off is taken away.
@@ -54,6 +55,14 @@ public final class RunWriter implements AutoCloseable {
         append(diagnostics, diagnosis);
     }
 
+    /** Appends to {@code ranks.jsonl}, which is made if it is not there. */
+    public void ranks(RunLog.Ranks entry) throws IOException {
+        if (ranks == null) {
+            ranks = open(RunFiles.RANKS, Integer.MAX_VALUE);
+        }
+        append(ranks, entry);
+    }
+
     /** Appends to {@code transcripts.jsonl}. */
     public void transcript(RunLog.Transcript transcript) throws IOException {
         append(transcripts, transcript);
@@ -80,6 +89,7 @@ public final class RunWriter implements AutoCloseable {
         stages = open(RunFiles.STAGES, stage);
         transcripts = open(RunFiles.TRANSCRIPTS, stage);
         diagnostics = Files.exists(run.resolve(RunFiles.DIAGNOSTICS)) ? open(RunFiles.DIAGNOSTICS, stage) : null;
+        ranks = Files.exists(run.resolve(RunFiles.RANKS)) ? open(RunFiles.RANKS, stage) : null;
     }
 
     /** Writes {@code summary.json}; whoever reads it sees the old one or the new one, never a part. */
@@ -91,7 +101,7 @@ public final class RunWriter implements AutoCloseable {
     /** Closes the files. */
     @Override
     public void close() throws IOException {
-        for (OutputStream out : new OutputStream[] {metrics, stages, transcripts, diagnostics}) {
+        for (OutputStream out : new OutputStream[] {metrics, stages, transcripts, diagnostics, ranks}) {
             if (out != null) {
                 out.close();
             }

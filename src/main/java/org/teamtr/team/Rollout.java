@@ -5,6 +5,8 @@ import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Supplier;
+import java.util.stream.IntStream;
+import org.teamtr.distributed.Ranks;
 
 /**
  * Plays episodes, many at once: in every turn, all rows whose next speakers share a policy are generated together.
@@ -14,6 +16,8 @@ public final class Rollout {
     private static final long ENVIRONMENT = 0x656E76;
     private static final long ORACLE = 0x6F7261;
     private static final long TEACHER = 0x746561;
+    /** What the division of prompts among ranks is drawn by. */
+    private static final long DIVIDED = 0x646976;
     /** A longer observation is cut, and says so. */
     private static final int LONGEST_OBSERVATION = 50_000;
 
@@ -30,7 +34,16 @@ public final class Rollout {
      *     be cut, or the router names an agent that does not exist
      */
     public static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed) {
-        return play(team, prompts, group, generation, verifier, seed, (speaker, rows, asked, turn) ->
+        return play(team, prompts, group, generation, verifier, seed, Ranks.ONE);
+    }
+
+    /**
+     * The same, divided among ranks: each plays the episodes of its share of the prompts, drawn by {@code seed}, and all get all of
+     * them. Draws are keyed by the numbers of prompts and episodes, so that they are what one rank alone would draw.
+     */
+    public static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed,
+            Ranks ranks) {
+        return play(team, prompts, group, generation, verifier, seed, ranks, (speaker, rows, asked, turn) ->
                 speaker.generate(asked, generation, Chance.seed(seed, turn), rows.stream().mapToLong(row -> row.context().episode()).toArray()));
     }
 
@@ -40,7 +53,7 @@ public final class Rollout {
      * @return the episodes; of their messages the prompts' tokens and the texts count, they have no tokens of their own
      */
     public static List<Episode> demonstrate(Team team, List<Prompt> prompts, Generation generation, Verifier verifier, long seed, Teacher teacher) {
-        return play(team, prompts, 1, generation, verifier, seed, (speaker, rows, asked, turn) -> {
+        return play(team, prompts, 1, generation, verifier, seed, Ranks.ONE, (speaker, rows, asked, turn) -> {
             final List<Utterance> said = new ArrayList<>(rows.size());
             for (int i = 0; i < rows.size(); i++) {
                 final Context context = rows.get(i).context();
@@ -60,11 +73,14 @@ public final class Rollout {
         List<Utterance> speak(Speaker speaker, List<Row> rows, List<int[]> asked, int turn);
     }
 
-    private static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed, Voice voice) {
+    private static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed,
+            Ranks ranks, Voice voice) {
         final List<Context> contexts = new ArrayList<>(prompts.size() * group);
-        for (int p = 0; p < prompts.size(); p++) {
+        final int[] mine = ranks.size() == 1 ? IntStream.range(0, prompts.size()).toArray()
+                : ranks.share(Chance.permutation(prompts.size(), seed, DIVIDED));
+        for (int p : mine) {
             for (int g = 0; g < group; g++) {
-                contexts.add(new Context(prompts.get(p), contexts.size(), Chance.seed(seed, ENVIRONMENT, p)));
+                contexts.add(new Context(prompts.get(p), (long) p * group + g, Chance.seed(seed, ENVIRONMENT, p)));
             }
         }
         final World world = new World(verifier, contexts, seed);
@@ -72,11 +88,14 @@ public final class Rollout {
         for (int turn = 0; turn < team.maxTurns() && !open.isEmpty(); turn++) {
             open = turn(team, open, turn, generation, seed, world, voice);
         }
-        final List<Episode> episodes = new ArrayList<>(contexts.size());
+        final Episode[] episodes = new Episode[prompts.size() * group];
         for (Context context : contexts) {
-            episodes.add(new Episode(context, world.score(context)));
+            episodes[(int) context.episode()] = new Episode(context, world.score(context));
         }
-        return episodes;
+        if (ranks.size() > 1) {
+            ranks.gather("episodes", EpisodeBytes.of(episodes)).forEach(bytes -> EpisodeBytes.into(episodes, bytes, prompts, group));
+        }
+        return List.of(episodes);
     }
 
     /** The environment of every episode that has one. */

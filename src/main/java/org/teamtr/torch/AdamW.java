@@ -1,5 +1,6 @@
 package org.teamtr.torch;
 
+import java.util.function.DoubleUnaryOperator;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
@@ -68,8 +69,13 @@ final class AdamW implements AutoCloseable {
      * @throws ArithmeticException if the norm is not a number; nothing has been moved
      */
     double step(Tensor weights, Tensor gradient, double learningRate) {
+        return step(weights, gradient, learningRate, DoubleUnaryOperator.identity());
+    }
+
+    /** @param whole the gradient's norm, from that of the part that is given here */
+    double step(Tensor weights, Tensor gradient, double learningRate, DoubleUnaryOperator whole) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            final double norm = gradient.norm().item_double();
+            final double norm = whole.applyAsDouble(gradient.norm().item_double());
             if (!Double.isFinite(norm)) {
                 throw new ArithmeticException("gradient: expected a finite norm, given " + norm);
             }

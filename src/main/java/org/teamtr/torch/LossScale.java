@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.util.Map;
+import java.util.function.DoubleUnaryOperator;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
@@ -40,8 +41,14 @@ final class LossScale {
      * @throws ArithmeticException if it is not, and the scale is 1 already
      */
     boolean unscale(Tensor gradient) {
+        return unscale(gradient, DoubleUnaryOperator.identity());
+    }
+
+    /** @param all what is finite where that of all parts of the gradient is, from the largest number of the part that is given here */
+    boolean unscale(Tensor gradient, DoubleUnaryOperator all) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            if (!Double.isFinite(gradient.norm(new Scalar(Double.POSITIVE_INFINITY)).item_double())) {
+            final double largest = gradient.numel() == 0 ? 0 : gradient.norm(new Scalar(Double.POSITIVE_INFINITY)).item_double();
+            if (!Double.isFinite(all.applyAsDouble(largest))) {
                 if (scale == 1) {
                     throw new ArithmeticException("gradient: expected finite numbers at a loss scale of 1, given others: this model passes "
                             + "f16's largest number, 65,504; policies.<name>.dtype bf16 or f32 holds it");

@@ -114,7 +114,7 @@ final class ModelFiles {
         for (Map.Entry<String, SafeTensors.Entry> entry : entries(tensors, prefix, weights.layout, ignored).entrySet()) {
             final Layout.Part part = weights.layout.parts.get(entry.getKey());
             try (PointerScope scope = new PointerScope()) {
-                read(tensors, entry.getValue(), weights.stored().narrow(0, part.offset(), part.length()));
+                read(tensors, entry.getValue(), 0, part.length(), (from, chunk) -> weights.put(part.offset() + from, chunk));
             }
         }
         weights.refresh();
@@ -151,17 +151,21 @@ final class ModelFiles {
         };
     }
 
-    /** Fills a vector, of any device, chunk by chunk. */
-    private static void read(SafeTensors tensors, SafeTensors.Entry entry, Tensor into) throws IOException {
+    /** Takes numbers of a tensor, from a place on. */
+    private interface Into {
+        void put(long from, Tensor chunk);
+    }
+
+    /** Reads numbers of a tensor chunk by chunk. */
+    private static void read(SafeTensors tensors, SafeTensors.Entry entry, long first, long length, Into into) throws IOException {
         final torch.ScalarType dtype = type(entry);
         final int width = entry.type().bytes();
-        final long length = entry.bytes() / width;
         for (long from = 0; from < length; from += CHUNK / width) {
             final long n = Math.min(CHUNK / width, length - from);
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device cpu = new Device("cpu")) {
                 final Tensor chunk = Decoder.empty(new long[] {n}, dtype, cpu);
-                tensors.read(entry.name(), from * width, bytes(chunk));
-                into.narrow(0, from, n).copy_(chunk);
+                tensors.read(entry.name(), (first + from) * width, bytes(chunk));
+                into.put(from, chunk);
             }
         }
     }
@@ -188,8 +192,9 @@ final class ModelFiles {
         return tensors;
     }
 
-    private static SafeTensorsWriter.Tensor vector(String name, Tensor vector) {
-        return new SafeTensorsWriter.Tensor(name, SafeTensors.DType.F32, new long[] {vector.numel()}, out -> write(out, vector));
+    private static SafeTensorsWriter.Tensor vector(String name, Tensor vector, long length, Shard shard) {
+        return new SafeTensorsWriter.Tensor(name, SafeTensors.DType.F32, new long[] {length}, shard == null ? out -> write(out, vector)
+                : out -> shard.stream(name, vector, numbers -> write(out, numbers)));
     }
 
     private static void write(WritableByteChannel out, Tensor tensor) throws IOException {
@@ -257,11 +262,18 @@ final class ModelFiles {
     /** @param lossScale null where there is none */
     static void writeTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, long version, long versions)
             throws IOException {
+        writeTraining(folder, weights, optimiser, lossScale, version, versions, null);
+    }
+
+    /** @param shard the part of the vectors that is here; the other ranks give theirs by {@link #give} */
+    static void writeTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, long version, long versions, Shard shard)
+            throws IOException {
+        final long length = weights.layout.length();
         final List<SafeTensorsWriter.Tensor> vectors = new ArrayList<>();
-        vectors.add(vector("exp_avg", optimiser.mean));
-        vectors.add(vector("exp_avg_sq", optimiser.square));
+        vectors.add(vector("exp_avg", optimiser.mean, length, shard));
+        vectors.add(vector("exp_avg_sq", optimiser.square, length, shard));
         if (weights.dtype != torch.ScalarType.Float) {
-            vectors.add(vector("master", weights.master));
+            vectors.add(vector("master", weights.master, length, weights.shard));
         }
         final Map<String, String> numbers = new TreeMap<>(Map.of("steps", Long.toString(optimiser.steps),
                 "version", Long.toString(version), "versions", Long.toString(versions)));
@@ -271,18 +283,33 @@ final class ModelFiles {
         SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, numbers);
     }
 
+    /** What a rank does while another one writes. */
+    static void give(Weights weights, AdamW optimiser, Shard shard) {
+        shard.stream("exp_avg", optimiser.mean, numbers -> { });
+        shard.stream("exp_avg_sq", optimiser.square, numbers -> { });
+        if (weights.shard != null) {
+            weights.shard.stream("master", weights.master, numbers -> { });
+        }
+    }
+
     /**
      * Returns version and versions.
      *
      * @param lossScale null where there is none
      */
     static long[] readTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale) throws IOException {
+        return readTraining(folder, weights, optimiser, lossScale, null);
+    }
+
+    /** @param shard the part of the optimiser's vectors that belongs here; null for all */
+    static long[] readTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, Shard shard) throws IOException {
+        final long length = weights.layout.length();
         final Path file = folder.resolve(TRAINING);
         try (SafeTensors tensors = SafeTensors.open(file)) {
-            vector(tensors, file, "exp_avg", optimiser.mean);
-            vector(tensors, file, "exp_avg_sq", optimiser.square);
+            vector(tensors, file, "exp_avg", length, optimiser.mean, shard);
+            vector(tensors, file, "exp_avg_sq", length, optimiser.square, shard);
             if (weights.dtype != torch.ScalarType.Float) {
-                vector(tensors, file, "master", weights.master);
+                vector(tensors, file, "master", length, weights.master, weights.shard);
                 weights.refresh();
             }
             optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
@@ -296,11 +323,11 @@ final class ModelFiles {
         }
     }
 
-    private static void vector(SafeTensors tensors, Path file, String name, Tensor into) throws IOException {
+    private static void vector(SafeTensors tensors, Path file, String name, long length, Tensor into, Shard shard) throws IOException {
         final SafeTensors.Entry entry = tensors.entry(name);
-        if (!Arrays.equals(entry.shape(), new long[] {into.numel()})) {
-            throw new IOException(file + ": " + name + ": expected shape [" + into.numel() + "], given " + Arrays.toString(entry.shape()));
+        if (!Arrays.equals(entry.shape(), new long[] {length})) {
+            throw new IOException(file + ": " + name + ": expected shape [" + length + "], given " + Arrays.toString(entry.shape()));
         }
-        read(tensors, entry, into);
+        read(tensors, entry, shard == null ? 0 : shard.from, into.numel(), (from, chunk) -> into.narrow(0, from, chunk.numel()).copy_(chunk));
     }
 }

@@ -22,13 +22,32 @@ import java.util.Set;
  */
 public final class TeamMemory {
     private final boolean offload;
+    /** The processes that train the team together; null where that is one. */
+    final TorchRanks ranks;
+    /** Whether each rank keeps a part of the f32 weights and the moments alone. */
+    private final boolean sharded;
     private final Map<String, Weights> frozen = new HashMap<>();
     /** One, unless another has a gradient that waits. */
     private final Set<TorchPolicy> learning = Collections.newSetFromMap(new IdentityHashMap<>());
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
+        this(offload, null, false);
+    }
+
+    /**
+     * @param ranks among which scoring and gradients of the policies are divided; null for one process
+     * @param sharded whether the f32 weights and the optimiser's moments of what is trained are, too
+     */
+    public TeamMemory(boolean offload, TorchRanks ranks, boolean sharded) {
         this.offload = offload;
+        this.ranks = ranks;
+        this.sharded = sharded && ranks != null;
+    }
+
+    /** {@return this process's part of a flat vector, or null where it has the whole} */
+    Shard shard(long length) {
+        return sharded ? new Shard(ranks, length) : null;
     }
 
     /** Makes weights. */

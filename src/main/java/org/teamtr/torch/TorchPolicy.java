@@ -97,6 +97,8 @@ public final class TorchPolicy implements Policy {
     /** What is trained. */
     final Weights weights;
     final AdamW optimiser;
+    /** What of the optimiser's state, and of f32 weights beside others, is here; null for all. */
+    private final Shard shard;
     /** Null while the policy does not learn. */
     Tensor gradient;
     private final TeamMemory memory;
@@ -133,9 +135,10 @@ public final class TorchPolicy implements Policy {
             this.workers = new Workers(layout.length(), settings.threads());
             workers.use();
             this.base = !lora ? null : base != null ? base : frozen(config, settings);
-            this.weights = new Weights(trained, settings.scalarType(), device, home, true);
+            this.shard = memory.shard(trained.length());
+            this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard);
             this.optimiser = new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
-                    settings.maxGradNorm()), trained.length(), home);
+                    settings.maxGradNorm()), shard == null ? trained.length() : shard.length, home);
         }
     }
 
@@ -359,7 +362,24 @@ public final class TorchPolicy implements Policy {
         for (int m = 0; m < messages.size(); m++) {
             check("messages[" + m + "]", messages.get(m));
         }
-        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count());
+        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count() * (memory.ranks == null ? 1 : memory.ranks.size()));
+    }
+
+    /** Whether a micro-batch is computed here: each rank has every n-th of them, which are of about equal size. */
+    private boolean mine(int part) {
+        return memory.ranks == null || part % memory.ranks.size() == memory.ranks.rank();
+    }
+
+    /** Scores that other ranks have computed are zeros here until they are added. */
+    private Scores all(Scores scores) {
+        if (memory.ranks != null) {
+            if (scores.kl() == null) {
+                memory.ranks.sum("scores", scores.logProbs(), scores.entropy());
+            } else {
+                memory.ranks.sum("scores", scores.logProbs(), scores.entropy(), scores.kl());
+            }
+        }
+        return scores;
     }
 
     private void check(String name, Utterance message) {
@@ -419,6 +439,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> {
                 try (NoGradGuard guard = new NoGradGuard();
                         PointerScope scope = new PointerScope();
@@ -430,7 +453,7 @@ public final class TorchPolicy implements Policy {
             });
         }
         workers.run(OutOfMemory.LEARNING, tasks, nothing -> { });
-        return out;
+        return all(out);
     }
 
     @Override
@@ -445,6 +468,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> {
                 final double[] sums = new double[32 - Integer.numberOfLeadingZeros(columns)];
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
@@ -468,6 +494,9 @@ public final class TorchPolicy implements Policy {
         }
         final double[] mean = new double[32 - Integer.numberOfLeadingZeros(columns)];
         workers.run(OutOfMemory.LEARNING, tasks, sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        if (memory.ranks != null) {
+            memory.ranks.sum("shifts of logits", mean);
+        }
         return mean;
     }
 
@@ -500,6 +529,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> backward(micro, then, part, temperature, (head, dHidden, dWeight) -> {
                 head.forward(); // a message's ratio needs all of its log-probs
                 scatter(head, micro, batch, out);
@@ -522,7 +554,7 @@ public final class TorchPolicy implements Policy {
             }));
         }
         accumulate(tasks);
-        return out;
+        return all(out);
     }
 
     @Override
@@ -535,6 +567,9 @@ public final class TorchPolicy implements Policy {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
+            if (!mine(part)) {
+                continue;
+            }
             tasks.add(() -> backward(micro, null, part, 1, (head, dHidden, dWeight) -> {
                 final Tensor slope = Decoder.empty(new long[] {micro.tokens()}, torch.ScalarType.Float, device)
                         .fill_(new Scalar(-1.0 / tokens));
@@ -545,6 +580,9 @@ public final class TorchPolicy implements Policy {
             }));
         }
         accumulate(tasks);
+        if (memory.ranks != null) {
+            memory.ranks.sum("likelihoods", sums);
+        }
         return Arrays.stream(sums).sum() / tokens;
     }
 
@@ -598,6 +636,11 @@ public final class TorchPolicy implements Policy {
                 });
             }
         });
+        if (shard != null) {
+            shard.sum("gradient", gradient);
+        } else if (memory.ranks != null) {
+            memory.ranks.sum("gradient", gradient);
+        }
         hasGradient = true;
     }
 
@@ -608,13 +651,33 @@ public final class TorchPolicy implements Policy {
         }
         workers.use();
         hasGradient = false;
-        if (lossScale != null && !lossScale.unscale(gradient)) {
-            return Double.NaN;
+        final double norm = shard == null ? step(weights.master, gradient, learningRate) : shardedStep(learningRate);
+        if (Double.isNaN(norm)) {
+            return norm;
         }
-        final double norm = optimiser.step(weights.master, gradient, learningRate);
         weights.refresh();
         version = ++versions;
         return norm;
+    }
+
+    private double step(Tensor master, Tensor gradient, double learningRate) {
+        return lossScale != null && !lossScale.unscale(gradient) ? Double.NaN : optimiser.step(master, gradient, learningRate);
+    }
+
+    /** Of this rank's part; the others step theirs. */
+    private double shardedStep(double learningRate) {
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor own = shard.own(gradient);
+            if (lossScale != null && !lossScale.unscale(own, shard::finite)) {
+                return Double.NaN;
+            }
+            final boolean whole = weights.shard == null; // f32 weights, which are computed with, are there as a whole
+            final double norm = optimiser.step(whole ? shard.own(weights.master) : weights.master, own, learningRate, shard::norm);
+            if (whole) {
+                shard.gather("weights", weights.master);
+            }
+            return norm;
+        }
     }
 
     // ---- going back ----
@@ -784,6 +847,14 @@ public final class TorchPolicy implements Policy {
     public long fingerprint() {
         final CRC32C castagnoli = new CRC32C();
         final CRC32 ieee = new CRC32();
+        if (weights.shard != null) {
+            weights.shard.stream("fingerprint", weights.master, numbers -> {
+                final ByteBuffer bytes = ModelFiles.bytes(numbers);
+                castagnoli.update(bytes.duplicate());
+                ieee.update(bytes);
+            });
+            return castagnoli.getValue() << 32 | ieee.getValue();
+        }
         try (PointerScope scope = new PointerScope()) {
             final Tensor data = weights.master;
             final long chunk = 64 << 20;
@@ -897,7 +968,15 @@ public final class TorchPolicy implements Policy {
         } else {
             ModelFiles.writeAdapter(folder, weights, settings, this.folder);
         }
-        ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions);
+        ModelFiles.writeTraining(folder, weights, optimiser, lossScale, version, versions, shard);
+    }
+
+    @Override
+    public void give() {
+        if (shard != null) {
+            ModelFiles.give(weights, optimiser, shard);
+            fingerprint();
+        }
     }
 
     @Override
@@ -911,7 +990,7 @@ public final class TorchPolicy implements Policy {
         } else {
             ModelFiles.readAdapter(folder, weights, settings);
         }
-        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser, lossScale);
+        final long[] counters = ModelFiles.readTraining(folder, weights, optimiser, lossScale, shard);
         version = counters[0];
         versions = counters[1];
         hasGradient = false;

@@ -22,8 +22,13 @@ final class Weights implements AutoCloseable {
     final Layout layout;
     final torch.ScalarType dtype;
     private final Device device;
-    /** [layout.length()] f32; null of frozen weights in 16 bits. May be on another device than what the decoder computes with. */
+    /**
+     * f32; null of frozen weights in 16 bits. May be on another device than what the decoder computes with. [layout.length()], or of
+     * weights in 16 bits this rank's part of them where there is a shard.
+     */
     Tensor master;
+    /** Null where the master is whole. */
+    final Shard shard;
     /** The same in {@link #dtype}, on the device; of a copy, made when it is first asked for. In f32, the master or a copy. */
     private Tensor flat;
     private Map<String, Tensor> compute;
@@ -38,21 +43,27 @@ final class Weights implements AutoCloseable {
      * @param home where the f32 vector is until {@link #moveMaster}; of f32 weights it is always on the device
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
-        this(layout, dtype, device);
+        this(layout, dtype, device, home, trained, null);
+    }
+
+    /** @param shard what this rank keeps of the f32 vector; null for all of it. f32 weights are whole, since they are computed with */
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained, Shard shard) {
+        this(layout, dtype, device, dtype == torch.ScalarType.Float ? null : shard);
         try (PointerScope scope = new PointerScope()) {
             if (dtype == torch.ScalarType.Float) {
                 master = zeros(layout.length(), device);
                 flat = master;
             } else {
-                master = trained ? zeros(layout.length(), home) : null;
+                master = trained ? zeros(this.shard == null ? layout.length() : this.shard.length, home) : null;
                 flat = Decoder.kept(Decoder.empty(new long[] {layout.length()}, dtype, device).zero_());
             }
         }
     }
 
     /** Neither vector is there yet. */
-    private Weights(Layout layout, torch.ScalarType dtype, Device device) {
+    private Weights(Layout layout, torch.ScalarType dtype, Device device, Shard shard) {
         this.layout = layout;
+        this.shard = shard;
         this.dtype = dtype;
         this.device = device;
     }
@@ -91,6 +102,19 @@ final class Weights implements AutoCloseable {
         return master != null ? master : flat;
     }
 
+    /** Writes new numbers, as far as they are this rank's, before a {@link #refresh}. */
+    void put(long at, Tensor numbers) {
+        if (shard == null) {
+            stored().narrow(0, at, numbers.numel()).copy_(numbers);
+            return;
+        }
+        final long from = Math.max(at, shard.from);
+        final long to = Math.min(at + numbers.numel(), shard.from + shard.length);
+        if (from < to) {
+            master.narrow(0, from - shard.from, to - from).copy_(numbers.narrow(0, from - at, to - from));
+        }
+    }
+
     /** What the decoder computes with, without gradients. */
     synchronized Map<String, Tensor> compute() {
         if (flat == null) {
@@ -122,13 +146,21 @@ final class Weights implements AutoCloseable {
 
     /** The master in a dtype on the device, or the master itself where it is that already. */
     private Tensor there(torch.ScalarType type) {
-        if (type == torch.ScalarType.Float && isOn(master, device)) {
+        if (type == torch.ScalarType.Float && isOn(master, device) && shard == null) {
             return master;
         }
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final Tensor copy = Decoder.kept(Decoder.empty(new long[] {layout.length()}, type, device));
-            round(master, copy);
+            roundAll(copy);
             return copy;
+        }
+    }
+
+    /** The master, rounded, into a vector of all. */
+    private void roundAll(Tensor to) {
+        round(master, shard == null ? to : shard.own(to));
+        if (shard != null) {
+            shard.gather("weights", to);
         }
     }
 
@@ -186,8 +218,8 @@ final class Weights implements AutoCloseable {
     /** Brings rounded copies up to date; to be called whenever the vector was written. */
     void refresh() {
         if (dtype != torch.ScalarType.Float && master != null && flat != null) {
-            try (NoGradGuard guard = new NoGradGuard()) {
-                round(master, flat);
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                roundAll(flat);
             }
         }
         if (masterThere != master) {
@@ -197,7 +229,7 @@ final class Weights implements AutoCloseable {
 
     /** @param home where the copy's f32 vector is to be */
     Weights copy(Device home) {
-        final Weights copy = new Weights(layout, dtype, device);
+        final Weights copy = new Weights(layout, dtype, device, shard);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             copy.master = copied(master, home);
         }
@@ -235,6 +267,9 @@ final class Weights implements AutoCloseable {
     /** Moves every number by {@code size}, up or down as the seed says. */
     void nudge(double size, long seed) {
         final SplittableRandom random = new SplittableRandom(seed);
+        for (long skipped = 0; shard != null && skipped < shard.from; skipped += Long.SIZE) {
+            random.nextLong();
+        }
         final float[] moves = new float[(int) Math.min(master.numel(), 1 << 20)];
         try (NoGradGuard guard = new NoGradGuard()) {
             for (long from = 0; from < master.numel(); from += moves.length) {
@@ -273,7 +308,7 @@ final class Weights implements AutoCloseable {
                         : (float) (deviation * random.nextGaussian());
             }
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                stored().narrow(0, part.offset() + from, n).copy_(Tensor.create(values, values.length).narrow(0, 0, n));
+                put(part.offset() + from, Tensor.create(values, values.length).narrow(0, 0, n));
             }
         }
     }

@@ -90,6 +90,16 @@ public final class Checkpoints {
         }
     }
 
+    /** What the other ranks do while one of them saves. */
+    public static void give(List<Learner> learners) {
+        learners.forEach(learner -> learner.policy.give());
+    }
+
+    /** {@return where they are} */
+    public Path folder() {
+        return folder;
+    }
+
     /** {@return the latest checkpoint, or null if there is none} */
     public Path latest() throws IOException {
         final List<Path> all = complete();

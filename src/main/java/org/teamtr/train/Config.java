@@ -50,8 +50,15 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Agent(String role, String policy, String system, String template, String message, String view, boolean frozen) {
     }
 
-    /** A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout, of which random takes no weights. */
-    public record Model(String model, boolean random, DType dtype, Lora lora, boolean thinking) {
+    /**
+     * A model: {@code tiny} for the built-in one, otherwise a folder in the Hugging Face layout, of which random takes no weights.
+     * {@code device}: cpu, cuda or cuda:N, or null for that of {@link Hardware}.
+     */
+    public record Model(String model, boolean random, DType dtype, Lora lora, boolean thinking, String device) {
+        /** On the device of {@link Hardware}. */
+        public Model(String model, boolean random, DType dtype, Lora lora, boolean thinking) {
+            this(model, random, dtype, lora, thinking, null);
+        }
     }
 
     /** Low-rank adaptation; rank 0 for none. */
@@ -144,7 +151,20 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. */
-    public record Hardware(String device, int threads, Matmul matmul, Memory memory) {
+    public record Hardware(String device, int threads, Matmul matmul, Memory memory, Ranks ranks) {
+        /** With the defaults for several ranks. */
+        public Hardware(String device, int threads, Matmul matmul, Memory memory) {
+            this(device, threads, matmul, memory, Ranks.DEFAULT);
+        }
+    }
+
+    /**
+     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: whether each
+     * keeps a part of what the optimiser needs.
+     */
+    public record Ranks(double timeout, boolean shard) {
+        /** What the defaults say. */
+        public static final Ranks DEFAULT = new Ranks(600, false);
     }
 
     /**

@@ -150,6 +150,13 @@ public interface Policy extends Speaker, AutoCloseable {
     void save(Path folder) throws IOException;
 
     /**
+     * What the other ranks do while one of them saves and takes the {@link #fingerprint}: they give it their part, where state is
+     * divided among ranks.
+     */
+    default void give() {
+    }
+
+    /**
      * Takes parameters and optimiser state from what {@link #save} wrote.
      *
      * @throws IOException if a file is missing, unreadable or of another model, naming it

@@ -52,6 +52,22 @@ public final class RunLog {
         }
     }
 
+    /** What each rank did of one update, a line of {@code ranks.jsonl}, which only runs of several ranks have. */
+    public record Ranks(int stage, int step, String agent, List<Rank> ranks) {
+    }
+
+    /**
+     * Of one rank.
+     *
+     * @param secondsRollout of the latest rollout, with waiting for the others' episodes
+     * @param secondsUpdate of the update, with waiting
+     * @param secondsExchange since the update before, of both and of evaluations: giving to the others and waiting for them
+     * @param bytesSent counted from the sizes of what was exchanged
+     */
+    public record Rank(int rank, String name, double secondsRollout, double secondsUpdate, double secondsExchange, long bytesSent,
+            long exchanges) {
+    }
+
     /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. Gains are null where not measured. */
     public record Stage(int stage, List<String> order, double returnMean, double accuracy, Double predictedGain, Double realisedGain,
             Double realisedGainError, int heldOutEpisodes, double outOfRegionRate, long episodes, long tokens, double secondsRollout,

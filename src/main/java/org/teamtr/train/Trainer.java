@@ -15,6 +15,7 @@ import java.util.SplittableRandom;
 import java.util.function.Function;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
+import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.Advantages;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.SamplingConfig;
@@ -72,6 +73,10 @@ public final class Trainer implements AutoCloseable {
         default void diagnosed(RunLog.Diagnosis diagnosis) {
         }
 
+        /** After every update of several ranks, once they agree on it. */
+        default void ranked(RunLog.Ranks ranks) {
+        }
+
         /** After every stage, and as stage 0 before the first; the team is then as a checkpoint should keep it. */
         void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts);
     }
@@ -86,6 +91,8 @@ public final class Trainer implements AutoCloseable {
     private final int promptsEach;
     private final Certificate certificate; // null where no bound on advantages is known
     private final Monitor monitor;
+    private final Ranks ranks;
+    private final RankWatch rankWatch;
     private List<Verifier.Score> latest; // of the held-out episodes
     private Path conversations; // to learn from instead of playing; null to play
 
@@ -95,7 +102,17 @@ public final class Trainer implements AutoCloseable {
      * @param heldOut to evaluate on
      */
     public Trainer(Config config, Team team, List<Learner> learners, Prompts prompts, Prompts heldOut, Verifier verifier) {
+        this(config, team, learners, prompts, heldOut, verifier, Ranks.ONE);
+    }
+
+    /**
+     * The same as one of several ranks, all of which make the same calls. Each plays the episodes of its share of the prompts; policies
+     * divide scoring and gradients by themselves. Whatever decides something is computed on every rank from the same numbers.
+     */
+    public Trainer(Config config, Team team, List<Learner> learners, Prompts prompts, Prompts heldOut, Verifier verifier, Ranks ranks) {
         this.config = config;
+        this.ranks = ranks;
+        this.rankWatch = new RankWatch(ranks);
         this.team = team;
         this.learners = List.copyOf(learners);
         this.prompts = prompts;
@@ -121,6 +138,7 @@ public final class Trainer implements AutoCloseable {
      *     measured again
      */
     public void train(int done, List<Verifier.Score> heldOut, Listener listener) {
+        rankWatch.loaded(learners);
         final int episodes = Math.min(config.eval().prompts(), this.heldOut.size()) * config.eval().group();
         final boolean known = heldOut != null && heldOut.size() == episodes;
         Evaluation before = known ? new Evaluation(heldOut, List.of(), List.of(), 0) : evaluate();
@@ -145,7 +163,11 @@ public final class Trainer implements AutoCloseable {
                 measureFloor(stage, i, sigma.get(i), rollouts, listener);
                 final RunLog.Update update = update(stage, i, sigma, rollouts, probe);
                 updates.add(update);
+                final RunLog.Ranks ranked = rankWatch.updated(update, sigma.get(i));
                 listener.updated(update);
+                if (ranked != null) {
+                    listener.ranked(ranked);
+                }
                 if (probe != null) {
                     listener.diagnosed(probe.diagnosis(update));
                 }
@@ -245,14 +267,14 @@ public final class Trainer implements AutoCloseable {
         final Map<Learner, Long> versions = versions();
         final int group = config.rollout().group();
         final List<Episode> episodes = new ArrayList<>(Rollout.play(team, b, group, sampling, verifier,
-                Chance.seed(config.seed(), EPISODES, stage, i)));
+                Chance.seed(config.seed(), EPISODES, stage, i), ranks));
         final List<Episode> dropped = new ArrayList<>(); // by dynamic sampling
         for (int round = 1; round <= config.rollout().dynamicSampling(); round++) {
             final List<List<Episode>> equal = equalGroups(episodes);
             final SplittableRandom random = Chance.of(config.seed(), REPLACEMENTS, stage, i, round);
             final List<Prompt> others = equal.stream().map(old -> prompts.get(random.nextInt(prompts.size()))).toList();
             final List<Episode> more = Rollout.play(team, others, group, sampling, verifier,
-                    Chance.seed(config.seed(), EPISODES, stage, i, round));
+                    Chance.seed(config.seed(), EPISODES, stage, i, round), ranks);
             for (int g = 0; g < equal.size(); g++) {
                 dropped.addAll(equal.get(g));
                 Collections.copy(equal.get(g), more.subList(g * group, (g + 1) * group));
@@ -678,7 +700,7 @@ public final class Trainer implements AutoCloseable {
     private Probe probe(List<Prompt> b, int stage) {
         final int group = config.rollout().group();
         return new Probe(config.diagnostics(), sampling.temperature(), group,
-                () -> Rollout.play(team, b, group, sampling, verifier, Chance.seed(config.seed(), PROBE, stage)));
+                () -> Rollout.play(team, b, group, sampling, verifier, Chance.seed(config.seed(), PROBE, stage), ranks));
     }
 
     // ---- held-out episodes ----
@@ -713,7 +735,7 @@ public final class Trainer implements AutoCloseable {
         }
         final Generation generation = new Generation(e.temperature(), SamplingConfig.ALL.withTopP((float) e.topP()),
                 config.rollout().maxNewTokens(), truncation());
-        final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, Chance.seed(config.seed(), HELD_OUT));
+        final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, Chance.seed(config.seed(), HELD_OUT), ranks);
         final int shown = Math.min(some.size(), e.transcripts());
         return new Evaluation(episodes.stream().map(Episode::score).toList(),
                 IntStream.range(0, shown).mapToObj(j -> episodes.get(j * e.group())).toList(),

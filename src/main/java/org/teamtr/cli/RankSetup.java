@@ -1,0 +1,144 @@
+package org.teamtr.cli;
+
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Supplier;
+import org.teamtr.config.ConfigException;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
+import org.teamtr.distributed.RankEnvironment;
+import org.teamtr.distributed.RanksException;
+import org.teamtr.report.RunFiles;
+import org.teamtr.report.Version;
+import org.teamtr.torch.TorchRanks;
+import org.teamtr.train.Config;
+
+/** What a command does besides where it is one of several ranks. */
+final class RankSetup {
+    private RankSetup() {
+    }
+
+    /** The run directory that rank 0 has chosen. */
+    record Where(Path run, boolean goesOn) {
+    }
+
+    /** Makes a new run directory. */
+    interface NewRun {
+        Path make() throws IOException;
+    }
+
+    /** {@return the command that starts another process as this one was started, but for --processes} */
+    static List<String> command(List<String> arguments) {
+        final List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
+        command.addAll(ManagementFactory.getRuntimeMXBean().getInputArguments());
+        command.addAll(List.of("-cp", System.getProperty("java.class.path"), Main.class.getName()));
+        for (int i = 0; i < arguments.size(); i++) {
+            if (arguments.get(i).equals("--processes")) {
+                i++;
+            } else if (!arguments.get(i).startsWith("--processes=")) {
+                command.add(arguments.get(i));
+            }
+        }
+        return command;
+    }
+
+    /** {@return a configuration written out} Ranks of one machine share its processors. */
+    static Config resolved(Config c, RankEnvironment e) {
+        final Config.Hardware h = c.hardware();
+        final int threads = h.threads() > 0 ? h.threads() : Math.max(1, Runtime.getRuntime().availableProcessors() / e.localSize());
+        return Setup.resolved(with(c, new Config.Hardware(h.device(), threads, h.matmul(), h.memory(), h.ranks()), c.policies()));
+    }
+
+    private static Config with(Config c, Config.Hardware hardware, Map<String, Config.Model> policies) {
+        return new Config(c.seed(), c.task(), c.team(), policies, c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(),
+                c.optimiser(), c.eval(), c.checkpoint(), hardware, c.certificate(), c.diagnostics());
+    }
+
+    /**
+     * Meets the other ranks, which need the same version and configuration.
+     *
+     * @param goOn what is said to whom the ranks are lost
+     */
+    static TorchRanks join(RankEnvironment e, Config config, Supplier<String> goOn) {
+        final Map<String, String> facts = new LinkedHashMap<>();
+        facts.put("version", Version.read());
+        facts.putAll(ConfigFile.flat(config));
+        return TorchRanks.join(e, Duration.ofMillis((long) (1e3 * config.hardware().ranks().timeout())), facts, message -> {
+            System.err.println("teamtr: " + message + goOn.get());
+            Runtime.getRuntime().halt(1); // the thread that trains may be waiting within libtorch, for ever
+        });
+    }
+
+    /** {@return the configuration with this rank's own GPU} */
+    static Config local(Config c, RankEnvironment e) throws IOException {
+        final Config.Hardware h = c.hardware();
+        final Map<String, Config.Model> policies = new LinkedHashMap<>();
+        for (Map.Entry<String, Config.Model> entry : c.policies().entrySet()) {
+            final Config.Model m = entry.getValue();
+            if (m.device() != null && m.device().contains(":") && e.localSize() > 1) {
+                throw new IOException("policies." + entry.getKey() + ".device: expected cuda or cpu where a machine has " + e.localSize()
+                        + " ranks, each of which has a GPU of its own, given " + m.device());
+            }
+            policies.put(entry.getKey(), new Config.Model(m.model(), m.random(), m.dtype(), m.lora(), m.thinking(), own(m.device(), e)));
+        }
+        return with(c, new Config.Hardware(own(h.device(), e), h.threads(), h.matmul(), h.memory(), h.ranks()), policies);
+    }
+
+    private static String own(String device, RankEnvironment e) {
+        return "cuda".equals(device) ? "cuda:" + e.localRank() : device;
+    }
+
+    /**
+     * Rank 0 says where the run is.
+     *
+     * @param given --resume or --out, or null
+     * @param resumes whether it is --resume; a launcher that starts the ranks anew means that, too
+     */
+    static Where where(TorchRanks ranks, RankEnvironment e, Path given, boolean resumes, NewRun newRun) throws IOException {
+        byte[] said = new byte[0];
+        Where where = null;
+        if (ranks.rank() == 0) {
+            final String kept = ranks.kept("run", null);
+            final Path known = given != null && (resumes || e.attempt() > 0) ? given : kept != null ? Path.of(kept) : null;
+            final boolean goesOn = known != null && Files.exists(known.resolve(RunFiles.CONFIG));
+            where = new Where(goesOn ? known : newRun.make(), goesOn);
+            ranks.kept("run", where.run().toString());
+            said = ((goesOn ? "+" : "-") + where.run().toAbsolutePath()).getBytes(StandardCharsets.UTF_8);
+        }
+        final String said0 = new String(ranks.broadcast("the run directory", said), StandardCharsets.UTF_8);
+        return where != null ? where : new Where(Path.of(said0.substring(1)), said0.startsWith("+"));
+    }
+
+    /** Sees that what rank 0 writes can be read here. */
+    static void checkSees(TorchRanks ranks, Path run) throws IOException {
+        if (!Files.isDirectory(run)) {
+            throw new IOException(run + ": expected to see the run directory that rank 0 has made; it has to be on a file system that all"
+                    + " ranks share");
+        }
+    }
+
+    /** Tells the other ranks why this one ends. {@return what to throw} */
+    static RuntimeException failed(TorchRanks ranks, Throwable e) throws IOException, ConfigException {
+        ranks.fail(Words.of(e));
+        if (e instanceof RanksException r) {
+            return r;
+        }
+        final boolean foreseen = e instanceof IOException || e instanceof ConfigException || e instanceof ArithmeticException
+                || e instanceof IllegalArgumentException;
+        if (foreseen) {
+            return new RanksException(ranks.name(ranks.rank()) + ": " + Words.of(e), e);
+        }
+        if (e instanceof Error error) {
+            throw error;
+        }
+        return (RuntimeException) e;
+    }
+}

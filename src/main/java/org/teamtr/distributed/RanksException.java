@@ -1,0 +1,16 @@
+package org.teamtr.distributed;
+
+/** Ranks cannot go on together. The message names the rank that is the matter, and is meant for the user. */
+public final class RanksException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    /** @param message a sentence that names the rank */
+    public RanksException(String message) {
+        super(message);
+    }
+
+    /** @param message a sentence that names the rank */
+    public RanksException(String message, Throwable cause) {
+        super(message, cause);
+    }
+}

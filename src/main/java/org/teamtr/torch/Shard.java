@@ -1,0 +1,159 @@
+package org.teamtr.torch;
+
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Device;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+
+/**
+ * The part of a flat vector whose f32 numbers and moments one rank keeps (ZeRO's first stage: Rajbhandari et al., 2020). Rank r has
+ * the numbers from r s on, s of them, the last ranks fewer. What is exchanged goes in pieces, so that it needs little memory.
+ */
+final class Shard {
+    /** Shards begin at multiples of this, as do the bits that {@link Weights#nudge} draws. */
+    private static final long ALIGNED = Long.SIZE;
+    /** Numbers of each rank that are exchanged at once, at most. */
+    private final long piece;
+
+    private final TorchRanks ranks;
+    private final long whole;
+    private final long each;
+    /** Where this rank's part begins, and how long it is. */
+    final long from;
+    final long length;
+
+    /** @param whole length of the vector */
+    Shard(TorchRanks ranks, long whole) {
+        this(ranks, whole, 8L << 20);
+    }
+
+    Shard(TorchRanks ranks, long whole, long piece) {
+        this.ranks = ranks;
+        this.whole = whole;
+        this.piece = piece;
+        this.each = length(whole, ranks.size());
+        this.from = start(ranks.rank());
+        this.length = start(ranks.rank() + 1) - from;
+    }
+
+    /** {@return the length of the longest part} */
+    static long length(long whole, int ranks) {
+        return (whole + ranks * ALIGNED - 1) / (ranks * ALIGNED) * ALIGNED;
+    }
+
+    private long start(int rank) {
+        return Math.min(whole, rank * each);
+    }
+
+    /** {@return this rank's part of a whole vector, a view} */
+    Tensor own(Tensor vector) {
+        return vector.narrow(0, from, length);
+    }
+
+    /** Takes the next numbers of a vector. */
+    interface Numbers<E extends Exception> {
+        void accept(Tensor numbers) throws E;
+    }
+
+    /** Something to do with a piece: where it is in every part, and how long it is at most. */
+    private interface Piece {
+        void at(long within, long n);
+    }
+
+    private void pieces(Piece todo) {
+        for (long within = 0; within < each; within += piece) {
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                todo.at(within, Math.min(piece, each - within));
+            }
+        }
+    }
+
+    /** Copies between a whole vector and a buffer that has n numbers of each rank, those from {@code within} on. */
+    private void copy(Tensor vector, Tensor buffer, long within, long n, boolean out) {
+        for (int r = 0; r < ranks.size(); r++) {
+            final long at = start(r) + within;
+            final long there = Math.min(n, start(r + 1) - at);
+            if (there > 0) {
+                final Tensor here = vector.narrow(0, at, there);
+                final Tensor piece = buffer.narrow(0, r * n, there);
+                if (out) {
+                    here.copy_(piece);
+                } else {
+                    piece.copy_(here);
+                }
+            }
+        }
+    }
+
+    /** Brings every rank's own part of a vector to all. */
+    void gather(String what, Tensor vector) {
+        pieces((within, n) -> {
+            final Tensor mine = buffer(n, vector);
+            final long there = Math.min(n, length - within);
+            if (there > 0) {
+                mine.narrow(0, 0, there).copy_(vector.narrow(0, from + within, there));
+            }
+            final Tensor all = buffer(n * ranks.size(), vector);
+            ranks.allGather(what, all, mine);
+            copy(vector, all, within, n, true);
+        });
+    }
+
+    /** Adds the own part of a vector up over the ranks. The other parts are then worth nothing. */
+    void sum(String what, Tensor vector) {
+        pieces((within, n) -> {
+            final Tensor all = buffer(n * ranks.size(), vector).zero_();
+            copy(vector, all, within, n, false);
+            final Tensor mine = buffer(n, vector);
+            ranks.reduceScatter(what, mine, all);
+            final long there = Math.min(n, length - within);
+            if (there > 0) {
+                vector.narrow(0, from + within, there).copy_(mine.narrow(0, 0, there));
+            }
+        });
+    }
+
+    /**
+     * Goes through a vector of which every rank has its part, from its beginning to its end.
+     *
+     * @param own part
+     * @param then is given the next numbers, on the CPU; every rank gets them
+     */
+    <E extends Exception> void stream(String what, Tensor own, Numbers<E> then) throws E {
+        try (Device cpu = new Device("cpu")) {
+            for (int r = 0; r < ranks.size(); r++) {
+                for (long at = start(r); at < start(r + 1); at += piece) {
+                    try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                        final long n = Math.min(piece, start(r + 1) - at);
+                        final Tensor numbers = Decoder.empty(new long[] {n}, own.scalar_type().intern(), cpu);
+                        if (r == ranks.rank()) {
+                            numbers.copy_(own.narrow(0, at - from, n));
+                        }
+                        ranks.broadcast(what, numbers, r);
+                        then.accept(numbers);
+                    }
+                }
+            }
+        }
+    }
+
+    /** {@return the root of the sum of squares over the ranks} */
+    double norm(double own) {
+        final double[] square = {own * own};
+        ranks.sum("norm of the gradient", square);
+        return Math.sqrt(square[0]);
+    }
+
+    /** {@return a number that is finite where those of all ranks are} */
+    double finite(double own) {
+        final double[] wrong = {Double.isFinite(own) ? 0 : 1};
+        ranks.sum("overflow of the gradient", wrong);
+        return wrong[0] == 0 ? own : Double.POSITIVE_INFINITY;
+    }
+
+    private static Tensor buffer(long n, Tensor like) {
+        try (Device device = like.device()) {
+            return Decoder.empty(new long[] {n}, like.scalar_type().intern(), device);
+        }
+    }
+}

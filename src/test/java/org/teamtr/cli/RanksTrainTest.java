@@ -1,0 +1,245 @@
+package org.teamtr.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.File;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.function.ToDoubleFunction;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.report.RunFiles;
+import org.teamtr.train.RunLog;
+
+/** Several processes train one team, started by the variables that torchrun sets, or by {@code --processes}. */
+@Timeout(300)
+class RanksTrainTest {
+    private static final String SMALL = """
+            seed: 3
+            task: {budget: {agents: 2}}
+            warm_start: {steps: 60, batch: 32}
+            train: {stages: 3}
+            rollout: {prompts: 8, group: 8, held_back: 0.25, max_new_tokens: 3}
+            eval: {prompts: 32, transcripts: 4}
+            hardware: {threads: 1}
+            """;
+
+    @TempDir
+    private Path folder;
+    private final List<Process> started = new ArrayList<>();
+
+    @AfterEach
+    void end() {
+        started.forEach(process -> {
+            process.descendants().forEach(ProcessHandle::destroyForcibly);
+            process.destroyForcibly();
+        });
+    }
+
+    private Path small() throws IOException {
+        return Files.writeString(folder.resolve("small.yaml"), SMALL);
+    }
+
+    private Process start(Map<String, String> variables, Path said, Object... args) throws IOException {
+        final List<String> command = RankSetup.command(Stream.of(args).map(Object::toString).toList());
+        command.add(1, "-Xmx512m");
+        final ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(said.toFile())
+                .redirectInput(new File("/dev/null"));
+        builder.environment().putAll(variables);
+        builder.environment().put("TORCH_CPP_LOG_LEVEL", "FATAL");
+        builder.environment().put("OMP_WAIT_POLICY", "PASSIVE");
+        final Process process = builder.start();
+        started.add(process);
+        return process;
+    }
+
+    /** Starts so many ranks; what they say is in said-RANK. */
+    private List<Process> ranks(int size, Object... args) throws IOException {
+        final int port;
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            port = socket.getLocalPort();
+        }
+        final List<Process> ranks = new ArrayList<>();
+        for (int r = 0; r < size; r++) {
+            final String rank = "1" + r;
+            ranks.add(start(Map.of("RANK", "" + r, "WORLD_SIZE", "" + size, "LOCAL_RANK", "" + r, "LOCAL_WORLD_SIZE", "" + size, "MASTER_ADDR",
+                    "127.0.0.1", "MASTER_PORT", "" + port), said(r),
+                    Stream.of(args).map(arg -> arg.toString().replace("${RANK}", rank)).toArray()));
+        }
+        return ranks;
+    }
+
+    private Path said(int rank) {
+        return folder.resolve("said-" + rank);
+    }
+
+    private void ok(List<Process> ranks) throws IOException, InterruptedException {
+        for (int r = 0; r < ranks.size(); r++) {
+            assertEquals(0, ranks.get(r).waitFor(), Files.readString(said(r)));
+        }
+    }
+
+    private static void assertClose(List<RunLog.Update> one, List<RunLog.Update> many, String what, ToDoubleFunction<RunLog.Update> of) {
+        for (int i = 0; i < one.size(); i++) {
+            final double expected = of.applyAsDouble(one.get(i));
+            assertEquals(expected, of.applyAsDouble(many.get(i)), 1e-6 + 1e-3 * Math.abs(expected), what + " of update " + (i + 1));
+        }
+    }
+
+    /** The same prompts, draws, messages and decisions; what is measured within a thousandth, since f32 sums are in another order. */
+    private static void assertSame(Path one, Path many) throws IOException {
+        final List<RunLog.Update> a = RunFiles.updates(one);
+        final List<RunLog.Update> b = RunFiles.updates(many);
+        assertEquals(a.size(), b.size());
+        for (int i = 0; i < a.size(); i++) {
+            final RunLog.Update x = a.get(i);
+            final RunLog.Update y = b.get(i);
+            assertEquals(List.of(x.stage(), x.agent(), x.order(), x.policyVersions(), x.episodes(), x.messages(), x.tokens(), x.returnMean(),
+                    x.accuracy(), x.innerSteps(), x.stoppedBy(), x.halvings(), x.delta(), x.betaNext()),
+                    List.of(y.stage(), y.agent(), y.order(), y.policyVersions(), y.episodes(), y.messages(), y.tokens(), y.returnMean(),
+                    y.accuracy(), y.innerSteps(), y.stoppedBy(), y.halvings(), y.delta(), y.betaNext()), "update " + (i + 1));
+        }
+        assertClose(a, b, "KL", RunLog.Update::kl);
+        assertClose(a, b, "surrogate", RunLog.Update::surrogate);
+        assertClose(a, b, "predicted gain", RunLog.Update::predictedGain);
+        assertClose(a, b, "gradient norm", RunLog.Update::gradNorm);
+        assertClose(a, b, "certificate", u -> u.bound().certificate());
+        assertEquals(RunFiles.transcripts(one), RunFiles.transcripts(many)); // what was said, word for word
+        assertEquals(RunFiles.stages(one).stream().map(RunLog.Stage::accuracy).toList(),
+                RunFiles.stages(many).stream().map(RunLog.Stage::accuracy).toList());
+    }
+
+    /** Of the first rank that said something of this kind. */
+    private void assertSaid(int rank, String pattern) throws IOException {
+        final String said = Files.readString(said(rank));
+        assertTrue(said.lines().anyMatch(line -> line.matches(pattern)), "rank " + rank + " said: " + said);
+    }
+
+    @Test
+    void twoProcessesTrainAsOneDoes() throws Exception {
+        final Path file = small();
+        final Path one = folder.resolve("one");
+        final Path two = folder.resolve("two");
+        TrainCommandTest.ok("train", file, "--out", one);
+        ok(ranks(2, "train", file, "--out", two));
+        assertSame(one, two);
+        assertEquals(RunFiles.updates(two).size(), RunFiles.ranks(two).size());
+        for (RunLog.Ranks update : RunFiles.ranks(two)) {
+            assertEquals(List.of(0, 1), update.ranks().stream().map(RunLog.Rank::rank).toList());
+            for (RunLog.Rank rank : update.ranks()) {
+                assertTrue(rank.secondsUpdate() > 0 && rank.bytesSent() > 0 && rank.exchanges() > 0, rank.toString());
+            }
+        }
+        assertTrue(RunFiles.ranks(one).isEmpty());
+        assertEquals("", Files.readString(said(1)).replaceAll("\\[Gloo].*\\R|INFO .*\\R", "")); // rank 1 does not speak
+    }
+
+    @Test
+    @Tag("large")
+    void fourProcessesTrainAsOneDoes() throws Exception {
+        final Path file = small();
+        TrainCommandTest.ok("train", file, "--out", folder.resolve("one"));
+        ok(ranks(4, "train", file, "--out", folder.resolve("four"), "--set", "hardware.threads=1"));
+        assertSame(folder.resolve("one"), folder.resolve("four"));
+    }
+
+    /** A rank is killed; the others end and name it; then the run goes on with another number of ranks. */
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2, 3})
+    @Tag("large")
+    void aKilledRankEndsTheOthersAndTheRunGoesOn(int next) throws Exception {
+        final Path file = small();
+        final Path run = folder.resolve("run");
+        final List<Process> ranks = ranks(2, "train", file, "--out", run, "--set", "train.stages=1000");
+        while (!Files.exists(run.resolve("checkpoints/stage-0002"))) {
+            assertTrue(ranks.get(0).isAlive(), Files.readString(said(0)));
+            Thread.sleep(50);
+        }
+        ranks.get(1).destroyForcibly().waitFor();
+        assertTrue(ranks.get(0).waitFor(15, TimeUnit.SECONDS), "rank 0 goes on without rank 1");
+        assertEquals(1, ranks.get(0).exitValue());
+        assertSaid(0, "teamtr: rank 1 \\(.*, process " + ranks.get(1).pid() + "\\) is gone.*--resume .* goes on from behind stage \\d+");
+        final int done = RunFiles.stages(run).size() - 1;
+        final Object[] resume = {"train", "--resume", run, "--set", "train.stages=" + (done + 2)};
+        if (next == 1) {
+            TrainCommandTest.ok(resume);
+        } else {
+            ok(ranks(next, resume));
+        }
+        assertEquals(done + 2, RunFiles.stages(run).size() - 1);
+        // as a run that was never killed
+        final Path whole = folder.resolve("whole");
+        TrainCommandTest.ok("train", file, "--out", whole, "--set", "train.stages=" + Math.min(4, done + 2));
+        assertSame(whole, firstStages(run, Math.min(4, done + 2)));
+    }
+
+    private Path firstStages(Path run, int stages) throws IOException {
+        final Path some = Files.createDirectories(folder.resolve("first"));
+        for (String name : List.of(RunFiles.METRICS, RunFiles.STAGES, RunFiles.TRANSCRIPTS)) {
+            Files.write(some.resolve(name), Files.readAllLines(run.resolve(name)).stream()
+                    .filter(line -> Integer.parseInt(line.replaceFirst(".*?\"stage\":(\\d+).*", "$1")) <= stages).toList());
+        }
+        return some;
+    }
+
+    /** The launcher sets the variables, passes on what rank 0 says, and ends all when one dies, with its last words. */
+    @Test
+    @Tag("large")
+    void processes() throws Exception {
+        final Path file = small();
+        final Path run = folder.resolve("run");
+        final List<String> plain = RankSetup.command(List.of("train", file.toString(), "--out", run.toString()));
+        plain.addAll(List.of("--processes", "2"));
+        final Process launcher = new ProcessBuilder(plain).redirectErrorStream(true).redirectOutput(said(0).toFile()).start();
+        started.add(launcher);
+        assertEquals(0, launcher.waitFor(), Files.readString(said(0)));
+        assertSaid(0, "training .*, by 2 processes");
+        assertEquals(6, RunFiles.updates(run).size());
+        plain.addAll(List.of("--set", "train.stages=1000", "--set", "checkpoint.keep=1"));
+        plain.set(plain.indexOf("--out") + 1, folder.resolve("killed").toString());
+        final Process second = new ProcessBuilder(plain).redirectErrorStream(true).redirectOutput(said(1).toFile()).start();
+        started.add(second);
+        while (!Files.exists(folder.resolve("killed/checkpoints/stage-0001"))) {
+            assertTrue(second.isAlive(), Files.readString(said(1)));
+            Thread.sleep(50);
+        }
+        final List<ProcessHandle> children = second.children().sorted().toList();
+        children.get(1).destroyForcibly();
+        assertTrue(second.waitFor(15, TimeUnit.SECONDS));
+        assertEquals(137, second.exitValue());
+        assertSaid(1, "teamtr: rank 1 \\(process " + children.get(1).pid() + "\\) ended with signal 9.*");
+        assertTrue(children.stream().noneMatch(ProcessHandle::isAlive));
+    }
+
+    /** What keeps the ranks from training together is said by each of them, in one line. */
+    @Test
+    @Tag("large")
+    void ranksThatDoNotFitTogether() throws Exception {
+        final Path file = small();
+        final List<Process> ranks = ranks(2, "train", file, "--out", folder.resolve("run"), "--set", "seed=${RANK}");
+        for (int r = 0; r < 2; r++) {
+            assertEquals(1, ranks.get(r).waitFor());
+            assertSaid(r, "teamtr: seed: expected 10, as rank 0 has, given 11 on rank 1 \\(.*\\)");
+        }
+    }
+
+    @Test
+    void processesAreCheckedFirst() throws IOException {
+        assertTrue(TrainCommandTest.failed(2, "train", "--processes", "0").contains("--processes: expected 1 or more, given 0"));
+        assertTrue(TrainCommandTest.failed(2, "train", "--processes", "2", "--set", "seed=x").contains("seed: expected a whole number"));
+    }
+}

@@ -1,0 +1,235 @@
+package org.teamtr.torch;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Tensor;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.distributed.RankEnvironment;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.train.Batch;
+import org.teamtr.train.Policy;
+
+/** What is divided among ranks is what one process has, number by number. */
+@Tag("cpu")
+@Timeout(120)
+class ShardTest {
+    @TempDir
+    private Path folder;
+
+    /** What each rank does. */
+    private interface Work<T> {
+        T on(TorchRanks ranks) throws Exception;
+    }
+
+    private static <T> List<T> ranks(int size, Work<T> work) throws Exception {
+        final int port;
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            port = socket.getLocalPort();
+        }
+        final ExecutorService threads = Executors.newFixedThreadPool(size);
+        final List<Future<T>> all = new ArrayList<>();
+        for (int r = 0; r < size; r++) {
+            final RankEnvironment e = new RankEnvironment(r, size, r, size, "127.0.0.1", port, false, 0);
+            all.add(threads.submit(() -> {
+                try (TorchRanks ranks = TorchRanks.join(e, Duration.ofSeconds(60), Map.of(), said -> { })) {
+                    try {
+                        return work.on(ranks);
+                    } catch (Exception | Error problem) {
+                        ranks.fail(problem.toString());
+                        throw problem;
+                    }
+                }
+            }));
+        }
+        final List<T> results = new ArrayList<>();
+        for (Future<T> one : all) {
+            results.add(one.get());
+        }
+        threads.shutdown();
+        return results;
+    }
+
+    /** Lengths that divide and do not, shorter than the ranks, in pieces that divide and do not. */
+    @Test
+    void partsAreSummedGatheredAndStreamed() throws Exception {
+        ranks(3, ranks -> {
+            for (int n : new int[] {1, 192, 200, 1000}) {
+                for (int piece : new int[] {100, 1 << 20}) {
+                    final Shard shard = new Shard(ranks, n, piece);
+                    final float[] mine = new float[n];
+                    for (int i = 0; i < n; i++) {
+                        mine[i] = (ranks.rank() + 1) * i;
+                    }
+                    try (PointerScope scope = new PointerScope()) {
+                        final Tensor vector = Tensor.create(mine);
+                        shard.sum("sum", vector);
+                        shard.gather("gather", vector);
+                        final float[] all = Tiny.floats(vector);
+                        for (int i = 0; i < n; i++) {
+                            assertEquals(6f * i, all[i], "number " + i + " of " + n);
+                        }
+                        final float[] streamed = new float[n];
+                        final int[] at = {0};
+                        shard.stream("stream", shard.own(vector), numbers -> {
+                            for (float number : Tiny.floats(numbers)) {
+                                streamed[at[0]++] = number;
+                            }
+                        });
+                        assertEquals(n, at[0]);
+                        assertArrayEquals(all, streamed);
+                    }
+                }
+            }
+            assertEquals(5, shard(ranks).norm(ranks.rank() == 0 ? 3 : ranks.rank() == 1 ? 4 : 0));
+            assertTrue(Double.isInfinite(shard(ranks).finite(ranks.rank() == 2 ? Double.NaN : 1)));
+            assertEquals(7, shard(ranks).finite(7));
+            return null;
+        });
+    }
+
+    private static Shard shard(TorchRanks ranks) {
+        return new Shard(ranks, 10);
+    }
+
+    private Path model() throws IOException {
+        final Path model = folder.resolve("model");
+        if (!Files.exists(model)) {
+            Files.createDirectories(model);
+            try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings(), 5)) {
+                policy.save(model);
+            }
+        }
+        return model;
+    }
+
+    /** Steps, a snapshot gone back to, a step shortened, a nudge taken back; then what is there. */
+    private static List<Object> trained(TorchPolicy policy, Path save, boolean saves, List<Double> norms) throws IOException {
+        final Batch batch = Tiny.batch(policy, 4, 6, 1);
+        final List<Object> seen = new ArrayList<>();
+        for (int update = 0; update < 2; update++) {
+            try (Policy.Snapshot before = policy.snapshot(); Policy.Snapshot anchor = policy.anchor()) {
+                double norm;
+                do {
+                    policy.gradient(batch, 0.8, SurrogateConfig.PAPER, anchor);
+                    norm = policy.step(1e-3);
+                } while (Double.isNaN(norm)); // of f16, too large for the first loss scales
+                norms.add(norm);
+                final long there = policy.fingerprint();
+                policy.nudge(1e-3, 9);
+                seen.add(policy.fingerprint());
+                policy.restore(before);
+                seen.add(policy.fingerprint());
+                do {
+                    policy.gradient(batch, 0.8, SurrogateConfig.PAPER, anchor);
+                } while (Double.isNaN(policy.step(1e-3)));
+                assertEquals(there, policy.fingerprint());
+                policy.shorten(before, 0.5);
+                for (Policy.Precision precision : List.of(Policy.Precision.SAME, Policy.Precision.F32)) {
+                    final Policy.Scores scores = policy.score(batch, 0.8, anchor, precision);
+                    seen.add(List.of(scores.logProbs()[3], scores.kl()[3], scores.entropy()[3]));
+                }
+            }
+        }
+        if (saves) {
+            Files.createDirectories(save);
+            policy.save(save);
+            seen.add(policy.fingerprint());
+        } else {
+            policy.give();
+        }
+        return seen;
+    }
+
+    /**
+     * A batch of one micro-batch, which one rank computes: nothing is added up that is not 0, so that two and three ranks come to the
+     * bits of one process, and write the same files. Gradients are not clipped: their norm is added up in another order.
+     */
+    @ParameterizedTest
+    @CsvSource({"f32, 0, 2", "bf16, 0, 3", "f16, 0, 2", "bf16, 2, 2"})
+    void ranksTrainToTheBitsOfOne(String dtype, int lora, int size) throws Exception {
+        final TorchPolicy.Settings s = Tiny.settings(dtype, 1, lora, 8192);
+        final TorchPolicy.Settings settings = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 1, lora, s.loraAlpha(),
+                s.loraTargets(), false, s.beta1(), s.beta2(), s.eps(), s.weightDecay(), Double.POSITIVE_INFINITY, 8192, 0);
+        final Path model = model();
+        final List<Object> expected;
+        final List<Double> norms = new ArrayList<>();
+        try (TorchPolicy one = TorchPolicy.load(model, settings)) {
+            expected = trained(one, folder.resolve("one"), true, norms);
+        }
+        final List<List<Object>> all = ranks(size, ranks -> {
+            try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, ranks, true))) {
+                final long trained = policy.trained();
+                final long part = policy.optimiser.mean.numel();
+                assertTrue(part <= Shard.length(trained, size) && part < trained, part + " of " + trained);
+                assertEquals(dtype.equals("f32") ? trained : part, policy.weights.master.numel());
+                final List<Double> own = new ArrayList<>();
+                final List<Object> seen = trained(policy, folder.resolve("many"), ranks.rank() == 0, own);
+                for (int i = 0; i < norms.size(); i++) {
+                    assertEquals(norms.get(i), own.get(i), 1e-5 * norms.get(i));
+                }
+                policy.load(folder.resolve("one")); // of another number of ranks
+                assertEquals(expected.get(expected.size() - 1), policy.fingerprint());
+                return seen;
+            }
+        });
+        for (List<Object> seen : all) {
+            assertEquals(expected.subList(0, expected.size() - 1), seen.subList(0, expected.size() - 1));
+        }
+        assertEquals(expected, all.get(0));
+        try (Stream<Path> files = Files.list(folder.resolve("one"))) {
+            for (Path file : files.toList()) {
+                assertArrayEquals(Files.readAllBytes(file), Files.readAllBytes(folder.resolve("many").resolve(file.getFileName())), file.toString());
+            }
+        }
+    }
+
+    /** With a micro-batch or more for each rank: within rounding of what one process comes to. */
+    @Test
+    void gradientsOfManyMicroBatches() throws Exception {
+        final TorchPolicy.Settings settings = Tiny.settings("f32", 1, 0, 64);
+        final Path model = model();
+        final float[] expected;
+        final double norm;
+        try (TorchPolicy one = TorchPolicy.load(model, settings)) {
+            one.gradient(Tiny.batch(one, 8, 6, 1), 0.8, SurrogateConfig.PAPER, null);
+            norm = one.step(1e-3);
+            expected = Tiny.floats(one.weights.master);
+        }
+        for (boolean sharded : new boolean[] {false, true}) {
+            for (float[] got : ranks(3, ranks -> {
+                try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, ranks, sharded))) {
+                    policy.gradient(Tiny.batch(policy, 8, 6, 1), 0.8, SurrogateConfig.PAPER, null);
+                    assertEquals(norm, policy.step(1e-3), 1e-5 * norm);
+                    return Tiny.floats(policy.weights.master);
+                }
+            })) {
+                final double worst = IntStream.range(0, expected.length).mapToDouble(i -> Math.abs(expected[i] - got[i])).max().orElseThrow();
+                assertTrue(worst < 2e-3, "parameters are " + worst + " apart"); // twice a step, where a gradient is rounding
+                final double mean = IntStream.range(0, expected.length).mapToDouble(i -> Math.abs(expected[i] - got[i])).average().orElseThrow();
+                assertTrue(mean < 1e-6, "parameters are " + mean + " apart in the mean");
+            }
+        }
+    }
+}
