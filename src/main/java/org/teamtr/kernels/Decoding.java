@@ -10,7 +10,8 @@ import org.teamtr.kernels.internal.global.teamtr;
  * <p><b>Formats.</b> All matrices of a call have one dtype, f32, bf16 or f16. Sums are f32 and rounded once.
  *
  * <p><b>Bits.</b> A row's results depend on that row alone: not on its neighbours, its place, where its columns of the cache lie, or
- * threads. AVX-512 and AVX2 agree to the bit. NaN and infinity stay in their row.
+ * threads; but the sums of {@link #linear} have one order up to 23 rows and another, faster for many, from 24 on. AVX-512 and AVX2 agree
+ * to the bit. NaN and infinity stay in their row.
  *
  * <p><b>Threads.</b> Any number at once, on outputs and work memory of their own. Calls allocate nothing and own no memory.
  *
@@ -180,8 +181,8 @@ public final class Decoding {
     private static Logits matrix(Logits given, String name, DType dtype, long rows, long columns) {
         Check.given(given, name);
         if (given.dtype() != dtype || rows >= 0 && given.rows() != rows || given.vocab() != columns) {
-            throw new IllegalArgumentException(name + ": expected " + dtype + " [" + (rows < 0 ? "any" : rows) + ", " + columns + "], given "
-                    + given.shape());
+            throw new IllegalArgumentException(name + ": expected " + (rows < 0 ? "any" : rows) + " x " + columns + " " + dtype
+                    + ", given " + given.shape());
         }
         if (given.rowsPerBatch() < given.rows()) {
             throw new IllegalArgumentException(name + ": expected rows at one stride, given " + given);

@@ -21,7 +21,7 @@ import org.teamtr.team.Generation;
  * so that all rows write to the same column; padding has no position and nobody attends to it. Tokens and their log-probs come from
  * the sampling kernel; on the device a token goes from there into the model again, and one small copy a step tells the host.
  *
- * <p>On the CPU a step is computed by {@link HostDecoder}, else by {@link Decoder}.
+ * <p>A step is computed by {@link HostDecoder} on the CPU and by {@link StackedDecoder} elsewhere; prompts by {@link Decoder}.
  */
 final class Generator {
     /** What one row generated. */
@@ -104,7 +104,9 @@ final class Generator {
         private final long[] rowIds;
         private final int most;
         private final KvCache cache = new KvCache(config, dtype, device);
-        private final HostDecoder host;
+        /** Null where only {@link Decoder} rounds as it is to be. */
+        private final NextToken decoding;
+        private final boolean needsMask;
         /** Which row each line is. Those of one age stand side by side: who comes, comes behind the others. */
         private int[] lines = {};
         private int next;
@@ -125,8 +127,10 @@ final class Generator {
             for (int i = 0; i < prompts.size(); i++) {
                 rows.add(new Row(generation.maxNewTokens()));
             }
-            this.host = HostDecoder.serves(device) && decoder.exact()
-                    ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most) : null;
+            final boolean host = decoder.exact() && HostDecoder.serves(device);
+            this.needsMask = !host;
+            this.decoding = host ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most)
+                    : decoder.exact() ? new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab) : null;
         }
 
         private boolean goes(int row) {
@@ -169,7 +173,7 @@ final class Generator {
                 }
                 drawn = replaced(drawn, fresh);
                 final boolean padded = Arrays.stream(lines).anyMatch(row -> tokens(row) < width);
-                mask = replaced(mask, host == null && padded
+                mask = replaced(mask, needsMask && padded
                         ? stepMask(longs(Arrays.stream(lines).mapToLong(row -> width - tokens(row)).toArray()), room) : null);
                 if (come > 0) {
                     final Tensor hidden = prefill(prompts.subList(first, next), kept.length, cache);
@@ -196,9 +200,10 @@ final class Generator {
             try (PointerScope scope = new PointerScope()) {
                 cache.reserve(cache.length + 1);
                 final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // -1 of a row that has ended
-                final Tensor logits = host != null ? host.logits(tokens, positions, cache)
-                        : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions,
-                        mask == null ? null : mask.narrow(3, 0, cache.length + 1L), cache).select(1, 0)).narrow(1, 0, vocab);
+                final Tensor seen = mask == null ? null : mask.narrow(3, 0, cache.length + 1L);
+                final Tensor logits = decoding != null ? decoding.logits(tokens, positions, seen, cache)
+                        : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions, seen, cache).select(1, 0))
+                        .narrow(1, 0, vocab);
                 positions.add_(new Scalar(1));
                 for (int from = 0; from < lines.length;) {
                     int to = from + 1;
@@ -245,8 +250,8 @@ final class Generator {
                 replaced(tensor, null);
             }
             cache.close();
-            if (host != null) {
-                host.close();
+            if (decoding != null) {
+                decoding.close();
             }
         }
     }

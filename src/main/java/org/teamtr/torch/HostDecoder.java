@@ -20,7 +20,7 @@ import org.teamtr.model.ModelConfig;
  *
  * <p>The weights must stay where they are, and neither they nor the cache may be closed, while it is used. One call at a time.
  */
-final class HostDecoder implements AutoCloseable {
+final class HostDecoder implements NextToken {
     /** A linear layer; bias and adapter may be null. */
     private record Linear(Logits weight, Logits bias, Logits a, Logits b) {
         long rank() {
@@ -142,14 +142,8 @@ final class HostDecoder implements AutoCloseable {
                 a == null ? null : matrix(a, a.size(0), a.size(1)), b == null ? null : matrix(b, b.size(0), b.size(1)));
     }
 
-    /**
-     * The logits of the next tokens, [rows, vocab] f32, in memory that the next call overwrites.
-     *
-     * @param tokens [rows] integers
-     * @param positions [rows] int64
-     * @param cache with room for one more column, which is written
-     */
-    Tensor logits(Tensor tokens, Tensor positions, KvCache cache) {
+    @Override
+    public Tensor logits(Tensor tokens, Tensor positions, Tensor mask, KvCache cache) {
         final long rows = tokens.numel();
         view(cache);
         tables(cache.length + 1L);
