@@ -13,7 +13,7 @@ namespace {
 
 /* Multiplications worth handing to another thread, and elements of what is done element by element. */
 constexpr int64_t kProducts = 1 << 21, kElements = 1 << 15;
-constexpr int64_t kOutputs = 12; /* a multiple of every tile */
+constexpr int64_t kOutputs = 48; /* a multiple of every tile and panel */
 
 int32_t check_dtype(int32_t dtype) {
   return dtype >= TEAMTR_F32 && dtype <= TEAMTR_F16 ? TEAMTR_OK

@@ -3,9 +3,10 @@
  * once per CPU level.
  *
  * Products. A BLAS packs the weight into tiles of its own before it multiplies, which for a few rows costs more than the
- * multiplication: the weight is read, written and read again. Here each row of the weight is read where it lies, once for up to
- * 64 rows of x. An element of the result is a sum in sixteen lanes, in the order of the columns, and the lanes are then added in
- * double: the order depends on the number of columns alone, so a row has the same bits whatever its neighbours are.
+ * multiplication: the weight is read, written and read again. Here each row of the weight is read where it lies. An element of the
+ * result is a sum in sixteen lanes, in the order of the columns, and the lanes are then added in double: the order depends on the
+ * number of columns alone, so a row has the same bits whatever its neighbours are. With many rows another order is faster, see
+ * there; it depends on the number of columns alone as well.
  *
  * Attention. A row's own columns are walked in blocks of 64 from its first one, with a running maximum; where that column stands
  * in the cache changes nothing.
@@ -21,7 +22,6 @@ static constexpr int kTileRows = 6, kTileOut = 4;
 static constexpr int kTileRows = 4, kTileOut = 3;
 #endif
 static constexpr int64_t kColumnBlock = 512; /* a tile's columns that are read again for the other half: they stay in an L1 cache */
-static constexpr int64_t kRowBlock = 64; /* rows of x between two readings of a weight, which an L2 cache has room for */
 
 /* ---- single elements, and the end of a row ---- */
 
@@ -120,6 +120,19 @@ TEAMTR_INLINE void multiply(const float* x, int64_t x_stride, const typename D::
     }
 }
 
+/* What becomes of a sum. */
+template <class D> TEAMTR_INLINE void finish(const Linear& a, int64_t row, int64_t out, double sum) {
+  using T = typename D::T;
+  sum = a.scale * sum + (a.bias ? get<D>(static_cast<const T*>(a.bias) + out) : 0);
+  const int64_t at = row * a.y_stride + out;
+  if (a.wide) {
+    static_cast<float*>(a.y)[at] = (float)sum;
+  } else {
+    T* y = static_cast<T*>(a.y) + at;
+    put<D>(y, (float)(a.add ? sum + get<D>(y) : sum));
+  }
+}
+
 template <class D, int R, int O> static void tile(const Linear& a, int64_t row, int64_t out) {
   using T = typename D::T;
   F acc[R][O];
@@ -128,31 +141,114 @@ template <class D, int R, int O> static void tile(const Linear& a, int64_t row, 
   multiply<D, R, O>(a.x + row * a.x_stride, a.x_stride, static_cast<const T*>(a.weight) + out * a.in, a.in, acc);
   if (a.rank) multiply<D, R, O>(a.low + row * a.rank, a.rank, static_cast<const T*>(a.b) + out * a.rank, a.rank, acc);
   for (int r = 0; r < R; r++)
-    for (int o = 0; o < O; o++) {
-      const double sums = a.scale * sum(acc[r][o]) + (a.bias ? get<D>(static_cast<const T*>(a.bias) + out + o) : 0);
-      const int64_t at = (row + r) * a.y_stride + out + o;
-      if (a.wide) {
-        static_cast<float*>(a.y)[at] = (float)sums;
-      } else {
-        T* y = static_cast<T*>(a.y) + at;
-        put<D>(y, (float)(a.add ? sums + get<D>(y) : sums));
-      }
-    }
+    for (int o = 0; o < O; o++) finish<D>(a, row + r, out + o, sum(acc[r][o]));
 }
 
-template <class D, int O> static void tiles(const Linear& a, int64_t row, int64_t end, int64_t out) {
-  for (; row + kTileRows <= end; row += kTileRows) tile<D, kTileRows, O>(a, row, out);
-  for (; row < end; row++) tile<D, 1, O>(a, row, out);
+template <class D, int O> static void tiles(const Linear& a, int64_t out) {
+  int64_t row = 0;
+  for (; row + kTileRows <= a.rows; row += kTileRows) tile<D, kTileRows, O>(a, row, out);
+  for (; row < a.rows; row++) tile<D, 1, O>(a, row, out);
+}
+
+/* ---- products of many rows ---- */
+
+/* From kManyRows on, it pays to turn a weight: sixteen of its rows, kColumnBlock columns at a time, become a panel whose lanes are
+ * these rows, which is multiplied with single elements of x. A sum is then in one lane, in the order of the columns. */
+#if defined(__AVX512F__)
+static constexpr int kPanelRows = 12;
+#else
+static constexpr int kPanelRows = 6;
+#endif
+static constexpr int64_t kManyRowBlock = 192;
+
+#if defined(__AVX2__)
+template <class D> TEAMTR_INLINE __m256 load_eight(const typename D::T* p) {
+  if constexpr (std::is_same<D, F32>::value) return _mm256_loadu_ps(p);
+  else if constexpr (std::is_same<D, Bf16>::value)
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
+  else return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+}
+
+/* Eight rows of eight elements become eight columns, sixteen floats apart. */
+template <class D> TEAMTR_INLINE void turn(const typename D::T* w, int64_t stride, float* to) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i++) a[i] = load_eight<D>(w + i * stride);
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+    a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
+    a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+    a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; i++) {
+    _mm256_storeu_ps(to + i * 16, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+    _mm256_storeu_ps(to + (i + 4) * 16, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+  }
+}
+#endif
+
+/* panel[k][o] = w[o][k] of n columns; rows beyond `outs` are 0. */
+template <class D> static void turn_panel(const typename D::T* w, int64_t stride, int64_t n, int outs, float* panel) {
+  int64_t k = 0;
+#if defined(__AVX2__)
+  if (outs == 16)
+    for (; k + 8 <= n; k += 8) {
+      turn<D>(w + k, stride, panel + k * 16);
+      turn<D>(w + 8 * stride + k, stride, panel + k * 16 + 8);
+    }
+#endif
+  for (; k < n; k++)
+    for (int o = 0; o < 16; o++) panel[k * 16 + o] = o < outs ? get<D>(w + o * stride + k) : 0;
+}
+
+template <int R> static void times_panel(const float* x, int64_t x_stride, const float* panel, int64_t n, float* sums) {
+  F acc[R];
+  for (int r = 0; r < R; r++) acc[r] = load(sums + r * 16);
+  for (int64_t k = 0; k < n; k++) {
+    const F w = load(panel + k * 16);
+    for (int r = 0; r < R; r++) acc[r] = fma(set(x[r * x_stride + k]), w, acc[r]);
+  }
+  for (int r = 0; r < R; r++) store(sums + r * 16, acc[r]);
+}
+
+/* sums += x w^T, of sixteen rows of w. */
+template <class D>
+static void add_products(const float* x, int64_t x_stride, int64_t rows, const typename D::T* w, int64_t n, int outs, float* sums) {
+  float panel[kColumnBlock * 16];
+  for (int64_t k = 0; k < n; k += kColumnBlock) {
+    const int64_t m = n - k < kColumnBlock ? n - k : kColumnBlock;
+    turn_panel<D>(w + k, n, m, outs, panel);
+    int64_t r = 0;
+    for (; r + kPanelRows <= rows; r += kPanelRows) times_panel<kPanelRows>(x + r * x_stride + k, x_stride, panel, m, sums + r * 16);
+    for (; r < rows; r++) times_panel<1>(x + r * x_stride + k, x_stride, panel, m, sums + r * 16);
+  }
+}
+
+template <class D> static void many_rows(const Linear& a, int64_t from, int64_t to) {
+  using T = typename D::T;
+  float sums[kManyRowBlock * 16];
+  for (int64_t row = 0; row < a.rows; row += kManyRowBlock) {
+    const int64_t rows = a.rows - row < kManyRowBlock ? a.rows - row : kManyRowBlock;
+    for (int64_t out = from; out < to; out += 16) {
+      const int outs = (int)(to - out < 16 ? to - out : 16);
+      std::memset(sums, 0, (size_t)rows * 16 * sizeof(float));
+      add_products<D>(a.x + row * a.x_stride, a.x_stride, rows, static_cast<const T*>(a.weight) + out * a.in, a.in, outs, sums);
+      if (a.rank) add_products<D>(a.low + row * a.rank, a.rank, rows, static_cast<const T*>(a.b) + out * a.rank, a.rank, outs, sums);
+      for (int64_t r = 0; r < rows; r++)
+        for (int o = 0; o < outs; o++) finish<D>(a, row + r, out + o, sums[r * 16 + o]);
+    }
+  }
 }
 
 /* Columns from .. to of y, of all rows. */
 template <class D> static void linear(const Linear& a, int64_t from, int64_t to) {
-  for (int64_t row = 0; row < a.rows; row += kRowBlock) {
-    const int64_t end = row + kRowBlock < a.rows ? row + kRowBlock : a.rows;
-    int64_t out = from;
-    for (; out + kTileOut <= to; out += kTileOut) tiles<D, kTileOut>(a, row, end, out);
-    for (; out < to; out++) tiles<D, 1>(a, row, end, out);
-  }
+  if (a.rows >= kManyRows) return many_rows<D>(a, from, to);
+  int64_t out = from;
+  for (; out + kTileOut <= to; out += kTileOut) tiles<D, kTileOut>(a, out);
+  for (; out < to; out++) tiles<D, 1>(a, out);
 }
 
 /* ---- element by element ---- */
