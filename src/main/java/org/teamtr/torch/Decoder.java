@@ -65,6 +65,21 @@ final class Decoder implements AutoCloseable {
         return rotaries.get(rotaries.size() - 1);
     }
 
+    /** {@return of at least so many positions, [positions, headDim]; the decoder's own} */
+    Tensor cosine(long positions) {
+        return rotary(positions).cos();
+    }
+
+    /** Likewise, with the signs of the rotation. */
+    Tensor sine(long positions) {
+        return rotary(positions).sin();
+    }
+
+    /** {@return whether what goes into products is what it is, and not rounded before} */
+    boolean exact() {
+        return !rounds;
+    }
+
     private Rotary tables(int positions) {
         final double[] frequencies = c.frequencies();
         final double factor = c.attentionFactor();
@@ -93,7 +108,7 @@ final class Decoder implements AutoCloseable {
     }
 
     /** Hands an object that was kept to the scope around. */
-    private static Tensor handed(Tensor tensor) {
+    static Tensor handed(Tensor tensor) {
         final PointerScope scope = PointerScope.getInnerScope();
         if (scope != null) {
             scope.attach(tensor);

@@ -17,8 +17,11 @@ import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 
 /**
- * Batched generation with a key-value cache. Prompts are padded on the left, so that all rows write to the same column; padding has
- * no position and nobody attends to it. Tokens and their log-probs come from the sampling kernel.
+ * Batched generation with a key-value cache: where a message ends, the next prompt takes its place. Prompts are padded on the left,
+ * so that all rows write to the same column; padding has no position and nobody attends to it. Tokens and their log-probs come from
+ * the sampling kernel; on the device a token goes from there into the model again, and one small copy a step tells the host.
+ *
+ * <p>A step is computed by {@link HostDecoder} on the CPU and by {@link StackedDecoder} elsewhere; prompts by {@link Decoder}.
  */
 final class Generator {
     /** What one row generated. */
@@ -27,6 +30,8 @@ final class Generator {
         float[] logProbs;
         int length;
         boolean ended;
+        /** Tokens that were drawn for it, also while it rode along. */
+        private int age;
 
         private Row(int room) {
             tokens = new int[Math.min(room, 16)];
@@ -43,11 +48,9 @@ final class Generator {
         }
     }
 
-    /** Columns behind the prompts that the cache has at first: it grows while messages do. */
-    private static final int FIRST_ROOM = 64;
-
     private final ModelConfig config;
     private final Decoder decoder;
+    private final double loraScale;
     private final Map<String, Tensor> weights;
     private final torch.ScalarType dtype;
     private final Device device;
@@ -59,10 +62,11 @@ final class Generator {
      * @param ends token ids that end a message
      * @param tokensAtOnce of prompts, padding included
      */
-    Generator(ModelConfig config, Decoder decoder, Map<String, Tensor> weights, torch.ScalarType dtype, Device device, int vocab,
-            int[] ends, int tokensAtOnce) {
+    Generator(ModelConfig config, Decoder decoder, double loraScale, Map<String, Tensor> weights, torch.ScalarType dtype, Device device,
+            int vocab, int[] ends, int tokensAtOnce) {
         this.config = config;
         this.decoder = decoder;
+        this.loraScale = loraScale;
         this.weights = weights;
         this.dtype = dtype;
         this.device = device;
@@ -74,95 +78,250 @@ final class Generator {
     /**
      * One message per prompt, of at most {@link Generation#maxNewTokens} tokens.
      *
+     * @param atOnce messages that are generated at once; where one ends, the next prompt takes its place
      * @throws ArithmeticException if the logits of a row are not numbers
      */
-    List<Row> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-        final int n = prompts.size();
-        final int width = prompts.stream().mapToInt(p -> p.length).max().orElseThrow();
-        final int room = width + generation.maxNewTokens();
-        final boolean padded = prompts.stream().anyMatch(p -> p.length < width);
-        final List<Row> rows = new ArrayList<>(n);
-        for (int i = 0; i < n; i++) {
-            rows.add(new Row(generation.maxNewTokens()));
-        }
+    List<Row> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int atOnce) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope all = new PointerScope();
-                KvCache cache = new KvCache(config, n, Math.min(room, width + FIRST_ROOM), room, dtype, device)) {
-            final Tensor starts = padded ? longs(prompts.stream().mapToLong(p -> width - p.length).toArray()) : null;
-            Tensor mask = padded ? stepMask(starts, room) : null;
-            int[] lines = IntStream.range(0, n).toArray(); // which row each line of the batch is
-            Tensor ids = longs(rowIds);
-            Tensor positions = longs(prompts.stream().mapToLong(p -> p.length - 1).toArray()); // of the tokens that go in next
-            Tensor tokens = longs(new long[n]); // the latest of every line: the sampler writes them, and they go in again
-            Tensor logProbs = Decoder.empty(new long[] {n}, torch.ScalarType.Float, device);
-            for (int step = 0; step < generation.maxNewTokens(); step++) {
-                try (PointerScope scope = new PointerScope()) {
-                    final Tensor hidden = step == 0 ? prefill(prompts, width, starts, cache) : advance(tokens, positions, mask, cache);
-                    final Tensor logits = decoder.logits(weights, hidden).narrow(1, 0, vocab);
-                    sample(logits, generation, seed, step, ids, tokens, logProbs);
-                    take(tokens, logProbs, step, lines, rows);
-                    tokens.clamp_min_(new Scalar(0)); // -1 of a row that has ended
-                    positions.add_(new Scalar(1));
+                Batch batch = new Batch(prompts, generation, seed, rowIds, Math.min(atOnce, prompts.size()))) {
+            while (batch.going() > 0 || batch.waiting()) {
+                if (batch.hasRoom()) {
+                    batch.arrange();
+                } else {
+                    batch.step();
                 }
-                final int[] current = lines;
-                final int[] going = IntStream.range(0, lines.length).filter(i -> !rows.get(current[i]).ended).toArray();
-                if (going.length == 0) {
-                    break;
+            }
+            return batch.rows;
+        }
+    }
+
+    /** The messages that are being generated, a line each, and the prompts that wait. */
+    private final class Batch implements AutoCloseable {
+        final List<Row> rows = new ArrayList<>();
+        private final List<int[]> prompts;
+        private final Generation generation;
+        private final long seed;
+        private final long[] rowIds;
+        private final int most;
+        private final KvCache cache = new KvCache(config, dtype, device);
+        /** Null where only {@link Decoder} rounds as it is to be. */
+        private final NextToken decoding;
+        private final boolean needsMask;
+        /** Which row each line is. Those of one age stand side by side: who comes, comes behind the others. */
+        private int[] lines = {};
+        private int next;
+        private Tensor ids;
+        /** Of the tokens that go in next. */
+        private Tensor positions;
+        /** [2, lines] int32, the latest token of every line, which goes in again, and the bits of its log-prob: one copy takes both. */
+        private Tensor drawn;
+        /** [lines, 1, 1, columns]; null where nothing stands before a row's own columns. */
+        private Tensor mask;
+
+        Batch(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int most) {
+            this.prompts = prompts;
+            this.generation = generation;
+            this.seed = seed;
+            this.rowIds = rowIds;
+            this.most = most;
+            for (int i = 0; i < prompts.size(); i++) {
+                rows.add(new Row(generation.maxNewTokens()));
+            }
+            final boolean host = decoder.exact() && HostDecoder.serves(device);
+            this.needsMask = !host;
+            this.decoding = host ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most)
+                    : decoder.exact() ? new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab) : null;
+        }
+
+        private boolean goes(int row) {
+            return !rows.get(row).ended && rows.get(row).length < generation.maxNewTokens();
+        }
+
+        int going() {
+            return (int) Arrays.stream(lines).filter(this::goes).count();
+        }
+
+        boolean waiting() {
+            return next < prompts.size();
+        }
+
+        /** Rows that have ended ride along until they are a quarter of all, if others wait, or else half of the batch. */
+        boolean hasRoom() {
+            final int going = going();
+            return waiting() ? going == 0 || 4 * (most - going) >= most : going <= lines.length / 2;
+        }
+
+        /** Lets go of the rows that have ended, and takes in prompts that wait. */
+        void arrange() {
+            final int[] old = lines;
+            final int[] kept = IntStream.range(0, old.length).filter(i -> goes(old[i])).toArray();
+            final int first = next;
+            next = Math.min(prompts.size(), next + most - kept.length);
+            final int come = next - first;
+            lines = IntStream.concat(Arrays.stream(kept).map(i -> old[i]), IntStream.range(first, next)).toArray();
+            final int begin = Arrays.stream(kept).map(i -> cache.length - tokens(old[i])).min().orElse(cache.length);
+            final int width = Arrays.stream(lines).map(this::tokens).max().orElseThrow();
+            final int room = width + Arrays.stream(lines).map(row -> generation.maxNewTokens() - rows.get(row).length).max().orElseThrow();
+            try (PointerScope scope = new PointerScope()) {
+                final Tensor keep = longs(Arrays.stream(kept).asLongStream().toArray());
+                cache.arrange(keep, lines.length, begin, width, room);
+                ids = replaced(ids, longs(Arrays.stream(lines).mapToLong(row -> rowIds[row]).toArray()));
+                positions = replaced(positions, longs(Arrays.stream(lines).mapToLong(this::tokens).toArray()));
+                final Tensor fresh = Tensor.create(new int[2 * lines.length], 2, lines.length).to(device, torch.ScalarType.Int);
+                if (kept.length > 0) {
+                    fresh.narrow(1, 0, kept.length).copy_(drawn.index_select(1, keep));
                 }
-                if (going.length <= lines.length / 2) { // rows that have ended ride along until they are half of the batch
-                    final Tensor index = longs(Arrays.stream(going).asLongStream().toArray());
-                    cache.select(index);
-                    mask = mask == null ? null : mask.index_select(0, index);
-                    ids = ids.index_select(0, index);
-                    positions = positions.index_select(0, index);
-                    tokens = tokens.index_select(0, index);
-                    logProbs = logProbs.index_select(0, index);
-                    lines = Arrays.stream(going).map(i -> current[i]).toArray();
+                drawn = replaced(drawn, fresh);
+                final boolean padded = Arrays.stream(lines).anyMatch(row -> tokens(row) < width);
+                mask = replaced(mask, needsMask && padded
+                        ? stepMask(longs(Arrays.stream(lines).mapToLong(row -> width - tokens(row)).toArray()), room) : null);
+                if (come > 0) {
+                    final Tensor hidden = prefill(prompts.subList(first, next), kept.length, cache);
+                    sample(decoder.logits(weights, hidden).narrow(1, 0, vocab), kept.length, come);
+                    take(kept.length);
                 }
             }
         }
-        return rows;
+
+        /** Of a row, those in the cache: all but the latest that was drawn. */
+        private int tokens(int row) {
+            return prompts.get(row).length + Math.max(0, rows.get(row).length - 1);
+        }
+
+        private Tensor replaced(Tensor old, Tensor with) {
+            if (old != null) {
+                old.close();
+            }
+            return with == null ? null : Decoder.kept(with);
+        }
+
+        /** One more token of every line. */
+        void step() {
+            try (PointerScope scope = new PointerScope()) {
+                cache.reserve(cache.length + 1);
+                final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // -1 of a row that has ended
+                final Tensor seen = mask == null ? null : mask.narrow(3, 0, cache.length + 1L);
+                final Tensor logits = decoding != null ? decoding.logits(tokens, positions, seen, cache)
+                        : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions, seen, cache).select(1, 0))
+                        .narrow(1, 0, vocab);
+                positions.add_(new Scalar(1));
+                for (int from = 0; from < lines.length;) {
+                    int to = from + 1;
+                    while (to < lines.length && rows.get(lines[to]).age == rows.get(lines[from]).age) {
+                        to++;
+                    }
+                    sample(logits.narrow(0, from, to - from), from, to - from);
+                    from = to;
+                }
+                take(0);
+            }
+        }
+
+        /** Writes a token and its log-prob for lines of one age. */
+        private void sample(Tensor logits, int from, int count) {
+            final Tensor tokens = drawn.select(0, 0).narrow(0, from, count);
+            final Tensor logProbs = drawn.select(0, 1).view(torch.ScalarType.Float).narrow(0, from, count);
+            Sampling.sample(TensorViews.logits(logits), Temperature.of((float) generation.temperature()), generation.filter(), seed,
+                    rows.get(lines[from]).age, TensorViews.indices(ids.narrow(0, from, count)), TensorViews.indices(tokens),
+                    TensorViews.floats(logProbs), null);
+        }
+
+        /** Takes what was drawn over into the rows; those that have ended ride along, whatever was drawn. */
+        private void take(int from) {
+            final int[] values = Host.ints(drawn);
+            for (int i = from; i < lines.length; i++) {
+                final Row row = rows.get(lines[i]);
+                final int step = row.age++;
+                if (!goes(lines[i])) {
+                    continue;
+                }
+                if (values[i] < 0) {
+                    throw new ArithmeticException("logits: expected numbers, given NaN or infinity in row " + lines[i] + " at token "
+                            + step);
+                }
+                row.add(values[i], Float.intBitsToFloat(values[lines.length + i]));
+                row.ended = isEnd(values[i]);
+            }
+        }
+
+        @Override
+        public void close() {
+            for (Tensor tensor : new Tensor[] {ids, positions, drawn, mask}) {
+                replaced(tensor, null);
+            }
+            cache.close();
+            if (decoding != null) {
+                decoding.close();
+            }
+        }
     }
 
     /**
-     * The last hidden states of the prompts, [rows, hidden]; some rows after the other, since activations and the mask are of all
-     * tokens that go through at once.
+     * Lets prompts through the model, some after the other, since activations and the mask are of all tokens that go through at once;
+     * a prompt of more tokens than that in pieces. {@return their last hidden states, [prompts, hidden]}
      *
-     * @param starts where each prompt begins, or null if nothing is padded
+     * @param line where the first of them is in the cache, in whose last columns they end
      */
-    private Tensor prefill(List<int[]> prompts, int width, Tensor starts, KvCache cache) {
-        final int n = prompts.size();
-        final int atOnce = Math.max(1, Math.min(n, tokensAtOnce / width));
-        final Tensor last = Decoder.empty(new long[] {n, config.hidden()}, dtype, device);
-        for (int from = 0; from < n; from += atOnce) {
-            final int rows = Math.min(atOnce, n - from);
-            final long[] ids = new long[rows * width];
-            final long[] positions = new long[rows * width];
-            for (int b = 0; b < rows; b++) {
-                final int[] prompt = prompts.get(from + b);
-                final int start = (b + 1) * width - prompt.length;
-                for (int i = 0; i < prompt.length; i++) {
-                    ids[start + i] = prompt[i];
-                    positions[start + i] = i;
-                }
+    private Tensor prefill(List<int[]> prompts, int line, KvCache cache) {
+        final Tensor last = Decoder.empty(new long[] {prompts.size(), config.hidden()}, dtype, device);
+        for (int from = 0; from < prompts.size();) {
+            int to = from + 1;
+            int width = prompts.get(from).length;
+            while (to < prompts.size() && (long) Math.max(width, prompts.get(to).length) * (to + 1 - from) <= tokensAtOnce) {
+                width = Math.max(width, prompts.get(to++).length);
             }
             try (PointerScope scope = new PointerScope()) {
-                final Tensor hidden = decoder.hidden(weights, longs(ids, rows, width), starts == null ? null : longs(positions),
-                        starts == null ? null : prefillMask(starts.narrow(0, from, rows), width), cache.rows(from, rows));
-                last.narrow(0, from, rows).copy_(hidden.select(1, width - 1L));
+                last.narrow(0, from, to - from).copy_(through(prompts.subList(from, to), width, cache.part(line + from, to - from, width)));
             }
+            from = to;
         }
-        cache.length = width;
         return last;
     }
 
-    /** [rows, 1, width, width]. A padded column attends to itself, since a row of nothing but -inf has no softmax. */
-    private Tensor prefillMask(Tensor starts, int width) {
+    /** @param width of the longest of these prompts */
+    private Tensor through(List<int[]> prompts, int width, KvCache cache) {
+        final int rows = prompts.size();
+        final long[] ids = new long[rows * width];
+        final long[] positions = new long[rows * width];
+        boolean plain = (long) rows * width <= tokensAtOnce || width == 1;
+        for (int b = 0; b < rows; b++) {
+            final int[] prompt = prompts.get(b);
+            final int start = (b + 1) * width - prompt.length;
+            plain &= prompt.length == width;
+            for (int i = 0; i < prompt.length; i++) {
+                ids[start + i] = prompt[i];
+                positions[start + i] = i;
+            }
+        }
+        final Tensor tokens = longs(ids, rows, width);
+        if (plain) {
+            return decoder.hidden(weights, tokens, null, null, cache).select(1, width - 1L);
+        }
+        final Tensor at = longs(positions, rows, width);
+        final Tensor starts = longs(prompts.stream().mapToLong(p -> width - p.length).toArray());
+        final int piece = Math.max(1, tokensAtOnce / rows);
+        Tensor hidden = null;
+        for (int from = 0; from < width; from += piece) {
+            final int n = Math.min(piece, width - from);
+            try (PointerScope scope = new PointerScope()) {
+                hidden = Decoder.kept(decoder.hidden(weights, tokens.narrow(1, from, n), at.narrow(1, from, n).reshape((long) rows * n),
+                        prefillMask(starts, from, n), cache).select(1, n - 1L));
+            }
+        }
+        return Decoder.handed(hidden);
+    }
+
+    /**
+     * [rows, 1, columns, from + columns], of the columns of a piece. A padded column attends to itself, since a row of nothing but
+     * -inf has no softmax.
+     */
+    private Tensor prefillMask(Tensor starts, int from, int columns) {
         final long rows = starts.size(0);
-        final Tensor columns = columns(width);
-        final Tensor keys = columns.view(1, 1, width);
-        final Tensor queries = columns.view(1, width, 1);
+        final long all = (long) from + columns;
+        final Tensor keys = columns(from + columns).view(1, 1, all);
+        final Tensor queries = columns(from + columns).narrow(0, from, columns).view(1, columns, 1);
         final Tensor hidden = keys.lt(starts.view(rows, 1, 1)).logical_or(keys.gt(queries)).logical_and(keys.ne(queries));
-        return masked(hidden).view(rows, 1, width, width);
+        return masked(hidden).view(rows, 1, columns, all);
     }
 
     /** [rows, 1, 1, room]: everything but the padding is seen. */
@@ -182,36 +341,6 @@ final class Generator {
         return Decoder.empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY));
     }
 
-    /** Feeds the tokens just sampled; their hidden states, [rows, hidden]. */
-    private Tensor advance(Tensor tokens, Tensor positions, Tensor mask, KvCache cache) {
-        cache.reserve(cache.length + 1);
-        final Tensor seen = mask == null ? null : mask.narrow(3, 0, cache.length + 1L);
-        return decoder.hidden(weights, tokens.view(tokens.size(0), 1), positions, seen, cache).select(1, 0);
-    }
-
-    /** Writes a token for every line of the batch, and its log-prob. */
-    private static void sample(Tensor logits, Generation generation, long seed, int step, Tensor ids, Tensor tokens, Tensor logProbs) {
-        Sampling.sample(TensorViews.logits(logits), Temperature.of((float) generation.temperature()), generation.filter(), seed, step,
-                TensorViews.indices(ids), TensorViews.indices(tokens), TensorViews.floats(logProbs), null);
-    }
-
-    /** Takes what was drawn over into the rows; those that have ended ride along, whatever was drawn. */
-    private void take(Tensor tokens, Tensor logProbs, int step, int[] lines, List<Row> rows) {
-        final long[] drawn = Host.longs(tokens);
-        final float[] lp = Host.floats(logProbs);
-        for (int i = 0; i < lines.length; i++) {
-            final Row row = rows.get(lines[i]);
-            if (row.ended) {
-                continue;
-            }
-            if (drawn[i] < 0) {
-                throw new ArithmeticException("logits: expected numbers, given NaN or infinity in row " + lines[i] + " at token " + step);
-            }
-            row.add((int) drawn[i], lp[i]);
-            row.ended = isEnd(drawn[i]);
-        }
-    }
-
     private boolean isEnd(long token) {
         for (int end : ends) {
             if (end == token) {
@@ -224,5 +353,4 @@ final class Generator {
     private Tensor longs(long[] values, long... shape) {
         return Tensor.create(values, shape.length == 0 ? new long[] {values.length} : shape).to(device, torch.ScalarType.Long);
     }
-
 }

@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
@@ -20,6 +21,18 @@ final class Host {
             try (PointerScope scope = new PointerScope()) {
                 final Tensor here = tensor.cpu().contiguous();
                 new FloatPointer(here.data_ptr_float()).get(values);
+            }
+        }
+        return values;
+    }
+
+    /** {@return the numbers of an int32 tensor, in row-major order} */
+    static int[] ints(Tensor tensor) {
+        final int[] values = new int[Math.toIntExact(tensor.numel())];
+        if (values.length > 0) {
+            try (PointerScope scope = new PointerScope()) {
+                final Tensor here = tensor.cpu().contiguous();
+                new IntPointer(here.data_ptr_int()).get(values);
             }
         }
         return values;

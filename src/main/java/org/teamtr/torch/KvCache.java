@@ -8,49 +8,81 @@ import org.bytedeco.pytorch.global.torch;
 import org.teamtr.model.ModelConfig;
 
 /**
- * Keys and values of the tokens so far, [rows, kvHeads, room, headDim] for each layer. Its room grows with the messages, one tensor
- * after the other, so that short messages do not take the memory of the longest that are allowed.
+ * Keys and values of the tokens so far, [rows, kvHeads, room, headDim] for each layer. All rows end at the same column, so that one
+ * token of each is written at once; what stands before a row's own tokens is finite and nobody attends to it. Its room grows with the
+ * messages, one tensor after the other, so that short messages do not take the memory of the longest that are allowed.
  */
 final class KvCache implements AutoCloseable {
+    /** Columns behind those in use that are made room for at once. */
+    private static final int MORE = 64;
+
     final Tensor[] keys;
     final Tensor[] values;
     /** Columns in use. */
     int length;
+    /** Another one whenever the tensors are others. */
+    int version;
     private int room;
-    private final int most;
+    private int most;
+    private final ModelConfig config;
     private final torch.ScalarType dtype;
     private final Device device;
 
-    /**
-     * @param room columns to begin with
-     * @param most columns that will ever be asked for
-     */
-    KvCache(ModelConfig c, long rows, int room, int most, torch.ScalarType dtype, Device device) {
-        this(c.layers(), room, most, dtype, device);
-        final long[] shape = {rows, c.kvHeads(), room, c.headDim()};
-        for (int i = 0; i < keys.length; i++) {
-            keys[i] = Decoder.kept(Decoder.empty(shape, dtype, device));
-            values[i] = Decoder.kept(Decoder.empty(shape, dtype, device));
-        }
-    }
-
-    private KvCache(int layers, int room, int most, torch.ScalarType dtype, Device device) {
-        this.keys = new Tensor[layers];
-        this.values = new Tensor[layers];
-        this.room = room;
-        this.most = most;
+    /** Without rows; see {@link #arrange}. */
+    KvCache(ModelConfig config, torch.ScalarType dtype, Device device) {
+        this.config = config;
         this.dtype = dtype;
         this.device = device;
+        this.keys = new Tensor[config.layers()];
+        this.values = new Tensor[config.layers()];
+        replace(nothing -> zeros(0));
     }
 
-    /** Some rows, in the same memory, as a cache that is still empty; it belongs to the caller's PointerScope. */
-    KvCache rows(long from, long rows) {
-        final KvCache part = new KvCache(keys.length, room, room, dtype, device);
+    private Tensor zeros(long rows) {
+        return Decoder.empty(new long[] {rows, config.kvHeads(), room, config.headDim()}, dtype, device).zero_();
+    }
+
+    /**
+     * Keeps some rows and makes room for others behind them.
+     *
+     * @param kept int64 indices of the rows to keep, which become the first ones
+     * @param rows altogether
+     * @param first the first column that is still needed of those
+     * @param length columns in use from here on: the kept ones move to their end
+     * @param most columns that will ever be asked for
+     */
+    void arrange(Tensor kept, long rows, int first, int length, int most) {
+        final int width = this.length - first;
+        this.most = most;
+        this.room = Math.min(most, length + MORE);
+        replace(old -> {
+            final Tensor arranged = zeros(rows);
+            if (kept.numel() > 0) {
+                arranged.narrow(0, 0, kept.numel()).narrow(2, length - width, width).copy_(old.narrow(2, first, width).index_select(0, kept));
+            }
+            return arranged;
+        });
+        this.length = length;
+    }
+
+    /** The last columns of some rows, in the same memory, as a cache that is still empty; it belongs to the caller's PointerScope. */
+    KvCache part(long from, long rows, int width) {
+        final KvCache part = new KvCache(this, width);
         for (int i = 0; i < keys.length; i++) {
-            part.keys[i] = keys[i].narrow(0, from, rows);
-            part.values[i] = values[i].narrow(0, from, rows);
+            part.keys[i] = keys[i].narrow(0, from, rows).narrow(2, length - width, width);
+            part.values[i] = values[i].narrow(0, from, rows).narrow(2, length - width, width);
         }
         return part;
+    }
+
+    private KvCache(KvCache of, int room) {
+        this.config = of.config;
+        this.dtype = of.dtype;
+        this.device = of.device;
+        this.keys = new Tensor[of.keys.length];
+        this.values = new Tensor[of.keys.length];
+        this.room = room;
+        this.most = room;
     }
 
     /** Sees to it that so many columns have room. */
@@ -66,19 +98,17 @@ final class KvCache implements AutoCloseable {
         });
     }
 
-    /** Keeps these rows only. */
-    void select(Tensor rows) {
-        replace(old -> old.index_select(0, rows));
-    }
-
     private void replace(UnaryOperator<Tensor> with) {
+        version++;
         for (Tensor[] tensors : new Tensor[][] {keys, values}) {
             for (int i = 0; i < tensors.length; i++) {
                 final Tensor old = tensors[i];
                 try (PointerScope scope = new PointerScope()) {
                     tensors[i] = Decoder.kept(with.apply(old));
                 }
-                old.close();
+                if (old != null) {
+                    old.close();
+                }
             }
         }
     }

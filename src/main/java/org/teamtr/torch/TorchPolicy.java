@@ -173,7 +173,11 @@ public final class TorchPolicy implements Policy {
     }
 
     private Decoder decoder(torch.ScalarType dtype, boolean tf32) {
-        return new Decoder(config, dtype, device, settings.loraRank() > 0 ? settings.loraAlpha() / settings.loraRank() : 0, tf32);
+        return new Decoder(config, dtype, device, loraScale(), tf32);
+    }
+
+    private double loraScale() {
+        return settings.loraRank() > 0 ? settings.loraAlpha() / settings.loraRank() : 0;
     }
 
     /** {@return a model with random weights} The tokenizer is the policy's from here on. */
@@ -288,15 +292,15 @@ public final class TorchPolicy implements Policy {
             return List.of();
         }
         memory.rest();
-        final Generator generator = new Generator(config, used(Precision.SAME), all(weights.compute()), settings.scalarType(), device, vocab,
-                tokenizer.endTokens(), settings.microBatchTokens());
-        final int parts = Math.max(Math.min(workers.count(), prompts.size()), settings.rows() == 0 ? 1
-                : (prompts.size() + Math.max(1, settings.rows() / workers.count()) - 1) / Math.max(1, settings.rows() / workers.count()));
+        final Generator generator = new Generator(config, used(Precision.SAME), loraScale(), all(weights.compute()), settings.scalarType(),
+                device, vocab, tokenizer.endTokens(), settings.microBatchTokens());
+        final int parts = Math.min(workers.count(), prompts.size());
+        final int atOnce = settings.rows() == 0 ? prompts.size() : Math.max(1, settings.rows() / parts);
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
         for (int part = 0; part < parts; part++) {
             final int from = (int) ((long) prompts.size() * part / parts);
             final int to = (int) ((long) prompts.size() * (part + 1) / parts);
-            tasks.add(() -> generator.generate(prompts.subList(from, to), generation, seed, Arrays.copyOfRange(rowIds, from, to)));
+            tasks.add(() -> generator.generate(prompts.subList(from, to), generation, seed, Arrays.copyOfRange(rowIds, from, to), atOnce));
         }
         final List<Utterance> utterances = new ArrayList<>(prompts.size());
         workers.run(OutOfMemory.GENERATING, tasks, rows -> {
