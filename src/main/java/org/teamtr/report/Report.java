@@ -231,7 +231,7 @@ public final class Report {
     }
 
     private void certificate() {
-        final List<Tracking.Entry> entries = Tracking.of(stages);
+        final List<Tracking.Entry> entries = Tracking.paper(stages);
         if (entries.isEmpty()) {
             return;
         }
@@ -251,16 +251,14 @@ public final class Report {
         final List<Tracking.Entry> total = Tracking.cumulated(entries);
         final double[] stage = of(total, e -> e.stage());
         lines("Certified and gained so far", "In units of return, summed from the first stage on", "stage", List.of(
-                Charts.Series.line("certificate", stage, of(total, Tracking.Entry::certificate), Charts.PALETTE.get(1)),
-                new Charts.Series("with the radius", stage, of(total, Tracking.Entry::radius), null, Charts.GREY,
-                        Charts.Look.DASHES),
+                Charts.Series.line("certificate", stage, of(total, Tracking.Entry::bound), Charts.PALETTE.get(1)),
                 Charts.Series.line("realised", stage, of(total, Tracking.Entry::improvement), Charts.PALETTE.get(0))),
                 Charts.Scale.LINEAR);
         lines("Calibration", "Realised gain of each stage over its certificate", "certificate", List.of(
-                new Charts.Series("gained more", of(entries, Tracking.Entry::certificate),
+                new Charts.Series("gained more", of(entries, Tracking.Entry::bound),
                         of(entries, e -> e.violated() ? Double.NaN : e.improvement()), null, Charts.PALETTE.get(0),
                         Charts.Look.POINTS),
-                new Charts.Series("gained less", of(entries, Tracking.Entry::certificate),
+                new Charts.Series("gained less", of(entries, Tracking.Entry::bound),
                         of(entries, e -> e.violated() ? e.improvement() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
                 Charts.Scale.LINEAR);
         end();

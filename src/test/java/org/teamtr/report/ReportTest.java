@@ -81,7 +81,7 @@ class ReportTest {
         assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
         assertTrue(html.contains("The floor is what the monitor makes of no step at all"));
         final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
-        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0), s.unchanged());
+        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.unchanged());
         assertEquals(2 * u.delta(), s.klFloor());
     }
 
