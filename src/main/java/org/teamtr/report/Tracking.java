@@ -8,7 +8,7 @@ import org.teamtr.train.LevelAlarm;
 import org.teamtr.train.RunLog;
 
 /** What was bounded from below beside what held-out episodes gained, in units of return: the paper's Fig. 4. */
-final class Tracking {
+public final class Tracking {
     /**
      * From one measurement to the next, or one update.
      *
@@ -99,7 +99,7 @@ final class Tracking {
     }
 
     /** {@return what to say where stages gain less than their bound too often, or null} */
-    static String alarm(List<RunLog.Stage> stages) {
+    public static String alarm(List<RunLog.Stage> stages) {
         final List<Entry> entries = horizon(stages);
         final double level = stages.stream().mapToDouble(s -> s.certified().horizon().boundLevel()).filter(Double::isFinite).max().orElse(1);
         return LevelAlarm.of(entries.stream().map(Entry::violated).toList(), level);

@@ -25,7 +25,7 @@ public final class LevelAlarm {
         if (level >= 1 || MeanBound.lower(x, -level, FALSE_ALARM, 1) <= 0) {
             return null;
         }
-        return String.format(Locale.ROOT, "alarm: %d of %d measured gains are below their bound, where %.3g %% may be: held-out prompts are of"
+        return String.format(Locale.ROOT, "alarm: %d of %d measured gains are below their bound, where %.1f %% may be: held-out prompts are of"
                 + " another kind than training prompts, log-probs are rounded, or returns are not what certificate.return_min and"
                 + " return_max say", failed.stream().filter(f -> f).count(), failed.size(), 100 * level);
     }

@@ -466,6 +466,7 @@ public final class Trainer implements AutoCloseable {
                 unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
             }
             GainBound gain = GainBound.NONE;
+            final long apart = System.nanoTime(); // what is looked at beside the update is no part of its time
             if (certifier != null) {
                 gain = certifier.judge(learner, i, before, meanReturn(rollouts.episodes.subList(0, learnt())));
                 if (gain.boundTries() > 1 || "skipped".equals(gain.decision())) {
@@ -474,6 +475,7 @@ public final class Trainer implements AutoCloseable {
                 }
                 gain = config.certificate().check() ? gain.realised(check()) : gain;
             }
+            final double beside = certifier == null ? 0 : seconds(apart);
             final int episodes = rollouts.episodes.size();
             final double predictedGain = learnt() == episodes ? now.predictedGain()
                     : predictedGain(learner, batch(learner, rollouts, learnt(), episodes), episodes - learnt());
@@ -494,7 +496,7 @@ public final class Trainer implements AutoCloseable {
                     left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl() > delta,
                     now.clipFraction(), now.ess(), now.ratioMax(), scoreGap, now.entropy(), gradNorm, fresh,
                     metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
-                    seconds(started) - watched.seconds, watched.seconds, bound,
+                    seconds(started) - watched.seconds - beside, watched.seconds, bound,
                     new RunLog.Outcome(region.unit(), klFloor(learner), overflows, unchanged));
         } finally {
             close(inside);

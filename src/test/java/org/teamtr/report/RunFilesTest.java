@@ -232,6 +232,15 @@ class RunFilesTest {
         assertTrue(Double.isNaN(none.certificate()) && Double.isNaN(none.certificateViolationRate()));
     }
 
+    /** With the bound of docs/theory.md alone. */
+    static RunLog.Stage bounded(int stage, double bound, Double realised) {
+        final RunLog.Stage s = stage(stage, realised);
+        return new RunLog.Stage(s.stage(), s.order(), s.returnMean(), s.accuracy(), s.predictedGain(), s.realisedGain(), s.realisedGainError(),
+                s.heldOutEpisodes(), s.outOfRegionRate(), s.episodes(), s.tokens(), s.secondsRollout(), s.secondsUpdate(), s.secondsKl(),
+                s.secondsEval(), s.seconds(), s.unchanged(), new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
+                        new GainBound.Sum(bound, bound + 0.01, 0.05, 2, 0, 1024, 6000, 1)), s.coordination());
+    }
+
     static RunLog.Stage certified(int stage, double certificate, Double realised) {
         return new RunLog.Stage(stage, ROLES, 0.5, 0.25, 0.25, realised, realised == null ? null : 0.01, realised == null ? 0
                 : 64, 0.5, 10,

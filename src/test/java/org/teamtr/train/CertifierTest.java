@@ -5,9 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -89,6 +93,21 @@ class CertifierTest {
             assertEquals(mean[1] - mean[0], x[0], 1e-12);
             assertEquals(mean[1] - mean[0], x[1], 1e-12);
         }
+    }
+
+    /** The example of docs/metrics.md. */
+    @Test
+    void byHand() throws IOException {
+        final double[] oldRatios = {Math.log(1.5), 0};
+        final double[] newRatios = {-Math.log(3), Math.log(3)};
+        final double[] x = BalancedGain.of(oldRatios, new double[] {1, 1}, newRatios, new double[] {0, 1}, 0.5);
+        assertEquals(0.35, x[0], 1e-12);
+        assertEquals(0.25, x[1], 1e-12);
+        assertEquals(0.3, Estimate.of(x).mean(), 1e-12);
+        assertEquals(0.05, Estimate.of(x).error(), 1e-12);
+        assertEquals(0.3, BalancedGain.totalVariation(oldRatios, newRatios), 1e-12);
+        final String bound = String.format(Locale.ROOT, "%.2f", MeanBound.lower(x, BalancedGain.least(0, 1, 0.5), 0.0125, 2)).replace('-', '\u2212');
+        assertTrue(Files.readString(Path.of("docs/metrics.md")).contains("`gain_bound` at level\n0.0125 is " + bound + "."), bound);
     }
 
     /** The bound of samples is above the true gain no more often than its level says, over random prompts. */
@@ -261,7 +280,7 @@ class CertifierTest {
         assertNull(LevelAlarm.of(List.of(true, false, false, false, false), 0.05));
         final List<Boolean> half = IntStream.range(0, 24).mapToObj(j -> j % 2 == 0).toList();
         final String alarm = LevelAlarm.of(half, 0.05);
-        assertTrue(alarm.startsWith("alarm: 12 of 24 measured gains are below their bound, where 5 % may be"), alarm);
+        assertTrue(alarm.startsWith("alarm: 12 of 24 measured gains are below their bound, where 5.0 % may be"), alarm);
         int raised = 0;
         for (int r = 0; r < 1000; r++) { // as often as is allowed, looked at after every stage
             final SplittableRandom random = Chance.of(72, r);
