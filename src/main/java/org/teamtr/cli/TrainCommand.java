@@ -33,6 +33,7 @@ import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunSummary;
 import org.teamtr.report.RunWriter;
+import org.teamtr.report.Tracking;
 import org.teamtr.report.Version;
 import org.teamtr.team.EpisodeException;
 import org.teamtr.torch.TorchRanks;
@@ -247,6 +248,10 @@ final class TrainCommand implements Callable<Integer> {
             }
             setup.checkPrompts(progress::note);
             progress.note(plan(config, setup, run) + (ranks == null ? "" : ", by " + ranks.size() + " processes"));
+            if (config.certificate().bound() == Config.Kind.HORIZON && !trainer.certifies()) {
+                progress.note("no bound on gains: nobody says what returns can be; certificate.return_min and return_max do");
+            }
+            final List<RunLog.Stage> stages = new ArrayList<>(latest == null ? List.of() : RunFiles.stages(run));
             final long[] tokens = {0}; // since this process began: for tokens per second
             trainer.train(done, done == 0 ? null : Checkpoints.heldOut(latest), new Trainer.Listener() {
                 @Override
@@ -286,6 +291,11 @@ final class TrainCommand implements Callable<Integer> {
                         }
                     });
                     progress.stage(stage);
+                    stages.add(stage);
+                    final String alarm = Tracking.alarm(stages);
+                    if (alarm != null) {
+                        progress.note(alarm);
+                    }
                 }
             });
             final TinyModel.Untrained u = TinyModel.untrained(run);
@@ -358,7 +368,10 @@ final class TrainCommand implements Callable<Integer> {
         say("after stage %-4d  return %.3f, accuracy %.1f %%", s.stages(), s.returnLast(), 100 * s.accuracyLast());
         say("gain in all:      predicted %.3f, realised %.3f", s.predictedGain(), s.realisedGain());
         say("trust region:     %d of %d updates left it", s.outOfRegionUpdates(), s.updates());
-        if (s.certified().vacuousRate() == 1) {
+        if (Double.isFinite(s.bounded().gainBound())) {
+            say("certificate:      a gain of at least %.3f in all, by bounds that hold for a stage at %.3g %%; %d updates taken back",
+                    s.bounded().gainBound(), 100 * (1 - s.bounded().boundLevel()), s.bounded().boundSkipped());
+        } else if (s.certified().vacuousRate() == 1) {
             say("certificate:      none: at radii of this size its bound says nothing (docs/method.md)");
         } else if (Double.isFinite(s.certified().certificate())) {
             say("certificate:      a gain of at least %.3f in all; its bound says nothing in %.0f %% of the updates",

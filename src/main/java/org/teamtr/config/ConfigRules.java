@@ -137,6 +137,7 @@ public final class ConfigRules {
             entry("trust_region.beta_rule", oneOf("none", "fixed", "adaptive")),
             entry("trust_region.beta_min", positive()),
             entry("trust_region.beta_max", positive()),
+            entry("trust_region.accept", oneOf(Config.Accept.class)),
             entry("loss.ratio", oneOf("message", "token", "message_mean")),
             entry("loss.clip_low", number("a number from 0 to 1, or .inf for none",
                     d -> d >= 0 && d <= 1 || d == Double.POSITIVE_INFINITY)),
@@ -173,6 +174,14 @@ public final class ConfigRules {
             entry("hardware.memory.host", notNegative()),
             entry("hardware.ranks.timeout", positive()),
             entry("hardware.ranks.shard", flag()),
+            entry("certificate.bound", oneOf(Config.Kind.class)),
+            entry("certificate.level", number("a number more than 0 and less than 1", d -> d > 0 && d < 1)),
+            entry("certificate.prompts", whole(1)),
+            entry("certificate.budget", whole(0)),
+            entry("certificate.halvings", whole(0)),
+            entry("certificate.return_min", number("a finite number", Double::isFinite).orNull()),
+            entry("certificate.return_max", number("a finite number", Double::isFinite).orNull()),
+            entry("certificate.check", flag()),
             entry("certificate.gamma",
                     number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
                     d -> d >= 0 && d < 1).orNull()),
@@ -433,6 +442,15 @@ public final class ConfigRules {
         if (region.deltaRule().equals("adaptive") && (region.delta() instanceof Map<?, ?> map ? map.values() : List.of(region.delta()))
                 .contains(Double.POSITIVE_INFINITY)) {
             tree.problem("trust_region.delta", "expected a finite number with trust_region.delta_rule adaptive, given .inf");
+        }
+        if (region.accept() == Config.Accept.CERTIFIED && config.certificate().bound() != Config.Kind.HORIZON) {
+            tree.problem("trust_region.accept", "expected region with certificate.bound paper, given certified: the paper's bound is taken from"
+                    + " the episodes that chose the update");
+        }
+        final Config.Bound bound = config.certificate();
+        if (bound.returnMin() != null && bound.returnMax() != null && bound.returnMin() >= bound.returnMax()) {
+            tree.problem("certificate.return_max", "expected more than certificate.return_min = " + bound.returnMin() + ", given "
+                    + bound.returnMax());
         }
         if (config.task().name().equals("files")) {
             if (config.task().files().train() == null) {

@@ -175,7 +175,9 @@ public final class MemoryPlan {
                 update[2] = Math.max(update[2], !exact ? 0 : offload ? p.trained * (c + (finer ? Float.BYTES : 0))
                         : p.trained * (Float.BYTES + (c == Float.BYTES ? 0 : c)));
                 update[3] = Math.max(update[3], (exact && offload ? p.trained * Float.BYTES : 0)
-                        + (config.trustRegion().rollback() ? p.trained * 3 * Float.BYTES : 0));
+                        + (config.trustRegion().rollback() ? p.trained * 3 * Float.BYTES : 0)
+                        // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
+                        + (config.certificate().bound() == Config.Kind.HORIZON ? p.trained * 5 * Float.BYTES : 0));
                 activations = Math.max(activations, micros * microTokens() * kept(p.size, c, c != Float.BYTES));
                 update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }

@@ -169,8 +169,12 @@ public final class Setup implements AutoCloseable {
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
                 new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul(), c.hardware().memory(), c.hardware().ranks()),
-                new Config.Bound(c.certificate().gamma() != null ? c.certificate().gamma() : Double.valueOf(1 - 1.0 / turns),
-                        c.certificate().aMax() != null ? c.certificate().aMax() : aMax(c)), c.diagnostics());
+                bound(c.certificate(), 1 - 1.0 / turns, aMax(c)), c.diagnostics());
+    }
+
+    private static Config.Bound bound(Config.Bound b, double gamma, Double aMax) {
+        return new Config.Bound(b.bound(), b.level(), b.prompts(), b.budget(), b.halvings(), b.returnMin(), b.returnMax(), b.check(),
+                b.gamma() != null ? b.gamma() : Double.valueOf(gamma), b.aMax() != null ? b.aMax() : aMax);
     }
 
     /**

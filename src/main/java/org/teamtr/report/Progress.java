@@ -127,7 +127,7 @@ public final class Progress implements AutoCloseable {
     private static String nothing(Unchanged.Counts n) {
         return n.unchanged() + n.overflows() == 0 ? "" : "  unchanged" + why(n.unchangedRolledBack(), "rolled back")
                 + why(n.unchangedEqualReturns(), "equal returns") + why(n.unchangedZeroGradient(), "zero gradient")
-                + why(n.unchangedSilent(), "silent") + why(n.overflows(), "overflows");
+                + why(n.unchangedSilent(), "silent") + why(n.unchangedNotCertified(), "not certified") + why(n.overflows(), "overflows");
     }
 
     private static String why(int count, String what) {

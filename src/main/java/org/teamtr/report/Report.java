@@ -22,6 +22,8 @@ import java.util.stream.IntStream;
 import org.knowm.xchart.internal.chartpart.Chart;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Config;
+import org.teamtr.train.Diagnostics;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
@@ -231,39 +233,82 @@ public final class Report {
     }
 
     private void certificate() {
-        final List<Tracking.Entry> entries = Tracking.of(stages);
-        if (entries.isEmpty()) {
+        final List<Tracking.Entry> horizon = Tracking.horizon(stages);
+        final List<Tracking.Entry> paper = Tracking.paper(stages);
+        if (horizon.isEmpty() && paper.isEmpty()) {
             return;
         }
-        final RunSummary.Certified s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses).certified();
-        final Certificate.Terms terms = updates.get(updates.size() - 1).bound();
-        section("Is the gain certified?",
-                "Theorem 3.6 bounds a stage’s gain from below by what the surrogates promise, less c √KL for each "
+        final RunSummary s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses);
+        section("Is the gain certified?", (horizon.isEmpty() ? "" : horizon(s.bounded(), horizon))
+                + (paper.isEmpty() ? "" : paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty())));
+        final List<Tracking.Entry> entries = horizon.isEmpty() ? paper : horizon;
+        if (!horizon.isEmpty()) {
+            final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().boundPrompts() > 0).toList();
+            final int[] bins = Charts.bins(bounded.size(), POINTS);
+            final double[] x = Arrays.stream(bins, 0, bins.length - 1).mapToDouble(b -> b + 1).toArray();
+            lines("Each update", "Bound and estimate; the promise of the surrogate; what held-out episodes gained, where measured", "update",
+                    List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().gainBound()), Charts.PALETTE.get(1)),
+                            new Charts.Series("estimate", x, binned(bounded, bins, u -> u.bound().horizon().gainEstimate()), null,
+                                    Charts.GREY, Charts.Look.LINE),
+                            new Charts.Series("promise", x, binned(bounded, bins, RunLog.Update::predictedGain), null, Charts.GREY,
+                                    Charts.Look.DASHES),
+                            new Charts.Series("realised", x, binned(bounded, bins, u -> u.bound().horizon().realisedGain()), null,
+                                    Charts.PALETTE.get(0), Charts.Look.POINTS)), Charts.Scale.LINEAR);
+        }
+        final List<Tracking.Entry> total = Tracking.cumulated(entries);
+        final double[] stage = of(total, e -> e.stage());
+        final List<Charts.Series> sums = new ArrayList<>(List.of(
+                Charts.Series.line(horizon.isEmpty() ? "certificate" : "bound", stage, of(total, Tracking.Entry::bound), Charts.PALETTE.get(1)),
+                Charts.Series.line("realised", stage, of(total, Tracking.Entry::improvement), Charts.PALETTE.get(0))));
+        lines("Certified and gained so far", "In units of return, summed from the first stage on", "stage", sums, Charts.Scale.LINEAR);
+        lines("Calibration", "Realised gain of each stage over its bound", "bound", List.of(
+                new Charts.Series("gained more", of(entries, Tracking.Entry::bound),
+                        of(entries, e -> e.violated() ? Double.NaN : e.improvement()), null, Charts.PALETTE.get(0),
+                        Charts.Look.POINTS),
+                new Charts.Series("gained less", of(entries, Tracking.Entry::bound),
+                        of(entries, e -> e.violated() ? e.improvement() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
+                Charts.Scale.LINEAR);
+        end();
+    }
+
+    private static double[] binned(List<RunLog.Update> all, int[] bins, ToDoubleFunction<RunLog.Update> value) {
+        return IntStream.range(0, bins.length - 1)
+                .mapToDouble(b -> all.subList(bins[b], bins[b + 1]).stream().mapToDouble(value).filter(Double::isFinite).average()
+                        .orElse(Double.NaN)).toArray();
+    }
+
+    private String horizon(RunSummary.Bounded s, List<Tracking.Entry> entries) {
+        final long below = entries.stream().filter(Tracking.Entry::violated).count();
+        final double[] interval = Diagnostics.wilson((int) below, entries.size());
+        final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.boundPrompts() > 0).toList();
+        final String alarm = Tracking.alarm(stages);
+        return "The bound on an update’s gain (docs/theory.md) comes from prompts that nobody learns from, played once by the team before "
+                + "and once by the team after. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
+                + ". Stages that gained less than their bound: " + percent(s.boundViolationRate()) + " (" + below + " of " + entries.size()
+                + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
+                + percent(bounds.stream().mapToDouble(b -> b.gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
+                + (Double.isFinite(s.boundInformativeRateUpdates()) ? ", " + percent(s.boundInformativeRateUpdates())
+                + " of those that helped on held-out episodes" : "") + ". Rank correlation (Spearman’s) with the realised gain: "
+                + correlation(s.boundRankCorrelation()) + " by stage" + (Double.isFinite(s.boundRankCorrelationUpdates())
+                ? ", " + correlation(s.boundRankCorrelationUpdates()) + " by update" : "") + ". "
+                + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and taken back. " : "")
+                + (alarm == null ? "" : "An " + alarm + ". ")
+                + "It does not promise anything about other kinds of prompts, greedy decoding, or every stage of a long run; "
+                + "an update that is not certified is not shown to be bad. ";
+    }
+
+    private static String paper(RunSummary.Certified s, Certificate.Terms terms, boolean alone) {
+        return "Theorem 3.6 bounds a stage’s gain from below by what the surrogates promise, less c √KL for each "
                 + "update, less ζ / (1 − γ); here with estimates, so a diagnostic and no guarantee. c = √2 γ A_max / (1 − γ)² = "
-                + Charts.number(terms.c()) + " at γ = " + Charts.number(terms.gamma()) + ". "
+                + Charts.number(terms.c()) + " at γ = " + Charts.number(terms.gamma()) + (alone ? ". " : ", in all "
+                + Charts.number(s.certificate()) + ". ")
                 + (s.vacuousRate() > 0 ? "The bound of " + percent(s.vacuousRate())
                 + " of the updates is vacuous: their penalty alone is "
                         + "larger than the largest gain there can be, and the certificate says nothing about them. " : "")
                 + "Rank correlation (Spearman’s) of certificate and gain: " + correlation(s.certificateRankCorrelation())
                 + " summed from the first stage on, " + correlation(s.certificateRankCorrelationStages())
                 + " stage by stage. Stages that "
-                + "gained less than certified: " + percent(s.certificateViolationRate()) + ".");
-        final List<Tracking.Entry> total = Tracking.cumulated(entries);
-        final double[] stage = of(total, e -> e.stage());
-        lines("Certified and gained so far", "In units of return, summed from the first stage on", "stage", List.of(
-                Charts.Series.line("certificate", stage, of(total, Tracking.Entry::certificate), Charts.PALETTE.get(1)),
-                new Charts.Series("with the radius", stage, of(total, Tracking.Entry::radius), null, Charts.GREY,
-                        Charts.Look.DASHES),
-                Charts.Series.line("realised", stage, of(total, Tracking.Entry::improvement), Charts.PALETTE.get(0))),
-                Charts.Scale.LINEAR);
-        lines("Calibration", "Realised gain of each stage over its certificate", "certificate", List.of(
-                new Charts.Series("gained more", of(entries, Tracking.Entry::certificate),
-                        of(entries, e -> e.violated() ? Double.NaN : e.improvement()), null, Charts.PALETTE.get(0),
-                        Charts.Look.POINTS),
-                new Charts.Series("gained less", of(entries, Tracking.Entry::certificate),
-                        of(entries, e -> e.violated() ? e.improvement() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
-                Charts.Scale.LINEAR);
-        end();
+                + "gained less than certified: " + percent(s.certificateViolationRate()) + ".";
     }
 
     private static String correlation(double rank) {

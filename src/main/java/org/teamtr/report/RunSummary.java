@@ -11,6 +11,7 @@ import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 import org.teamtr.train.Diagnostics;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
@@ -22,13 +23,37 @@ public record RunSummary(String version, String command, long seed, List<String>
         long episodes, long tokens, double tokensPerSecond, double seconds, double shareRollout, double shareUpdate,
         double shareMonitor, double shareEval, double monitorShareOfUpdate, Long peakResidentBytes, double klFloor,
         @JsonUnwrapped Unchanged.Counts unchanged,
-        @JsonUnwrapped Certified certified, @JsonUnwrapped Diagnosed diagnosed) {
+        @JsonUnwrapped Certified certified, @JsonUnwrapped Bounded bounded, @JsonUnwrapped Diagnosed diagnosed) {
 
-    /** How the certificate fared; NaN where there is none. */
+    /**
+     * How the bound of docs/theory.md fared; NaN where there is none.
+     *
+     * @param boundAlarm whether stages gained less than their bound more often than its level allows
+     */
+    public record Bounded(double gainBound, double gainEstimate, double boundLevel, double boundRankCorrelation,
+            double boundRankCorrelationUpdates, double boundViolationRate, double boundViolationRateUpdates,
+            double boundClearViolationRateUpdates, double boundInformativeRate, double boundInformativeRateUpdates, int boundSkipped,
+            boolean boundAlarm, long boundEpisodes, long boundTokens, double secondsBound) {
+        private static Bounded of(List<RunLog.Update> updates, List<RunLog.Stage> stages) {
+            final List<Tracking.Entry> entries = Tracking.horizon(stages);
+            final List<Tracking.Entry> single = Tracking.updates(updates);
+            final List<GainBound.Sum> sums = stages.stream().filter(s -> s.stage() > 0).map(s -> s.certified().horizon()).toList();
+            return new Bounded(sums.isEmpty() ? Double.NaN : sums.stream().mapToDouble(GainBound.Sum::gainBound).sum(),
+                    sums.isEmpty() ? Double.NaN : sums.stream().mapToDouble(GainBound.Sum::gainEstimate).sum(),
+                    sums.stream().mapToDouble(GainBound.Sum::boundLevel).average().orElse(Double.NaN), Tracking.rankCorrelation(entries),
+                    Tracking.rankCorrelation(single), Tracking.violationRate(entries), Tracking.violationRate(single),
+                    Tracking.clearViolationRate(single), Tracking.informativeRate(entries), Tracking.informativeRate(single),
+                    sums.stream().mapToInt(GainBound.Sum::skipped).sum(), Tracking.alarm(stages) != null,
+                    sums.stream().mapToLong(GainBound.Sum::boundEpisodes).sum(), sums.stream().mapToLong(GainBound.Sum::boundTokens).sum(),
+                    sums.stream().mapToDouble(GainBound.Sum::secondsBound).sum());
+        }
+    }
+
+    /** How the paper's certificate fared; NaN where there is none. */
     public record Certified(double certificate, double certificateRankCorrelation, double certificateRankCorrelationStages,
             double certificateViolationRate, double vacuousRate) {
         private static Certified of(List<RunLog.Stage> stages) {
-            final List<Tracking.Entry> entries = Tracking.of(stages);
+            final List<Tracking.Entry> entries = Tracking.paper(stages);
             final List<RunLog.Stage> updated = stages.stream().filter(s -> s.stage() > 0).toList();
             final double sum = updated.stream().mapToDouble(s -> s.certified().certificate()).sum();
             return new Certified(updated.isEmpty() ? Double.NaN : sum, Tracking.rankCorrelation(Tracking.cumulated(entries)),
@@ -111,7 +136,8 @@ public record RunSummary(String version, String command, long seed, List<String>
                 tokens / rollout, seconds, rollout / seconds, update / seconds, monitor / seconds,
                 sum(stages, RunLog.Stage::secondsEval) / seconds, monitor / (rollout + update + monitor),
                 peakResident(Path.of("/proc/self/status")), updates.stream().mapToDouble(u -> u.outcome().klFloor())
-                        .filter(Double::isFinite).max().orElse(Double.NaN), Unchanged.Counts.of(updates), Certified.of(stages),
+                        .filter(Double::isFinite).max().orElse(Double.NaN), Unchanged.Counts.of(updates),
+                Certified.of(stages), Bounded.of(updates, stages),
                 Diagnosed.of(measured, diagnoses));
     }
 

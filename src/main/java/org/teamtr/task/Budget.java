@@ -97,6 +97,11 @@ public final class Budget implements Verifier {
         return new Score(reward(sum, goal), sum == goal);
     }
 
+    @Override
+    public Range range() {
+        return new Range(0, 1);
+    }
+
     /** {@return the smallest and the largest goal there is; all between are as likely} */
     public int[] goals() {
         return new int[] {2 * agents, 7 * agents};

@@ -143,6 +143,11 @@ public final class Verifiers {
     /** Scores the last messages by a grader. */
     private record Grading(Grader grader, Settings settings) implements Verifier {
         @Override
+        public Range range() {
+            return new Range(settings.wrong(), 1);
+        }
+
+        @Override
         public Score score(Context episode) {
             final Prompt prompt = episode.prompt();
             final List<Message> all = episode.messages();
@@ -176,6 +181,11 @@ public final class Verifiers {
 
         BySource(Settings settings) {
             this.settings = settings;
+        }
+
+        @Override
+        public Range range() {
+            return new Range(settings.wrong(), 1); // every source has one of ours
         }
 
         @Override

@@ -27,6 +27,32 @@ public interface Verifier {
         }
     }
 
+    /**
+     * An interval that holds every reward.
+     *
+     * @param least finite
+     * @param most finite and more
+     */
+    record Range(double least, double most) {
+        /** @throws IllegalArgumentException if it is none */
+        public Range {
+            if (!(least < most) || Double.isInfinite(most - least)) {
+                throw new IllegalArgumentException("range: expected two finite numbers, the second more than the first, given " + least + " and "
+                        + most);
+            }
+        }
+
+        /** {@return whether it holds a reward} */
+        public boolean holds(double reward) {
+            return reward >= least && reward <= most;
+        }
+    }
+
     /** {@return the score of an episode; sees the prompt and all messages} */
     Score score(Context episode);
+
+    /** {@return what rewards can be, or null where that is not known; a bound on what an update gains needs it} */
+    default Range range() {
+        return null;
+    }
 }

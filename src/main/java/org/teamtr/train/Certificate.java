@@ -1,5 +1,7 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
+
 /**
  * The improvement certificate of Theorems 3.4 and 3.6, as a training diagnostic: a lower bound on what an update gains, with
  * estimates in the place of expectations.
@@ -40,12 +42,17 @@ public record Certificate(double gamma, double aMax) {
      * @param certificateRadius the bound with the radius δ
      * @param vacuous whether the penalty of the measured KL is larger than the largest gain there can be
      * @param advantageScale units of return in a unit of advantage
+     * @param horizon the bound that takes the paper's place
      */
     public record Terms(double gamma, double c, double lSeq, double zetaClip, double zetaRatio, double zetaNorm,
-            double certificate, double certificateRadius, boolean vacuous, double advantageScale) {
+            double certificate, double certificateRadius, boolean vacuous, double advantageScale, @JsonUnwrapped GainBound horizon) {
         /** Where there is no certificate: no bound on advantages is known. */
         public static final Terms NONE = new Terms(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
-                Double.NaN, Double.NaN, false, Double.NaN);
+                Double.NaN, Double.NaN, false, Double.NaN, GainBound.NONE);
+
+        Terms with(GainBound bound) {
+            return new Terms(gamma, c, lSeq, zetaClip, zetaRatio, zetaNorm, certificate, certificateRadius, vacuous, advantageScale, bound);
+        }
 
         /** {@return ζ, the sum of its parts} */
         public double zeta() {
@@ -98,7 +105,7 @@ public record Certificate(double gamma, double aMax) {
         final double lSeq = lSeq(surrogate, turns);
         final double zeta = zetas[0] + zetas[1] + zetas[2];
         return new Terms(gamma, c(), lSeq, zetas[0], zetas[1], zetas[2], bound(lSeq, roots, zeta), bound(lSeq, radii, zeta),
-                vacuous(roots), advantageScale);
+                vacuous(roots), advantageScale, GainBound.NONE);
     }
 
     /**

@@ -106,7 +106,15 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      */
     public record TrustRegion(Object delta, double deltaFactor, Unit unit, String deltaRule, double deltaTarget, String monitor,
             Policy.Precision monitorDtype, double fraction, FloorRule floor, boolean earlyStop, boolean rollback,
-            StepLength stepLength, int halvings, double beta, String betaRule, double betaMin, double betaMax) {
+            StepLength stepLength, int halvings, double beta, String betaRule, double betaMin, double betaMax, Accept accept) {
+    }
+
+    /** Which updates are kept. */
+    public enum Accept {
+        /** Those within the trust region. */
+        REGION,
+        /** Of these, the ones that the certificate's bound says gain. */
+        CERTIFIED
     }
 
     /** What δ and the KL that it bounds are of. */
@@ -177,10 +185,26 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * γ and A_max of the certificate; null for what the rest of the configuration says, and no certificate where that says
-     * nothing.
+     * The certificate. {@code bound}: horizon or paper. {@code level}: with which probability a stage's bounds may be wrong.
+     * {@code prompts}: that each bound is found from; {@code budget}: of a decision, with more of them. {@code halvings}: how often an update
+     * that is not certified is shortened. {@code returnMin}, {@code returnMax}: null for what the verifier says. {@code check}: whether every
+     * update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null for what the rest of the
+     * configuration says, and no such bound where that says nothing.
      */
-    public record Bound(Double gamma, Double aMax) {
+    public record Bound(Kind bound, double level, int prompts, int budget, int halvings, Double returnMin, Double returnMax,
+            boolean check, Double gamma, Double aMax) {
+        /** {@return the paper's alone} */
+        public static Bound paper(Double gamma, Double aMax) {
+            return new Bound(Kind.PAPER, 0.05, 0, 0, 0, null, null, false, gamma, aMax);
+        }
+    }
+
+    /** Which bound on an update's gain is the certificate. The paper's is always logged: it costs nothing. */
+    public enum Kind {
+        /** That of docs/theory.md, from episodes that nobody learns from. */
+        HORIZON,
+        /** That of Theorems 3.4 and 3.6, from the episodes that were learnt from. */
+        PAPER
     }
 
     /** What is measured beside the training, at a price; it changes nothing of the run. */

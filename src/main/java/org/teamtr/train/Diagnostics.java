@@ -238,6 +238,18 @@ public final class Diagnostics {
 
     // ---- the certificate ----
 
+    /** {@return Wilson's 95 % interval of a rate of which {@code some} of {@code all} were seen; 0 to 1 of none} */
+    public static double[] wilson(int some, int all) {
+        if (all == 0) {
+            return new double[] {0, 1};
+        }
+        final double z = 1.959964;
+        final double p = (double) some / all;
+        final double middle = (p + z * z / (2 * all)) / (1 + z * z / all);
+        final double half = z / (1 + z * z / all) * Math.sqrt(p * (1 - p) / all + z * z / (4.0 * all * all));
+        return new double[] {Math.max(0, middle - half), Math.min(1, middle + half)};
+    }
+
     /** {@return Spearman's rank correlation; equal values share their mean rank. NaN where one of both does not vary} */
     public static double spearman(double[] a, double[] b) {
         if (a.length != b.length) {

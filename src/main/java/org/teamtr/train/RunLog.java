@@ -76,11 +76,12 @@ public final class RunLog {
     }
 
     /**
-     * Sums of a stage's certificates in units of return, and the share of its updates whose bound is vacuous; NaN without
-     * updates.
+     * Sums of a stage's certificates in units of return, and the share of its updates whose bound by the paper is vacuous; NaN
+     * without updates.
      */
-    public record Certified(double lSeq, double zeta, double certificate, double certificateRadius, double vacuousRate) {
-        public static final Certified NONE = new Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN);
+    public record Certified(double lSeq, double zeta, double certificate, double certificateRadius, double vacuousRate,
+            @JsonUnwrapped GainBound.Sum horizon) {
+        public static final Certified NONE = new Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN, GainBound.Sum.NONE);
     }
 
     /** Of held-out episodes, in percent; NaN where not measured. */

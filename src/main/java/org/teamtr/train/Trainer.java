@@ -59,6 +59,7 @@ public final class Trainer implements AutoCloseable {
     private static final int REPLACEMENTS = 6;
     private static final int PROBE = 7;
     private static final int FLOOR = 8;
+    private static final int CERTIFICATE = 9;
 
     /** Is told what happens, as it happens. What it throws ends the training. */
     public interface Listener {
@@ -90,9 +91,11 @@ public final class Trainer implements AutoCloseable {
     private final Generation sampling;
     private final int promptsEach;
     private final Certificate certificate; // null where no bound on advantages is known
+    private final Certifier certifier; // null unless asked for, and where nobody knows what returns can be
     private final Monitor monitor;
     private final Ranks ranks;
     private final RankWatch rankWatch;
+    private List<Verifier.Score> checked; // of held-out episodes after the latest update
     private List<Verifier.Score> latest; // of the held-out episodes
     private Path conversations; // to learn from instead of playing; null to play
 
@@ -129,6 +132,25 @@ public final class Trainer implements AutoCloseable {
         this.certificate = bound.gamma() == null || bound.aMax() == null ? null : new Certificate(bound.gamma(), bound.aMax());
         this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), truncation());
         this.monitor = new Monitor(config, r.temperature());
+        final Verifier.Range range = returns(bound, verifier);
+        this.certifier = bound.bound() != Config.Kind.HORIZON || range == null ? null
+                : new Certifier(config, team, prompts, sampling, verifier, range, Chance.seed(config.seed(), CERTIFICATE));
+        if (certifier == null && config.trustRegion().accept() == Config.Accept.CERTIFIED) {
+            throw new IllegalArgumentException("trust_region.accept: expected region where nobody knows what returns can be, given certified;"
+                    + " certificate.return_min and certificate.return_max say it");
+        }
+    }
+
+    private static Verifier.Range returns(Config.Bound bound, Verifier verifier) {
+        final Verifier.Range own = verifier.range();
+        final Double least = bound.returnMin() != null || own == null ? bound.returnMin() : Double.valueOf(own.least());
+        final Double most = bound.returnMax() != null || own == null ? bound.returnMax() : Double.valueOf(own.most());
+        return least == null || most == null ? null : new Verifier.Range(least, most);
+    }
+
+    /** {@return whether updates get a bound on their gain beside the paper's} */
+    public boolean certifies() {
+        return certifier != null;
     }
 
     /**
@@ -154,6 +176,10 @@ public final class Trainer implements AutoCloseable {
             final List<RunLog.Update> updates = new ArrayList<>();
             Rollouts rollouts = null;
             final Probe probe = config.diagnostics().ofUpdates() ? probe(b, stage) : null;
+            checked = before.scores;
+            if (certifier != null) {
+                certifier.begin(stage, sigma.size());
+            }
             for (int i = 0; i < sigma.size(); i++) {
                 if (conversations != null) {
                     rollouts = recorded(sigma.get(i), i);
@@ -454,7 +480,7 @@ public final class Trainer implements AutoCloseable {
         double klInside = 0;
         int stepsInside = 0;
         final boolean exact = monitor.exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
-        try (Policy.Snapshot before = probe != null ? policy.snapshot() : exact ? policy.anchor() : null) { // pi_cur of Eq. 11
+        try (Policy.Snapshot before = probe != null || certifier != null ? policy.snapshot() : exact ? policy.anchor() : null) { // pi_cur of Eq. 11
             final Monitor.Watched watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before,
                     messagesPerEpisode(batch));
             final Policy.Snapshot anchor = exact && !watched.apart || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;
@@ -506,11 +532,22 @@ public final class Trainer implements AutoCloseable {
                 now = watched.look();
                 unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
             }
+            GainBound gain = GainBound.NONE;
+            final long apart = System.nanoTime(); // what is looked at beside the update is no part of its time
+            if (certifier != null) {
+                gain = certifier.judge(learner, i, before, meanReturn(rollouts.episodes.subList(0, learnt())));
+                if (gain.boundTries() > 1 || "skipped".equals(gain.decision())) {
+                    now = watched.look();
+                    unchanged = "skipped".equals(gain.decision()) && unchanged == null ? Unchanged.NOT_CERTIFIED : unchanged;
+                }
+                gain = config.certificate().check() ? gain.realised(check()) : gain;
+            }
+            final double beside = certifier == null ? 0 : seconds(apart);
             final int episodes = rollouts.episodes.size();
             final double predictedGain = learnt() == episodes ? now.predictedGain()
                     : predictedGain(learner, batch(learner, rollouts, learnt(), episodes), episodes - learnt());
             final double beta = learner.beta;
-            final Certificate.Terms bound = certify(now, delta, rollouts, batch);
+            final Certificate.Terms bound = certify(now, delta, rollouts, batch).with(gain);
             adapt(learner, reached, now.kl());
             learner.moved(now.kl());
             if (metered()) {
@@ -526,7 +563,7 @@ public final class Trainer implements AutoCloseable {
                     left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl() > delta,
                     now.clipFraction(), now.ess(), now.ratioMax(), scoreGap, now.entropy(), gradNorm, fresh,
                     metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
-                    seconds(started) - watched.seconds, watched.seconds, bound,
+                    seconds(started) - watched.seconds - beside, watched.seconds, bound,
                     new RunLog.Outcome(region.unit(), klFloor(learner), overflows, unchanged));
         } finally {
             close(inside);
@@ -692,7 +729,8 @@ public final class Trainer implements AutoCloseable {
                 meanReturn(rollouts.episodes), accuracy(rollouts.episodes), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta,
                 learner.beta, 0, "none", false, 0, false, 0, 1, 1, 0, Double.NaN, 0, fresh,
                 metered() ? shift(rollouts) : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0,
-                certify(same, learner.delta, rollouts, batch), new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
+                certify(same, learner.delta, rollouts, batch).with(certifier == null ? GainBound.NONE
+                        : GainBound.unchanged(config.certificate().check())), new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
                 batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS));
     }
 
@@ -758,15 +796,9 @@ public final class Trainer implements AutoCloseable {
         Double realised = null;
         Double error = null;
         if (after != null && before != null) {
-            final int group = config.eval().group();
-            final double[] gains = new double[now.scores.size() / group]; // per prompt
-            for (int g = 0; g < now.scores.size(); g++) {
-                gains[g / group] += (now.scores.get(g).reward() - before.scores.get(g).reward()) / group;
-            }
-            final double mean = Arrays.stream(gains).average().orElse(0);
-            realised = mean;
-            error = gains.length < 2 ? null
-                    : Math.sqrt(Arrays.stream(gains).map(x -> (x - mean) * (x - mean)).sum() / (gains.length - 1) / gains.length);
+            final Estimate gain = realised(now.scores, before.scores);
+            realised = gain.mean();
+            error = Double.isNaN(gain.error()) ? null : gain.error();
         }
         return new RunLog.Stage(stage, order, now.returnMean(), now.accuracy(),
                 updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), realised, error,
@@ -780,15 +812,33 @@ public final class Trainer implements AutoCloseable {
                         : new RunLog.Coordination(Diagnostics.coordination(after.right), Diagnostics.handOffs(after.right)));
     }
 
-    /** Theorem 3.6, in units of return. */
-    private static RunLog.Certified certified(List<RunLog.Update> updates) {
+    /** Of held-out episodes, prompt by prompt. */
+    private Estimate realised(List<Verifier.Score> after, List<Verifier.Score> before) {
+        final int group = config.eval().group();
+        final double[] gains = new double[after.size() / group];
+        for (int g = 0; g < after.size(); g++) {
+            gains[g / group] += (after.get(g).reward() - before.get(g).reward()) / group;
+        }
+        return Estimate.of(gains);
+    }
+
+    /** What the latest update gained. */
+    private Estimate check() {
+        final List<Verifier.Score> before = checked;
+        checked = evaluate().scores;
+        return realised(checked, before);
+    }
+
+    /** Theorem 3.6, in units of return, and the bound that takes its place. */
+    private RunLog.Certified certified(List<RunLog.Update> updates) {
         final List<Certificate.Terms> terms = updates.stream().map(RunLog.Update::bound).toList();
         return terms.isEmpty() ? RunLog.Certified.NONE : new RunLog.Certified(
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.lSeq()).sum(),
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.zeta()).sum(),
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.certificate()).sum(),
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.certificateRadius()).sum(),
-                terms.stream().mapToDouble(t -> t.vacuous() ? 1 : 0).average().orElseThrow());
+                terms.stream().mapToDouble(t -> t.vacuous() ? 1 : 0).average().orElseThrow(),
+                GainBound.Sum.of(terms.stream().map(Certificate.Terms::horizon).toList(), config.certificate().level()));
     }
 
     private static List<RunLog.Transcript> transcripts(int stage, Evaluation evaluation) {

@@ -20,7 +20,10 @@ public enum Unchanged {
             + " small for it"),
     /** Not even a part of the first step stayed within δ. */
     @JsonProperty("rolled_back") ROLLED_BACK("no part of the first step stayed within trust_region.delta, so all of it was rolled back",
-            "a smaller optimiser.learning_rate");
+            "a smaller optimiser.learning_rate"),
+    /** The bound on its gain was not positive. */
+    @JsonProperty("not_certified") NOT_CERTIFIED("the certificate could not tell that they gain, and trust_region.accept is certified",
+            "more certificate.prompts, a certificate.budget, or a larger rollout for updates that gain more");
 
     private static final String FINER = "a finer policies.<name>.dtype (f16 or f32), trust_region.monitor_dtype: f32, or a larger"
             + " trust_region.delta";
@@ -40,21 +43,21 @@ public enum Unchanged {
 
     /** How many updates of some changed nothing, by reason, and how many gradients overflowed in all of them. */
     public record Counts(int unchangedSilent, int unchangedEqualReturns, int unchangedZeroGradient, int unchangedRolledBack,
-            int overflows) {
+            int unchangedNotCertified, int overflows) {
         /** No updates. */
-        public static final Counts NONE = new Counts(0, 0, 0, 0, 0);
+        public static final Counts NONE = new Counts(0, 0, 0, 0, 0, 0);
 
         /** {@return the counts of these updates} */
         public static Counts of(List<RunLog.Update> updates) {
             final Map<Unchanged, Integer> n = new EnumMap<>(Unchanged.class);
             updates.stream().map(u -> u.outcome().unchangedBy()).filter(why -> why != null).forEach(why -> n.merge(why, 1, Integer::sum));
             return new Counts(n.getOrDefault(SILENT, 0), n.getOrDefault(EQUAL_RETURNS, 0), n.getOrDefault(ZERO_GRADIENT, 0),
-                    n.getOrDefault(ROLLED_BACK, 0), updates.stream().mapToInt(u -> u.outcome().overflows()).sum());
+                    n.getOrDefault(ROLLED_BACK, 0), n.getOrDefault(NOT_CERTIFIED, 0), updates.stream().mapToInt(u -> u.outcome().overflows()).sum());
         }
 
         /** {@return the updates that changed nothing} */
         public int unchanged() {
-            return unchangedSilent + unchangedEqualReturns + unchangedZeroGradient + unchangedRolledBack;
+            return unchangedSilent + unchangedEqualReturns + unchangedZeroGradient + unchangedRolledBack + unchangedNotCertified;
         }
     }
 

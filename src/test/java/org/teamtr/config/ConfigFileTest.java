@@ -68,20 +68,21 @@ class ConfigFileTest {
     /** What the certificate's constants are where nobody says: those of the episode's turns and of Eq. 9. */
     @Test
     void theCertificatesConstantsFollowFromTheRest() throws Exception {
-        assertEquals(new Config.Bound(0.75, 2.0), bound()); // four agents, a clip of 2 in groups of 8
-        assertEquals(new Config.Bound(0.8, Math.sqrt(3)), bound("task.budget.agents=5", "rollout.group=4"));
-        assertEquals(new Config.Bound(0.75, null), bound("loss.normalise=false", "loss.advantage_clip=.inf"));
-        assertEquals(new Config.Bound(0.75, 0.5), bound("loss.normalise=false", "loss.advantage_clip=0.5"));
-        assertEquals(new Config.Bound(0.75, null), bound("rollout.resample_every=0", "rollout.importance_weighting=true"));
-        assertEquals(new Config.Bound(0.75, 20.0), bound("rollout.resample_every=0", "rollout.importance_weighting=true",
+        assertEquals(Config.Bound.paper(0.75, 2.0), bound()); // four agents, a clip of 2 in groups of 8
+        assertEquals(Config.Bound.paper(0.8, Math.sqrt(3)), bound("task.budget.agents=5", "rollout.group=4"));
+        assertEquals(Config.Bound.paper(0.75, null), bound("loss.normalise=false", "loss.advantage_clip=.inf"));
+        assertEquals(Config.Bound.paper(0.75, 0.5), bound("loss.normalise=false", "loss.advantage_clip=0.5"));
+        assertEquals(Config.Bound.paper(0.75, null), bound("rollout.resample_every=0", "rollout.importance_weighting=true"));
+        assertEquals(Config.Bound.paper(0.75, 20.0), bound("rollout.resample_every=0", "rollout.importance_weighting=true",
                 "rollout.importance_cap=10"));
-        assertEquals(new Config.Bound(0.5, 3.0), bound("certificate.gamma=0.5", "certificate.a_max=3"));
+        assertEquals(Config.Bound.paper(0.5, 3.0), bound("certificate.gamma=0.5", "certificate.a_max=3"));
         final String message = assertThrows(ConfigException.class, () -> bound("certificate.gamma=1")).getMessage();
         assertTrue(message.contains("certificate.gamma: expected a number of 0 or more and less than 1 (at 1, c = "), message);
     }
 
     private static Config.Bound bound(String... sets) throws Exception {
-        return Setup.resolved(ConfigFile.load(null, List.of(sets))).certificate();
+        final Config.Bound bound = Setup.resolved(ConfigFile.load(null, List.of(sets))).certificate();
+        return Config.Bound.paper(bound.gamma(), bound.aMax());
     }
 
     @Test

@@ -73,7 +73,7 @@ class ProgressTest {
                 nanos = 10_000_000_000L;
                 progress.update(update(1, "s", 0.012, 0.05), 5_000);
                 progress.stage(new RunLog.Stage(1, List.of(), 0.4, 0.4, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
-                        new Unchanged.Counts(0, 1, 0, 2, 5), RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                        new Unchanged.Counts(0, 1, 0, 2, 0, 5), RunLog.Certified.NONE, RunLog.Coordination.NONE));
             }
             final String all = bytes.toString();
             assertTrue(all.contains("  unchanged 2 rolled back 1 equal returns 5 overflows"), all);

@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
@@ -81,7 +82,7 @@ class ReportTest {
         assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
         assertTrue(html.contains("The floor is what the monitor makes of no step at all"));
         final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
-        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0), s.unchanged());
+        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.unchanged());
         assertEquals(2 * u.delta(), s.klFloor());
     }
 
@@ -137,6 +138,33 @@ class ReportTest {
         assertTrue(html.contains("Stages that gained less than certified: 25.0 %."));
         assertTrue(html.contains("\u22121.00 stage by stage") || html.contains("-1.00 stage by stage"));
         assertTrue(html.contains("out of the region"));
+        selfContained(html);
+    }
+
+    /** Bound, estimate, promise and realised gain of each update, and in words how the bound fared and what it does not promise. */
+    @Test
+    void boundsOnGainsHaveTheirCharts() throws IOException {
+        SyntheticRun.write(run, 4, 2, 1);
+        final String before = report();
+        final List<RunLog.Update> updates = RunFiles.updates(run);
+        Files.writeString(run.resolve("metrics.jsonl"), "");
+        Files.writeString(run.resolve("stages.jsonl"), "");
+        try (RunWriter writer = new RunWriter(run)) {
+            for (RunLog.Update u : updates) {
+                writer.update(SyntheticRun.with(u, new GainBound(0.01 * u.stage(), 0.02, 0.003, 0.025, 512, 0.2, null, 1, 0.01 * u.stage(), 0.004,
+                        1024, 6000, 1.5)));
+            }
+            for (int s = 1; s <= 4; s++) { // bounds 0.02 .. 0.08, gains 0.03, 0.06, 0.09 and, one less, 0.07
+                writer.stage(RunFilesTest.bounded(s, 0.02 * s, s == 4 ? 0.07 : 0.03 * s));
+            }
+        }
+        final String html = report();
+        assertEquals(count(before, "<svg viewBox") + 3, count(html, "<svg viewBox"));
+        assertTrue(html.contains("Stages that gained less than their bound: 25.0 % (1 of 4; 95 % interval 4.6 % to 69.9 %)."), html);
+        assertTrue(html.contains("Bounds above 0: 100.0 % of the updates, 100.0 % of those that helped on held-out episodes."));
+        assertTrue(html.contains("+0.80 by stage"));
+        assertTrue(html.contains("It does not promise anything about other kinds of prompts"));
+        assertFalse(html.contains("alarm"));
         selfContained(html);
     }
 

@@ -15,6 +15,7 @@ import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.train.Certificate;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
@@ -47,7 +48,8 @@ class RunFilesTest {
     @Test
     void certificatesAndDiagnosesAreReadBack() throws IOException {
         final RunLog.Update u = update(3);
-        final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, 0.01, 0.02, 0.03, -1.5, -1.7, true, 0.25);
+        final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, 0.01, 0.02, 0.03, -1.5, -1.7, true, 0.25,
+                new GainBound(0.01, 0.02, 0.003, 0.0125, 512, 0.2, "shortened", 2, 0.015, 0.004, 1024, 6000, 1.5));
         final RunLog.Update certified = new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(),
                 u.episodes(), u.dropped(),
                 u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
@@ -86,8 +88,10 @@ class RunFilesTest {
                 + "\"realised_gain\":0.25,\"realised_gain_error\":0.01,\"held_out_episodes\":64,\"out_of_region_rate\":0.5,"
                 + "\"episodes\":10,\"tokens\":1000,\"seconds_rollout\":2.0,\"seconds_update\":3.0,\"seconds_kl\":0.5,"
                 + "\"seconds_eval\":1.0,\"seconds\":7.0,\"unchanged_silent\":0,\"unchanged_equal_returns\":0,"
-                + "\"unchanged_zero_gradient\":0,\"unchanged_rolled_back\":0,\"overflows\":0,\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
-                + "\"certificate_radius\":null,\"vacuous_rate\":null,\"coord\":null,\"coord_hand_offs\":null}\n",
+                + "\"unchanged_zero_gradient\":0,\"unchanged_rolled_back\":0,\"unchanged_not_certified\":0,\"overflows\":0,"
+                + "\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
+                + "\"certificate_radius\":null,\"vacuous_rate\":null,\"gain_bound\":null,\"gain_estimate\":null,\"bound_level\":null,"
+                + "\"informative\":0,\"skipped\":0,\"bound_episodes\":0,\"bound_tokens\":0,\"seconds_bound\":0.0,\"coord\":null,\"coord_hand_offs\":null}\n",
                 Files.readString(run.resolve("stages.jsonl")));
     }
 
@@ -228,10 +232,20 @@ class RunFilesTest {
         assertTrue(Double.isNaN(none.certificate()) && Double.isNaN(none.certificateViolationRate()));
     }
 
+    /** With the bound of docs/theory.md alone. */
+    static RunLog.Stage bounded(int stage, double bound, Double realised) {
+        final RunLog.Stage s = stage(stage, realised);
+        return new RunLog.Stage(s.stage(), s.order(), s.returnMean(), s.accuracy(), s.predictedGain(), s.realisedGain(), s.realisedGainError(),
+                s.heldOutEpisodes(), s.outOfRegionRate(), s.episodes(), s.tokens(), s.secondsRollout(), s.secondsUpdate(), s.secondsKl(),
+                s.secondsEval(), s.seconds(), s.unchanged(), new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
+                        new GainBound.Sum(bound, bound + 0.01, 0.05, 2, 0, 1024, 6000, 1)), s.coordination());
+    }
+
     static RunLog.Stage certified(int stage, double certificate, Double realised) {
         return new RunLog.Stage(stage, ROLES, 0.5, 0.25, 0.25, realised, realised == null ? null : 0.01, realised == null ? 0
                 : 64, 0.5, 10,
-                1000, 2, 3, 0.5, 1, 7, Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25),
+                1000, 2, 3, 0.5, 1, 7, Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25,
+                GainBound.Sum.NONE),
                 RunLog.Coordination.NONE);
     }
 

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.train.Certificate;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
@@ -73,11 +74,22 @@ final class SyntheticRun {
 
     /** The same update with another outcome. */
     static RunLog.Update with(RunLog.Update u, RunLog.Outcome outcome) {
+        return with(u, u.bound(), outcome);
+    }
+
+    /** The same update with a bound on its gain. */
+    static RunLog.Update with(RunLog.Update u, GainBound gain) {
+        final Certificate.Terms none = Certificate.Terms.NONE;
+        return with(u, new Certificate.Terms(none.gamma(), none.c(), none.lSeq(), none.zetaClip(), none.zetaRatio(), none.zetaNorm(),
+                none.certificate(), none.certificateRadius(), none.vacuous(), none.advantageScale(), gain), u.outcome());
+    }
+
+    private static RunLog.Update with(RunLog.Update u, Certificate.Terms bound, RunLog.Outcome outcome) {
         return new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(), u.episodes(), u.dropped(),
                 u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
                 u.objective(), u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),
                 u.rolledBack(), u.halvings(), u.outOfRegion(), u.clipFraction(), u.ess(), u.ratioMax(), u.scoreGap(), u.entropy(),
-                u.gradNorm(), u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), u.bound(), outcome);
+                u.gradNorm(), u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), bound, outcome);
     }
 
     private static void transcripts(RunWriter writer, int stage, List<String> roles) throws IOException {

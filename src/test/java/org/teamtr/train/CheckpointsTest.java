@@ -278,11 +278,11 @@ class CheckpointsTest {
                 new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift, dynamicSampling,
                         resampleEvery != 1, 0, "update"),
                 new Config.TrustRegion(0.05, 1, Config.Unit.MESSAGE, deltaRule, 0.01, "exact", Policy.Precision.SAME, 0.5,
-                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3),
+                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3, Config.Accept.REGION),
                 new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
                 new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
-                    new Config.Bound(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
+                    Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
     }
 
     /** What is logged of stages {@code from} .. {@code to}, without what depends on the clock; a checkpoint is left behind. */
@@ -303,7 +303,7 @@ class CheckpointsTest {
                 @Override
                 public void updated(RunLog.Update u) {
                     final ObjectNode line = Json.MAPPER.valueToTree(u);
-                    updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl")));
+                    updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_bound")));
                 }
 
                 @Override
@@ -316,7 +316,8 @@ class CheckpointsTest {
                 public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
                     if (stage.stage() > 0) {
                         final ObjectNode line = Json.MAPPER.valueToTree(stage);
-                        updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_eval", "seconds")));
+                        updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_eval", "seconds",
+                                "seconds_bound")));
                     }
                     if (stage.stage() == saveAt) {
                         try {

@@ -60,11 +60,11 @@ class ReferenceBugsTest {
             final Config config = new Config(1, null, null, Map.of(), null, new Config.Train(stages, "fixed", "all", false),
                     new Config.Rollout(PROMPTS, GROUP, 0, 1, 0, 1, 0, LENGTH, "error", 1, 0, 0, false, 0, "update"),
                     new Config.TrustRegion(0.05, 1, Config.Unit.MESSAGE, "fixed", 0.01, "exact", Policy.Precision.SAME, 1,
-                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3),
+                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3, Config.Accept.REGION),
                     new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
                     new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(0, 2, 1, 1, 1, 0),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
-                    new Config.Bound(0.75, 2.0), new Config.Diagnostics(false, false, false, false));
+                    Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(false, false, false, false));
             final Prompts prompts = new Prompts() {
                 @Override
                 public int size() {

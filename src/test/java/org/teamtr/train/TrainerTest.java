@@ -45,7 +45,7 @@ public class TrainerTest {
         boolean importanceWeighting;
         double importanceCap;
         String budget = "update";
-        Config.Bound certificate = new Config.Bound(0.75, 2.0);
+        Config.Bound certificate = Config.Bound.paper(0.75, 2.0);
         Config.Diagnostics diagnostics = new Config.Diagnostics(false, false, false, false);
         double delta = 0.05;
         String deltaRule = "fixed";
@@ -65,6 +65,7 @@ public class TrainerTest {
         int turns;
         long seed = 1;
         Router router = Router.ROUND_ROBIN;
+        Config.Accept accept = Config.Accept.REGION;
 
         public Config config() {
             return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
@@ -72,7 +73,7 @@ public class TrainerTest {
                             dynamicSampling, importanceWeighting, importanceCap, budget),
                     new Config.TrustRegion(delta, 1, unit, deltaRule, deltaTarget, monitor, monitorDtype, fraction, floor, earlyStop, rollback,
                             stepLength, halvings,
-                            0.1, betaRule, 1e-4, 1e3),
+                            0.1, betaRule, 1e-4, 1e3, accept),
                     new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "unit", 0, 2, 1e-6, true),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
@@ -492,9 +493,9 @@ public class TrainerTest {
             }
         }
         final Settings unknown = new Settings();
-        unknown.certificate = new Config.Bound(0.5, null);
+        unknown.certificate = Config.Bound.paper(0.5, null);
         assertTrue(Double.isNaN(Game.play(unknown, separate(2)).updates.get(0).bound().certificate()));
-        unknown.certificate = new Config.Bound(1.0, 2.0);
+        unknown.certificate = Config.Bound.paper(1.0, 2.0);
         assertTrue(assertThrows(IllegalArgumentException.class, () -> Game.play(unknown, separate(2))).getMessage()
                 .contains("gamma"));
     }

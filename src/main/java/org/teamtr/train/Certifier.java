@@ -1,0 +1,182 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.function.Supplier;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Team;
+import org.teamtr.team.Verifier;
+
+/**
+ * Bounds what updates gain, on episodes that nobody learns from, and where {@code trust_region.accept} is certified decides whether an
+ * update stays. Prompts are drawn from the training prompts, independently of the rollouts; each is played once by the team before the
+ * update and once by the team after it.
+ *
+ * <p>Where updates are kept whatever the bound, policies do not depend on these episodes: all updates of a stage use the same prompts,
+ * and what the team after an update played is what the team before the next one did. Where updates are decided by it, each has prompts
+ * of its own.
+ */
+final class Certifier {
+    // What a random draw is for.
+    private static final int PROMPTS = 1;
+    private static final int EPISODES = 2;
+
+    private final Config config;
+    private final Team team;
+    private final Prompts prompts;
+    private final Generation sampling;
+    private final Verifier verifier;
+    private final Verifier.Range range;
+    private final long seed;
+    private int stage;
+    private int updates;
+    private List<Prompt> shared; // of the stage
+    private List<Episode> before; // of these prompts, by the team as it is; null where they are to be played
+    private int played;
+    private long tokens;
+
+    /** @param seed that no other draw has */
+    Certifier(Config config, Team team, Prompts prompts, Generation sampling, Verifier verifier, Verifier.Range range, long seed) {
+        this.config = config;
+        this.team = team;
+        this.prompts = prompts;
+        this.sampling = sampling;
+        this.verifier = verifier;
+        this.range = range;
+        this.seed = seed;
+    }
+
+    private boolean decides() {
+        return config.trustRegion().accept() == Config.Accept.CERTIFIED;
+    }
+
+    /** A stage of so many updates begins. */
+    void begin(int stage, int updates) {
+        this.stage = stage;
+        this.updates = updates;
+        shared = draw(0, 0);
+        before = null;
+    }
+
+    /** Prompts drawn with replacement, so that they are independent of each other. */
+    private List<Prompt> draw(int update, int batch) {
+        final SplittableRandom random = Chance.of(seed, PROMPTS, stage, update, batch);
+        final List<Prompt> drawn = new ArrayList<>();
+        for (int p = 0; p < config.certificate().prompts(); p++) {
+            drawn.add(prompts.get(random.nextInt(prompts.size())));
+        }
+        return drawn;
+    }
+
+    /**
+     * Bounds the gain of an update, and takes it back or shortens it where that is asked for.
+     *
+     * @param i the update, from 0 on
+     * @param old the policy before it
+     * @param v about the mean return, from episodes of the rollouts
+     */
+    GainBound judge(Learner learner, int i, Policy.Snapshot old, double v) {
+        final long started = System.nanoTime();
+        final int episodes = played;
+        final long generated = tokens;
+        final double centre = Math.max(range.least(), Math.min(range.most(), v));
+        final Found found = decides() ? decide(learner, i, old, centre) : look(learner, i, old, centre);
+        final Estimate mean = Estimate.of(found.x);
+        return new GainBound(found.bound, mean.mean(), mean.error(), found.level, found.x.length, found.tv, found.decision, found.tries,
+                Double.NaN, Double.NaN, played - episodes, tokens - generated, (System.nanoTime() - started) * 1e-9);
+    }
+
+    /** What there is to say of a step. */
+    private record Found(double[] x, double tv, double bound, double level, String decision, int tries) {
+        Found decided(String what, int after) {
+            return new Found(x, tv, bound, level, what, after);
+        }
+    }
+
+    private Found look(Learner learner, int i, Policy.Snapshot old, double v) {
+        if (before == null) {
+            before = asBefore(learner, old, () -> play(shared, 0, i, 0));
+        }
+        final List<Episode> after = play(shared, 0, i, 1);
+        final Found found = found(learner, old, before, after, v, config.certificate().level() / updates);
+        before = after;
+        return found;
+    }
+
+    /** More prompts until the bound is positive or the budget is spent; then a step of half the length, of which the same is asked. */
+    private Found decide(Learner learner, int i, Policy.Snapshot old, double v) {
+        final Config.Bound c = config.certificate();
+        final double level = c.level() / updates / (1 + c.halvings());
+        final List<Prompt> asked = new ArrayList<>();
+        final List<Episode> first = new ArrayList<>(); // by the team before
+        Found found = null;
+        for (int t = 0; t <= c.halvings(); t++) {
+            if (t > 0) {
+                learner.policy.shorten(old, 0.5);
+            }
+            final List<Episode> second = new ArrayList<>();
+            do {
+                final int batch = second.size() / c.prompts();
+                if (second.size() == asked.size()) {
+                    final List<Prompt> more = draw(i + 1, batch);
+                    asked.addAll(more);
+                    first.addAll(asBefore(learner, old, () -> play(more, batch, i, 0)));
+                }
+                second.addAll(play(asked.subList(second.size(), second.size() + c.prompts()), batch, i, 1 + t));
+                found = found(learner, old, first.subList(0, second.size()), second, v, level);
+            } while (found.bound <= 0 && second.size() + c.prompts() <= c.budget());
+            if (found.bound > 0) {
+                return found.decided(t == 0 ? "kept" : "shortened", t + 1);
+            }
+        }
+        learner.policy.restore(old);
+        return new Found(found.x, found.tv, 0, found.level, "skipped", 1 + c.halvings());
+    }
+
+    private Found found(Learner learner, Policy.Snapshot old, List<Episode> first, List<Episode> second, double v, double level) {
+        final double[] oldRatios = BalancedGain.logRatios(learner, first, sampling.temperature());
+        final double[] newRatios = asBefore(learner, old, () -> BalancedGain.logRatios(learner, second, sampling.temperature()));
+        Arrays.setAll(newRatios, p -> -newRatios[p]); // recorded by the new policy, scored by the old
+        final double[] x = BalancedGain.of(oldRatios, returns(first), newRatios, returns(second), v);
+        final double least = BalancedGain.least(range.least(), range.most(), v);
+        return new Found(x, BalancedGain.totalVariation(oldRatios, newRatios),
+                MeanBound.lower(x, least, level, config.certificate().prompts()), level, null, 1);
+    }
+
+    private static double[] returns(List<Episode> episodes) {
+        return episodes.stream().mapToDouble(Episode::reward).toArray();
+    }
+
+    /** Does something with the policy as it was; then it is as it is again. */
+    private static <T> T asBefore(Learner learner, Policy.Snapshot old, Supplier<T> work) {
+        try (Policy.Snapshot now = learner.policy.snapshot()) {
+            learner.policy.restore(old);
+            try {
+                return work.get();
+            } finally {
+                learner.policy.restore(now);
+            }
+        }
+    }
+
+    private List<Episode> play(List<Prompt> some, int batch, int i, int which) {
+        final List<Episode> episodes = Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, EPISODES, stage, i, batch, which));
+        for (Episode episode : episodes) {
+            if (!range.holds(episode.reward())) {
+                throw new IllegalStateException("certificate.return_min, certificate.return_max: expected returns from " + range.least() + " to "
+                        + range.most() + ", given " + episode.reward() + " of " + episode.prompt().id()
+                        + "; the bound would not hold");
+            }
+            tokens += episode.tokens();
+        }
+        played += episodes.size();
+        return episodes;
+    }
+}
