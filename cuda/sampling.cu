@@ -850,12 +850,6 @@ __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row
   __syncthreads();
 }
 
-/* All threads that share a row. */
-__device__ __forceinline__ void sync_row(int blocks) {
-  if (blocks > 1) this_cluster().sync();
-  else __syncthreads();
-}
-
 /* The places in a block's shared memory. */
 struct Layout {
   Shared* shared;

@@ -43,6 +43,7 @@ namespace teamtr {
 namespace cuda {
 
 bool host_backwards = false;
+int host_multiprocessors = 132;
 
 /* Threads that wait for each other. */
 struct Meeting {
@@ -276,7 +277,7 @@ int32_t synchronize(const Place&) { return TEAMTR_OK; }
 
 /* As an H100 has them. */
 int32_t limits(int32_t, DeviceLimits* out) {
-  *out = {132, 227 * 1024, 228 * 1024, 8};
+  *out = {host_multiprocessors, 227 * 1024, 228 * 1024, 8};
   return TEAMTR_OK;
 }
 

@@ -11,6 +11,7 @@
 #define __host__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__ /* as nothing, since libraries' attributes are spelt like it */
 #define __launch_bounds__(...)
 
 namespace teamtr {
@@ -35,6 +36,7 @@ uint32_t host_ballot(bool mine);
 void host_launch(const Launch& l, const std::function<void()>& body);
 /* Whether threads take their turns in descending order. */
 extern bool host_backwards;
+extern int host_multiprocessors; /* that the device says it has */
 
 /* ---- the names of CUDA ---- */
 

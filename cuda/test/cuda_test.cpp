@@ -17,6 +17,7 @@
 namespace teamtr {
 namespace cuda {
 extern bool host_backwards;
+extern int host_multiprocessors;
 }
 }  // namespace teamtr
 #endif
@@ -497,6 +498,47 @@ static void many_rows(int dtype, int64_t vocab, int64_t rows, std::mt19937& rand
   for (int64_t r = 0; r < 2; r++) expect(all.log_probs.host[r] == few.log_probs.host[r], name + ": log-prob");
 }
 
+/* The same of the KL: a policy with a token of nearly all the probability, one without, and another near both. */
+static void many_pairs(int dtype, int64_t vocab, int64_t rows, std::mt19937& random) {
+  const std::string name = "pairs in clusters, dtype " + std::to_string(dtype);
+  Logits p(dtype, 2, vocab, 0, 0), q(dtype, 2, vocab, 0, 0);
+  std::normal_distribution<float> normal(0, 1);
+  for (int64_t r = 0; r < 2; r++) {
+    fill(p, r, r ? PEAKED : NORMAL, random);
+    for (int64_t v = 0; v < vocab; v++) q.set(r, v, p.get(r, v) + 0.1f * normal(random));
+  }
+  p.memory.upload();
+  q.memory.upload();
+  Mirrored<int64_t> targets(rows);
+  for (int64_t r = 0; r < rows; r++) targets.host[r] = (r % 2 * 7919) % vocab;
+  targets.upload();
+  const auto forward = [&](KlOut& out, int64_t n) {
+    expect_status(teamtr_kl(0, 0, p.memory.on_device(), dtype, n, vocab, p.stride, 2, 0, q.memory.on_device(), q.stride, 2, 0,
+                            targets.on_device(), TEAMTR_I64, 0.7f, 0, out.kl.on_device(), out.lp.on_device(), out.lq.on_device(),
+                            out.hp.on_device(), out.hq.on_device()));
+    for (auto* m : {&out.kl, &out.lp, &out.lq, &out.hp, &out.hq}) m->download();
+  };
+  KlOut all(rows), few(2), cpu(2);
+#if !defined(TEAMTR_TEST_ON_GPU)
+  const int multiprocessors = teamtr::cuda::host_multiprocessors;
+  teamtr::cuda::host_multiprocessors = 1; /* so that few rows are too many for clusters */
+#endif
+  forward(all, rows);
+#if !defined(TEAMTR_TEST_ON_GPU)
+  teamtr::cuda::host_multiprocessors = multiprocessors;
+#endif
+  forward(few, 2);
+  expect_status(teamtr_kl(-1, 0, p.memory.on_host(), dtype, 2, vocab, p.stride, 2, 0, q.memory.on_host(), q.stride, 2, 0,
+                          targets.on_host(), TEAMTR_I64, 0.7f, 0, cpu.kl.on_host(), cpu.lp.on_host(), cpu.lq.on_host(),
+                          cpu.hp.on_host(), cpu.hq.on_host()));
+  for (int64_t r = 0; r < rows; r++) {
+    expect(all.kl.host[r] == few.kl.host[r % 2], name + ": kl");
+    expect(all.lp.host[r] == few.lp.host[r % 2] && all.lq.host[r] == few.lq.host[r % 2], name + ": log-probs");
+    expect(all.hp.host[r] == few.hp.host[r % 2] && all.hq.host[r] == few.hq.host[r % 2], name + ": entropies");
+  }
+  for (int64_t r = 0; r < 2; r++) near(few.kl.host[r], cpu.kl.host[r], 2e-5 * cpu.kl.host[r] + 1e-12, name + ": kl of the CPU");
+}
+
 int main(int argc, char** argv) {
   const bool small = argc > 1 && std::string(argv[1]) == "--small";
   if (teamtr_cuda_count() == 0) {
@@ -527,6 +569,12 @@ int main(int argc, char** argv) {
         kl_case(dtype, vocab, skip, 1.0f, dtype == TEAMTR_F32 ? 1e-5f : 0.1f, 0, random);
       }
   for (int dtype : {TEAMTR_F32, TEAMTR_BF16}) many_rows(dtype, dtype == TEAMTR_F32 ? 33000 : 70000, 67, random);
+#if defined(TEAMTR_TEST_ON_GPU)
+  const int64_t pairs = 4 * 256 + 1; /* more than whole rows fill any multiprocessors with */
+#else
+  const int64_t pairs = 5;
+#endif
+  for (int dtype : {TEAMTR_F32, TEAMTR_BF16}) many_pairs(dtype, dtype == TEAMTR_F32 ? 65539 : 131075, pairs, random);
   if (small) kl_case(TEAMTR_BF16, 60000, 0, 1.0f, 2.0f, 0, random); /* long enough for a cluster of blocks */
   std::printf("worst of f32 or all: log-prob %.1e, entropy %.1e, gradient %.1e of its row's largest; KL %.1e relative, its gradient %.1e\n",
               worst_log_prob, worst_entropy, worst_gradient, worst_kl, worst_kl_gradient);
