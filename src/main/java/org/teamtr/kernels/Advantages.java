@@ -14,6 +14,12 @@ import org.teamtr.kernels.internal.global.teamtr;
  * and no other.
  *
  * <p><b>Threads.</b> Any number at once, on outputs of their own. Calls allocate nothing and own no memory.
+ *
+ * <pre>{@code
+ * try (Floats returns = Floats.ofFloats(1, 0, 0, 1); Floats advantages = Floats.allocate(4)) {
+ *     Advantages.groupNormalised(returns, 4, 1e-8, 10, true, advantages, null); // 1, -1, -1, 1
+ * }
+ * }</pre>
  */
 public final class Advantages {
     private Advantages() {

@@ -29,6 +29,13 @@ import org.teamtr.kernels.internal.global.teamtr;
  * {@link IllegalStateException}, each time, with what to do about it.
  *
  * <p>Immutable; any number of threads may use it.
+ *
+ * <pre>{@code
+ * System.out.println(Backend.current()); // cpu avx512, 2 threads
+ * if (Backend.current().cudaDevices().isEmpty()) {
+ *     System.out.println("no GPU: " + Backend.current().whyNoCuda());
+ * }
+ * }</pre>
  */
 public final class Backend {
     /** How the reason begins where the natives have no CUDA kernels. */

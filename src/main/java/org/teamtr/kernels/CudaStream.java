@@ -5,6 +5,13 @@ package org.teamtr.kernels;
  * are made with its {@link #place()}.
  *
  * <p>Owns the stream until {@link #close()}. Any number of threads may use it. Needs what {@link CudaMemory} needs.
+ *
+ * <pre>{@code
+ * try (CudaStream stream = new CudaStream(0); Floats onDevice = Floats.allocate(stream.place(), logProbs.length())) {
+ *     onDevice.copyFrom(logProbs); // kernels that are handed this view run on the stream
+ *     stream.synchronize();
+ * }
+ * }</pre>
  */
 public final class CudaStream implements AutoCloseable {
     private final Place place;

@@ -2,7 +2,14 @@ package org.teamtr.kernels;
 
 import org.teamtr.kernels.internal.global.teamtr;
 
-/** Number format of logits and of their gradients. Everything else the kernels take or give is f32. */
+/**
+ * Number format of logits and of their gradients. Everything else the kernels take or give is f32.
+ *
+ * <pre>{@code
+ * ByteBuffer memory = ByteBuffer.allocateDirect(2 * 4 * DType.BF16.bytes()).order(ByteOrder.nativeOrder());
+ * Logits bf16 = Logits.of(memory, DType.BF16, 2, 4);
+ * }</pre>
+ */
 public enum DType {
     /** IEEE single precision. */
     F32(teamtr.TEAMTR_F32, 4),

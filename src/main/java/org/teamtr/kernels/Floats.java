@@ -18,6 +18,13 @@ import org.bytedeco.javacpp.Pointer;
  * {@link #copyFrom(Floats)} and {@link #toHost} copy.
  *
  * <p><b>Threads.</b> The view is immutable; access to its elements is not synchronised.
+ *
+ * <pre>{@code
+ * try (Floats kl = Floats.allocate(newLogits.rows())) {
+ *     TokenKl.oldNew(oldLogits, newLogits, kl);
+ *     float[] first = kl.slice(0, 2).toArray();
+ * }
+ * }</pre>
  */
 public final class Floats extends NativeView implements AutoCloseable {
     private final long length;

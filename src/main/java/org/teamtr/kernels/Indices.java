@@ -17,6 +17,13 @@ import org.teamtr.kernels.internal.global.teamtr;
  * none is smaller than the one before it.
  *
  * <p>Memory, places and threads are as in {@link Floats}.
+ *
+ * <pre>{@code
+ * try (Indices targets = Indices.ofInts(3, 0, Indices.IGNORE); // the third row does not count
+ *         Indices cuSeqlens = Indices.ofInts(0, 1, 3)) { // two messages: of token 0, and of tokens 1 and 2
+ *     System.out.println(targets.get(0) + " of " + targets.length());
+ * }
+ * }</pre>
  */
 public final class Indices extends NativeView implements AutoCloseable {
     /** The target of a row that does not count. */

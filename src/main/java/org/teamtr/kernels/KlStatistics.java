@@ -11,6 +11,12 @@ package org.teamtr.kernels;
  *
  * <p>Owns no memory, and may be used again; a forward call overwrites it.
  *
+ * <pre>{@code
+ * KlStatistics statistics = KlStatistics.allocate(Place.CPU, newLogits.rows());
+ * TokenKl.oldNew(oldLogits, newLogits, targets, Temperature.ONE, kl, null, null, null, null, statistics);
+ * TokenKl.oldNewBackward(oldLogits, newLogits, targets, Temperature.ONE, statistics, gradKl, dLogits);
+ * }</pre>
+ *
  * @param lseP [rows] f32
  * @param lseQ [rows] f32
  * @param logRatio [rows] f32

@@ -21,6 +21,12 @@ import org.teamtr.kernels.internal.global.teamtr;
  * and AVX2 agree to the bit.
  *
  * <p><b>Threads.</b> Any number at once, on outputs of their own. Calls allocate nothing and own no memory.
+ *
+ * <pre>{@code
+ * LogProbs.forward(logits, targets, Temperature.of(0.8f), logProbs, lse, entropy);
+ * // ... a loss, and its gradient with respect to the log-probs
+ * LogProbs.backward(logits, targets, Temperature.of(0.8f), logProbs, lse, entropy, gradLogProbs, null, logits); // in place
+ * }</pre>
  */
 public final class LogProbs {
     private LogProbs() {

@@ -19,6 +19,14 @@ import org.bytedeco.javacpp.Pointer;
  * count as they are when the view is made. Closing memory while a kernel runs on another thread is not guarded against.
  *
  * <p><b>Threads.</b> Immutable; any number of threads may use it as long as the memory lives.
+ *
+ * <pre>{@code
+ * FloatBuffer buffer = ByteBuffer.allocateDirect(2 * 4 * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
+ * Logits twoRows = Logits.of(buffer.put(new float[] {1, 2, 3, 4, 0, 0, 0, 0}).flip(), 2, 4);
+ * // logits[:, :-1] of a contiguous [batch, length + 1, vocab] tensor of another framework
+ * Logits shifted = Logits.ofAddress(address, batch * (length + 1) * vocab * 2, DType.BF16, batch, length, vocab, (length + 1) * vocab,
+ *         vocab, tensor);
+ * }</pre>
  */
 public final class Logits extends NativeView {
     private final DType dtype;

@@ -11,6 +11,13 @@ import org.bytedeco.javacpp.Pointer;
  * lets it count. A message with no token left does not count either.
  *
  * <p>Memory, places and threads are as in {@link Floats}.
+ *
+ * <pre>{@code
+ * try (Mask mask = Mask.ofBooleans(true, true, false)) { // the third token does not count
+ *     Surrogate.compute(SurrogateConfig.PAPER, logProbsNew, logProbsOld, advantages, cuSeqlens, mask, null, null, null, gradLogProbs,
+ *             null, null, stats);
+ * }
+ * }</pre>
  */
 public final class Mask extends NativeView implements AutoCloseable {
     private final BytePointer elements;

@@ -19,6 +19,15 @@ import org.teamtr.kernels.internal.global.teamtr;
  *
  * <p>Immutable.
  *
+ * <pre>{@code
+ * Place gpu = Place.cuda(0);
+ * try (CudaMemory memory = CudaMemory.allocate(gpu, logits.rows() * logits.vocab() * 4); Floats kl = Floats.allocate(gpu, logits.rows())) {
+ *     Logits onDevice = Logits.of(gpu, memory, DType.F32, logits.rows(), logits.vocab()).copyFrom(logits);
+ *     TokenKl.oldNew(onDevice, onDevice, kl); // runs on the device
+ *     float[] values = kl.toHost().toArray(); // waits for it
+ * }
+ * }</pre>
+ *
  * @param device -1 for the CPU, else the number of a CUDA device
  * @param stream a {@code cudaStream_t} as a number; 0 is the device's default stream
  */

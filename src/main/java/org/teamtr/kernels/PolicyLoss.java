@@ -10,11 +10,10 @@ import org.teamtr.kernels.internal.global.teamtr;
  * reuse it, so that a training step allocates nothing:
  * <pre>{@code
  * try (PolicyLoss loss = new PolicyLoss(4096, true)) {
- *     for (Batch b : batches) {
- *         loss.forwardBackward(SurrogateConfig.PAPER, b.logits, null, b.targets, Temperature.of(0.8f),
- *                 b.logProbsOld, b.advantages, b.cuSeqlens, b.mask, null, b.logits); // gradient in place
- *         log(loss.stats().loss(), loss.stats().monitorK1());
- *     }
+ *     // for every batch of up to 4096 tokens:
+ *     loss.forwardBackward(SurrogateConfig.PAPER, logits, null, targets, Temperature.of(0.8f), logProbsOld, advantages, cuSeqlens,
+ *             mask, null, logits); // gradient in place
+ *     System.out.println(loss.stats().loss() + ", KL about " + loss.stats().monitorK1());
  * }
  * }</pre>
  *

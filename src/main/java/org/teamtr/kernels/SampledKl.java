@@ -13,6 +13,12 @@ import org.teamtr.kernels.internal.global.teamtr;
  * belong to and their message's sum, nothing else.
  *
  * <p><b>Threads.</b> Any number at once, on outputs of their own. Calls allocate nothing and own no memory.
+ *
+ * <pre>{@code
+ * try (Floats perMessage = Floats.allocate(cuSeqlens.length() - 1)) {
+ *     SampledKl.compute(SampledKl.Estimator.K1, logProbsOld, logProbsNew, cuSeqlens, null, perMessage);
+ * }
+ * }</pre>
  */
 public final class SampledKl {
     /** What to compute from d = log old - log new of a sampled token. */

@@ -17,6 +17,15 @@ import org.teamtr.kernels.internal.global.teamtr;
  * log-probs.
  *
  * <p><b>Threads.</b> Any number at once, on outputs of their own. Calls allocate nothing on the Java side and own no memory.
+ *
+ * <pre>{@code
+ * try (Indices tokens = Indices.allocateInts(logits.rows()); Floats logProbs = Floats.allocate(logits.rows())) {
+ *     for (int step = 0; step < 100; step++) {
+ *         // ... the model writes the logits of the next token
+ *         Sampling.sample(logits, Temperature.of(0.8f), SamplingConfig.ALL.withTopP(0.95f), 42, step, null, tokens, logProbs, null);
+ *     }
+ * }
+ * }</pre>
  */
 public final class Sampling {
     private Sampling() {

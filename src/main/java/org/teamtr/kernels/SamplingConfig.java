@@ -5,6 +5,10 @@ package org.teamtr.kernels;
  * likeliest whose renormalised probability reaches {@code topP}; of these the ones at least {@code minP} times as likely as the
  * likeliest. Ties at an edge go to the lower token id. Immutable.
  *
+ * <pre>{@code
+ * SamplingConfig filtered = SamplingConfig.ALL.withTopK(50).withTopP(0.95f);
+ * }</pre>
+ *
  * @param topK 1 or more, or 0 for all
  * @param topP more than 0, at most 1; 1 for all
  * @param minP 0 to 1; 0 for all

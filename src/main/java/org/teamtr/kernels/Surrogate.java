@@ -14,6 +14,15 @@ import org.teamtr.kernels.internal.global.teamtr;
  * <p>{@link PolicyLoss} does this and the sweeps over the logits in one call.
  *
  * <p><b>Threads.</b> Any number at once, on outputs of their own. Calls allocate nothing.
+ *
+ * <pre>{@code
+ * try (SurrogateStats stats = new SurrogateStats()) {
+ *     Surrogate.compute(SurrogateConfig.PAPER, logProbsNew, logProbsOld, advantages, cuSeqlens, null, null, null, null, gradLogProbs,
+ *             null, null, stats);
+ *     System.out.println(stats.loss());
+ *     LogProbs.backward(logits, targets, Temperature.ONE, logProbsNew, lse, null, gradLogProbs, null, dLogits);
+ * }
+ * }</pre>
  */
 public final class Surrogate {
     private Surrogate() {

@@ -7,8 +7,11 @@ import org.teamtr.kernels.internal.global.teamtr;
  * <pre>
  *   loss = - agg( min(w A, clip(w, 1 - epsLow, 1 + epsHigh) A) ) + beta * klAgg( kl ) - entropyCoef * agg( entropy )
  * </pre>
- * Start from {@link #PAPER} and change what differs:
- * {@code SurrogateConfig.PAPER.withClip(0.2, 0.28).withKl(KlTerm.EXACT, 0.05)}. Immutable.
+ * Start from {@link #PAPER} and change what differs. Immutable.
+ *
+ * <pre>{@code
+ * SurrogateConfig config = SurrogateConfig.PAPER.withClip(0.2, 0.28).withKl(SurrogateConfig.KlTerm.EXACT, 0.05);
+ * }</pre>
  *
  * @param ratio the unit whose probability ratio w = new / old is clipped
  * @param epsLow how far below 1 the clip starts, 0 to 1; +inf for no clip on that side

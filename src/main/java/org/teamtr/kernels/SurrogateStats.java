@@ -14,6 +14,10 @@ import org.teamtr.kernels.internal.global.teamtr;
  * for the stream: look at them where waiting does no harm. A getter may then throw {@link DeviceException}.
  *
  * <p>Owns its native memory, freed by {@link #close()}; a getter then throws {@link IllegalStateException}.
+ *
+ * <pre>{@code
+ * System.out.println("loss " + stats.loss() + ", KL of a message about " + stats.monitorK1() + " nats");
+ * }</pre>
  */
 public final class SurrogateStats implements AutoCloseable {
     /** What the getters read. */

@@ -7,6 +7,13 @@ package org.teamtr.kernels;
  * carry their 1/T. A per-row vector is read by the kernels, so its numbers are checked there and may change between calls.
  *
  * <p>Immutable; a per-row vector stays the caller's.
+ *
+ * <pre>{@code
+ * LogProbs.forward(logits, targets, Temperature.of(0.8f), logProbs, null, null);
+ * try (Floats temperatures = Floats.ofFloats(0.7f, 1)) { // one per row
+ *     LogProbs.forward(logits.rows(0, 2), targets.slice(0, 2), Temperature.perRow(temperatures), logProbs.slice(0, 2), null, null);
+ * }
+ * }</pre>
  */
 public final class Temperature {
     /** The logits as they are. */

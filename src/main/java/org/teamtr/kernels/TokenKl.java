@@ -21,6 +21,13 @@ import org.teamtr.kernels.internal.global.teamtr;
  * {@link Indices#IGNORE} gives 0 (and no gradient), without reading the row.
  *
  * <p><b>Bits and threads</b> are as in {@link LogProbs}. Calls allocate nothing and own no memory.
+ *
+ * <pre>{@code
+ * try (Floats kl = Floats.allocate(newLogits.rows())) {
+ *     TokenKl.oldNew(oldLogits, newLogits, kl); // nats per token
+ *     TokenKl.oldNewBackward(oldLogits, newLogits, null, Temperature.ONE, gradKl, dLogits); // with respect to newLogits
+ * }
+ * }</pre>
  */
 public final class TokenKl {
     private TokenKl() {

@@ -12,6 +12,15 @@ import org.teamtr.kernels.internal.global.teamtr;
  * but -inf gives m = -inf and a sum of 0.
  *
  * <p>Special values, bits and threads are as in {@link LogProbs}. Calls allocate nothing and own no memory.
+ *
+ * <pre>{@code
+ * long own = rows * VocabParallel.PARTS_PER_ROW;
+ * try (Floats parts = Floats.allocate(2 * own)) { // two ranks, here within one process
+ *     VocabParallel.parts(leftHalf, targets, 0, vocab, Temperature.ONE, parts.slice(0, own));
+ *     VocabParallel.parts(rightHalf, targets, leftHalf.vocab(), vocab, Temperature.ONE, parts.slice(own, 2 * own));
+ *     VocabParallel.merge(parts, 2, targets, Temperature.ONE, logProbs, lse, entropy);
+ * }
+ * }</pre>
  */
 public final class VocabParallel {
     /** Numbers that describe one row of one shard. */

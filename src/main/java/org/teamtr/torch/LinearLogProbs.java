@@ -38,10 +38,10 @@ import org.teamtr.kernels.TokenKl;
  * <pre>{@code
  * try (LinearLogProbs rows = new LinearLogProbs(hidden, weight, null, null, vocab, targets, 0.8, LinearLogProbs.CHUNK_BYTES)) {
  *     rows.forward();
- *     ... // Surrogate.compute, from rows.logProbs() to gradLogProbs
+ *     // ... Surrogate.compute, from rows.logProbs() to gradLogProbs
  *     rows.backward(gradLogProbs, null, null, dHidden, dWeight);
  * }
- * hidden.backward(dHidden); // autograd has seen nothing of it
+ * hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional()); // autograd has seen nothing of it
  * }</pre>
  *
  * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and so is dHidden. Logits are f32 whatever
