@@ -36,7 +36,10 @@ fi
 step "What is here: ./teamtr doctor"
 expect '^All well\.$' ./teamtr doctor
 
-step "Train"
+step "Train, as README.md says"
+expect '^report: .*report\.html$' ./teamtr train
+
+step "Train a small team"
 small=(--set task.budget.agents=2 --set warm_start.steps=60 --set train.stages=8 --set rollout.prompts=16 --set eval.prompts=32)
 expect '^report: .*report\.html$' ./teamtr train "${small[@]}" --out runs/whole
 
@@ -71,10 +74,16 @@ java_bin=${JAVA_HOME:+$JAVA_HOME/bin/}java
 expect '^14 adapters of rank 4, ' "$java_bin" src/test/java/org/teamtr/model/AdapterReader.java runs/lora/warm-start \
   runs/lora/checkpoints/stage-0002/solver
 
-step "A project that links the kernels"
+step "The ten lines of README.md"
 version=$(sed -n 's|^  <version>\(.*\)</version>$|\1|p' pom.xml)
-maven=(./mvnw -B -q -ntp)
 jar=target/teamtr-$version
+sed -n '/^```java$/,/^```$/p' README.md | sed '1d; $d' > "$work/Example.java"
+digits() { sed -E 's/([0-9]\.[0-9]{3})[0-9]*/\1/g'; } # the last ones differ between CPUs
+expect '^KL' "$java_bin" -cp "$jar.jar:$jar-linux-x86_64.jar:$(< target/runtime-classpath.txt)" "$work/Example.java"
+cmp <(digits < "$work/out") <(grep '^KL(old' README.md | digits) || fail "README.md shows another output of its example"
+
+step "A project that links the kernels"
+maven=(./mvnw -B -q -ntp)
 install=org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file # what ./mvnw install does, without building again
 "${maven[@]}" "$install" "-Dfile=$jar.jar" -DpomFile=pom.xml
 "${maven[@]}" "$install" "-Dfile=$jar-linux-x86_64.jar" -DpomFile=pom.xml -Dclassifier=linux-x86_64
