@@ -14,7 +14,8 @@ import picocli.CommandLine;
 /** {@code teamtr COMMAND}. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 @Command(name = "teamtr", description = "Trust-region training of teams of language-model agents.",
         subcommands = {TrainCommand.class, EvalCommand.class, CollectCommand.class, ReplaceCommand.class, ExperimentCommand.class,
-            ReportCommand.class, CompareCommand.class, CheckConfigCommand.class, DataCommand.class, DoctorCommand.class, CommandLine.HelpCommand.class},
+            ReportCommand.class, CompareCommand.class, CheckConfigCommand.class, DataCommand.class, DoctorCommand.class,
+            CommandLine.HelpCommand.class},
         mixinStandardHelpOptions = true, versionProvider = Main.VersionProvider.class)
 public final class Main {
     private Main() {
