@@ -4,11 +4,15 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.task.Budget;
+import org.teamtr.team.Chance;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
+import org.teamtr.train.Estimate;
+import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
 import org.teamtr.train.Unchanged;
@@ -34,6 +38,9 @@ public final class ExactRelay {
     private static final int NUMBERS = 16;
     /** Beyond this x a policy is the best answer to every state and does not change any more. */
     private static final double SURE = 1e6;
+    // What a random draw is for.
+    private static final int GOALS = 1;
+    private static final int EPISODES = 2;
 
     private final Config config;
     private final Budget budget;
@@ -46,7 +53,7 @@ public final class ExactRelay {
     private final boolean blind;
 
     /**
-     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint and rollout.resample_every count; the
+     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint, rollout.resample_every and reuse_shift and certificate count; the
      *     rest is about models and samples. The view predecessor is refused: a table of it would need its own message beside the sum
      * @param budget the game
      * @param roles of the agents, who speak in this order, once; as many as the game is for
@@ -132,7 +139,7 @@ public final class ExactRelay {
      */
     public void train(Trainer.Listener listener) {
         Team now = teachers();
-        listener.staged(staged(0, List.of(), now, null, null, 0), List.of());
+        listener.staged(staged(0, List.of(), now, null, null, List.of(), 0), List.of());
         for (int stage = 1; stage <= config.train().stages(); stage++) {
             final long started = System.nanoTime();
             final List<Integer> sigma =
@@ -143,9 +150,10 @@ public final class ExactRelay {
             Team rollouts = now;
             int madeFor = 0;
             final List<Double> promised = new ArrayList<>();
+            final List<GainBound> gains = new ArrayList<>();
             for (int k = 0; k < agents; k++) {
                 final int i = sigma.get(k);
-                if (every > 0 && k % every == 0) {
+                if (every > 0 && k % every == 0 && (k == 0 || shift(rollouts, now) >= config.rollout().reuseShift())) {
                     rollouts = now;
                     madeFor = k;
                 }
@@ -154,6 +162,9 @@ public final class ExactRelay {
                 final double[][][][] policies = now.policies.clone();
                 policies[i] = updated;
                 final Team then = team(policies);
+                final GainBound gain = config.certificate().bound() != Config.Kind.HORIZON ? GainBound.NONE
+                        : bound(i, now, then, stage, k).realised(new Estimate(then.value() - now.value(), 0));
+                gains.add(gain);
                 final double predicted = surrogate(i, old, updated, rollouts);
                 final double gap = Math.abs(surrogate(i, old, updated, now) - surrogate(i, old, updated, first));
                 final double stale = Math.abs(predicted - surrogate(i, old, updated, then));
@@ -162,24 +173,74 @@ public final class ExactRelay {
                 listener.updated(new RunLog.Update(stage, k + 1, roles.get(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
                         accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0,
                         kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0,
-                        Certificate.Terms.NONE, RunLog.Outcome.PLAIN));
+                        Certificate.Terms.NONE.with(gain), RunLog.Outcome.PLAIN));
                 listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
                         Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
                 now = then;
             }
-            listener.staged(staged(stage, names, now, first, promised, (System.nanoTime() - started) * 1e-9), List.of());
+            listener.staged(staged(stage, names, now, first, promised, gains, (System.nanoTime() - started) * 1e-9), List.of());
         }
     }
 
-    private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, double seconds) {
+    private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, List<GainBound> gains,
+            double seconds) {
         return new RunLog.Stage(stage, order, now.value(), accuracy(now),
                 promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
                 before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0,
-                seconds, Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+                seconds, Unchanged.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
+                        GainBound.Sum.of(gains, config.certificate().level())), RunLog.Coordination.NONE);
     }
 
     private double accuracy(Team team) {
         return IntStream.range(0, goals).mapToDouble(g -> team.occupancy[agents][g][firstGoal + g]).sum();
+    }
+
+    /** The most that the running sum of a turn has shifted, in total variation: what stands here for the shift of whole episodes. */
+    private double shift(Team then, Team now) {
+        double most = 0;
+        for (int i = 1; i <= agents; i++) {
+            double sum = 0;
+            for (int g = 0; g < goals; g++) {
+                for (int s = 0; s < sums; s++) {
+                    sum += Math.abs(now.occupancy[i][g][s] - then.occupancy[i][g][s]) / 2;
+                }
+            }
+            most = Math.max(most, sum);
+        }
+        return most;
+    }
+
+    // ---- the bound on what an update gains: the only thing here that is drawn by chance ----
+
+    private GainBound bound(int i, Team now, Team then, int stage, int k) {
+        final int prompts = config.certificate().prompts();
+        final double[][] ratios = new double[2][prompts];
+        final double[][] returns = new double[2][prompts];
+        for (int p = 0; p < prompts; p++) {
+            final int g = Chance.of(config.seed(), GOALS, stage, p).nextInt(goals);
+            for (int side = 0; side < 2; side++) {
+                final SplittableRandom random = Chance.of(config.seed(), EPISODES, stage, k, p, side);
+                final Team team = side == 0 ? now : then;
+                int sum = 0;
+                for (int j = 0; j < agents; j++) {
+                    final int said = draw(team.policies[j][g][sum], random);
+                    ratios[side][p] += j != i ? 0 : Math.log(then.policies[i][g][sum][said] / now.policies[i][g][sum][said]);
+                    sum += said;
+                }
+                returns[side][p] = budget.reward(sum, firstGoal + g);
+            }
+        }
+        return GainBound.of(ratios[0], returns[0], ratios[1], returns[1], now.value(), budget.range(),
+                config.certificate().level() / agents, prompts);
+    }
+
+    private static int draw(double[] p, SplittableRandom random) {
+        double left = random.nextDouble();
+        int a = 0;
+        while ((left -= p[a]) >= 0 && a < p.length - 1) {
+            a++;
+        }
+        return a;
     }
 
     // ---- one update ----

@@ -50,7 +50,8 @@ public record Certificate(double gamma, double aMax) {
         public static final Terms NONE = new Terms(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
                 Double.NaN, Double.NaN, false, Double.NaN, GainBound.NONE);
 
-        Terms with(GainBound bound) {
+        /** {@return the same with another bound in the paper's place} */
+        public Terms with(GainBound bound) {
             return new Terms(gamma, c, lSeq, zetaClip, zetaRatio, zetaNorm, certificate, certificateRadius, vacuous, advantageScale, bound);
         }
 

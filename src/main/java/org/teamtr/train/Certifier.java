@@ -86,37 +86,27 @@ final class Certifier {
         final long started = System.nanoTime();
         final int episodes = played;
         final long generated = tokens;
-        final double centre = Math.max(range.least(), Math.min(range.most(), v));
-        final Found found = decides() ? decide(learner, i, old, centre) : look(learner, i, old, centre);
-        final Estimate mean = Estimate.of(found.x);
-        return new GainBound(found.bound, mean.mean(), mean.error(), found.level, found.x.length, found.tv, found.decision, found.tries,
-                Double.NaN, Double.NaN, played - episodes, tokens - generated, (System.nanoTime() - started) * 1e-9);
+        final GainBound found = decides() ? decide(learner, i, old, v) : look(learner, i, old, v);
+        return found.cost(played - episodes, tokens - generated, (System.nanoTime() - started) * 1e-9);
     }
 
-    /** What there is to say of a step. */
-    private record Found(double[] x, double tv, double bound, double level, String decision, int tries) {
-        Found decided(String what, int after) {
-            return new Found(x, tv, bound, level, what, after);
-        }
-    }
-
-    private Found look(Learner learner, int i, Policy.Snapshot old, double v) {
+    private GainBound look(Learner learner, int i, Policy.Snapshot old, double v) {
         if (before == null) {
             before = asBefore(learner, old, () -> play(shared, 0, i, 0));
         }
         final List<Episode> after = play(shared, 0, i, 1);
-        final Found found = found(learner, old, before, after, v, config.certificate().level() / updates);
+        final GainBound found = found(learner, old, before, after, v, config.certificate().level() / updates);
         before = after;
         return found;
     }
 
     /** More prompts until the bound is positive or the budget is spent; then a step of half the length, of which the same is asked. */
-    private Found decide(Learner learner, int i, Policy.Snapshot old, double v) {
+    private GainBound decide(Learner learner, int i, Policy.Snapshot old, double v) {
         final Config.Bound c = config.certificate();
         final double level = c.level() / updates / (1 + c.halvings());
         final List<Prompt> asked = new ArrayList<>();
         final List<Episode> first = new ArrayList<>(); // by the team before
-        Found found = null;
+        GainBound found = null;
         for (int t = 0; t <= c.halvings(); t++) {
             if (t > 0) {
                 learner.policy.shorten(old, 0.5);
@@ -131,23 +121,20 @@ final class Certifier {
                 }
                 second.addAll(play(asked.subList(second.size(), second.size() + c.prompts()), batch, i, 1 + t));
                 found = found(learner, old, first.subList(0, second.size()), second, v, level);
-            } while (found.bound <= 0 && second.size() + c.prompts() <= c.budget());
-            if (found.bound > 0) {
+            } while (found.gainBound() <= 0 && second.size() + c.prompts() <= c.budget());
+            if (found.gainBound() > 0) {
                 return found.decided(t == 0 ? "kept" : "shortened", t + 1);
             }
         }
         learner.policy.restore(old);
-        return new Found(found.x, found.tv, 0, found.level, "skipped", 1 + c.halvings());
+        return found.decided("skipped", 1 + c.halvings());
     }
 
-    private Found found(Learner learner, Policy.Snapshot old, List<Episode> first, List<Episode> second, double v, double level) {
+    private GainBound found(Learner learner, Policy.Snapshot old, List<Episode> first, List<Episode> second, double v, double level) {
         final double[] oldRatios = BalancedGain.logRatios(learner, first, sampling.temperature());
         final double[] newRatios = asBefore(learner, old, () -> BalancedGain.logRatios(learner, second, sampling.temperature()));
         Arrays.setAll(newRatios, p -> -newRatios[p]); // recorded by the new policy, scored by the old
-        final double[] x = BalancedGain.of(oldRatios, returns(first), newRatios, returns(second), v);
-        final double least = BalancedGain.least(range.least(), range.most(), v);
-        return new Found(x, BalancedGain.totalVariation(oldRatios, newRatios),
-                MeanBound.lower(x, least, level, config.certificate().prompts()), level, null, 1);
+        return GainBound.of(oldRatios, returns(first), newRatios, returns(second), v, range, level, config.certificate().prompts());
     }
 
     private static double[] returns(List<Episode> episodes) {

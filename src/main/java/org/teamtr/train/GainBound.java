@@ -1,6 +1,7 @@
 package org.teamtr.train;
 
 import java.util.List;
+import org.teamtr.team.Verifier;
 
 /**
  * The lower bound on what an update gains, and what it was found from, in units of return; docs/theory.md has the proof, docs/metrics.md
@@ -29,7 +30,37 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
         return new GainBound(0, 0, 0, 0, 0, 0, null, 0, realised, realised, 0, 0, 0);
     }
 
-    GainBound realised(Estimate gain) {
+    /**
+     * {@return the bound from one episode of the old team and one of the new for each prompt; docs/theory.md, Theorem 2}
+     *
+     * @param oldRatios [prompts] log new over old of what the updated agent wrote in the old team's episodes
+     * @param oldReturns [prompts] of these episodes, within {@code range}
+     * @param newRatios [prompts] the same of the new team's, likewise new over old
+     * @param v about the mean return, not taken from these episodes
+     * @param level probability with which the bound may be too large
+     * @param planned how many prompts there were to be, known beforehand
+     */
+    public static GainBound of(double[] oldRatios, double[] oldReturns, double[] newRatios, double[] newReturns, double v,
+            Verifier.Range range, double level, int planned) {
+        final double centre = Math.max(range.least(), Math.min(range.most(), v));
+        final double[] x = BalancedGain.of(oldRatios, oldReturns, newRatios, newReturns, centre);
+        final Estimate mean = Estimate.of(x);
+        return new GainBound(MeanBound.lower(x, BalancedGain.least(range.least(), range.most(), centre), level, planned), mean.mean(), mean.error(),
+                level, x.length, BalancedGain.totalVariation(oldRatios, newRatios), null, 1, Double.NaN, Double.NaN, 0, 0, 0);
+    }
+
+    GainBound decided(String what, int tries) {
+        return new GainBound(what.equals("skipped") ? 0 : gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, what, tries,
+                realisedGain, realisedGainError, boundEpisodes, boundTokens, secondsBound);
+    }
+
+    GainBound cost(int episodes, long tokens, double seconds) {
+        return new GainBound(gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, decision, boundTries, realisedGain,
+                realisedGainError, episodes, tokens, seconds);
+    }
+
+    /** {@return the same with what the update really gained} */
+    public GainBound realised(Estimate gain) {
         return new GainBound(gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, decision, boundTries, gain.mean(),
                 gain.error(), boundEpisodes, boundTokens, secondsBound);
     }
@@ -44,7 +75,8 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
         /** Where there is none. */
         public static final Sum NONE = new Sum(Double.NaN, Double.NaN, Double.NaN, 0, 0, 0, 0, 0);
 
-        static Sum of(List<GainBound> all, double level) {
+        /** {@return that of a stage's updates; none where one has no bound} */
+        public static Sum of(List<GainBound> all, double level) {
             return all.isEmpty() || all.stream().anyMatch(b -> Double.isNaN(b.gainBound)) ? NONE
                     : new Sum(all.stream().mapToDouble(GainBound::gainBound).sum(), all.stream().mapToDouble(GainBound::gainEstimate).sum(),
                             level, (int) all.stream().filter(b -> b.gainBound > 0).count(),
