@@ -40,6 +40,7 @@ class ExperimentCommandTest {
               train: {stages: 2}
               rollout: {prompts: 4, group: 4, held_back: 0.25, max_new_tokens: 3}
               eval: {prompts: 8, transcripts: 1}
+              certificate: {prompts: 16}
             columns:
               accuracy: {label: accuracy, of: summary.accuracy_last, scale: 100, unit: "%"}
               episodes: {label: episodes, of: summary.episodes}

@@ -43,6 +43,7 @@ class MessagesTest {
                 train: {stages: 0}
                 rollout: {prompts: 4, group: 2, max_new_tokens: 3}
                 eval: {prompts: 4, transcripts: 1}
+                certificate: {prompts: 16}
                 hardware: {threads: 1}
                 """);
         run = shared.resolve("run");
@@ -58,6 +59,7 @@ class MessagesTest {
                 train: {stages: 1}
                 rollout: {prompts: 2, group: 2, held_back: 0, max_new_tokens: 3}
                 eval: {prompts: 2, transcripts: 1}
+                certificate: {prompts: 16}
                 hardware: {threads: 1}
                 """.formatted(folder.resolve("p.jsonl"), model) + more);
     }

@@ -52,6 +52,7 @@ class ReplaceCommandTest {
             rollout: {prompts: 8, group: 4, held_back: 0.25, max_new_tokens: 3}
             trust_region: {delta: 0.05, beta: 0.3}
             eval: {prompts: 64, group: 2, transcripts: 1}
+            certificate: {prompts: 16}
             hardware: {threads: 1}
             """;
 

@@ -32,6 +32,7 @@ class ShortRunTest {
                 trust_region: {monitor: exact, fraction: 0.5}
                 diagnostics: {logits: true}
                 eval: {prompts: 2, transcripts: 1}
+                certificate: {prompts: 16}
                 hardware: {threads: 2}
                 """);
         final Path run = folder.resolve("run");

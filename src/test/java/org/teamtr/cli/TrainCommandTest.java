@@ -58,6 +58,7 @@ class TrainCommandTest {
             train: {stages: 3}
             rollout: {prompts: 4, group: 4, held_back: 0.25, max_new_tokens: 3}
             eval: {prompts: 8, transcripts: 2}
+            certificate: {prompts: 16}
             hardware: {threads: 1}
             """;
     /** Three agents with names, for the budget task; what is missing is appended. */
@@ -67,6 +68,7 @@ class TrainCommandTest {
             rollout: {prompts: 3, group: 3, held_back: 0, max_new_tokens: 3}
             loss: {entropy: 0.01} # so that there is something to learn where all returns are 0
             eval: {prompts: 4, transcripts: 1}
+            certificate: {prompts: 16}
             hardware: {threads: 1}
             policies: {p: {model: tiny}, q: {model: tiny}, r: {model: tiny}}
             """;

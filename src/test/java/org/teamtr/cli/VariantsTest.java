@@ -54,6 +54,7 @@ class VariantsTest {
             train: {stages: 2}
             rollout: {prompts: 4, group: 8, held_back: 0.25}
             eval: {prompts: 8, transcripts: 2}
+            certificate: {prompts: 16}
             hardware: {threads: 1}
             """;
     private static final String FILES = """
