@@ -210,7 +210,8 @@ public final class MemoryPlan {
 
     /** Messages that are generated at once. */
     private int generated() {
-        final int all = Math.max(episodes(), config.eval().prompts() * config.eval().group());
+        final int bounded = config.certificate().bound() == Config.Kind.HORIZON ? config.certificate().prompts() : 0;
+        final int all = Math.max(Math.max(episodes(), bounded), config.eval().prompts() * config.eval().group());
         final int most = config.hardware().memory().rows();
         return most == 0 ? all : Math.min(all, most);
     }
