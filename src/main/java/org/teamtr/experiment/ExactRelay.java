@@ -53,8 +53,9 @@ public final class ExactRelay {
     private final boolean blind;
 
     /**
-     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint, rollout.resample_every and reuse_shift and certificate count; the
-     *     rest is about models and samples. The view predecessor is refused: a table of it would need its own message beside the sum
+     * @param config of it seed, task.budget.view, train.stages, train.order, train.joint, rollout.resample_every, rollout.reuse_shift and
+     *     certificate count; the rest is about models and samples. The view predecessor is refused: a table of it would need its own
+     *     message beside the sum
      * @param budget the game
      * @param roles of the agents, who speak in this order, once; as many as the game is for
      * @param delta radius of every agent in nats, finite and more than 0
