@@ -51,7 +51,8 @@ class DecodingTest extends TestData.Scoped {
     @ParameterizedTest
     @EnumSource(DType.class)
     void productsAreThoseOfTheFormula(DType dtype) {
-        for (int[] shape : new int[][] {{1, 1, 1, 0}, {3, 7, 5, 0}, {5, 16, 13, 2}, {9, 100, 31, 3}, {70, 33, 26, 17}, {2, 1100, 40, 16}, {24, 1030, 37, 5}, {200, 9, 17, 0}}) {
+        for (int[] shape : new int[][] {{1, 1, 1, 0}, {3, 7, 5, 0}, {5, 16, 13, 2}, {9, 100, 31, 3}, {70, 33, 26, 17}, {2, 1100, 40, 16},
+            {24, 1030, 37, 5}, {200, 9, 17, 0}}) {
             final int rows = shape[0];
             final int in = shape[1];
             final int out = shape[2];
