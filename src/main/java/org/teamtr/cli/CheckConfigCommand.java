@@ -30,6 +30,9 @@ public final class CheckConfigCommand implements Callable<Integer> {
     @Option(names = "--variant", paramLabel = "NAME", description = "A baseline or ablation of the paper, over the file.")
     private String variant;
 
+    @Option(names = "--processes", paramLabel = "N", description = "Counts the memory of one of N processes of a machine: train --processes.")
+    private int processes = 1;
+
     @Option(names = "--variants", description = "Lists the variants instead.")
     private boolean list;
 
@@ -46,7 +49,7 @@ public final class CheckConfigCommand implements Callable<Integer> {
                 throw new ConfigException(problems.stream().map(Words::plain).toList());
             }
             System.out.print(ConfigFile.text(config));
-            memory(Setup.resolved(config));
+            memory(Setup.resolved(config), Math.max(1, processes));
             return 0;
         } catch (ConfigException e) {
             System.err.println(e.getMessage());
@@ -55,10 +58,10 @@ public final class CheckConfigCommand implements Callable<Integer> {
     }
 
     /** What the run would need, as comments, so that what is printed is still a configuration. */
-    private static void memory(Config config) throws ConfigException {
+    private static void memory(Config config, int processes) throws ConfigException {
         final MemoryPlan plan;
         try {
-            plan = MemoryPlan.of(config);
+            plan = MemoryPlan.of(config, processes, processes);
         } catch (IOException | IllegalArgumentException e) {
             System.out.println("# memory: not known, " + e.getMessage());
             return;

@@ -217,7 +217,7 @@ final class TrainCommand implements Callable<Integer> {
 
     private void train(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
         final PrintStream err = System.err;
-        final MemoryPlan plan = MemoryPlan.of(local);
+        final MemoryPlan plan = ranks == null ? MemoryPlan.of(local) : MemoryPlan.of(local, ranks.size(), ranks.here());
         if (plan != null) {
             if (writes()) {
                 err.print(plan.table());
@@ -247,7 +247,7 @@ final class TrainCommand implements Callable<Integer> {
                 progress.note(latest == null ? "no checkpoint yet: from the start" : "going on from " + latest);
             }
             setup.checkPrompts(progress::note);
-            progress.note(plan(config, setup, run) + (ranks == null ? "" : ", by " + ranks.size() + " processes"));
+            progress.note(plan(config, setup, run) + (ranks == null || ranks.size() == 1 ? "" : ", by " + ranks.size() + " processes"));
             if (config.certificate().bound() == Config.Kind.HORIZON && !trainer.certifies()) {
                 progress.note("no bound on gains: nobody says what returns can be; certificate.return_min and return_max do");
             }
@@ -302,7 +302,7 @@ final class TrainCommand implements Callable<Integer> {
             final double[] untrained = {u == null ? Double.NaN : u.accuracy(), u == null ? Double.NaN : u.returnMean()};
             final List<String> command = new ArrayList<>(List.of("./teamtr"));
             command.addAll(spec.commandLine().getParseResult().originalArgs());
-            if (ranks != null) {
+            if (ranks != null && ranks.size() > 1) {
                 command.addAll(List.of("--processes", Integer.toString(ranks.size()))); // or however else they were started
             }
             writer.summary(RunSummary.of(Version.read(), Words.command(command), config.seed(),

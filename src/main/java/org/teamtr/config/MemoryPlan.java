@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
@@ -42,8 +43,8 @@ public final class MemoryPlan {
     private static final int LEAST_MICRO_BATCH = 256;
     private static final int LEAST_ROWS = 8;
 
-    /** A line of the table: bytes in both places, and when they are there. */
-    private record Row(String what, long device, long host, When when) {
+    /** A line of the table: bytes in both places, and when they are there. {@code on}: which device, null for none. */
+    private record Row(String what, String on, long device, long host, When when) {
     }
 
     private enum When {
@@ -53,6 +54,11 @@ public final class MemoryPlan {
     /** A policy, and what its folder says. */
     private record Of(String name, Config.Model model, ModelConfig size, TorchPolicy.Settings settings, long trained, long frozen,
             boolean learns) {
+        /** Where it computes; {@code cuda} is the first of its kind. */
+        String on() {
+            return settings.device().equals("cuda") ? "cuda:0" : settings.device();
+        }
+
         int width() {
             return model.dtype() == DType.F32 ? Float.BYTES : Short.BYTES;
         }
@@ -61,15 +67,29 @@ public final class MemoryPlan {
     private final Config config;
     private final List<Of> policies;
     private final int longest;
-    private final boolean cuda;
+    /** Processes that train together, and how many of them share this machine's memory. */
+    private final int processes;
+    private final int here;
+    /** CUDA devices that policies are on. */
+    private final List<String> devices;
     private final List<Row> rows = new ArrayList<>();
 
-    private MemoryPlan(Config config, List<Of> policies, int longest) {
+    private MemoryPlan(Config config, List<Of> policies, int longest, int processes, int here) {
         this.config = config;
         this.policies = policies;
         this.longest = longest;
-        this.cuda = !config.hardware().device().equals("cpu");
-        count();
+        this.processes = processes;
+        this.here = here;
+        this.devices = policies.stream().map(Of::on).filter(d -> !d.equals("cpu")).distinct().toList();
+        final List<String> places = policies.stream().map(Of::on).distinct().toList();
+        places.forEach(on -> count(on, places.size() == 1 ? "" : " on " + on));
+        final long process = Math.max(PROCESS, Machine.resident());
+        if (devices.size() == 1) {
+            rows.add(new Row("this process and its libraries", devices.get(0), CUDA_CONTEXT, process, When.ALWAYS));
+        } else {
+            devices.forEach(on -> add("libraries on " + on, on, CUDA_CONTEXT, 0, When.ALWAYS));
+            rows.add(new Row("this process and its libraries", null, 0, process, When.ALWAYS));
+        }
     }
 
     /**
@@ -79,6 +99,16 @@ public final class MemoryPlan {
      * @throws IOException if a model's config.json or tokenizer, or the prompts, cannot be read
      */
     public static MemoryPlan of(Config config) throws IOException {
+        return of(config, 1, 1);
+    }
+
+    /**
+     * {@return the same of one of several processes that train together}
+     *
+     * @param processes how many
+     * @param here how many of them share this machine's memory; each is taken to have a GPU of its own
+     */
+    public static MemoryPlan of(Config config, int processes, int here) throws IOException {
         final List<Of> policies = new ArrayList<>();
         for (Map.Entry<String, Config.Model> entry : config.policies().entrySet()) {
             final List<Config.Agent> agents = config.team().agents().stream().filter(a -> a.policy().equals(entry.getKey())).toList();
@@ -91,7 +121,7 @@ public final class MemoryPlan {
             policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
                     agents.stream().anyMatch(a -> !a.frozen() && (!(config.train().agents() instanceof List<?> some) || some.contains(a.role())))));
         }
-        return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies));
+        return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies), processes, here);
     }
 
     /** A folder without weights has a size, too: what is missing is for {@link ConfigFiles} to say. */
@@ -143,26 +173,32 @@ public final class MemoryPlan {
 
     // ---- what there is to count ----
 
-    private void count() {
-        final boolean offload = cuda && config.hardware().memory().offload();
+    /** What a rank keeps of numbers that are divided among ranks. */
+    private long part(long numbers) {
+        return config.hardware().ranks().shard() ? (numbers + processes - 1) / processes : numbers;
+    }
+
+    /** @param suffix what tells this device's lines from another's */
+    private void count(String on, String suffix) {
+        final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
         final Set<String> bases = new HashSet<>();
         long learning = 0; // f32 weights and moments that come to the device with a gradient
         long[] update = new long[5];
         long activations = 0;
         long cache = 0;
         long prefill = 0;
-        for (Of p : policies) {
+        for (Of p : policies.stream().filter(p -> p.on().equals(on)).toList()) {
             final int c = p.width();
             final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
                     Boolean.toString(p.model.random())));
-            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""),
+            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), on,
                     (p.trained + (shared ? 0 : p.frozen)) * c, 0, When.ALWAYS);
-            final long masters = c == Float.BYTES ? 0 : p.trained * Float.BYTES;
-            final long moments = p.trained * 2 * Float.BYTES;
+            final long masters = c == Float.BYTES ? 0 : part(p.trained) * Float.BYTES;
+            final long moments = part(p.trained) * 2 * Float.BYTES;
             if (offload) {
-                add(p.name + ": f32 weights, optimiser", 0, masters + moments, When.ALWAYS);
+                add(p.name + ": f32 weights, optimiser", on, 0, masters + moments, When.ALWAYS);
             } else {
-                add(p.name + ": f32 weights, optimiser", masters + moments, 0, When.ALWAYS);
+                add(p.name + ": f32 weights, optimiser", on, masters + moments, 0, When.ALWAYS);
             }
             if (p.learns) {
                 final int micros = TorchPolicy.micros(p.size, p.settings);
@@ -173,9 +209,9 @@ public final class MemoryPlan {
                 final long head = p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES;
                 update[1] = Math.max(update[1], micros * (p.trained * c + head));
                 update[2] = Math.max(update[2], !exact ? 0 : offload ? p.trained * (c + (finer ? Float.BYTES : 0))
-                        : p.trained * (Float.BYTES + (c == Float.BYTES ? 0 : c)));
-                update[3] = Math.max(update[3], (exact && offload ? p.trained * Float.BYTES : 0)
-                        + (config.trustRegion().rollback() ? p.trained * 3 * Float.BYTES : 0)
+                        : c == Float.BYTES ? p.trained * Float.BYTES : masters + p.trained * c);
+                final long copy = c == Float.BYTES ? p.trained * Float.BYTES : masters;
+                update[3] = Math.max(update[3], (exact && offload ? copy : 0) + (config.trustRegion().rollback() ? copy + moments : 0)
                         // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
                         + (config.certificate().bound() == Config.Kind.HORIZON ? p.trained * 5 * Float.BYTES : 0));
                 activations = Math.max(activations, micros * microTokens() * kept(p.size, c, c != Float.BYTES));
@@ -188,37 +224,38 @@ public final class MemoryPlan {
                     + 3L * p.size.intermediate()) * c + (long) generated() * p.size.vocab() * Float.BYTES);
         }
         if (offload) {
-            add("learning: f32 weights, optimiser of one", learning, -learning, When.LEARNING);
+            add("learning: f32 weights, optimiser of one" + suffix, on, learning, -learning, When.LEARNING);
         }
-        add("learning: gradient", update[0], 0, When.LEARNING);
-        add("learning: gradients of a micro-batch", update[1], 0, When.LEARNING);
-        add("learning: the old policy", update[2], 0, When.LEARNING);
-        add("learning: copies to go back to", offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "learning: activations of %,d tokens", microTokens()), activations, 0, When.LEARNING);
-        add("learning: chunks of logits, hidden states", update[4], 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens", generated(), longest + config.rollout().maxNewTokens()),
-                cache, 0, When.GENERATING);
-        add("generating: activations, logits of a step", prefill, 0, When.GENERATING);
-        add("this process and its libraries", cuda ? CUDA_CONTEXT : 0, Math.max(PROCESS, Machine.resident()), When.ALWAYS);
+        add("learning: gradient" + suffix, on, update[0], 0, When.LEARNING);
+        add("learning: gradients of a micro-batch" + suffix, on, update[1], 0, When.LEARNING);
+        add("learning: the old policy" + suffix, on, update[2], 0, When.LEARNING);
+        add("learning: copies to go back to" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
+        add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), longest + config.rollout().maxNewTokens(),
+                suffix), on, cache, 0, When.GENERATING);
+        add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
     }
 
-    private void add(String what, long device, long host, When when) {
+    private void add(String what, String on, long device, long host, When when) {
+        final boolean cuda = !on.equals("cpu");
         if (device != 0 || host != 0) {
-            rows.add(new Row(what, cuda ? device : 0, cuda ? host : host + device, when));
+            rows.add(new Row(what, cuda ? on : null, cuda ? device : 0, cuda ? host : host + device, when));
         }
     }
 
     /** Messages that are generated at once. */
     private int generated() {
         final int bounded = config.certificate().bound() == Config.Kind.HORIZON ? config.certificate().prompts() : 0;
-        final int all = Math.max(Math.max(episodes(), bounded), config.eval().prompts() * config.eval().group());
+        final int evaluated = Math.max(bounded, config.eval().prompts() * config.eval().group());
+        final int all = Math.max(episodes(), (evaluated + processes - 1) / processes);
         final int most = config.hardware().memory().rows();
         return most == 0 ? all : Math.min(all, most);
     }
 
     private int episodes() {
         final int learners = config.train().joint() ? 1 : (int) policies.stream().filter(Of::learns).count();
-        return config.rollout().promptsEach(learners) * config.rollout().group();
+        return (config.rollout().promptsEach(learners) + processes - 1) / processes * config.rollout().group();
     }
 
     /** Of one learner's messages of a batch; agents that share a policy are taken to speak one after the other. */
@@ -255,39 +292,54 @@ public final class MemoryPlan {
 
     // ---- what it comes to ----
 
-    private long total(When when, boolean host) {
+    /** @param on a device, or null for the host */
+    private long total(When when, String on) {
         return (long) (BESIDE * rows.stream().filter(r -> r.when == When.ALWAYS || r.when == when)
-                .mapToLong(r -> host ? Math.max(r.host, 0) : r.device).sum());
+                .mapToLong(r -> on == null ? Math.max(r.host, 0) : on.equals(r.on) ? r.device : 0).sum());
     }
 
-    /** {@return bytes of the device, 0 without one, and of the host, at the most} */
+    private long most(String on) {
+        return Math.max(total(When.GENERATING, on), total(When.LEARNING, on));
+    }
+
+    /** {@return bytes of the device that needs most, 0 without one, and of the host, at the most} */
     public long[] most() {
-        return new long[] {cuda ? Math.max(total(When.GENERATING, false), total(When.LEARNING, false)) : 0,
-            Math.max(total(When.GENERATING, true), total(When.LEARNING, true))};
+        return new long[] {devices.stream().mapToLong(this::most).max().orElse(0), most(null)};
     }
 
-    private long has(boolean host) {
+    private long has(String on) {
         final Config.Memory memory = config.hardware().memory();
-        final double given = host ? memory.host() : memory.device();
-        return given > 0 ? (long) (given * 1e9) : host ? Machine.hostFree() + Machine.resident() : Machine.deviceFree();
+        final double given = on == null ? memory.host() : memory.device();
+        return given > 0 ? (long) (given * 1e9) / (on == null ? here : 1)
+                : on == null ? Machine.hostFree() / here + Machine.resident() : Machine.deviceFree(on);
     }
 
     /** {@return the table, a line for each thing, and below what there is} */
     public String table() {
-        final StringBuilder table = new StringBuilder(line("memory in GB, all messages at their longest", cuda ? "device" : "", "host"));
+        final String of = processes == 1 ? "memory in GB" : "GB of each process";
+        final StringBuilder table = new StringBuilder(line(of + ", all messages at their longest",
+                on -> devices.size() == 1 ? "device" : on, "host"));
         for (Row row : rows) {
-            table.append(line(row.what, cuda ? gb(row.device) : "", row.host < 0 ? "" : gb(row.host)));
+            table.append(line(row.what, on -> gb(on.equals(row.on) ? row.device : 0), row.host < 0 ? "" : gb(row.host)));
         }
         for (When when : List.of(When.GENERATING, When.LEARNING)) {
             table.append(line("in all, " + when.name().toLowerCase(Locale.ROOT) + " (" + Math.round(100 * (BESIDE - 1)) + " % for the rest)",
-                    cuda ? gb(total(when, false)) : "", gb(total(when, true))));
+                    on -> gb(total(when, on)), gb(total(when, null))));
         }
-        table.append(line("there is", cuda ? has(false) == 0 ? "?" : gb(has(false)) : "", has(true) == 0 ? "?" : gb(has(true))));
+        table.append(line("there is", on -> known(has(on)), known(has(null))));
         return table.toString();
     }
 
-    private static String line(String what, String device, String host) {
-        return String.format(Locale.ROOT, "%-52s %8s %8s%n", what, device, host);
+    private static String known(long bytes) {
+        return bytes == 0 ? "?" : gb(bytes);
+    }
+
+    /** @param ofDevice what stands in a device's column */
+    private String line(String what, UnaryOperator<String> ofDevice, String host) {
+        final StringBuilder line = new StringBuilder(String.format(Locale.ROOT, "%-52s", what));
+        (devices.isEmpty() ? List.of("") : devices).forEach(on -> line.append(String.format(Locale.ROOT, " %8s", on.isEmpty() ? ""
+                : ofDevice.apply(on))));
+        return line.append(String.format(Locale.ROOT, " %8s%n", host)).toString();
     }
 
     private static String gb(long bytes) {
@@ -303,10 +355,11 @@ public final class MemoryPlan {
         if (fits()) {
             return;
         }
-        final boolean host = has(true) > 0 && most()[1] > has(true);
+        final boolean host = has(null) > 0 && most(null) > has(null);
+        final String full = host ? null : devices.stream().filter(on -> has(on) > 0 && most(on) > has(on)).findFirst().orElseThrow();
         final List<String> remedies = new ArrayList<>();
         MemoryPlan plan = this;
-        if (cuda && !config.hardware().memory().offload()) {
+        if (!devices.isEmpty() && !config.hardware().memory().offload()) {
             plan = plan.with(true, plan.config.optimiser().microBatchTokens(), plan.config.hardware().memory().rows());
             remedies.add("hardware.memory.offload true");
         }
@@ -326,8 +379,8 @@ public final class MemoryPlan {
         if (plan.config.hardware().memory().rows() != config.hardware().memory().rows()) {
             remedies.add("hardware.memory.rows " + most);
         }
-        final String where = String.format(Locale.ROOT, "memory: expected at most %.1f GB of the %s, given a need of %.1f GB. ",
-                has(host) * 1e-9, host ? "host" : "device", most()[host ? 1 : 0] * 1e-9);
+        final String where = String.format(Locale.ROOT, "memory: expected at most %.1f GB of %s, given a need of %.1f GB. ",
+                has(full) * 1e-9, host ? "the host" : devices.size() == 1 ? "the device" : "device " + full, most(full) * 1e-9);
         throw new ConfigException(List.of(where + (plan.fits() ? "It fits with " + String.join(" and ", remedies)
                 : "What there is to change: policies.<name>.lora.rank more than 0, policies.<name>.dtype bf16 or f16,"
                 + " rollout.max_new_tokens, a smaller model" + (remedies.isEmpty() ? "" : "; beside " + String.join(" and ", remedies)))));
@@ -338,7 +391,11 @@ public final class MemoryPlan {
     }
 
     private boolean fits(When when) {
-        return (!cuda || has(false) == 0 || total(when, false) <= has(false)) && (has(true) == 0 || total(when, true) <= has(true));
+        return fits(when, null) && devices.stream().allMatch(on -> fits(when, on));
+    }
+
+    private boolean fits(When when, String on) {
+        return has(on) == 0 || total(when, on) <= has(on);
     }
 
     private MemoryPlan with(boolean offload, int microBatchTokens, int rowsAtOnce) {
@@ -350,6 +407,6 @@ public final class MemoryPlan {
                 microBatchTokens), c.eval(), c.checkpoint(), new Config.Hardware(c.hardware().device(), c.hardware().threads(),
                 c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host()),
                 c.hardware().ranks()), c.certificate(), c.diagnostics()),
-                policies, longest);
+                policies, longest, processes, here);
     }
 }

@@ -22,12 +22,14 @@ public record RankEnvironment(int rank, int size, int localRank, int localSize, 
     static final String LAUNCHER = "TEAMTR_LAUNCHER";
 
     /**
-     * {@return what the variables say, or null where they name no more than one rank}
+     * {@return what the variables say, or null where they name no more than one rank} Of torchrun, one rank is one too: an elastic job
+     * may have shrunk to it, and may grow again.
      *
      * @throws RanksException if one is missing or makes no sense, naming it
      */
     public static RankEnvironment of(Map<String, String> variables) {
-        if (!variables.containsKey("WORLD_SIZE") || variables.get("WORLD_SIZE").equals("1")) {
+        final boolean served = variables.getOrDefault("TORCHELASTIC_USE_AGENT_STORE", "").equals("True");
+        if (!variables.containsKey("WORLD_SIZE") || variables.get("WORLD_SIZE").equals("1") && !served) {
             return null;
         }
         final List<String> missing = new ArrayList<>();
@@ -45,7 +47,7 @@ public record RankEnvironment(int rank, int size, int localRank, int localSize, 
         final int localSize = number(variables, "LOCAL_WORLD_SIZE", 1, size, 1);
         final int localRank = number(variables, "LOCAL_RANK", 0, Integer.MAX_VALUE, 0);
         return new RankEnvironment(rank, size, localRank, localSize, variables.get("MASTER_ADDR"),
-                number(variables, "MASTER_PORT", 1, 65535, null), variables.getOrDefault("TORCHELASTIC_USE_AGENT_STORE", "").equals("True"),
+                number(variables, "MASTER_PORT", 1, 65535, null), served,
                 number(variables, "TORCHELASTIC_RESTART_COUNT", 0, Integer.MAX_VALUE, 0));
     }
 

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.SizeTPointer;
 
 /** How much memory this machine has to give at the moment. */
@@ -43,10 +44,20 @@ public final class Machine {
                 .findFirst().orElse(0);
     }
 
-    /** {@return bytes that are free on the first CUDA device; 0 if there is none, or CUDA's natives are not on the class path} */
-    public static long deviceFree() {
-        try (SizeTPointer free = new SizeTPointer(1); SizeTPointer all = new SizeTPointer(1)) {
-            return cudart.cudaMemGetInfo(free, all) == 0 ? free.get() : 0;
+    /**
+     * {@return bytes that are free on a CUDA device; 0 if there is none of its number, or CUDA's natives are not on the class path}
+     *
+     * @param device cuda or cuda:N
+     */
+    public static long deviceFree(String device) {
+        final int index = device.contains(":") ? Integer.parseInt(device.substring(device.indexOf(':') + 1)) : 0;
+        try (SizeTPointer free = new SizeTPointer(1); SizeTPointer all = new SizeTPointer(1); IntPointer current = new IntPointer(1)) {
+            if (cudart.cudaGetDevice(current) != 0 || cudart.cudaSetDevice(index) != 0) {
+                return 0;
+            }
+            final boolean told = cudart.cudaMemGetInfo(free, all) == 0;
+            cudart.cudaSetDevice(current.get());
+            return told ? free.get() : 0;
         } catch (LinkageError e) {
             return 0;
         }

@@ -477,6 +477,11 @@ public final class TorchRanks implements Ranks {
         return names.get(rank);
     }
 
+    /** {@return the ranks of this machine} */
+    public int here() {
+        return environment.localSize();
+    }
+
     private double ring(long ofBytes) {
         return ofBytes * (size() - 1.0) / size();
     }
@@ -569,9 +574,6 @@ public final class TorchRanks implements Ranks {
 
     @Override
     public void close() {
-        if (size() == 1) {
-            return;
-        }
         try {
             if (!told) {
                 barrier("the end");

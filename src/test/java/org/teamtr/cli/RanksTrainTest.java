@@ -1,6 +1,7 @@
 package org.teamtr.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
@@ -22,7 +23,11 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.config.ConfigFile;
+import org.teamtr.config.Setup;
+import org.teamtr.distributed.RankEnvironment;
 import org.teamtr.report.RunFiles;
+import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 
 /** Several processes train one team, started by the variables that torchrun sets, or by {@code --processes}. */
@@ -235,6 +240,27 @@ class RanksTrainTest {
             assertEquals(1, ranks.get(r).waitFor());
             assertSaid(r, "teamtr: seed: expected 10, as rank 0 has, given 11 on rank 1 \\(.*\\)");
         }
+    }
+
+    /** Each rank of a machine has a GPU of its own; policies are on what their configuration says, or the team's. */
+    @Test
+    void devices() throws Exception {
+        final RankEnvironment third = new RankEnvironment(6, 8, 2, 4, "node0", 29500, false, 0);
+        final Config cuda = RankSetup.resolved(ConfigFile.load(null, List.of("hardware.device=cuda", "policies.planner={model: tiny, device: cpu}",
+                "policies.solver={model: tiny, device: cuda}")), third);
+        final Config own = RankSetup.local(cuda, third);
+        assertEquals("cuda:2", own.hardware().device());
+        assertEquals("cpu", Setup.settings(own, own.policies().get("planner")).device());
+        assertEquals("cuda:2", Setup.settings(own, own.policies().get("solver")).device());
+        assertEquals("cuda:2", Setup.settings(own, own.policies().get("checker")).device());
+        assertEquals(Math.max(1, Runtime.getRuntime().availableProcessors() / 4), own.hardware().threads());
+        final Config named = ConfigFile.load(null, List.of("policies.planner={model: tiny, device: cuda:1}"));
+        assertEquals("cuda:1", Setup.settings(named, named.policies().get("planner")).device());
+        assertEquals("policies.planner.device: expected cuda or cpu where a machine has 4 ranks, each of which has a GPU of its own, given cuda:1",
+                assertThrows(IOException.class, () -> RankSetup.local(named, third)).getMessage());
+        assertEquals("cuda:1", RankSetup.local(named, new RankEnvironment(1, 2, 0, 1, "node0", 29500, false, 0)).policies().get("planner").device());
+        assertTrue(TrainCommandTest.failed(2, "train", "--set", "policies.planner={model: tiny, device: gpu}")
+                .contains("policies.planner.device: expected cpu, cuda or cuda:N or null, given \"gpu\""));
     }
 
     @Test

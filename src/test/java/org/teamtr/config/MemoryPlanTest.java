@@ -14,6 +14,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.model.ModelConfig;
+import org.teamtr.train.Config;
 
 /** What a run is said to need, of sizes that are never loaded here. */
 class MemoryPlanTest {
@@ -24,6 +25,10 @@ class MemoryPlanTest {
     private Path folder;
 
     private MemoryPlan plan(String... sets) throws IOException, ConfigException {
+        return MemoryPlan.of(configuration(sets));
+    }
+
+    private Config configuration(String... sets) throws IOException, ConfigException {
         final Path model = Files.createDirectories(folder.resolve("model"));
         Tokenizer.writeCharacters(model, "abcdefghijklmnopqrstuvwxyz .0123456789:\n", List.of("<pad>", "<end>"), "<pad>", "<end>");
         ModelConfig.qwen3(151_936, 1024, 3072, 28, 16, 8, 128, 40_960).write(model.resolve("config.json"), "bfloat16", 1);
@@ -42,7 +47,7 @@ class MemoryPlanTest {
                 rollout: {prompts: 24, group: 8, max_new_tokens: 128}
                 hardware: {device: cuda, memory: {device: 24, host: 64}}
                 """.formatted(prompts, model, model, model));
-        return MemoryPlan.of(Setup.resolved(ConfigFile.load(file, Arrays.asList(sets))));
+        return Setup.resolved(ConfigFile.load(file, Arrays.asList(sets)));
     }
 
     private static double gigabytes(MemoryPlan plan, String row, int column) {
@@ -90,6 +95,39 @@ class MemoryPlanTest {
         assertEquals(2 * PARAMETERS * 1e-9, gigabytes(plan, "a: weights", 0), 0.05);
         assertTrue(gigabytes(plan, "b: weights", 0) < 0.05, plan.table());
         assertTrue(plan.most()[0] < 17e9, plan.table());
+    }
+
+    /** A policy on a GPU of its own: a column for each, and what is there is not on the other. */
+    @Test
+    void policiesOnTwoDevices() throws Exception {
+        final MemoryPlan one = plan("optimiser.micro_batch_tokens=1024");
+        final MemoryPlan two = plan("optimiser.micro_batch_tokens=1024", "policies.a.device=cuda:0", "policies.b.device=cuda:0",
+                "policies.c.device=cuda:1");
+        assertTrue(two.table().lines().findFirst().orElseThrow().endsWith("  cuda:0   cuda:1     host"), two.table());
+        assertEquals(2 * PARAMETERS * 1e-9, gigabytes(two, "b: weights", 0), 0.01);
+        assertEquals(0, gigabytes(two, "b: weights", 1));
+        assertEquals(2 * PARAMETERS * 1e-9, gigabytes(two, "c: weights", 1), 0.01);
+        assertEquals(gigabytes(one, "learning: gradient ", 0), gigabytes(two, "learning: gradient on cuda:1", 1));
+        assertEquals(one.most()[0] - 1.05 * 2 * PARAMETERS, two.most()[0], 0.01e9); // without c's weights
+        final String wrong = assertThrows(ConfigException.class, () -> plan("policies.c.device=cuda:1").check()).getMessage();
+        assertTrue(wrong.matches("memory: expected at most 24.0 GB of device cuda:0, given a need of .*"), wrong);
+        final MemoryPlan host = plan("optimiser.micro_batch_tokens=1024", "policies.a.device=cpu");
+        assertEquals(2 * PARAMETERS * 1e-9, gigabytes(host, "a: weights", 1), 0.01);
+    }
+
+    /** Of four processes each keeps a quarter of what the optimiser needs, and generates a quarter of the messages. */
+    @Test
+    void shardsOfFourProcesses() throws Exception {
+        final String[] sets = {"optimiser.micro_batch_tokens=1024", "hardware.ranks.shard=true", "hardware.memory.host=256"};
+        final MemoryPlan one = plan(sets);
+        final MemoryPlan four = MemoryPlan.of(configuration(sets), 4, 4);
+        assertEquals(gigabytes(one, "b: f32 weights, optimiser", 1) / 4, gigabytes(four, "b: f32 weights, optimiser", 1), 0.01);
+        assertEquals(gigabytes(one, "learning: f32 weights, optimiser", 0) / 4, gigabytes(four, "learning: f32 weights, optimiser", 0), 0.01);
+        assertEquals(gigabytes(one, "learning: gradient ", 0), gigabytes(four, "learning: gradient ", 0));
+        assertEquals(gigabytes(one, "generating: keys and values", 0) / 4, gigabytes(four, "generating: keys and values", 0), 0.05);
+        assertEquals(64, gigabytes(four, "there is", 1), 0.01); // the machine's memory is shared
+        final MemoryPlan whole = MemoryPlan.of(configuration("optimiser.micro_batch_tokens=1024"), 4, 4);
+        assertEquals(12 * PARAMETERS * 1e-9, gigabytes(whole, "b: f32 weights, optimiser", 1), 0.01);
     }
 
     @Test

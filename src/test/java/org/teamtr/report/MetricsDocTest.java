@@ -27,6 +27,7 @@ class MetricsDocTest {
         final Map<String, List<Class<?>>> files = new LinkedHashMap<>();
         files.put("metrics.jsonl", List.of(RunLog.Update.class));
         files.put("diagnostics.jsonl", List.of(RunLog.Diagnosis.class));
+        files.put("ranks.jsonl", List.of(RunLog.Ranks.class, RunLog.Rank.class));
         files.put("stages.jsonl", List.of(RunLog.Stage.class));
         files.put("transcripts.jsonl", List.of(RunLog.Transcript.class, RunLog.Said.class));
         files.put("replacements.jsonl", List.of(RunLog.Replacement.class, RunLog.Measured.class));

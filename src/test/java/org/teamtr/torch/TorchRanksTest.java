@@ -144,6 +144,19 @@ class TorchRanksTest {
         }
     }
 
+    /** An elastic job may shrink to one rank. */
+    @Test
+    void one() throws Exception {
+        assertEquals(List.of(3f), ranks(1, Duration.ofSeconds(30), ranks -> {
+            ranks.barrier("a barrier");
+            ranks.agree("a number", 1);
+            assertEquals(List.of("text"), ranks.gather("texts", "text".getBytes()).stream().map(String::new).toList());
+            final float[] sum = {3};
+            ranks.sum("numbers", sum);
+            return sum[0];
+        }));
+    }
+
     /** Whoever differs is named: the one among three, or the other than rank 0 among two. */
     @Test
     void namesWhoDiffers() throws Exception {
@@ -243,6 +256,8 @@ class TorchRanksTest {
         assertNull(RankEnvironment.of(Map.of()));
         assertNull(RankEnvironment.of(Map.of("WORLD_SIZE", "1", "RANK", "0")));
         assertNull(RankEnvironment.of(Map.of("RANK", "3"))); // of something else
+        assertEquals(1, RankEnvironment.of(Map.of("RANK", "0", "WORLD_SIZE", "1", "MASTER_ADDR", "node0", "MASTER_PORT", "29500",
+                "TORCHELASTIC_USE_AGENT_STORE", "True")).size()); // an elastic job that has shrunk
         final RankEnvironment e = RankEnvironment.of(Map.of("RANK", "5", "WORLD_SIZE", "8", "LOCAL_RANK", "1", "LOCAL_WORLD_SIZE", "4",
                 "MASTER_ADDR", "node0", "MASTER_PORT", "29500", "TORCHELASTIC_USE_AGENT_STORE", "True", "TORCHELASTIC_RESTART_COUNT", "2"));
         assertEquals(new RankEnvironment(5, 8, 1, 4, "node0", 29500, true, 2), e);
