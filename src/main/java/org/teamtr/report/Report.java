@@ -40,6 +40,7 @@ public final class Report {
     private final List<RunLog.Transcript> transcripts;
     private final List<RunLog.Diagnosis> diagnoses;
     private final List<RunLog.Replacement> replacements;
+    private final List<RunLog.Ranks> ranks;
     private final RunSummary summary;
     private final String config;
     private final String name;
@@ -54,6 +55,7 @@ public final class Report {
         transcripts = RunFiles.transcripts(run);
         diagnoses = RunFiles.diagnoses(run);
         replacements = RunFiles.replacements(run);
+        ranks = RunFiles.ranks(run);
         this.noCharts = noCharts;
         name = run.toAbsolutePath().normalize().getFileName().toString();
         config = Files.exists(run.resolve(RunFiles.CONFIG)) ? Files.readString(run.resolve(RunFiles.CONFIG)) : "";
@@ -116,6 +118,7 @@ public final class Report {
             diagnostics();
             time();
         }
+        ranks();
         agents();
         replacements();
         transcripts();
@@ -426,6 +429,28 @@ public final class Report {
         figure("Seconds per stage", "Wall-clock time" + (bins.length - 1 < timed.size() ? ", mean of " + (bins[1] - bins[0])
                 + " stages to a bar" : ""), "stage", legend(legend), Charts.bars(labels, series, true));
         end();
+    }
+
+    /** Nothing where one process trained alone. */
+    private void ranks() {
+        final Map<Integer, List<RunLog.Rank>> byRank = ranks.stream().flatMap(u -> u.ranks().stream())
+                .collect(Collectors.groupingBy(RunLog.Rank::rank, TreeMap::new, Collectors.toList()));
+        if (byRank.isEmpty()) {
+            return;
+        }
+        out.append("<h2>Processes</h2>\n<p>What an update took each of them, on average. Exchange is giving to the others and waiting for ")
+                .append("them, in evaluations too.</p>\n<div class=\"card scroll\"><table><thead><tr><th>process<th>updates<th>rollout, s")
+                .append("<th>update, s<th>exchange, s<th>sent, MB</tr></thead><tbody>\n");
+        byRank.values().forEach(all -> {
+            out.append("<tr><td>").append(Html.escape(all.get(all.size() - 1).name()));
+            for (String cell : List.of(grouped(all.size()), Charts.number(mean(all, RunLog.Rank::secondsRollout)),
+                    Charts.number(mean(all, RunLog.Rank::secondsUpdate)), Charts.number(mean(all, RunLog.Rank::secondsExchange)),
+                    Charts.number(1e-6 * mean(all, RunLog.Rank::bytesSent)))) {
+                out.append("<td>").append(Html.escape(cell));
+            }
+            out.append("</tr>\n");
+        });
+        out.append("</tbody></table></div>\n");
     }
 
     private void agents() {

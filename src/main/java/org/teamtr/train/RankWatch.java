@@ -24,6 +24,7 @@ final class RankWatch {
     void loaded(List<Learner> learners) {
         if (ranks.size() > 1) {
             ranks.agree("the policies as they were loaded", Chance.seed(learners.stream().mapToLong(l -> l.policy.fingerprint()).toArray()));
+            then = ranks.traffic(); // what came before, waiting for the warm start say, is no update's
         }
     }
 

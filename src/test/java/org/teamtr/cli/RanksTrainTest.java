@@ -1,6 +1,7 @@
 package org.teamtr.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -150,6 +151,8 @@ class RanksTrainTest {
             }
         }
         assertTrue(RunFiles.ranks(one).isEmpty());
+        assertTrue(Files.readString(two.resolve(RunFiles.REPORT)).contains("<h2>Processes</h2>"));
+        assertFalse(Files.readString(one.resolve(RunFiles.REPORT)).contains("Processes"));
         assertEquals("", Files.readString(said(1)).replaceAll("\\[Gloo].*\\R|INFO .*\\R", "")); // rank 1 does not speak
     }
 
@@ -160,6 +163,19 @@ class RanksTrainTest {
         TrainCommandTest.ok("train", file, "--out", folder.resolve("one"));
         ok(ranks(4, "train", file, "--out", folder.resolve("four"), "--set", "hardware.threads=1"));
         assertSame(folder.resolve("one"), folder.resolve("four"));
+    }
+
+    /** Optimiser's state in parts: the same run, and a checkpoint that one process goes on from. */
+    @Test
+    @Tag("large")
+    void shardedProcessesTrainAsOneDoes() throws Exception {
+        final Path file = small();
+        final Path one = folder.resolve("one");
+        final Path two = folder.resolve("two");
+        TrainCommandTest.ok("train", file, "--out", one, "--set", "train.stages=4");
+        ok(ranks(2, "train", file, "--out", two, "--set", "hardware.ranks.shard=true"));
+        TrainCommandTest.ok("train", "--resume", two, "--set", "train.stages=4", "--set", "hardware.ranks.shard=false");
+        assertSame(one, two);
     }
 
     /** A rank is killed; the others end and name it; then the run goes on with another number of ranks. */
