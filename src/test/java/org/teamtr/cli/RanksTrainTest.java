@@ -268,7 +268,7 @@ class RanksTrainTest {
         assertEquals("cuda:2", own.hardware().device());
         assertEquals("cpu", Setup.settings(own, own.policies().get("planner")).device());
         assertEquals("cuda:2", Setup.settings(own, own.policies().get("solver")).device());
-        assertEquals("cuda:2", Setup.settings(own, own.policies().get("checker")).device());
+        assertEquals("cuda:2", Setup.settings(own, own.policies().get("critic")).device());
         assertEquals(Math.max(1, Runtime.getRuntime().availableProcessors() / 4), own.hardware().threads());
         final Config named = ConfigFile.load(null, List.of("policies.planner={model: tiny, device: cuda:1}"));
         assertEquals("cuda:1", Setup.settings(named, named.policies().get("planner")).device());
