@@ -7,7 +7,10 @@ import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 
 /** Episodes as bytes, for ranks to give them to each other. The prompts are known on both sides. */
 final class EpisodeBytes {
@@ -64,6 +67,11 @@ final class EpisodeBytes {
         }
         out.writeDouble(episode.score().reward());
         out.writeBoolean(episode.score().correct());
+        out.writeInt(episode.score().figures().size());
+        for (Map.Entry<String, Double> figure : episode.score().figures().entrySet()) {
+            text(out, figure.getKey());
+            out.writeDouble(figure.getValue());
+        }
     }
 
     private static Episode read(DataInputStream in, Prompt prompt, int number) throws IOException {
@@ -80,7 +88,13 @@ final class EpisodeBytes {
             context.append(new Message(turn, agent, role, new Utterance(asked, tokens, logProbs, text(in), in.readBoolean(), in.readLong())));
             context.observe(observation(in));
         }
-        return new Episode(context, new Verifier.Score(in.readDouble(), in.readBoolean()));
+        final double reward = in.readDouble();
+        final boolean correct = in.readBoolean();
+        final Map<String, Double> figures = new TreeMap<>();
+        for (int left = in.readInt(); left > 0; left--) {
+            figures.put(text(in), in.readDouble());
+        }
+        return new Episode(context, new Verifier.Score(reward, correct, figures));
     }
 
     private static void write(DataOutputStream out, Observation observation) throws IOException {
@@ -88,11 +102,24 @@ final class EpisodeBytes {
         if (observation != null) {
             text(out, observation.role());
             text(out, observation.text());
+            out.writeInt(observation.results().size());
+            for (String result : observation.results()) {
+                text(out, result);
+            }
         }
     }
 
     private static Observation observation(DataInputStream in) throws IOException {
-        return in.readBoolean() ? new Observation(text(in), text(in)) : null;
+        if (!in.readBoolean()) {
+            return null;
+        }
+        final String role = text(in);
+        final String text = text(in);
+        final List<String> results = new ArrayList<>();
+        for (int left = in.readInt(); left > 0; left--) {
+            results.add(text(in));
+        }
+        return new Observation(role, text, results);
     }
 
     private static void ints(DataOutputStream out, int[] values) throws IOException {

@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.Supplier;
+import org.teamtr.distributed.Ranks;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
@@ -33,6 +34,7 @@ final class Certifier {
     private final Prompts prompts;
     private final Generation sampling;
     private final Verifier verifier;
+    private final Ranks ranks;
     private final Verifier.Range range;
     private final long seed;
     private int stage;
@@ -43,7 +45,8 @@ final class Certifier {
     private long tokens;
 
     /** @param seed that no other draw has */
-    Certifier(Config config, Team team, Prompts prompts, Generation sampling, Verifier verifier, Verifier.Range range, long seed) {
+    Certifier(Config config, Team team, Prompts prompts, Generation sampling, Verifier verifier, Verifier.Range range, long seed,
+            Ranks ranks) {
         this.config = config;
         this.team = team;
         this.prompts = prompts;
@@ -51,6 +54,7 @@ final class Certifier {
         this.verifier = verifier;
         this.range = range;
         this.seed = seed;
+        this.ranks = ranks;
     }
 
     private boolean decides() {
@@ -154,7 +158,8 @@ final class Certifier {
     }
 
     private List<Episode> play(List<Prompt> some, int batch, int i, int which) {
-        final List<Episode> episodes = Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, EPISODES, stage, i, batch, which));
+        final List<Episode> episodes = Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, EPISODES, stage, i, batch, which),
+                ranks);
         for (Episode episode : episodes) {
             if (!range.holds(episode.reward())) {
                 throw new IllegalStateException("certificate.return_min, certificate.return_max: expected returns from " + range.least() + " to "

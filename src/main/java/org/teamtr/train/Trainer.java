@@ -134,7 +134,7 @@ public final class Trainer implements AutoCloseable {
         this.monitor = new Monitor(config, r.temperature());
         final Verifier.Range range = returns(bound, verifier);
         this.certifier = bound.bound() != Config.Kind.HORIZON || range == null ? null
-                : new Certifier(config, team, prompts, sampling, verifier, range, Chance.seed(config.seed(), CERTIFICATE));
+                : new Certifier(config, team, prompts, sampling, verifier, range, Chance.seed(config.seed(), CERTIFICATE), ranks);
         if (certifier == null && config.trustRegion().accept() == Config.Accept.CERTIFIED) {
             throw new IllegalArgumentException("trust_region.accept: expected region where nobody knows what returns can be, given certified;"
                     + " certificate.return_min and certificate.return_max say it");
