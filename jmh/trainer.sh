@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Measures the trainer: an update's time by phase, on the built-in team and on two random models of 0.1 billion parameters, and the
-# thread rule. Writes docs/data/trainer.csv, docs/data/threads*.csv and the tables in docs/method.md. About three minutes, on a machine
-# that does nothing else.
+# Measures the trainer, on a machine that does nothing else.
+#   jmh/trainer.sh                  an update's time by phase, on the built-in team and on two random models of 0.1 billion parameters,
+#                                   and the thread rule: docs/data/trainer.csv, docs/data/threads*.csv and the tables in docs/method.md.
+#                                   About three minutes
+#   jmh/trainer.sh speed [COMMIT]   tokens per second of decoding over the number of rows, scoring and an update, at 0.1 and 0.6 billion
+#                                   parameters, adapters on the latter, before (COMMIT, 3590011 by default) and now, by turns in one run:
+#                                   docs/data/decoding.csv. About twenty minutes and 8 GB; ROUNDS=1 for one turn of each, SHAPES=0.1b for one shape
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=jmh/target/trainer
@@ -11,6 +15,31 @@ load=$(cut -d ' ' -f 1 /proc/loadavg)
 
 [[ -f jmh/target/benchmarks.jar ]] || ./mvnw -q -B -f jmh package -Dguard.skip
 run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
+
+if [[ ${1:-} == speed ]]; then
+  before=$(git rev-parse --short "${2:-3590011}") now=$(git rev-parse --short HEAD)
+  tree=$PWD/$work/before
+  git worktree add --detach "$tree" "$before" > /dev/null
+  trap 'git worktree remove --force "$tree"' EXIT
+  (cd "$tree" && ./mvnw -q -B -DskipTests -Dmaven.javadoc.skip -Dcmake.cuda=OFF test-compile)
+  run org.teamtr.jmh.TrainerModel "$work/0.1b" 0.1b
+  run org.teamtr.jmh.TrainerModel "$work/0.6b" 0.6b
+  csv=docs/data/decoding.csv
+  echo "commit,model,lora_rank,measure,rows,tokens,seconds,seconds_cpu,tokens_per_second" > "$csv"
+  export OMP_WAIT_POLICY=PASSIVE # as ./teamtr sets it
+  speed() { # COMMIT CLASSES: these come before the benchmarks' own
+    local commit=$1 classes=$2
+    [[ " ${SHAPES:-0.1b 0.6b} " != *" 0.1b "* ]] || "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache \
+      -cp "$classes:jmh/target/benchmarks.jar" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.1b" 0.1b 0 4-16-64-192
+    [[ " ${SHAPES:-0.1b 0.6b} " != *" 0.6b "* ]] || "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache \
+      -cp "$classes:jmh/target/benchmarks.jar" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.6b" 0.6b 16 4-16-32-64
+  }
+  for ((round = 0; round < ${ROUNDS:-3}; round++)); do
+    speed "$before" "$tree/target/classes:$tree/target/native"
+    speed "$now" "target/classes:target/native"
+  done
+  exit
+fi
 
 ./teamtr train --set train.stages=4 --set eval.every=0 --out "$work/built-in"
 run org.teamtr.jmh.TrainerModel "$work/model"

@@ -10,23 +10,26 @@ import org.teamtr.chat.Tokenizer;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.task.Budget;
 
-/** Writes the folder of a model of 0.1 billion parameters and 32,000 tokens, for {@code random: true}: no weights. */
+/** Writes the folder of a model for {@code random: true}: sizes and a tokenizer, no weights. */
 public final class TrainerModel {
-    private static final int VOCAB = 32_000;
-
     private TrainerModel() {
     }
 
-    /** Argument: the folder. */
+    /** Arguments: the folder; 0.1b (the default, 32,000 tokens) or 0.6b, Qwen3-0.6B's shape with its 151,936. */
     public static void main(String[] args) throws IOException {
         final Path folder = Files.createDirectories(Path.of(args[0]));
+        final boolean large = args.length > 1 && args[1].equals("0.6b");
+        final int vocab = large ? 151_936 : 32_000;
         final List<String> specials = List.of("<pad>", "<end>");
-        final int more = VOCAB - specials.size() - Budget.CHARACTERS.length();
-        // A token is a character here. Beside those of the task, ideographs and syllables, of which there are enough.
-        final String characters = Budget.CHARACTERS + IntStream.concat(IntStream.range(0x4E00, 0x9FA6), IntStream.range(0xAC00,
-                0xD7A4))
+        final int more = vocab - specials.size() - Budget.CHARACTERS.length();
+        // A token is a character here. Beside those of the task, ideographs and syllables, and characters for private use, of which there
+        // are enough.
+        final String characters = Budget.CHARACTERS + IntStream.concat(IntStream.concat(IntStream.range(0x4E00, 0x9FA6),
+                IntStream.range(0xAC00, 0xD7A4)), IntStream.concat(IntStream.range(0xF0000, 0xFFFFE), IntStream.range(0x100000, 0x10FFFE)))
                 .limit(more).mapToObj(Character::toString).collect(Collectors.joining());
         Tokenizer.writeCharacters(folder, characters, specials, specials.get(0), specials.get(1));
-        ModelConfig.qwen3(VOCAB, 640, 1792, 16, 10, 5, 64, 256).write(folder.resolve("config.json"), "float32", 1);
+        final ModelConfig config = large ? ModelConfig.qwen3(vocab, 1024, 3072, 28, 16, 8, 128, 40_960)
+                : ModelConfig.qwen3(vocab, 640, 1792, 16, 10, 5, 64, 256);
+        config.write(folder.resolve("config.json"), "float32", 1);
     }
 }
