@@ -303,6 +303,9 @@ final class Generator {
         Tensor hidden = null;
         for (int from = 0; from < width; from += piece) {
             final int n = Math.min(piece, width - from);
+            if (hidden != null) {
+                hidden.close();
+            }
             try (PointerScope scope = new PointerScope()) {
                 hidden = Decoder.kept(decoder.hidden(weights, tokens.narrow(1, from, n), at.narrow(1, from, n).reshape((long) rows * n),
                         prefillMask(starts, from, n), cache).select(1, n - 1L));
