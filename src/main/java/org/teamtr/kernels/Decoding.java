@@ -35,6 +35,7 @@ public final class Decoding {
      * @param bias [1, out], or null
      * @param loraA [rank, in], without gaps, or null for no adapter
      * @param loraB [out, rank], without gaps, or null for no adapter
+     * @param loraScale what the adapter counts
      * @param y [rows, out], written; f32, or of the dtype of {@code x}
      * @param add whether {@code y}, of the dtype of {@code x}, is added to
      * @param work overwritten; at least {@link #work} numbers, or null where these are 0
@@ -73,6 +74,7 @@ public final class Decoding {
      *
      * @param x [rows, width]
      * @param weight [1, width]
+     * @param eps added to the mean
      * @param y [rows, width], written; may be {@code x}
      * @param work overwritten; at least rows * width numbers
      */
