@@ -17,6 +17,7 @@ load=$(cut -d ' ' -f 1 /proc/loadavg)
 run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
 
 if [[ ${1:-} == speed ]]; then
+  ./teamtr --help > /dev/null # builds what is measured
   before=$(git rev-parse --short "${2:-3590011}") now=$(git rev-parse --short HEAD)
   tree=$PWD/$work/before
   git worktree add --detach "$tree" "$before" > /dev/null
