@@ -17,6 +17,13 @@ import org.teamtr.kernels.internal.global.teamtr;
  *
  * <p>Every method throws {@link IllegalArgumentException} if shapes or dtypes do not agree, an output overlaps an input, or memory is
  * a device's, and {@link IllegalStateException} if memory of an argument was closed or the kernels cannot be loaded.
+ *
+ * <pre>{@code
+ * try (Floats work = Floats.allocate(Math.max(x.rows() * x.vocab(), Decoding.work(x.dtype(), x.rows(), x.vocab(), 0)))) {
+ *     Decoding.rmsNorm(x, norm, 1e-6, x, work);                          // in place
+ *     Decoding.linear(x, weight, null, null, null, 0, y, false, work); // y = x weight^T
+ * }
+ * }</pre>
  */
 public final class Decoding {
     private Decoding() {

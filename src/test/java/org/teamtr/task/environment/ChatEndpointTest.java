@@ -1,7 +1,6 @@
 package org.teamtr.task.environment;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -133,7 +132,6 @@ class ChatEndpointTest {
         keys.clear();
         ask(new ChatEndpoint(url(), "m", null, ChatEndpoint.Patience.of(20, 0)), "x");
         assertEquals(List.of("null"), keys);
-        assertNotEquals(before.get(0).get("seed"), bodies.get(bodies.size() - 1).get("seed"));
     }
 
     @Test
