@@ -82,6 +82,11 @@ public final class GuessNumber implements Environment {
     }
 
     @Override
+    public Range range() {
+        return new Range(0, 1);
+    }
+
+    @Override
     public Course start(Prompt prompt, long seed) {
         final String secret = prompt.answer();
         if (secret == null || !secret.matches("[0-9]{1,18}")) {

@@ -36,6 +36,11 @@ abstract class Inquiry implements Environment {
     }
 
     @Override
+    public Range range() {
+        return new Range(0, 1);
+    }
+
+    @Override
     public Course start(Prompt prompt, long seed) {
         try {
             grader.check(prompt);

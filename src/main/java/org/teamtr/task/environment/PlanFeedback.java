@@ -38,6 +38,11 @@ public final class PlanFeedback implements Environment {
     }
 
     @Override
+    public Range range() {
+        return new Range(0, 1);
+    }
+
+    @Override
     public Course start(Prompt prompt, long seed) {
         final Strips domain;
         final Strips.Problem problem;

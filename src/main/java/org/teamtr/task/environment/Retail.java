@@ -52,6 +52,11 @@ public final class Retail implements Environment {
     }
 
     @Override
+    public Range range() {
+        return new Range(0, 1);
+    }
+
+    @Override
     public Course start(Prompt prompt, long seed) {
         if (!(prompt.meta().get("instruction") instanceof String instruction) || !(prompt.meta().get("actions") instanceof List<?> actions)) {
             throw new IllegalArgumentException(prompt.id() + ": expected the columns instruction and actions, given " + prompt.meta().keySet());

@@ -65,6 +65,11 @@ public final class ToolUse implements Environment {
     }
 
     @Override
+    public Range range() {
+        return verifier.range();
+    }
+
+    @Override
     public Course start(Prompt prompt, long seed) {
         final Map<String, Object> states = new LinkedHashMap<>();
         tools.forEach((name, tool) -> states.put(name, tool.start(prompt, seed)));

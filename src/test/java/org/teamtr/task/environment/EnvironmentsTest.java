@@ -214,6 +214,15 @@ class EnvironmentsTest {
                 "Did burglars use the flat once?", "Is it raining outside?", "Burglars used his flat once."));
     }
 
+    /** Bounds on what an update gains rest on it. */
+    @Test
+    void returnsLieBetweenNothingAndOne() {
+        for (Environment environment : List.of(new PlanFeedback(3, true, false), new Detective(2, new ScriptedOracle()),
+                new SituationPuzzle(2, new ScriptedOracle()), named("guess_number"), named("tools", Calculator.class.getName()))) {
+            assertEquals(new Verifier.Range(0, 1), environment.range());
+        }
+    }
+
     @Test
     void whatIsMissingIsSaid() {
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("chess")).getMessage()
