@@ -14,8 +14,9 @@ jar=$target/teamtr-$version
   ./mvnw -B -q -ntp -DskipTests -Dmaven.javadoc.skip=true package
 shared=$(sed 's|/org/bytedeco/javacpp/.*||; s|.*:||' "$target/runtime-classpath.txt")
 maven=(./mvnw -B -q -ntp)
-"${maven[@]}" org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file "-DlocalRepositoryPath=$own" -DpomFile=pom.xml \
-  "-Dfile=$jar.jar" "-Dfiles=$jar-linux-x86_64.jar" -Dclassifiers=linux-x86_64 -Dtypes=jar
+install=(org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file "-DlocalRepositoryPath=$own" -DpomFile=pom.xml)
+"${maven[@]}" "${install[@]}" "-Dfile=$jar.jar"
+"${maven[@]}" "${install[@]}" "-Dfile=$jar-linux-x86_64.jar" -Dclassifier=linux-x86_64
 
 # Of two local repositories, what is downloaded goes to the first, and what both have comes from the first.
 mvn() { # EXAMPLE FIRST SECOND ARGUMENT...

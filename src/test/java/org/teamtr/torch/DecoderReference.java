@@ -2,6 +2,7 @@ package org.teamtr.torch;
 
 import java.util.Arrays;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.model.RopeScaling;
 
@@ -9,6 +10,7 @@ import org.teamtr.model.RopeScaling;
 final class DecoderReference {
     private final ModelConfig c;
     private final Map<String, double[]> weights;
+    private double[] frequencies; // of each half dimension, once they have been asked for
 
     DecoderReference(ModelConfig config, Map<String, double[]> weights) {
         this.c = config;
@@ -82,6 +84,13 @@ final class DecoderReference {
     }
 
     private double frequency(int i) {
+        if (frequencies == null) {
+            frequencies = IntStream.range(0, c.headDim() / 2).mapToDouble(this::computedFrequency).toArray();
+        }
+        return frequencies[i];
+    }
+
+    private double computedFrequency(int i) {
         final double wavelength = 2 * Math.PI * Math.pow(c.ropeTheta(), 2.0 * i / c.headDim());
         if (c.rope() instanceof RopeScaling.Linear s) {
             return 2 * Math.PI / (wavelength * s.factor());
