@@ -43,6 +43,7 @@ class CollectCommandTest {
             eval: {prompts: 8, transcripts: 2}
             hardware: {threads: 1}
             """;
+
     @TempDir
     private static Path folder;
     private static Path config;

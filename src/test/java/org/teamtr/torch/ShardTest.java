@@ -113,17 +113,6 @@ class ShardTest {
         return new Shard(ranks, 10);
     }
 
-    private Path model() throws IOException {
-        final Path model = folder.resolve("model");
-        if (!Files.exists(model)) {
-            Files.createDirectories(model);
-            try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings(), 5)) {
-                policy.save(model);
-            }
-        }
-        return model;
-    }
-
     /** Steps, a snapshot gone back to, a step shortened, a nudge taken back; then what is there. */
     private static List<Object> trained(TorchPolicy policy, Path save, boolean saves, List<Double> norms) throws IOException {
         final Batch batch = Tiny.batch(policy, 4, 6, 1);
@@ -172,7 +161,7 @@ class ShardTest {
         final TorchPolicy.Settings s = Tiny.settings(dtype, 1, lora, 8192);
         final TorchPolicy.Settings settings = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 1, lora, s.loraAlpha(),
                 s.loraTargets(), false, s.beta1(), s.beta2(), s.eps(), s.weightDecay(), Double.POSITIVE_INFINITY, 8192, 0);
-        final Path model = model();
+        final Path model = Tiny.saved(folder);
         final List<Object> expected;
         final List<Double> norms = new ArrayList<>();
         try (TorchPolicy one = TorchPolicy.load(model, settings)) {
@@ -209,7 +198,7 @@ class ShardTest {
     @Test
     void gradientsOfManyMicroBatches() throws Exception {
         final TorchPolicy.Settings settings = Tiny.settings("f32", 1, 0, 64);
-        final Path model = model();
+        final Path model = Tiny.saved(folder);
         final float[] expected;
         final double norm;
         try (TorchPolicy one = TorchPolicy.load(model, settings)) {

@@ -11,7 +11,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -25,25 +24,14 @@ class TeamMemoryTest {
     @TempDir
     private Path folder;
 
-    private Path model() throws IOException {
-        final Path model = folder.resolve("model");
-        if (!Files.exists(model)) {
-            Files.createDirectories(model);
-            try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings(), 5)) {
-                policy.save(model);
-            }
-        }
-        return model;
-    }
-
     @Test
     void adaptersOverOneFolderHaveItsWeightsOnce() throws IOException {
         final TeamMemory memory = new TeamMemory(true);
         final TorchPolicy.Settings settings = Tiny.settings("bf16", 1, 2, 8192);
-        try (TorchPolicy one = TorchPolicy.load(model(), settings, memory)) {
-            try (TorchPolicy two = TorchPolicy.load(model(), settings, memory);
-                    TorchPolicy apart = TorchPolicy.load(model(), settings);
-                    TorchPolicy other = TorchPolicy.load(model(), Tiny.settings("f32", 1, 2, 8192), memory)) {
+        try (TorchPolicy one = TorchPolicy.load(Tiny.saved(folder), settings, memory)) {
+            try (TorchPolicy two = TorchPolicy.load(Tiny.saved(folder), settings, memory);
+                    TorchPolicy apart = TorchPolicy.load(Tiny.saved(folder), settings);
+                    TorchPolicy other = TorchPolicy.load(Tiny.saved(folder), Tiny.settings("f32", 1, 2, 8192), memory)) {
                 assertSame(one.base, two.base);
                 assertNotSame(one.base, apart.base);
                 assertNotSame(one.base, other.base, "of another dtype");
@@ -67,9 +55,9 @@ class TeamMemoryTest {
     @Test
     void oneOfATeamHasAGradient() throws IOException {
         final TeamMemory memory = new TeamMemory(true);
-        try (TorchPolicy a = TorchPolicy.load(model(), Tiny.settings(), memory);
-                TorchPolicy b = TorchPolicy.load(model(), Tiny.settings(), memory);
-                TorchPolicy apart = TorchPolicy.load(model(), Tiny.settings())) {
+        try (TorchPolicy a = TorchPolicy.load(Tiny.saved(folder), Tiny.settings(), memory);
+                TorchPolicy b = TorchPolicy.load(Tiny.saved(folder), Tiny.settings(), memory);
+                TorchPolicy apart = TorchPolicy.load(Tiny.saved(folder), Tiny.settings())) {
             final float[] expected = update(apart, 1);
             assertArrayEquals(expected, update(a, 1));
             assertNotNull(a.gradient);

@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -65,6 +66,18 @@ public final class Tiny {
     public static ModelConfig yarn(boolean truncate) {
         return new ModelConfig("qwen3", VOCAB, 32, 48, 2, 4, 2, 16, 96, 1e-6, 1e4, new RopeScaling.Yarn(4, 24, 1.2, 2, 0.5, truncate),
                 null, true, false, false, false, true);
+    }
+
+    /** {@return a folder with a random model of two layers in it, made by the first call} */
+    static Path saved(Path folder) throws IOException {
+        final Path model = folder.resolve("model");
+        if (!Files.exists(model)) {
+            Files.createDirectories(model);
+            try (TorchPolicy policy = policy(folder, qwen3(2), settings(), 5)) {
+                policy.save(model);
+            }
+        }
+        return model;
     }
 
     static TorchPolicy.Settings settings() {
