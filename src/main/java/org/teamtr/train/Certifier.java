@@ -127,11 +127,11 @@ final class Certifier {
                 found = found(learner, old, first.subList(0, second.size()), second, v, level);
             } while (found.gainBound() <= 0 && second.size() + c.prompts() <= c.budget());
             if (found.gainBound() > 0) {
-                return found.decided(t == 0 ? "kept" : "shortened", t + 1);
+                return found.decided(t == 0 ? GainBound.Decision.KEPT : GainBound.Decision.SHORTENED, t + 1);
             }
         }
         learner.policy.restore(old);
-        return found.decided("skipped", 1 + c.halvings());
+        return found.decided(GainBound.Decision.SKIPPED, 1 + c.halvings());
     }
 
     private GainBound found(Learner learner, Policy.Snapshot old, List<Episode> first, List<Episode> second, double v, double level) {

@@ -1,5 +1,6 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonProperty;
 import java.util.List;
 import org.teamtr.team.Verifier;
 
@@ -12,14 +13,24 @@ import org.teamtr.team.Verifier;
  * @param gainError its standard error
  * @param boundPrompts N
  * @param messageTv total variation between what the agent writes in an episode before and after
- * @param decision kept, shortened or skipped; null where an update is kept whatever the bound
+ * @param decision null where an update is kept whatever the bound
  * @param boundTries steps of different lengths that were looked at
  * @param realisedGain of this update alone on held-out episodes; NaN unless {@code certificate.check}
  * @param boundEpisodes played for this, of both teams, tokens in them, and seconds for all of it
  */
 public record GainBound(double gainBound, double gainEstimate, double gainError, double boundLevel, int boundPrompts, double messageTv,
-        String decision, int boundTries, double realisedGain, double realisedGainError, int boundEpisodes, long boundTokens,
+        Decision decision, int boundTries, double realisedGain, double realisedGainError, int boundEpisodes, long boundTokens,
         double secondsBound) {
+    /** What became of an update that is kept only if its bound is positive. */
+    public enum Decision {
+        /** As it was. */
+        @JsonProperty("kept") KEPT,
+        /** With a shorter step. */
+        @JsonProperty("shortened") SHORTENED,
+        /** Not: the policy is what it was before. */
+        @JsonProperty("skipped") SKIPPED
+    }
+
     /** Where none is asked for. */
     public static final GainBound NONE = new GainBound(Double.NaN, Double.NaN, Double.NaN, Double.NaN, 0, Double.NaN, null, 0, Double.NaN,
             Double.NaN, 0, 0, 0);
@@ -49,8 +60,8 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
                 level, x.length, BalancedGain.totalVariation(oldRatios, newRatios), null, 1, Double.NaN, Double.NaN, 0, 0, 0);
     }
 
-    GainBound decided(String what, int tries) {
-        return new GainBound(what.equals("skipped") ? 0 : gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, what, tries,
+    GainBound decided(Decision what, int tries) {
+        return new GainBound(what == Decision.SKIPPED ? 0 : gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, what, tries,
                 realisedGain, realisedGainError, boundEpisodes, boundTokens, secondsBound);
     }
 
@@ -80,7 +91,7 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
             return all.isEmpty() || all.stream().anyMatch(b -> Double.isNaN(b.gainBound)) ? NONE
                     : new Sum(all.stream().mapToDouble(GainBound::gainBound).sum(), all.stream().mapToDouble(GainBound::gainEstimate).sum(),
                             level, (int) all.stream().filter(b -> b.gainBound > 0).count(),
-                            (int) all.stream().filter(b -> "skipped".equals(b.decision)).count(),
+                            (int) all.stream().filter(b -> b.decision == Decision.SKIPPED).count(),
                             all.stream().mapToInt(GainBound::boundEpisodes).sum(), all.stream().mapToLong(GainBound::boundTokens).sum(),
                             all.stream().mapToDouble(GainBound::secondsBound).sum());
         }

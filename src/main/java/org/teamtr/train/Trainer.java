@@ -536,9 +536,10 @@ public final class Trainer implements AutoCloseable {
             final long apart = System.nanoTime(); // what is looked at beside the update is no part of its time
             if (certifier != null) {
                 gain = certifier.judge(learner, i, before, meanReturn(rollouts.episodes.subList(0, learnt())));
-                if (gain.boundTries() > 1 || "skipped".equals(gain.decision())) {
+                final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
+                if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
                     now = watched.look();
-                    unchanged = "skipped".equals(gain.decision()) && unchanged == null ? Unchanged.NOT_CERTIFIED : unchanged;
+                    unchanged = skipped && unchanged == null ? Unchanged.NOT_CERTIFIED : unchanged;
                 }
                 gain = config.certificate().check() ? gain.realised(check()) : gain;
             }

@@ -49,7 +49,7 @@ class RunFilesTest {
     void certificatesAndDiagnosesAreReadBack() throws IOException {
         final RunLog.Update u = update(3);
         final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, 0.01, 0.02, 0.03, -1.5, -1.7, true, 0.25,
-                new GainBound(0.01, 0.02, 0.003, 0.0125, 512, 0.2, "shortened", 2, 0.015, 0.004, 1024, 6000, 1.5));
+                new GainBound(0.01, 0.02, 0.003, 0.0125, 512, 0.2, GainBound.Decision.SHORTENED, 2, 0.015, 0.004, 1024, 6000, 1.5));
         final RunLog.Update certified = new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(),
                 u.episodes(), u.dropped(),
                 u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),

@@ -208,7 +208,7 @@ class CertifierTest {
         assertEquals(1, game.fingerprints.stream().distinct().count());
         for (RunLog.Update u : game.updates) {
             final GainBound b = u.bound().horizon();
-            assertEquals("skipped", b.decision());
+            assertEquals(GainBound.Decision.SKIPPED, b.decision());
             assertEquals(3, b.boundTries());
             assertEquals(8, b.boundPrompts());
             assertEquals(8 * (1 + 3), b.boundEpisodes()); // once before, and after each of three steps
@@ -233,7 +233,7 @@ class CertifierTest {
         s.learningRate = 4;
         s.steps = 8;
         final List<RunLog.Update> updates = one(s);
-        assertTrue(updates.stream().anyMatch(u -> "kept".equals(u.bound().horizon().decision())), updates.toString());
+        assertTrue(updates.stream().anyMatch(u -> u.bound().horizon().decision() == GainBound.Decision.KEPT), updates.toString());
         for (RunLog.Update u : updates) {
             assertTrue(u.bound().horizon().gainBound() >= 0);
         }
