@@ -32,6 +32,7 @@ import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
+import org.teamtr.train.Evaluation;
 import org.teamtr.train.Trainer;
 
 /**
@@ -165,7 +166,7 @@ public final class TinyModel {
     /** The team as it would be if this policy spoke for everybody. */
     private static Untrained evaluate(Config config, Prompts heldOut, Verifier verifier, TorchPolicy policy) {
         try (Trainer trainer = new Trainer(config, everybody(config, policy), List.of(), null, heldOut, verifier)) {
-            final Trainer.Evaluation e = trainer.evaluate();
+            final Evaluation e = trainer.evaluate();
             return new Untrained(e.returnMean(), e.accuracy());
         }
     }

@@ -86,7 +86,7 @@ public final class Trainer implements AutoCloseable {
     private final Team team;
     private final List<Learner> learners;
     private final Prompts prompts;
-    private final Prompts heldOut;
+    private final HeldOut heldOut;
     private final Verifier verifier;
     private final Generation sampling;
     private final int promptsEach;
@@ -119,7 +119,7 @@ public final class Trainer implements AutoCloseable {
         this.team = team;
         this.learners = List.copyOf(learners);
         this.prompts = prompts;
-        this.heldOut = heldOut;
+        this.heldOut = new HeldOut(config, team, heldOut, verifier, truncation(), Chance.seed(config.seed(), HELD_OUT), ranks);
         this.verifier = verifier;
         learners.forEach(learner -> learner.check(team));
         final Config.Rollout r = config.rollout();
@@ -161,13 +161,13 @@ public final class Trainer implements AutoCloseable {
      */
     public void train(int done, List<Verifier.Score> heldOut, Listener listener) {
         rankWatch.loaded(learners);
-        final int episodes = Math.min(config.eval().prompts(), this.heldOut.size()) * config.eval().group();
+        final int episodes = this.heldOut.episodes();
         final boolean known = heldOut != null && heldOut.size() == episodes;
         Evaluation before = known ? new Evaluation(heldOut, List.of(), List.of(), 0) : evaluate();
-        latest = before.scores;
+        latest = before.scores();
         if (done == 0) {
-            final RunLog.Stage start = stageLog(0, List.of(), List.of(), 0, before, null, before.seconds);
-            listener.staged(start, transcripts(0, before));
+            final RunLog.Stage start = stageLog(0, List.of(), List.of(), 0, before, null, before.seconds());
+            listener.staged(start, before.transcripts(0));
         }
         for (int stage = done + 1; stage <= config.train().stages(); stage++) {
             final long started = System.nanoTime();
@@ -176,7 +176,7 @@ public final class Trainer implements AutoCloseable {
             final List<RunLog.Update> updates = new ArrayList<>();
             Rollouts rollouts = null;
             final Probe probe = config.diagnostics().ofUpdates() ? probe(b, stage) : null;
-            checked = before.scores;
+            checked = before.scores();
             if (certifier != null) {
                 certifier.begin(stage, sigma.size());
             }
@@ -200,9 +200,9 @@ public final class Trainer implements AutoCloseable {
             }
             final boolean measured = stage == config.train().stages() || config.eval().every() > 0 && stage % config.eval().every() == 0;
             final Evaluation after = measured ? evaluate() : null;
-            latest = measured ? after.scores : latest;
+            latest = measured ? after.scores() : latest;
             listener.staged(stageLog(stage, names(sigma), updates, tokens(updates), after, before, seconds(started)),
-                    measured ? transcripts(stage, after) : List.of());
+                    measured ? after.transcripts(stage) : List.of());
             before = measured ? after : before;
         }
     }
@@ -744,51 +744,9 @@ public final class Trainer implements AutoCloseable {
 
     // ---- held-out episodes ----
 
-    /**
-     * Held-out episodes.
-     *
-     * @param scores of all
-     * @param shown those that transcripts show
-     * @param right for each, whether it would be right had it ended after its first, second, ... message; empty unless diagnosed
-     * @param seconds they took
-     */
-    public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, List<boolean[]> right, double seconds) {
-        /** {@return the mean return} */
-        public double returnMean() {
-            return scores.stream().mapToDouble(Verifier.Score::reward).average().orElse(0);
-        }
-
-        /** {@return the share of the episodes that are correct} */
-        public double accuracy() {
-            return scores.stream().mapToDouble(s -> s.correct() ? 1 : 0).average().orElse(0);
-        }
-    }
-
     /** {@return held-out episodes} The same prompts and the same sampling noise every time, so that what differs is the team. */
     public Evaluation evaluate() {
-        final long started = System.nanoTime();
-        final Config.Eval e = config.eval();
-        final List<Prompt> some = new ArrayList<>();
-        for (int j = 0; j < Math.min(e.prompts(), heldOut.size()); j++) {
-            some.add(heldOut.get(j));
-        }
-        final Generation generation = new Generation(e.temperature(), SamplingConfig.ALL.withTopP((float) e.topP()),
-                config.rollout().maxNewTokens(), truncation());
-        final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, Chance.seed(config.seed(), HELD_OUT), ranks);
-        final int shown = Math.min(some.size(), e.transcripts());
-        return new Evaluation(episodes.stream().map(Episode::score).toList(),
-                IntStream.range(0, shown).mapToObj(j -> episodes.get(j * e.group())).toList(),
-                config.diagnostics().coordination() ? episodes.stream().map(this::rightAfterEach).toList() : List.of(),
-                seconds(started));
-    }
-
-    private boolean[] rightAfterEach(Episode episode) {
-        final boolean[] right = new boolean[episode.messages().size()];
-        for (int t = 0; t < right.length; t++) {
-            right[t] = t == right.length - 1 ? episode.score().correct()
-                    : verifier.score(episode.context().before(t + 1)).correct();
-        }
-        return right;
+        return heldOut.evaluate();
     }
 
     private RunLog.Stage stageLog(int stage, List<String> order, List<RunLog.Update> updates, long tokens, Evaluation after,
@@ -797,37 +755,26 @@ public final class Trainer implements AutoCloseable {
         Double realised = null;
         Double error = null;
         if (after != null && before != null) {
-            final Estimate gain = realised(now.scores, before.scores);
+            final Estimate gain = heldOut.gain(now.scores(), before.scores());
             realised = gain.mean();
             error = Double.isNaN(gain.error()) ? null : gain.error();
         }
         return new RunLog.Stage(stage, order, now.returnMean(), now.accuracy(),
                 updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), realised, error,
-                after == null ? 0 : now.scores.size(),
+                after == null ? 0 : now.scores().size(),
                 updates.stream().mapToDouble(u -> u.outOfRegion() ? 1 : 0).average().orElse(0),
                 updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() + u.dropped() : 0).sum(), tokens,
                 updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
                 updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
-                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds, seconds,
-                Unchanged.Counts.of(updates), certified(updates), after == null || after.right.isEmpty() ? RunLog.Coordination.NONE
-                        : new RunLog.Coordination(Diagnostics.coordination(after.right), Diagnostics.handOffs(after.right)));
-    }
-
-    /** Of held-out episodes, prompt by prompt. */
-    private Estimate realised(List<Verifier.Score> after, List<Verifier.Score> before) {
-        final int group = config.eval().group();
-        final double[] gains = new double[after.size() / group];
-        for (int g = 0; g < after.size(); g++) {
-            gains[g / group] += (after.get(g).reward() - before.get(g).reward()) / group;
-        }
-        return Estimate.of(gains);
+                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds(), seconds,
+                Unchanged.Counts.of(updates), certified(updates), after == null ? RunLog.Coordination.NONE : after.coordination());
     }
 
     /** What the latest update gained. */
     private Estimate check() {
         final List<Verifier.Score> before = checked;
-        checked = evaluate().scores;
-        return realised(checked, before);
+        checked = evaluate().scores();
+        return heldOut.gain(checked, before);
     }
 
     /** Theorem 3.6, in units of return, and the bound that takes its place. */
@@ -840,16 +787,6 @@ public final class Trainer implements AutoCloseable {
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.certificateRadius()).sum(),
                 terms.stream().mapToDouble(t -> t.vacuous() ? 1 : 0).average().orElseThrow(),
                 GainBound.Sum.of(terms.stream().map(Certificate.Terms::horizon).toList(), config.certificate().level()));
-    }
-
-    private static List<RunLog.Transcript> transcripts(int stage, Evaluation evaluation) {
-        return evaluation.shown.stream().map(e -> new RunLog.Transcript(stage, e.prompt().id(), e.prompt().text(), e.prompt().answer(),
-                e.reward(), e.score().correct(), e.messages().stream().map(m -> new RunLog.Said(m.role(), m.text(),
-                        m.utterance().tokens().length, m.utterance().ended(), observed(e, m.turn()))).toList())).toList();
-    }
-
-    private static String observed(Episode episode, int turn) {
-        return episode.context().observation(turn) == null ? null : episode.context().observation(turn).text();
     }
 
     // ---- small things ----

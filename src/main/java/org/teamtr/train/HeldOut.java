@@ -1,0 +1,78 @@
+package org.teamtr.train;
+
+import java.util.List;
+import java.util.stream.IntStream;
+import org.teamtr.distributed.Ranks;
+import org.teamtr.kernels.SamplingConfig;
+import org.teamtr.team.Chance;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Generation;
+import org.teamtr.team.Prompt;
+import org.teamtr.team.Prompts;
+import org.teamtr.team.Rollout;
+import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
+import org.teamtr.team.Verifier;
+
+/** Evaluates a team on prompts that it does not learn from: the same prompts and draws every time, so that what differs is the team. */
+final class HeldOut {
+    private final Config config;
+    private final Team team;
+    private final Prompts prompts;
+    private final Verifier verifier;
+    private final Truncation truncation;
+    private final long seed;
+    private final Ranks ranks;
+
+    /** @param seed that no other draw has */
+    HeldOut(Config config, Team team, Prompts prompts, Verifier verifier, Truncation truncation, long seed, Ranks ranks) {
+        this.config = config;
+        this.team = team;
+        this.prompts = prompts;
+        this.verifier = verifier;
+        this.truncation = truncation;
+        this.seed = seed;
+        this.ranks = ranks;
+    }
+
+    private int size() {
+        return Math.min(config.eval().prompts(), prompts.size());
+    }
+
+    /** {@return how many episodes an evaluation has} */
+    int episodes() {
+        return size() * config.eval().group();
+    }
+
+    Evaluation evaluate() {
+        final long started = System.nanoTime();
+        final Config.Eval e = config.eval();
+        final List<Prompt> some = IntStream.range(0, size()).mapToObj(prompts::get).toList();
+        final Generation generation = new Generation(e.temperature(), SamplingConfig.ALL.withTopP((float) e.topP()),
+                config.rollout().maxNewTokens(), truncation);
+        final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, seed, ranks);
+        return new Evaluation(episodes.stream().map(Episode::score).toList(),
+                IntStream.range(0, Math.min(size(), e.transcripts())).mapToObj(i -> episodes.get(i * e.group())).toList(),
+                config.diagnostics().coordination() ? episodes.stream().map(this::rightAfterEach).toList() : List.of(),
+                (System.nanoTime() - started) * 1e-9);
+    }
+
+    private boolean[] rightAfterEach(Episode episode) {
+        final boolean[] right = new boolean[episode.messages().size()];
+        for (int t = 0; t < right.length; t++) {
+            right[t] = t == right.length - 1 ? episode.score().correct()
+                    : verifier.score(episode.context().before(t + 1)).correct();
+        }
+        return right;
+    }
+
+    /** {@return by how much returns have grown, with the standard error over prompts} */
+    Estimate gain(List<Verifier.Score> after, List<Verifier.Score> before) {
+        final int group = config.eval().group();
+        final double[] gains = new double[after.size() / group];
+        for (int g = 0; g < after.size(); g++) {
+            gains[g / group] += (after.get(g).reward() - before.get(g).reward()) / group;
+        }
+        return Estimate.of(gains);
+    }
+}
