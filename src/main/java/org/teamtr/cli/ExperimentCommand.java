@@ -186,17 +186,9 @@ final class ExperimentCommand implements Callable<Integer> {
     }
 
     private static String comparable(Config c, Job job) {
-        final Config rest = with(c, job.start() == null ? c : job.config());
-        return ConfigFile.text(new Config(rest.seed(), rest.task(), rest.team(), rest.policies(), rest.warmStart(), rest.train(),
-                rest.rollout(), rest.trustRegion(), rest.loss(), rest.optimiser(), rest.eval(), rest.checkpoint(),
-                new Config.Hardware(c.hardware().device(), 0, c.hardware().matmul(), c.hardware().memory()), rest.certificate(), rest.diagnostics()));
-    }
-
-    /** A configuration with another's agents and models. */
-    private static Config with(Config c, Config agents) {
-        return new Config(c.seed(), c.task(), agents.team(), agents.policies(), c.warmStart(), c.train(), c.rollout(),
-                c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(), c.hardware(), c.certificate(),
-                c.diagnostics());
+        final Config agents = job.start() == null ? c : job.config();
+        return ConfigFile.text(c.with(agents.team(), agents.policies())
+                .with(new Config.Hardware(c.hardware().device(), 0, c.hardware().matmul(), c.hardware().memory())));
     }
 
     // ---- the runs ----
@@ -269,7 +261,8 @@ final class ExperimentCommand implements Callable<Integer> {
                     }
                 }
             }
-            config = with(config, ConfigFile.read(job.folder().resolve(RunFiles.CONFIG)));
+            final Config replaced = ConfigFile.read(job.folder().resolve(RunFiles.CONFIG));
+            config = config.with(replaced.team(), replaced.policies());
         } else if (!Files.exists(job.folder().resolve(RunFiles.CONFIG))) {
             Files.createDirectories(job.folder());
             borrow(job, all);

@@ -1,13 +1,8 @@
 package org.teamtr.cli;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.util.Locale;
 import org.teamtr.config.ConfigException;
-import org.teamtr.distributed.RanksException;
 import org.teamtr.report.Version;
-import org.teamtr.team.EpisodeException;
-import org.teamtr.torch.OutOfMemory;
 import picocli.CommandLine.Command;
 import picocli.CommandLine;
 
@@ -57,10 +52,7 @@ public final class Main {
 
     /** What a user can mend is said in a line; anything else is a defect, and its stack trace helps to find it. */
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
-        final boolean foreseen = e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
-                || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory
-                || e instanceof EpisodeException || e instanceof RanksException;
-        if (foreseen) {
+        if (Words.foreseen(e)) {
             System.err.println("teamtr: " + Words.of(e));
         } else {
             e.printStackTrace();

@@ -21,7 +21,7 @@ import org.teamtr.report.Version;
 import org.teamtr.torch.TorchRanks;
 import org.teamtr.train.Config;
 
-/** What a command does besides where it is one of several ranks. */
+/** What a command does in addition when its process is one of several ranks. */
 final class RankSetup {
     private RankSetup() {
     }
@@ -54,12 +54,7 @@ final class RankSetup {
     static Config resolved(Config c, RankEnvironment e) {
         final Config.Hardware h = c.hardware();
         final int threads = h.threads() > 0 ? h.threads() : Math.max(1, Runtime.getRuntime().availableProcessors() / e.localSize());
-        return Setup.resolved(with(c, new Config.Hardware(h.device(), threads, h.matmul(), h.memory(), h.ranks()), c.policies()));
-    }
-
-    private static Config with(Config c, Config.Hardware hardware, Map<String, Config.Model> policies) {
-        return new Config(c.seed(), c.task(), c.team(), policies, c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(),
-                c.optimiser(), c.eval(), c.checkpoint(), hardware, c.certificate(), c.diagnostics());
+        return Setup.resolved(c.with(new Config.Hardware(h.device(), threads, h.matmul(), h.memory(), h.ranks())));
     }
 
     /**
@@ -89,7 +84,8 @@ final class RankSetup {
             }
             policies.put(entry.getKey(), new Config.Model(m.model(), m.random(), m.dtype(), m.lora(), m.thinking(), own(m.device(), e)));
         }
-        return with(c, new Config.Hardware(own(h.device(), e), h.threads(), h.matmul(), h.memory(), h.ranks()), policies);
+        return c.with(c.team(), policies)
+                .with(new Config.Hardware(own(h.device(), e), h.threads(), h.matmul(), h.memory(), h.ranks()));
     }
 
     private static String own(String device, RankEnvironment e) {
@@ -117,7 +113,7 @@ final class RankSetup {
         return where != null ? where : new Where(Path.of(said0.substring(1)), said0.startsWith("+"));
     }
 
-    /** Sees that what rank 0 writes can be read here. */
+    /** Checks that this rank sees the run directory that rank 0 has made. */
     static void checkSees(TorchRanks ranks, Path run) throws IOException {
         if (!Files.isDirectory(run)) {
             throw new IOException(run + ": expected to see the run directory that rank 0 has made; it has to be on a file system that all"
@@ -131,9 +127,7 @@ final class RankSetup {
         if (e instanceof RanksException r) {
             return r;
         }
-        final boolean foreseen = e instanceof IOException || e instanceof ConfigException || e instanceof ArithmeticException
-                || e instanceof IllegalArgumentException;
-        if (foreseen) {
+        if (Words.foreseen(e)) {
             return new RanksException(ranks.name(ranks.rank()) + ": " + Words.of(e), e);
         }
         if (e instanceof Error error) {

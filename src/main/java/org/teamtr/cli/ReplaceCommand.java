@@ -226,8 +226,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Map<String, Config.Model> policies = new LinkedHashMap<>(c.policies());
         policies.put(a.policy(), new Config.Model(random ? m.model() : model, random || align.equals("scratch"), m.dtype(),
                 m.lora(), !unify.contains("thinking") || m.thinking(), m.device()));
-        return new Config(c.seed(), c.task(), team, policies, c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(),
-                c.optimiser(), c.eval(), c.checkpoint(), c.hardware(), c.certificate(), c.diagnostics());
+        return c.with(team, policies);
     }
 
     // ---- what is done ----

@@ -14,10 +14,21 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.Collectors;
+import org.teamtr.config.ConfigException;
+import org.teamtr.distributed.RanksException;
+import org.teamtr.team.EpisodeException;
+import org.teamtr.torch.OutOfMemory;
 
 /** What commands say alike: failures, numbers with their errors, commands to type. */
 final class Words {
     private Words() {
+    }
+
+    /** {@return whether a user can mend it, so that a line about it is enough; anything else is a defect} */
+    static boolean foreseen(Throwable e) {
+        return e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
+                || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory
+                || e instanceof EpisodeException || e instanceof RanksException;
     }
 
     /** {@return what a user can mend, in a line: which file, and what is the matter with it} */

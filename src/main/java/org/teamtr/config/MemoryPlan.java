@@ -178,7 +178,7 @@ public final class MemoryPlan {
         return config.hardware().ranks().shard() ? (numbers + processes - 1) / processes : numbers;
     }
 
-    /** @param suffix what tells this device's lines from another's */
+    /** @param suffix appended to the names of this device's rows where there are several devices */
     private void count(String on, String suffix) {
         final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
         final Set<String> bases = new HashSet<>();
@@ -402,11 +402,9 @@ public final class MemoryPlan {
         final Config c = config;
         final Config.Optimiser o = c.optimiser();
         final Config.Memory m = c.hardware().memory();
-        return new MemoryPlan(new Config(c.seed(), c.task(), c.team(), c.policies(), c.warmStart(), c.train(), c.rollout(), c.trustRegion(),
-                c.loss(), new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
-                microBatchTokens), c.eval(), c.checkpoint(), new Config.Hardware(c.hardware().device(), c.hardware().threads(),
-                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host()),
-                c.hardware().ranks()), c.certificate(), c.diagnostics()),
-                policies, longest, processes, here);
+        final Config other = c.with(new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(),
+                o.maxGradNorm(), microBatchTokens)).with(new Config.Hardware(c.hardware().device(), c.hardware().threads(),
+                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host()), c.hardware().ranks()));
+        return new MemoryPlan(other, policies, longest, processes, here);
     }
 }

@@ -144,7 +144,7 @@ public final class Launcher {
         last.forEach(line -> err.println("rank " + rank + ": " + line));
     }
 
-    /** Asks those that are left to end, and ends them five seconds later. */
+    /** Asks the remaining processes to end, and kills them if they have not ended after five seconds. */
     private void end() {
         ranks.forEach(Process::destroy);
         final long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(5);

@@ -66,18 +66,10 @@ public final class Budget implements Verifier {
 
     /** {@return prompts without end; two sets of different names have different prompts} */
     public Prompts prompts(String name, int size, long seed) {
-        return new Prompts() {
-            @Override
-            public int size() {
-                return size;
-            }
-
-            @Override
-            public Prompt get(int i) {
-                final int goal = goal(Chance.of(seed, name.hashCode(), i));
-                return new Prompt(name + ":" + i, goal + "=", Integer.toString(goal));
-            }
-        };
+        return Prompts.of(size, i -> {
+            final int goal = goal(Chance.of(seed, name.hashCode(), i));
+            return new Prompt(name + ":" + i, goal + "=", Integer.toString(goal));
+        });
     }
 
     private int goal(SplittableRandom random) {

@@ -1,5 +1,7 @@
 package org.teamtr.team;
 
+import java.util.function.IntFunction;
+
 /** A set of prompts, by number. The same number is the same prompt, always. Any number of threads may ask. */
 public interface Prompts {
     /** {@return how many there are; {@link Integer#MAX_VALUE} for a generator without end} */
@@ -8,19 +10,23 @@ public interface Prompts {
     /** {@return prompt number i, 0 to size - 1} */
     Prompt get(int i);
 
-    /** {@return prompts {@code from} .. {@code to}, the last one excluded} */
-    default Prompts part(int from, int to) {
-        final Prompts all = this;
+    /** {@return so many prompts, each made when it is asked for} */
+    static Prompts of(int size, IntFunction<Prompt> make) {
         return new Prompts() {
             @Override
             public int size() {
-                return to - from;
+                return size;
             }
 
             @Override
             public Prompt get(int i) {
-                return all.get(from + i);
+                return make.apply(i);
             }
         };
+    }
+
+    /** {@return prompts {@code from} .. {@code to}, the last one excluded} */
+    default Prompts part(int from, int to) {
+        return of(to - from, i -> get(from + i));
     }
 }

@@ -53,7 +53,7 @@ import org.teamtr.distributed.RanksException;
  * <p>The part on NCCL has not been run: no machine with two GPUs was at hand. {@code src/conformance/ranks.sh cuda} runs it.
  */
 public final class TorchRanks implements Ranks {
-    /** A rank without sign of life for so long is gone. */
+    /** A rank that gives no sign of life for this long counts as dead. */
     private static final Duration SILENCE = Duration.ofSeconds(10);
     private static final String FAILED = "failed";
     private static final String HELLO = "hello/";

@@ -61,7 +61,7 @@ final class Certifier {
         return config.trustRegion().accept() == Config.Accept.CERTIFIED;
     }
 
-    /** A stage of so many updates begins. */
+    /** Called at the start of a stage, with the number of its updates. */
     void begin(int stage, int updates) {
         this.stage = stage;
         this.updates = updates;
@@ -145,7 +145,7 @@ final class Certifier {
         return episodes.stream().mapToDouble(Episode::reward).toArray();
     }
 
-    /** Does something with the policy as it was; then it is as it is again. */
+    /** Runs {@code work} with the parameters of before the update, then puts the current ones back. */
     private static <T> T asBefore(Learner learner, Policy.Snapshot old, Supplier<T> work) {
         try (Policy.Snapshot now = learner.policy.snapshot()) {
             learner.policy.restore(old);

@@ -14,6 +14,24 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         TrustRegion trustRegion, Loss loss, Optimiser optimiser, Eval eval, Checkpoint checkpoint, Hardware hardware,
         Bound certificate, Diagnostics diagnostics) {
 
+    /** {@return the same for another team} */
+    public Config with(Team others, Map<String, Model> models) {
+        return new Config(seed, task, others, models, warmStart, train, rollout, trustRegion, loss, optimiser, eval, checkpoint, hardware,
+                certificate, diagnostics);
+    }
+
+    /** {@return the same on another machine} */
+    public Config with(Hardware other) {
+        return new Config(seed, task, team, policies, warmStart, train, rollout, trustRegion, loss, optimiser, eval, checkpoint, other,
+                certificate, diagnostics);
+    }
+
+    /** {@return the same with another optimiser} */
+    public Config with(Optimiser other) {
+        return new Config(seed, task, team, policies, warmStart, train, rollout, trustRegion, loss, other, eval, checkpoint, hardware,
+                certificate, diagnostics);
+    }
+
     /** What is to be done: the built-in game, prompts of a file with a verifier, or prompts that a program makes. */
     public record Task(String name, Budget budget, Files files, Generated generated, Environment environment) {
     }

@@ -4,15 +4,15 @@ import java.util.Arrays;
 
 /**
  * A lower confidence bound on a mean of bounded numbers, by betting (Waudby-Smith and Ramdas, JRSS-B 2024; docs/theory.md, Theorem 2).
- * Whoever bets that the mean is more than m, at fair odds were it m,
+ * The capital of a bettor who stakes the share lambda_j on number j being more than m,
  *
  * <pre>
  *   K(m) = prod over j of (1 + lambda_j (x_j - m)),   lambda_j = min(sqrt(2 ln(1 / level) / (N s_(j-1)^2)), 0.9 / (m - a)),
  * </pre>
  *
- * rarely gets rich: with probability level at most does K of the true mean ever reach 1 / level. s² is the variance of the numbers so
- * far, so that a bet only goes by what was seen before. The numbers may be added to while looking: it holds at every length. Pure
- * functions.
+ * is a martingale where m is the true mean: it ever reaches 1 / level with probability level at most (Ville's inequality). The bound
+ * is the largest m whose capital has reached that. s² is the variance of the numbers so far, so a stake depends on earlier numbers
+ * alone. It holds at every length, so numbers may be added after looking at the bound. Pure functions.
  */
 final class MeanBound {
     /** The most that is bet of what there is. */

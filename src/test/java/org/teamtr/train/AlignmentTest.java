@@ -34,17 +34,7 @@ class AlignmentTest {
     private static final Generation SAMPLING = new Generation(T, SamplingConfig.ALL, LENGTH, Truncation.ERROR);
     private static final Verifier NONE = context -> new Verifier.Score(0, false);
     private static final ObjIntConsumer<Estimate> UNWATCHED = (kl, step) -> { };
-    private static final Prompts THREE = new Prompts() {
-        @Override
-        public int size() {
-            return 3;
-        }
-
-        @Override
-        public Prompt get(int i) {
-            return new Prompt("p" + i, "xyz".substring(i, i + 1), null);
-        }
-    };
+    private static final Prompts THREE = Prompts.of(3, i -> new Prompt("p" + i, "xyz".substring(i, i + 1), null));
 
     private final TabularPolicy first = new TabularPolicy(VOCAB, 5, 1);
     private final TabularPolicy incumbent = new TabularPolicy(VOCAB, 6, 1.5);

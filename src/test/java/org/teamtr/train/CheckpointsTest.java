@@ -25,7 +25,6 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.teamtr.report.Json;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Prompt;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Team;
@@ -258,17 +257,7 @@ class CheckpointsTest {
 
     // ---- a run that goes on ----
 
-    private static final Prompts PROMPTS = new Prompts() {
-        @Override
-        public int size() {
-            return 5;
-        }
-
-        @Override
-        public Prompt get(int i) {
-            return new Prompt("p" + i, Integer.toString(i), null);
-        }
-    };
+    private static final Prompts PROMPTS = TrainerTest.prompts();
 
     /** Of a stage: three updates, their diagnoses, and itself. */
     private static final int LINES = 7;

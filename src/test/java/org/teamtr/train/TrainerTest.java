@@ -143,17 +143,7 @@ public class TrainerTest {
     }
 
     static Prompts prompts() {
-        return new Prompts() {
-            @Override
-            public int size() {
-                return 5;
-            }
-
-            @Override
-            public Prompt get(int i) {
-                return new Prompt("p" + i, Integer.toString(i), null);
-            }
-        };
+        return Prompts.of(5, i -> new Prompt("p" + i, Integer.toString(i), null));
     }
 
     /** The more a's, the better; but no two messages in a row may be the same. */

@@ -65,22 +65,14 @@ public abstract class GeneratedTask {
      */
     public Prompts prompts(boolean heldOut, int size, long seed) {
         final String set = heldOut ? "held-out" : "train";
-        return new Prompts() {
-            @Override
-            public int size() {
-                return size;
+        return Prompts.of(size, i -> {
+            final SplittableRandom random = Chance.of(seed, set.hashCode(), i);
+            Prompt p = draw(random);
+            while (apart() && (Math.floorMod(Chance.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
+                p = draw(random);
             }
-
-            @Override
-            public Prompt get(int i) {
-                final SplittableRandom random = Chance.of(seed, set.hashCode(), i);
-                Prompt p = draw(random);
-                while (apart() && (Math.floorMod(Chance.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
-                    p = draw(random);
-                }
-                return new Prompt(set + ":" + i, p.text(), p.answer(), p.source(), p.meta());
-            }
-        };
+            return new Prompt(set + ":" + i, p.text(), p.answer(), p.source(), p.meta());
+        });
     }
 
     /**
