@@ -4,7 +4,6 @@ import java.util.List;
 import java.util.stream.IntStream;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.SamplingConfig;
-import org.teamtr.team.Chance;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
