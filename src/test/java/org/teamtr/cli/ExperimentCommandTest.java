@@ -114,7 +114,8 @@ class ExperimentCommandTest {
             final String less = text.substring(quick).replace("rollout: {prompts: 64}", "rollout: {prompts: 16, max_new_tokens: 3}\n"
                     + "    loss: {entropy: 0.01}").replace("warm_start: {steps: 150}", "warm_start: {steps: 10, batch: 8}")
                     .replace("optimiser: {steps: 8}", "optimiser: {steps: 2}").replaceFirst("eval: \\{prompts: [0-9]+}", "eval: {prompts: 16}")
-                    .replace("train: {stages: 4}", "train: {stages: 1}").replace("n: [2, 6]", "n: [2, 3]");
+                    .replace("train: {stages: 4}", "train: {stages: 1}")
+                    .replace("n: [2, 6]", "schedule: [stale, fresh, fresh-equal, exact-stale], n: [2, 3]");
             return Files.writeString(folder.resolve(name + ".yaml"), text.substring(0, quick) + less);
         }
     }
@@ -210,7 +211,6 @@ class ExperimentCommandTest {
                   swap:
                     direct: {replace: {agent: solver, with: random, align: none}}
                     nobody: {replace: {agent: nobody, with: random, align: none}}
-                    beside: {replace: {agent: planner, with: random, align: none}}
                 picture: {columns: [accuracy]}
                 published: {}
                 claims: []
@@ -220,9 +220,9 @@ class ExperimentCommandTest {
         assertTrue(said.contains("nobody-seed1: exit code 2"), said);
         assertTrue(said.contains(out.resolve("nobody-seed1.log").toString()), said);
         assertTrue(Files.readString(out.resolve("nobody-seed1.log")).contains("--agent: expected one of planner, solver"));
-        // The others came through: one stage before the swap, one after it.
+        // The other came through: one stage before the swap, one after it.
         final List<String> runs = Files.readAllLines(out.resolve(ExperimentData.RUNS));
-        assertEquals(3, runs.size());
+        assertEquals(2, runs.size());
         assertTrue(runs.get(1).startsWith("direct,1,2,"), runs.get(1));
         assertEquals(1, RunFiles.replacements(out.resolve("direct-seed1")).size());
         assertEquals(List.of("nobody-seed1"), ExperimentData.info(out).failed());

@@ -35,7 +35,7 @@ class MeanBoundTest {
     /** It is above the true mean no more often than it says, of mean 0 and of every shape, looked at once and after every number. */
     @Test
     void itHoldsAsOftenAsItSays() {
-        final int samples = 2000;
+        final int samples = 1000;
         for (int n : new int[] {20, 200}) {
             for (double shape : new double[] {0, 0.5, 0.1, 0.01}) {
                 int above = 0;
