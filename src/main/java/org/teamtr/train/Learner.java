@@ -70,6 +70,10 @@ public final class Learner {
         floor = floor == null ? null : new Floor(floor.kl, floor.length, floor.moved + Math.max(0, kl));
     }
 
+    static List<String> names(List<Learner> learners) {
+        return learners.stream().map(learner -> learner.name).toList();
+    }
+
     boolean speaksAs(int agent) {
         return agents.contains(agent);
     }

@@ -307,12 +307,7 @@ class BaselinesTest {
             a[m] = new float[] {1.5f, -0.7f, 0.4f, -1.1f, 0.9f}[m % 5];
         }
         final Batch batch = Batch.of(messages, a, a);
-        final SurrogateConfig loss;
-        final PromptTemplate template = new PromptTemplate(null, "{prompt}", "{text}");
-        try (Trainer trainer = new Trainer(config, Team.of(List.of(new Agent("a", now, template, View.NONE, false))), List.of(),
-                TrainerTest.prompts(), TrainerTest.prompts(), TrainerTest::score)) {
-            loss = trainer.loss(config.trustRegion().beta());
-        }
+        final SurrogateConfig loss = TrustRegionUpdate.loss(config, config.trustRegion().beta());
         now.gradient(batch, 1, loss, null);
         final double h = 1e-4;
         for (int[] m : old.messages(LENGTH)) {
