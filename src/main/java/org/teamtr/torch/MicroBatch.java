@@ -51,9 +51,9 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
         return micros;
     }
 
-    /** The same messages, tokens and places, asked for by other prompts. */
-    MicroBatch asked(UnaryOperator<Utterance> otherwise) {
-        final List<Utterance> others = messages.stream().map(otherwise).toList();
+    /** {@return the same messages, tokens and places after other prompts} */
+    MicroBatch withPrompts(UnaryOperator<Utterance> prompted) {
+        final List<Utterance> others = messages.stream().map(prompted).toList();
         return new MicroBatch(others, indices, others.stream().mapToInt(MicroBatch::width).max().orElseThrow(), tokens);
     }
 

@@ -259,65 +259,53 @@ final class ModelFiles {
         }
     }
 
-    /** @param lossScale null where there is none */
-    static void writeTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, long version, long versions)
-            throws IOException {
-        writeTraining(folder, weights, optimiser, lossScale, version, versions, null);
-    }
-
-    /** @param shard the part of the vectors that is here; the other ranks give theirs by {@link #give} */
-    static void writeTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, long version, long versions, Shard shard)
-            throws IOException {
+    /** Writes what a policy needs to go on; of sharded vectors this rank's part and, as they {@link #give} it, the others'. */
+    static void writeTraining(Path folder, TrainingState state) throws IOException {
+        final Weights weights = state.weights;
         final long length = weights.layout.length();
         final List<SafeTensorsWriter.Tensor> vectors = new ArrayList<>();
-        vectors.add(vector("exp_avg", optimiser.mean, length, shard));
-        vectors.add(vector("exp_avg_sq", optimiser.square, length, shard));
+        vectors.add(vector("exp_avg", state.optimiser.mean, length, state.shard));
+        vectors.add(vector("exp_avg_sq", state.optimiser.square, length, state.shard));
         if (weights.dtype != torch.ScalarType.Float) {
             vectors.add(vector("master", weights.master, length, weights.shard));
         }
-        final Map<String, String> numbers = new TreeMap<>(Map.of("steps", Long.toString(optimiser.steps),
-                "version", Long.toString(version), "versions", Long.toString(versions)));
-        if (lossScale != null) {
-            numbers.putAll(lossScale.state());
+        final long[] counters = state.counters();
+        final Map<String, String> numbers = new TreeMap<>(Map.of("steps", Long.toString(state.optimiser.steps),
+                "version", Long.toString(counters[0]), "versions", Long.toString(counters[1])));
+        if (state.lossScale != null) {
+            numbers.putAll(state.lossScale.state());
         }
         SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, numbers);
     }
 
     /** What a rank does while another one writes. */
-    static void give(Weights weights, AdamW optimiser, Shard shard) {
-        shard.stream("exp_avg", optimiser.mean, numbers -> { });
-        shard.stream("exp_avg_sq", optimiser.square, numbers -> { });
+    static void give(TrainingState state) {
+        state.shard.stream("exp_avg", state.optimiser.mean, numbers -> { });
+        state.shard.stream("exp_avg_sq", state.optimiser.square, numbers -> { });
+        final Weights weights = state.weights;
         if (weights.shard != null) {
             weights.shard.stream("master", weights.master, numbers -> { });
         }
     }
 
-    /**
-     * Returns version and versions.
-     *
-     * @param lossScale null where there is none
-     */
-    static long[] readTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale) throws IOException {
-        return readTraining(folder, weights, optimiser, lossScale, null);
-    }
-
-    /** @param shard the part of the optimiser's vectors that belongs here; null for all */
-    static long[] readTraining(Path folder, Weights weights, AdamW optimiser, LossScale lossScale, Shard shard) throws IOException {
+    /** Reads what {@link #writeTraining} wrote; of sharded vectors this rank's part. */
+    static void readTraining(Path folder, TrainingState state) throws IOException {
+        final Weights weights = state.weights;
         final long length = weights.layout.length();
         final Path file = folder.resolve(TRAINING);
         try (SafeTensors tensors = SafeTensors.open(file)) {
-            vector(tensors, file, "exp_avg", length, optimiser.mean, shard);
-            vector(tensors, file, "exp_avg_sq", length, optimiser.square, shard);
+            vector(tensors, file, "exp_avg", length, state.optimiser.mean, state.shard);
+            vector(tensors, file, "exp_avg_sq", length, state.optimiser.square, state.shard);
             if (weights.dtype != torch.ScalarType.Float) {
                 vector(tensors, file, "master", length, weights.master, weights.shard);
                 weights.refresh();
             }
-            optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
-            if (lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not of weights that were f32 or bf16 then
-                lossScale.set(tensors.metadata());
+            state.optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
+            if (state.lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not of weights that were f32 or bf16 then
+                state.lossScale.set(tensors.metadata());
             }
-            return new long[] {Long.parseLong(tensors.metadata().getOrDefault("version", "")),
-                Long.parseLong(tensors.metadata().getOrDefault("versions", ""))};
+            state.loaded(Long.parseLong(tensors.metadata().getOrDefault("version", "")),
+                    Long.parseLong(tensors.metadata().getOrDefault("versions", "")));
         } catch (NumberFormatException e) {
             throw new IOException(file + ": expected numbers for steps, version, versions and the loss scale in its metadata", e);
         }

@@ -28,7 +28,7 @@ public final class TeamMemory {
     private final boolean sharded;
     private final Map<String, Weights> frozen = new HashMap<>();
     /** One, unless another has a gradient that waits. */
-    private final Set<TorchPolicy> learning = Collections.newSetFromMap(new IdentityHashMap<>());
+    private final Set<TrainingState> learning = Collections.newSetFromMap(new IdentityHashMap<>());
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
@@ -71,7 +71,7 @@ public final class TeamMemory {
     }
 
     /** Gives a policy the room that one has, whoever had it before. */
-    void learns(TorchPolicy policy) {
+    void learns(TrainingState policy) {
         if (learning.contains(policy)) {
             return;
         }
@@ -82,10 +82,10 @@ public final class TeamMemory {
 
     /** Frees the room; a policy with a gradient that waits for its step keeps its own. */
     void rest() {
-        learning.removeIf(TorchPolicy::depart);
+        learning.removeIf(TrainingState::depart);
     }
 
-    void closed(TorchPolicy policy) {
+    void closed(TrainingState policy) {
         learning.remove(policy);
     }
 }

@@ -123,8 +123,8 @@ class AnchorTest {
     /** Moves the weights so many gradients up; returns the gradient's length. */
     private static double along(TorchPolicy policy, double by) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            policy.weights.master.add_(policy.gradient, new Scalar(by));
-            return policy.gradient.norm().item_double();
+            policy.state.weights.master.add_(policy.state.gradient, new Scalar(by));
+            return policy.state.gradient.norm().item_double();
         }
     }
 

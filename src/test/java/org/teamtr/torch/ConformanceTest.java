@@ -104,7 +104,7 @@ class ConformanceTest {
         JSON.writeValue(config.toFile(), json);
         final Path written = folder(name + " as written");
         try (TorchPolicy policy = TorchPolicy.random(folder, Tiny.settings(), 1)) {
-            Tiny.scramble(policy.weights, name.hashCode());
+            Tiny.scramble(policy.state.weights, name.hashCode());
             policy.save(written);
         }
         Files.copy(written.resolve("model.safetensors"), folder.resolve("model.safetensors"));
@@ -123,7 +123,7 @@ class ConformanceTest {
         JSON.writeValue(folder.resolve("config.json").toFile(), json.put("tie_word_embeddings", false));
         final Path written = folder("own head as written");
         try (TorchPolicy policy = TorchPolicy.random(folder, Tiny.settings(), 1)) {
-            Tiny.scramble(policy.weights, 3);
+            Tiny.scramble(policy.state.weights, 3);
             policy.save(written);
         }
         Files.copy(written.resolve("model.safetensors"), folder.resolve("model.safetensors"));
@@ -139,14 +139,14 @@ class ConformanceTest {
         JSON.writeValue(base.resolve("config.json").toFile(), Published.shrunk(Published.files().get("Qwen3-4B"), Tiny.VOCAB + PADDED));
         final Path written = folder("base as written");
         try (TorchPolicy policy = TorchPolicy.random(base, Tiny.settings(), 1)) {
-            Tiny.scramble(policy.weights, 4);
+            Tiny.scramble(policy.state.weights, 4);
             policy.save(written);
         }
         final Path adapter = Files.createDirectory(work.resolve("adapter"));
         try (TorchPolicy policy = TorchPolicy.load(written, Tiny.settings("f32", 1, 3, 8192))) {
-            Tiny.scramble(policy.weights, 5);
+            Tiny.scramble(policy.state.weights, 5);
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                policy.weights.master.mul_(new Scalar(0.3)); // log-probs of a size that f32 holds to 2e-5
+                policy.state.weights.master.mul_(new Scalar(0.3)); // log-probs of a size that f32 holds to 2e-5
             }
             policy.save(adapter);
             add("Qwen3-4B, an adapter with PEFT", adapter, policy);

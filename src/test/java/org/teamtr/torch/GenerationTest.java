@@ -58,8 +58,8 @@ class GenerationTest {
             for (int step = 0; step < generation.maxNewTokens() && !ended; step++) {
                 try (PointerScope scope = new PointerScope()) {
                     final Tensor ids = Tensor.create(Arrays.stream(sequence).asLongStream().toArray(), 1, sequence.length);
-                    final Tensor hidden = decoder.hidden(policy.weights.compute(), ids, null, null, null);
-                    final Tensor logits = decoder.logits(policy.weights.compute(), hidden.select(1, sequence.length - 1))
+                    final Tensor hidden = decoder.hidden(policy.state.weights.compute(), ids, null, null, null);
+                    final Tensor logits = decoder.logits(policy.state.weights.compute(), hidden.select(1, sequence.length - 1))
                             .narrow(1, 0, vocab);
                     final Tensor drawn = Tensor.create(new long[1]);
                     final Tensor logProb = Tensor.create(new float[1]);
@@ -152,9 +152,9 @@ class GenerationTest {
             final long[] ids = Tiny.ids(prompts.size());
             final Generation generation = Tiny.generation(0, 110);
             try (TorchPolicy policy = Tiny.policy(folder, longer, Tiny.settings("f32", 1, 0, 13), 5)) {
-                final float[] values = Tiny.floats(policy.weights.master);
+                final float[] values = Tiny.floats(policy.state.weights.master);
                 Arrays.fill(values, Tiny.END * longer.hidden(), (Tiny.END + 1) * longer.hidden(), 0f); // never the likeliest
-                Tiny.write(policy.weights, values);
+                Tiny.write(policy.state.weights, values);
                 final List<Utterance> batch = policy.generate(prompts, generation, SEED, ids);
                 assertTrue(batch.stream().allMatch(m -> m.tokens().length == 110), "beyond the room that it begins with");
                 for (int i = 0; i < prompts.size(); i++) {
@@ -213,7 +213,7 @@ class GenerationTest {
         try (TorchPolicy policy = policy(Tiny.qwen2(2))) {
             final List<Utterance> a = policy.generate(Tiny.prompts(6, 2), Tiny.generation(0, 12), 1, Tiny.ids(6));
             final List<Utterance> b = policy.generate(Tiny.prompts(6, 2), Tiny.generation(0, 12), 2, new long[] {6, 5, 4, 3, 2, 1});
-            final DecoderReference reference = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+            final DecoderReference reference = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
             for (int i = 0; i < 6; i++) {
                 assertArrayEquals(a.get(i).tokens(), b.get(i).tokens());
                 int[] sequence = a.get(i).prompt();
@@ -277,16 +277,16 @@ class GenerationTest {
             final ModelConfig c = new ModelConfig("qwen3", Tiny.VOCAB + 24, 32, 48, 2, 4, 2, 10, 96, 1e-6, 1e6, null, null, tied,
                     false, false, false, true);
             try (TorchPolicy policy = policy(c)) {
-                final Layout.Part head = policy.weights.layout.parts.get(tied ? "model.embed_tokens.weight" : "lm_head.weight");
+                final Layout.Part head = policy.state.weights.layout.parts.get(tied ? "model.embed_tokens.weight" : "lm_head.weight");
                 final int from = (int) head.offset() + Tiny.VOCAB * c.hidden();
                 final int to = (int) (head.offset() + head.length());
-                final float[] values = Tiny.floats(policy.weights.master);
+                final float[] values = Tiny.floats(policy.state.weights.master);
                 for (int i = from; i < to; i++) {
                     values[i] *= 100;
                 }
-                Tiny.write(policy.weights, values);
+                Tiny.write(policy.state.weights, values);
                 final List<Utterance> messages = policy.generate(Tiny.prompts(8, 7), Tiny.generation(1, 20), SEED, Tiny.ids(8));
-                final DecoderReference reference = new DecoderReference(c, Tiny.doubles(policy.weights));
+                final DecoderReference reference = new DecoderReference(c, Tiny.doubles(policy.state.weights));
                 double beyond = Double.NEGATIVE_INFINITY;
                 for (Utterance message : messages) {
                     final int[] sequence = Arrays.copyOf(message.prompt(), message.prompt().length + message.tokens().length);
@@ -312,7 +312,7 @@ class GenerationTest {
     }
 
     private static void noGradientBeyond(TorchPolicy policy, int from, int to) {
-        final float[] gradient = Tiny.floats(policy.gradient);
+        final float[] gradient = Tiny.floats(policy.state.gradient);
         for (int i = from; i < to; i++) {
             assertEquals(0f, gradient[i]);
         }
@@ -324,10 +324,10 @@ class GenerationTest {
         for (int threads : new int[] {1, 2}) {
             for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY}) {
                 try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", threads, 0, 8192), 5)) {
-                    final float[] values = Tiny.floats(policy.weights.master);
-                    values[(int) policy.weights.layout.parts.get("model.layers.1.mlp.up_proj.weight").offset() + 3] = bad;
-                    final float[] good = Tiny.floats(policy.weights.master);
-                    Tiny.write(policy.weights, values);
+                    final float[] values = Tiny.floats(policy.state.weights.master);
+                    values[(int) policy.state.weights.layout.parts.get("model.layers.1.mlp.up_proj.weight").offset() + 3] = bad;
+                    final float[] good = Tiny.floats(policy.state.weights.master);
+                    Tiny.write(policy.state.weights, values);
                     final String logits = assertThrows(ArithmeticException.class, () -> policy.generate(Tiny.prompts(4, 1),
                             Tiny.generation(1, 4), SEED, Tiny.ids(4))).getMessage();
                     assertTrue(logits.startsWith("logits: expected numbers"), logits);
@@ -335,7 +335,7 @@ class GenerationTest {
                     final String gradient = assertThrows(ArithmeticException.class, () -> policy.step(1e-3)).getMessage();
                     assertTrue(gradient.startsWith("gradient: "), gradient);
                     assertEquals(0, policy.version());
-                    Tiny.write(policy.weights, good);
+                    Tiny.write(policy.state.weights, good);
                     assertEquals(4, policy.generate(Tiny.prompts(4, 1), Tiny.generation(1, 4), SEED, Tiny.ids(4)).size());
                 }
             }

@@ -197,14 +197,14 @@ class ModelFilesTest {
         }
         try (TorchPolicy policy = load()) {
             assertEquals(Tiny.qwen3(2), policy.config);
-            assertEquals(tensors.keySet(), policy.weights.compute().keySet());
+            assertEquals(tensors.keySet(), policy.state.weights.compute().keySet());
             tensors.forEach((name, t) -> {
-                final float[] given = Tiny.floats(policy.weights.compute().get(name));
+                final float[] given = Tiny.floats(policy.state.weights.compute().get(name));
                 for (int i = 0; i < given.length; i++) {
                     assertEquals(held(t.values()[i], dtype), given[i], error(t.values()[i], dtype), name + "[" + i + "]");
                 }
             });
-            final DecoderReference reference = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+            final DecoderReference reference = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
             final int[] prompt = policy.tokenizer.encode("abc");
             final Utterance message = policy.generate(List.of(prompt), Tiny.generation(1, 5), 1, new long[1]).get(0);
             final double[] row = reference.logits(prompt)[2];
@@ -217,18 +217,18 @@ class ModelFilesTest {
                     "training.safetensors")), files(saved));
             try (TorchPolicy resumed = TorchPolicy.load(saved, Tiny.settings()); TorchPolicy other = load()) {
                 assertEquals(policy.fingerprint(), resumed.fingerprint());
-                assertArrayEquals(Tiny.floats(policy.weights.master), Tiny.floats(resumed.weights.master));
+                assertArrayEquals(Tiny.floats(policy.state.weights.master), Tiny.floats(resumed.state.weights.master));
                 assertEquals(0, resumed.version(), "a model is the start of a run");
                 other.load(saved);
                 assertEquals(2, other.version());
-                assertEquals(2, other.optimiser.steps);
+                assertEquals(2, other.state.optimiser.steps);
                 assertThrows(IllegalStateException.class, () -> other.step(1));
                 train(policy, 3);
                 train(other, 3);
                 assertEquals(policy.version(), other.version());
-                assertArrayEquals(Tiny.floats(policy.weights.master), Tiny.floats(other.weights.master), "goes on to the same bits");
+                assertArrayEquals(Tiny.floats(policy.state.weights.master), Tiny.floats(other.state.weights.master), "goes on to the same bits");
                 assertNotEquals(policy.fingerprint(), resumed.fingerprint());
-                assertArrayEquals(Tiny.floats(policy.optimiser.square), Tiny.floats(other.optimiser.square));
+                assertArrayEquals(Tiny.floats(policy.state.optimiser.square), Tiny.floats(other.state.optimiser.square));
             }
         }
     }
@@ -258,12 +258,12 @@ class ModelFilesTest {
         tensors.put("lm_head.weight", tensors.get("model.embed_tokens.weight"));
         write(folder.resolve("model.safetensors"), tensors, "F32");
         try (TorchPolicy policy = load()) {
-            assertFalse(policy.weights.compute().containsKey("lm_head.weight"));
+            assertFalse(policy.state.weights.compute().containsKey("lm_head.weight"));
         }
         Files.writeString(folder.resolve("config.json"),
                 CONFIG.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"));
         try (TorchPolicy policy = load()) {
-            assertTrue(policy.weights.compute().containsKey("lm_head.weight"));
+            assertTrue(policy.state.weights.compute().containsKey("lm_head.weight"));
         }
     }
 
@@ -281,7 +281,7 @@ class ModelFilesTest {
             assertEquals(policy.notes(), notes, "said before it is loaded as well");
             final int[] prompt = policy.tokenizer.encode("abc");
             final Utterance message = policy.generate(List.of(prompt), Tiny.generation(1, 1), 1, new long[1]).get(0);
-            final double[] row = new DecoderReference(policy.config, Tiny.doubles(policy.weights)).logits(prompt)[2];
+            final double[] row = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights)).logits(prompt)[2];
             assertEquals(row[message.tokens()[0]] - Math.log(Arrays.stream(row).map(Math::exp).sum()), message.logProbs()[0], 1e-5);
             policy.save(saved);
             try (TorchPolicy again = TorchPolicy.load(saved, Tiny.settings())) {
@@ -481,7 +481,7 @@ class ModelFilesTest {
             train(policy, 3);
             train(other, 3);
             assertEquals(policy.fingerprint(), other.fingerprint(), "goes on to the same bits");
-            assertArrayEquals(Tiny.floats(policy.base.master), Tiny.floats(other.base.master));
+            assertArrayEquals(Tiny.floats(policy.state.base.master), Tiny.floats(other.state.base.master));
         }
     }
 

@@ -75,11 +75,12 @@ class NextTokenTest {
             for (TorchPolicy.Settings settings : new TorchPolicy.Settings[] {Tiny.settings(), Tiny.settings("f32", 1, 3, 8192),
                 Tiny.lora(3, "k_proj", "up_proj", "down_proj"), Tiny.settings("bf16", 1, 3, 8192)}) {
                 try (TorchPolicy policy = Tiny.policy(folder, config.getValue(), settings, 5)) {
-                    if (policy.base != null) {
-                        Tiny.scramble(policy.weights, 6);
+                    if (policy.state.base != null) {
+                        Tiny.scramble(policy.state.weights, 6);
                     }
-                    final Map<String, Tensor> w = policy.base == null ? policy.weights.compute() : new Lookup(name -> policy.weights.compute()
-                            .getOrDefault(name, policy.base.compute().get(name)));
+                    final Map<String, Tensor> w = policy.state.base == null ? policy.state.weights.compute()
+                            : new Lookup(name -> policy.state.weights.compute()
+                            .getOrDefault(name, policy.state.base.compute().get(name)));
                     final double scale = settings.loraRank() == 0 ? 0 : 2;
                     final List<float[]> whole = logits(config.getValue(), w, scale, settings.scalarType(), "whole");
                     final boolean halves = settings.scalarType() != ScalarType.Float;

@@ -106,24 +106,24 @@ class PrecisionTest {
     void aStepWhoseGradientOverflowsIsNone() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2), "f16")) {
             final Batch batch = Tiny.batch(policy, 6, 12, 2);
-            policy.lossScale.set(Map.of("loss_scale", Double.toString(0x1p24), "finite_gradients", "7"));
-            final float[] master = Tiny.floats(policy.weights.master);
-            final float[] mean = Tiny.floats(policy.optimiser.mean);
+            policy.state.lossScale.set(Map.of("loss_scale", Double.toString(0x1p24), "finite_gradients", "7"));
+            final float[] master = Tiny.floats(policy.state.weights.master);
+            final float[] mean = Tiny.floats(policy.state.optimiser.mean);
             int overflows = 0;
             double norm;
             do {
                 policy.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
-                assertArrayEquals(master, Tiny.floats(policy.weights.master));
-                assertArrayEquals(mean, Tiny.floats(policy.optimiser.mean));
+                assertArrayEquals(master, Tiny.floats(policy.state.weights.master));
+                assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
                 assertEquals(0, policy.version());
-                assertEquals(0, policy.optimiser.steps);
+                assertEquals(0, policy.state.optimiser.steps);
                 norm = policy.step(1e-3);
                 overflows += Double.isNaN(norm) ? 1 : 0;
             } while (Double.isNaN(norm));
             assertTrue(overflows > 2, overflows + " overflows");
-            assertEquals(Math.scalb(1.0, 24 - overflows), policy.lossScale.scale());
-            assertEquals(1, policy.optimiser.steps);
-            assertFalse(Arrays.equals(master, Tiny.floats(policy.weights.master)));
+            assertEquals(Math.scalb(1.0, 24 - overflows), policy.state.lossScale.scale());
+            assertEquals(1, policy.state.optimiser.steps);
+            assertFalse(Arrays.equals(master, Tiny.floats(policy.state.weights.master)));
             assertThrows(IllegalStateException.class, () -> policy.step(1e-3), "the gradient was used up");
         }
     }
@@ -139,7 +139,7 @@ class PrecisionTest {
             }
             final Batch small = Batch.of(batch.messages(), tiny, tiny);
             whole.gradient(small, TEMPERATURE, SurrogateConfig.PAPER, null);
-            final float[] expected = Tiny.floats(whole.gradient);
+            final float[] expected = Tiny.floats(whole.state.gradient);
             double largest = 0;
             for (float x : expected) {
                 largest = Math.max(largest, Math.abs(x));
@@ -155,9 +155,9 @@ class PrecisionTest {
 
     /** Relative error of the gradient, as a vector. */
     private static double error(TorchPolicy policy, Batch batch, double scale, float[] expected) {
-        policy.lossScale.set(Map.of("loss_scale", Double.toString(scale), "finite_gradients", "0"));
+        policy.state.lossScale.set(Map.of("loss_scale", Double.toString(scale), "finite_gradients", "0"));
         policy.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
-        final float[] given = Tiny.floats(policy.gradient);
+        final float[] given = Tiny.floats(policy.state.gradient);
         double off = 0;
         double all = 0;
         for (int i = 0; i < given.length; i++) {
@@ -173,7 +173,7 @@ class PrecisionTest {
         final Path saved = Files.createDirectories(folder.resolve("saved-f16"));
         try (TorchPolicy policy = policy(Tiny.qwen3(2), "f16"); TorchPolicy other = policy(Tiny.qwen3(2), "f16")) {
             final Batch batch = Tiny.batch(policy, 6, 12, 2);
-            policy.lossScale.set(Map.of("loss_scale", Double.toString(0x1p22), "finite_gradients", Integer.toString(LossScale.GROWTH - 2)));
+            policy.state.lossScale.set(Map.of("loss_scale", Double.toString(0x1p22), "finite_gradients", Integer.toString(LossScale.GROWTH - 2)));
             steps(policy, batch, 4);
             policy.save(saved);
             try (SafeTensors tensors = SafeTensors.open(saved)) {
@@ -181,11 +181,11 @@ class PrecisionTest {
             }
             assertTrue(Files.readString(saved.resolve("config.json")).contains("float16"));
             other.load(saved);
-            assertEquals(policy.lossScale.state(), other.lossScale.state());
+            assertEquals(policy.state.lossScale.state(), other.state.lossScale.state());
             steps(policy, batch, 6);
             steps(other, batch, 6);
             assertEquals(policy.fingerprint(), other.fingerprint());
-            assertEquals(policy.lossScale.state(), other.lossScale.state());
+            assertEquals(policy.state.lossScale.state(), other.state.lossScale.state());
             assertArrayEquals(policy.score(batch, 1, null).logProbs(), other.score(batch, 1, null).logProbs());
         }
     }
@@ -276,8 +276,8 @@ class PrecisionTest {
     void theMonitorEvaluatesAdaptersInF32() throws IOException {
         try (TorchPolicy coarse = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("bf16", 1, 3, 8192), 5);
                 TorchPolicy fine = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 1, 3, 8192), 5)) {
-            assertTrue(coarse.base.master == null);
-            Tiny.write(fine.base, Tiny.floats(coarse.base.stored()));
+            assertTrue(coarse.state.base.master == null);
+            Tiny.write(fine.state.base, Tiny.floats(coarse.state.base.stored()));
             final Batch batch = Tiny.batch(coarse, 4, 12, 2);
             coarse.nudge(1e-3, 3);
             fine.nudge(1e-3, 3);
@@ -288,10 +288,10 @@ class PrecisionTest {
     @Test
     void aNudgeMovesEveryWeightAndIsTakenBack() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(1), "f32"); Policy.Snapshot before = policy.snapshot()) {
-            final float[] then = Tiny.floats(policy.weights.master);
+            final float[] then = Tiny.floats(policy.state.weights.master);
             final long fingerprint = policy.fingerprint();
             policy.nudge(0.25, 9);
-            final float[] now = Tiny.floats(policy.weights.master);
+            final float[] now = Tiny.floats(policy.state.weights.master);
             int up = 0;
             for (int i = 0; i < now.length; i++) {
                 assertEquals(0.25, Math.abs((double) now[i] - then[i]), 1e-6);
@@ -303,10 +303,10 @@ class PrecisionTest {
             assertEquals(fingerprint, policy.fingerprint());
             assertEquals(0, policy.version());
             policy.nudge(0.25, 9);
-            assertArrayEquals(now, Tiny.floats(policy.weights.master), "the same seed, the same way");
+            assertArrayEquals(now, Tiny.floats(policy.state.weights.master), "the same seed, the same way");
             policy.restore(before);
             policy.nudge(0.25, 10);
-            assertFalse(Arrays.equals(now, Tiny.floats(policy.weights.master)));
+            assertFalse(Arrays.equals(now, Tiny.floats(policy.state.weights.master)));
         }
     }
 

@@ -170,9 +170,9 @@ class ShardTest {
         final List<List<Object>> all = ranks(size, ranks -> {
             try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, ranks, true))) {
                 final long trained = policy.trained();
-                final long part = policy.optimiser.mean.numel();
+                final long part = policy.state.optimiser.mean.numel();
                 assertTrue(part <= Shard.length(trained, size) && part < trained, part + " of " + trained);
-                assertEquals(dtype.equals("f32") ? trained : part, policy.weights.master.numel());
+                assertEquals(dtype.equals("f32") ? trained : part, policy.state.weights.master.numel());
                 final List<Double> own = new ArrayList<>();
                 final List<Object> seen = trained(policy, folder.resolve("many"), ranks.rank() == 0, own);
                 for (int i = 0; i < norms.size(); i++) {
@@ -204,14 +204,14 @@ class ShardTest {
         try (TorchPolicy one = TorchPolicy.load(model, settings)) {
             one.gradient(Tiny.batch(one, 8, 6, 1), 0.8, SurrogateConfig.PAPER, null);
             norm = one.step(1e-3);
-            expected = Tiny.floats(one.weights.master);
+            expected = Tiny.floats(one.state.weights.master);
         }
         for (boolean sharded : new boolean[] {false, true}) {
             for (float[] got : ranks(3, ranks -> {
                 try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, ranks, sharded))) {
                     policy.gradient(Tiny.batch(policy, 8, 6, 1), 0.8, SurrogateConfig.PAPER, null);
                     assertEquals(norm, policy.step(1e-3), 1e-5 * norm);
-                    return Tiny.floats(policy.weights.master);
+                    return Tiny.floats(policy.state.weights.master);
                 }
             })) {
                 final double worst = IntStream.range(0, expected.length).mapToDouble(i -> Math.abs(expected[i] - got[i])).max().orElseThrow();

@@ -32,10 +32,10 @@ class TeamMemoryTest {
             try (TorchPolicy two = TorchPolicy.load(Tiny.saved(folder), settings, memory);
                     TorchPolicy apart = TorchPolicy.load(Tiny.saved(folder), settings);
                     TorchPolicy other = TorchPolicy.load(Tiny.saved(folder), Tiny.settings("f32", 1, 2, 8192), memory)) {
-                assertSame(one.base, two.base);
-                assertNotSame(one.base, apart.base);
-                assertNotSame(one.base, other.base, "of another dtype");
-                assertNull(one.base.master, "frozen weights are kept in 16 bits alone");
+                assertSame(one.state.base, two.state.base);
+                assertNotSame(one.state.base, apart.state.base);
+                assertNotSame(one.state.base, other.state.base, "of another dtype");
+                assertNull(one.state.base.master, "frozen weights are kept in 16 bits alone");
                 assertArrayEquals(update(apart, 1), update(two, 1), "to the bit");
             }
             update(one, 2); // the weights are still there
@@ -49,7 +49,7 @@ class TeamMemoryTest {
             policy.gradient(batch, 0.8, SurrogateConfig.PAPER, null);
             policy.step(1e-2);
         }
-        return Tiny.floats(policy.weights.master);
+        return Tiny.floats(policy.state.weights.master);
     }
 
     @Test
@@ -60,19 +60,19 @@ class TeamMemoryTest {
                 TorchPolicy apart = TorchPolicy.load(Tiny.saved(folder), Tiny.settings())) {
             final float[] expected = update(apart, 1);
             assertArrayEquals(expected, update(a, 1));
-            assertNotNull(a.gradient);
+            assertNotNull(a.state.gradient);
             final Batch batch = Tiny.batch(b, 4, 6, 1);
-            assertNull(a.gradient, "while messages are generated nobody has one");
+            assertNull(a.state.gradient, "while messages are generated nobody has one");
             b.gradient(batch, 0.8, SurrogateConfig.PAPER, null);
             a.gradient(batch, 0.8, SurrogateConfig.PAPER, null);
-            assertTrue(a.gradient != null && b.gradient != null, "one that waits for its step stays");
+            assertTrue(a.state.gradient != null && b.state.gradient != null, "one that waits for its step stays");
             b.step(1e-2);
             b.gradient(batch, 0.8, SurrogateConfig.PAPER, null);
             b.step(1e-2);
-            assertArrayEquals(expected, Tiny.floats(b.weights.master));
+            assertArrayEquals(expected, Tiny.floats(b.state.weights.master));
             a.step(1e-2);
             a.generate(Tiny.prompts(2, 1), Tiny.generation(1, 2), 1, Tiny.ids(2));
-            assertTrue(a.gradient == null && b.gradient == null);
+            assertTrue(a.state.gradient == null && b.state.gradient == null);
             assertThrows(IllegalStateException.class, () -> a.step(1e-2));
         }
     }

@@ -105,7 +105,7 @@ public final class Tiny {
 
     static TorchPolicy policy(Path folder, ModelConfig config, TorchPolicy.Settings settings, long seed) throws IOException {
         final TorchPolicy policy = TorchPolicy.random(config, tokenizer(folder), settings, seed);
-        scramble(policy.base == null ? policy.weights : policy.base, seed);
+        scramble(policy.state.base == null ? policy.state.weights : policy.state.base, seed);
         return policy;
     }
 

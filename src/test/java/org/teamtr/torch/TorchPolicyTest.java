@@ -67,11 +67,11 @@ class TorchPolicyTest {
     /** Small random changes of everything that is trained. */
     private static void move(TorchPolicy policy, double size) {
         final SplittableRandom random = new SplittableRandom(4);
-        final float[] values = Tiny.floats(policy.weights.master);
+        final float[] values = Tiny.floats(policy.state.weights.master);
         for (int i = 0; i < values.length; i++) {
             values[i] += (float) (size * random.nextGaussian());
         }
-        Tiny.write(policy.weights, values);
+        Tiny.write(policy.state.weights, values);
     }
 
     // ---- autograd ----
@@ -79,10 +79,10 @@ class TorchPolicyTest {
     /** Weights in double, those that are trained as leaves. */
     private static Map<String, Tensor> leaves(TorchPolicy policy) {
         final Map<String, Tensor> leaves = new HashMap<>();
-        if (policy.base != null) {
-            policy.base.compute().forEach((name, w) -> leaves.put(name, w.to(ScalarType.Double)));
+        if (policy.state.base != null) {
+            policy.state.base.compute().forEach((name, w) -> leaves.put(name, w.to(ScalarType.Double)));
         }
-        policy.weights.compute().forEach((name, w) -> leaves.put(name, w.to(ScalarType.Double).clone().set_requires_grad(true)));
+        policy.state.weights.compute().forEach((name, w) -> leaves.put(name, w.to(ScalarType.Double).clone().set_requires_grad(true)));
         return leaves;
     }
 
@@ -106,7 +106,7 @@ class TorchPolicyTest {
 
     private static Decoder decoder(TorchPolicy policy, Device cpu) {
         return new Decoder(policy.config, ScalarType.Double, cpu,
-                policy.base == null ? 0 : policy.settings.loraAlpha() / policy.settings.loraRank());
+                policy.state.base == null ? 0 : policy.settings.loraAlpha() / policy.settings.loraRank());
     }
 
     /** Composed of torch's operations, message by message. {@code old} are the anchor's weights, or null. */
@@ -140,13 +140,13 @@ class TorchPolicyTest {
     }
 
     private static void sameGradient(TorchPolicy policy, Map<String, Tensor> leaves, String what) {
-        final float[] given = Tiny.floats(policy.gradient);
+        final float[] given = Tiny.floats(policy.state.gradient);
         double largest = 0;
         for (float g : given) {
             largest = Math.max(largest, Math.abs(g));
         }
         assertTrue(largest > 1e-4, what + ": a gradient that says something");
-        for (Map.Entry<String, Layout.Part> part : policy.weights.layout.parts.entrySet()) {
+        for (Map.Entry<String, Layout.Part> part : policy.state.weights.layout.parts.entrySet()) {
             final float[] expected = Tiny.floats(leaves.get(part.getKey()).grad());
             double of = 0;
             for (float e : expected) {
@@ -292,7 +292,7 @@ class TorchPolicyTest {
 
     private static float[] gradient(TorchPolicy policy, Batch batch) {
         policy.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
-        return Tiny.floats(policy.gradient);
+        return Tiny.floats(policy.state.gradient);
     }
 
     private static void close(float[] expected, float[] given, double ofLargest) {
@@ -344,10 +344,10 @@ class TorchPolicyTest {
                 final Policy.Scores y = b.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
                 assertArrayEquals(x.logProbs(), y.logProbs());
                 assertArrayEquals(x.entropy(), y.entropy());
-                assertArrayEquals(Tiny.floats(a.gradient), Tiny.floats(b.gradient));
+                assertArrayEquals(Tiny.floats(a.state.gradient), Tiny.floats(b.state.gradient));
                 assertEquals(a.step(1e-3), b.step(1e-3));
                 assertEquals(a.fingerprint(), b.fingerprint());
-                assertArrayEquals(Tiny.floats(a.weights.master), Tiny.floats(b.weights.master));
+                assertArrayEquals(Tiny.floats(a.state.weights.master), Tiny.floats(b.state.weights.master));
             }
         }
     }
@@ -369,12 +369,12 @@ class TorchPolicyTest {
     void scoresAreThoseOfDoubleArithmetic() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2)); Policy.Snapshot anchor = policy.snapshot()) {
             final Batch batch = shifted(policy, 9);
-            final DecoderReference old = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+            final DecoderReference old = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
             for (float kl : policy.score(batch, TEMPERATURE, anchor).kl()) {
                 assertEquals(0, kl, "of a policy from itself");
             }
             move(policy, 0.02);
-            final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+            final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
             final Policy.Scores scores = policy.score(batch, TEMPERATURE, anchor);
             final SurrogateConfig withKl = SurrogateConfig.PAPER.withKl(KlTerm.EXACT, 0.1);
             final Policy.Scores again = policy.gradient(batch, TEMPERATURE, withKl, anchor);
@@ -415,12 +415,12 @@ class TorchPolicyTest {
             try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), settings, 1);
                     Policy.Snapshot anchor = policy.snapshot()) {
                 final Batch batch = Tiny.batch(policy, 9, 12, 3);
-                final DecoderReference old = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+                final DecoderReference old = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
                 for (double none : policy.logitShift(batch, anchor)) {
                     assertEquals(0, none, 1e-6);
                 }
                 move(policy, 0.02);
-                final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.weights));
+                final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
                 final double[] expected = new double[6]; // ranks of 40 tokens: 1, 2-3, 4-7, 8-15, 16-31, 32-40
                 for (Utterance message : batch.messages()) {
                     final int[] sequence = Arrays.copyOf(message.prompt(), message.prompt().length + message.tokens().length);
@@ -524,29 +524,29 @@ class TorchPolicyTest {
             gradient(policy, batch);
             policy.step(1e-2);
             final long fingerprint = policy.fingerprint();
-            final float[] weights = Tiny.floats(policy.weights.master);
-            final float[] mean = Tiny.floats(policy.optimiser.mean);
-            final float[] square = Tiny.floats(policy.optimiser.square);
+            final float[] weights = Tiny.floats(policy.state.weights.master);
+            final float[] mean = Tiny.floats(policy.state.optimiser.mean);
+            final float[] square = Tiny.floats(policy.state.optimiser.square);
             try (Policy.Snapshot snapshot = policy.snapshot()) {
                 gradient(policy, batch);
                 policy.step(1e-2);
                 final long next = policy.fingerprint();
-                final float[] nextWeights = Tiny.floats(policy.weights.master);
-                final float[] nextMean = Tiny.floats(policy.optimiser.mean);
+                final float[] nextWeights = Tiny.floats(policy.state.weights.master);
+                final float[] nextMean = Tiny.floats(policy.state.optimiser.mean);
                 assertNotEquals(fingerprint, next);
                 for (int again = 0; again < 2; again++) { // what is done after it leaves a snapshot as it is
                     policy.restore(snapshot);
                     assertEquals(fingerprint, policy.fingerprint());
                     assertEquals(1, policy.version());
-                    assertEquals(1, policy.optimiser.steps);
-                    assertArrayEquals(weights, Tiny.floats(policy.weights.master));
-                    assertArrayEquals(mean, Tiny.floats(policy.optimiser.mean));
-                    assertArrayEquals(square, Tiny.floats(policy.optimiser.square));
+                    assertEquals(1, policy.state.optimiser.steps);
+                    assertArrayEquals(weights, Tiny.floats(policy.state.weights.master));
+                    assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
+                    assertArrayEquals(square, Tiny.floats(policy.state.optimiser.square));
                     gradient(policy, batch);
                     policy.step(1e-2);
                     assertEquals(next, policy.fingerprint());
-                    assertArrayEquals(nextWeights, Tiny.floats(policy.weights.master));
-                    assertArrayEquals(nextMean, Tiny.floats(policy.optimiser.mean));
+                    assertArrayEquals(nextWeights, Tiny.floats(policy.state.weights.master));
+                    assertArrayEquals(nextMean, Tiny.floats(policy.state.optimiser.mean));
                 }
             }
         }
@@ -555,20 +555,20 @@ class TorchPolicyTest {
     @Test
     void halveGoesHalfTheWay() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(1)); Policy.Snapshot then = policy.snapshot()) {
-            final float[] before = Tiny.floats(policy.weights.master);
+            final float[] before = Tiny.floats(policy.state.weights.master);
             gradient(policy, shifted(policy, 6));
             policy.step(0.05);
-            final float[] after = Tiny.floats(policy.weights.master);
-            final float[] mean = Tiny.floats(policy.optimiser.mean);
+            final float[] after = Tiny.floats(policy.state.weights.master);
+            final float[] mean = Tiny.floats(policy.state.optimiser.mean);
             policy.shorten(then, 0.5);
-            final float[] half = Tiny.floats(policy.weights.master);
+            final float[] half = Tiny.floats(policy.state.weights.master);
             for (int i = 0; i < half.length; i++) {
                 final double ulp = Math.ulp(Math.max(Math.abs(before[i]), Math.abs(after[i])));
                 assertEquals(((double) before[i] + after[i]) / 2, half[i], ulp);
             }
             assertFalse(Arrays.equals(before, after));
-            assertArrayEquals(mean, Tiny.floats(policy.optimiser.mean));
-            assertEquals(1, policy.optimiser.steps);
+            assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
+            assertEquals(1, policy.state.optimiser.steps);
         }
     }
 
@@ -595,7 +595,7 @@ class TorchPolicyTest {
                 assertFalse(List.of(0L, first, half).contains(policy.version()), "other parameters, another number");
                 policy.startOver();
                 assertEquals(0, policy.version());
-                assertEquals(0, policy.optimiser.steps);
+                assertEquals(0, policy.state.optimiser.steps);
             }
         }
     }
@@ -605,14 +605,14 @@ class TorchPolicyTest {
         try (TorchPolicy policy = policy(Tiny.qwen3(1)); TorchPolicy other = Tiny.policy(folder, Tiny.qwen3(1), Tiny.settings(), 6)) {
             final long fingerprint = policy.fingerprint();
             assertNotEquals(fingerprint, other.fingerprint());
-            final float[] values = Tiny.floats(policy.weights.master);
+            final float[] values = Tiny.floats(policy.state.weights.master);
             for (int i : new int[] {0, values.length / 2, values.length - 1}) {
                 final float[] changed = values.clone();
                 changed[i] = Math.nextUp(changed[i]);
-                Tiny.write(policy.weights, changed);
+                Tiny.write(policy.state.weights, changed);
                 assertNotEquals(fingerprint, policy.fingerprint());
             }
-            Tiny.write(policy.weights, values);
+            Tiny.write(policy.state.weights, values);
             assertEquals(fingerprint, policy.fingerprint());
         }
     }
@@ -624,17 +624,17 @@ class TorchPolicyTest {
     void smallUpdatesOfBf16WeightsAreNotLost() throws IOException {
         try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(1), Tiny.settings("bf16", 1, 0, 8192), 5)) {
             final Batch batch = shifted(policy, 4);
-            final Layout.Part norm = policy.weights.layout.parts.get("model.norm.weight");
+            final Layout.Part norm = policy.state.weights.layout.parts.get("model.norm.weight");
             final int at = (int) norm.offset();
-            final float[] start = Tiny.floats(policy.weights.compute().get("model.norm.weight"));
-            final float[] master = Tiny.floats(policy.weights.master);
+            final float[] start = Tiny.floats(policy.state.weights.compute().get("model.norm.weight"));
+            final float[] master = Tiny.floats(policy.state.weights.master);
             policy.imitate(batch.messages());
             policy.step(1e-4);
-            final float[] afterOne = Tiny.floats(policy.weights.compute().get("model.norm.weight"));
+            final float[] afterOne = Tiny.floats(policy.state.weights.compute().get("model.norm.weight"));
             int moved = 0;
             int seen = 0;
             for (int i = 0; i < start.length; i++) {
-                moved += Tiny.floats(policy.weights.master)[at + i] != master[at + i] ? 1 : 0;
+                moved += Tiny.floats(policy.state.weights.master)[at + i] != master[at + i] ? 1 : 0;
                 seen += afterOne[i] != start[i] ? 1 : 0;
             }
             assertEquals(start.length, moved, "every f32 weight moves");
@@ -643,11 +643,11 @@ class TorchPolicyTest {
                 policy.imitate(batch.messages());
                 policy.step(1e-4);
             }
-            final float[] end = Tiny.floats(policy.weights.compute().get("model.norm.weight"));
+            final float[] end = Tiny.floats(policy.state.weights.compute().get("model.norm.weight"));
             seen = 0;
             for (int i = 0; i < end.length; i++) {
                 seen += end[i] != start[i] ? 1 : 0;
-                assertEquals(Tiny.floats(policy.weights.master)[at + i], end[i], Math.abs(end[i]) / 256, "rounded from f32");
+                assertEquals(Tiny.floats(policy.state.weights.master)[at + i], end[i], Math.abs(end[i]) / 256, "rounded from f32");
             }
             assertTrue(seen > end.length / 2, "many steps are seen, in " + seen + " of " + end.length);
         }
@@ -708,9 +708,9 @@ class TorchPolicyTest {
         final ModelConfig c = Tiny.qwen2(2);
         try (TorchPolicy policy = Tiny.policy(folder, c, Tiny.settings("f32", 1, 3, 8192), 5)) {
             move(policy, 0.2);
-            final Map<String, double[]> merged = Tiny.doubles(policy.base);
-            final Map<String, double[]> adapters = Tiny.doubles(policy.weights);
-            policy.base.layout.parts.forEach((name, part) -> {
+            final Map<String, double[]> merged = Tiny.doubles(policy.state.base);
+            final Map<String, double[]> adapters = Tiny.doubles(policy.state.weights);
+            policy.state.base.layout.parts.forEach((name, part) -> {
                 final double[] a = adapters.get(name.replace(".weight", ".lora_A.weight"));
                 final double[] b = adapters.get(name.replace(".weight", ".lora_B.weight"));
                 if (a == null) {
@@ -730,7 +730,7 @@ class TorchPolicyTest {
             final double[] row = new DecoderReference(c, merged).logits(sequence)[2];
             final double expected = row[m.tokens()[0]] - Math.log(Arrays.stream(row).map(Math::exp).sum());
             assertEquals(expected, m.logProbs()[0], 1e-4);
-            final double[] plain = new DecoderReference(c, Tiny.doubles(policy.base)).logits(sequence)[2];
+            final double[] plain = new DecoderReference(c, Tiny.doubles(policy.state.base)).logits(sequence)[2];
             assertTrue(Math.abs(plain[m.tokens()[0]] - row[m.tokens()[0]]) > 0.05, "the adapters count");
         }
     }
@@ -738,15 +738,15 @@ class TorchPolicyTest {
     @Test
     void onlyAdaptersLearn() throws IOException {
         try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 2, 4, 8192), 5)) {
-            final float[] base = Tiny.floats(policy.base.master);
-            final Map<String, double[]> before = Tiny.doubles(policy.weights);
+            final float[] base = Tiny.floats(policy.state.base.master);
+            final Map<String, double[]> before = Tiny.doubles(policy.state.weights);
             final Batch batch = shifted(policy, 8);
             for (int step = 0; step < 2; step++) { // A has a gradient once B has moved
                 gradient(policy, batch);
                 policy.step(1e-2);
             }
-            assertArrayEquals(base, Tiny.floats(policy.base.master), "to the bit");
-            Tiny.doubles(policy.weights).forEach((name, values) -> assertFalse(Arrays.equals(before.get(name), values), name));
+            assertArrayEquals(base, Tiny.floats(policy.state.base.master), "to the bit");
+            Tiny.doubles(policy.state.weights).forEach((name, values) -> assertFalse(Arrays.equals(before.get(name), values), name));
             assertEquals(2 * 2 * 7, before.size());
         }
     }
@@ -762,7 +762,7 @@ class TorchPolicyTest {
         }
         try (TorchPolicy policy = TorchPolicy.random(Tiny.llama(1), Tiny.tokenizer(folder), Tiny.lora(2, "q_proj"), 1)) {
             assertEquals(List.of("model.layers.0.self_attn.q_proj.lora_A.weight", "model.layers.0.self_attn.q_proj.lora_B.weight"),
-                    List.copyOf(policy.weights.layout.parts.keySet()));
+                    List.copyOf(policy.state.weights.layout.parts.keySet()));
         }
     }
 }

@@ -1,0 +1,91 @@
+package org.teamtr.torch;
+
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.Map;
+import java.util.Objects;
+import java.util.function.UnaryOperator;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.teamtr.team.Utterance;
+import org.teamtr.train.Batch;
+import org.teamtr.train.Policy;
+
+/** Parameters that an exact KL is taken from, and the prompts that they are asked with. */
+class Anchor implements Policy.Snapshot {
+    final Weights weights;
+    private final ForwardPass forward;
+    private final TrainingState state;
+    private final UnaryOperator<Utterance> prompted;
+    private final Map<Policy.Precision, HiddenStates> states = new EnumMap<>(Policy.Precision.class);
+
+    /**
+     * @param forward of the policy whose parameters they are
+     * @param state of that policy, which has the frozen weights below them
+     * @param prompted for each message of a batch, the same tokens with the prompt that the anchor is asked with
+     */
+    Anchor(ForwardPass forward, TrainingState state, Weights weights, UnaryOperator<Utterance> prompted) {
+        this.forward = forward;
+        this.state = state;
+        this.weights = weights;
+        this.prompted = prompted;
+    }
+
+    /** {@return how many logit columns count} */
+    int vocab() {
+        return forward.vocab;
+    }
+
+    /** {@return the anchor's hidden states of a batch of so many micro-batches} Those of the latest batch are kept. */
+    HiddenStates hiddenStates(Batch batch, int micros, Policy.Precision precision) {
+        final HiddenStates known = states.get(precision);
+        if (known != null && known.batch == batch) {
+            return known;
+        }
+        if (known != null) {
+            known.close();
+        }
+        states.put(precision, new HiddenStates(batch, forward.decoder(precision), state.all(weights, precision), micros));
+        return states.get(precision);
+    }
+
+    @Override
+    public void close() {
+        states.values().forEach(HiddenStates::close);
+    }
+
+    /** Hidden states of a batch under the parameters of an anchor, kept since every inner step asks for them. */
+    final class HiddenStates {
+        final Map<String, Tensor> weights;
+        private final Batch batch;
+        private final Decoder decoder;
+        private final Tensor[] hidden;
+
+        HiddenStates(Batch batch, Decoder decoder, Map<String, Tensor> weights, int micros) {
+            this.batch = batch;
+            this.decoder = decoder;
+            this.weights = weights;
+            this.hidden = new Tensor[micros];
+        }
+
+        /** The anchor's own: another policy's may have another name. */
+        Tensor head() {
+            return weights.get(decoder.head());
+        }
+
+        /** {@return those of a micro-batch, [tokens, hidden]} Each part is asked for by one thread at a time. */
+        Tensor of(int part, MicroBatch micro) {
+            if (hidden[part] == null) {
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                    hidden[part] = Decoder.kept(forward.hidden(decoder, weights, micro.withPrompts(prompted)));
+                }
+            }
+            return hidden[part];
+        }
+
+        private void close() {
+            Arrays.stream(hidden).filter(Objects::nonNull).forEach(Tensor::close);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+package org.teamtr.torch;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.teamtr.train.Batch;
+import org.teamtr.train.Diagnostics;
+import org.teamtr.train.Policy;
+
+/** Measures a policy on the messages of a batch: log-probs, entropy, exact KL from an anchor, and how far logits have moved. */
+final class Scorer {
+    private final ForwardPass forward;
+    private final TrainingState state;
+
+    Scorer(ForwardPass forward, TrainingState state) {
+        this.forward = forward;
+        this.state = state;
+    }
+
+    Policy.Scores score(Batch batch, double temperature, Policy.Snapshot anchor, Policy.Precision precision) {
+        final Policy.Scores out = scores(batch, anchor);
+        final Decoder decoder = forward.decoder(precision);
+        final Map<String, Tensor> now = state.all(state.weights, precision);
+        final List<MicroBatch> micros = forward.split(batch.messages());
+        final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), precision);
+        forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            try (NoGradGuard guard = new NoGradGuard();
+                    PointerScope scope = new PointerScope();
+                    LinearLogProbs head = forward.head(decoder, forward.hidden(decoder, now, micro), now, then, part, micro, temperature)) {
+                head.forward();
+                scatter(head, micro, batch, out);
+            }
+            return null;
+        }), nothing -> { });
+        return sum(out);
+    }
+
+    /** {@return room for what a batch is scored with} */
+    static Policy.Scores scores(Batch batch, Policy.Snapshot anchor) {
+        return new Policy.Scores(new float[batch.tokens()], anchor == null ? null : new float[batch.tokens()], new float[batch.tokens()]);
+    }
+
+    /** Puts what a micro-batch's head has computed to its places in the batch. */
+    static void scatter(LinearLogProbs head, MicroBatch micro, Batch batch, Policy.Scores out) {
+        micro.scatter(Host.floats(head.logProbs()), out.logProbs(), batch.cuSeqlens());
+        micro.scatter(Host.floats(head.entropy()), out.entropy(), batch.cuSeqlens());
+        if (out.kl() != null) {
+            micro.scatter(Host.floats(head.kl()), out.kl(), batch.cuSeqlens());
+        }
+    }
+
+    /** Scores that other ranks have computed are zeros here until they are added. */
+    Policy.Scores sum(Policy.Scores scores) {
+        if (scores.kl() == null) {
+            forward.sum("scores", scores.logProbs(), scores.entropy());
+        } else {
+            forward.sum("scores", scores.logProbs(), scores.entropy(), scores.kl());
+        }
+        return scores;
+    }
+
+    double[] logitShift(Batch batch, Policy.Snapshot anchor) {
+        final Decoder decoder = forward.decoder(Policy.Precision.SAME);
+        final Map<String, Tensor> now = state.all();
+        final List<MicroBatch> micros = forward.split(batch.messages());
+        final Anchor.HiddenStates then = ((Anchor) anchor).hiddenStates(batch, micros.size(), Policy.Precision.SAME);
+        final int columns = forward.vocab;
+        final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
+        final int ranks = 32 - Integer.numberOfLeadingZeros(columns);
+        final double[] mean = new double[ranks];
+        forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            final double[] sums = new double[ranks];
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                final Tensor hidden = forward.hidden(decoder, now, micro);
+                for (long row = 0; row < micro.tokens(); row += chunk) {
+                    final long n = Math.min(chunk, micro.tokens() - row);
+                    final float[] before = logits(decoder, then.of(part, micro).narrow(0, row, n), then.weights);
+                    final float[] after = logits(decoder, hidden.narrow(0, row, n), now);
+                    for (int r = 0; r < n; r++) {
+                        final int from = r * columns;
+                        final double[] shift = Diagnostics.logitShift(Arrays.copyOfRange(before, from, from + columns),
+                                Arrays.copyOfRange(after, from, from + columns));
+                        for (int k = 0; k < sums.length; k++) {
+                            sums[k] += shift[k] / batch.tokens();
+                        }
+                    }
+                }
+            }
+            return sums;
+        }), sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        forward.sum("shifts of logits", mean);
+        return mean;
+    }
+
+    /** [rows, vocab] */
+    private float[] logits(Decoder decoder, Tensor hidden, Map<String, Tensor> w) {
+        return Host.floats(HeadProduct.logits(hidden, w.get(decoder.head()).narrow(0, 0, forward.vocab)));
+    }
+}
