@@ -32,6 +32,11 @@ class Anchor implements Policy.Snapshot {
         this.prompted = prompted;
     }
 
+    /** {@return whether it was made of that policy} */
+    boolean isOf(TrainingState other) {
+        return state == other;
+    }
+
     /** {@return how many logit columns count} */
     int vocab() {
         return forward.vocab;
@@ -82,6 +87,13 @@ class Anchor implements Policy.Snapshot {
                 }
             }
             return hidden[part];
+        }
+
+        /** Those of a micro-batch, computed by the policy itself while it was what the anchor is. */
+        void keep(int part, Tensor states) {
+            if (hidden[part] == null) {
+                hidden[part] = Decoder.kept(states.detach());
+            }
         }
 
         private void close() {

@@ -40,25 +40,13 @@ final class Gradients {
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
         final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
-        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, part, temperature, (head, dHidden, dWeight) -> {
-            head.forward(); // a message's ratio needs all of its log-probs
+        // Before the first step it is taken from the policy itself: there it is 0 with a gradient of 0, and the hidden states are the same.
+        final boolean moved = anchor != null && !state.isAt(anchor);
+        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, moved, part, temperature, (head, dHidden, dWeight) -> {
+            final SurrogateOfMessages messages = new SurrogateOfMessages(whole, micro, batch, head);
+            head.backward(micro.cuSeqlens(), messages, messages.dLogProbs, loss.entropyCoef() == 0 ? null : messages.dEntropy,
+                    klCounts && moved ? messages.dKl : null, dHidden, dWeight);
             Scorer.scatter(head, micro, batch, out);
-            // The surrogate, a few numbers per token, is computed on the host.
-            try (Floats logProbs = Floats.ofFloats(Host.floats(head.logProbs()));
-                    Floats logProbsOld = Floats.ofFloats(micro.gather(batch.logProbsOld(), batch.cuSeqlens()));
-                    Floats a = Floats.ofFloats(micro.ofMessages(batch.advantages()));
-                    Indices cuSeqlens = Indices.ofLongs(micro.cuSeqlens());
-                    Floats kl = then == null ? null : Floats.ofFloats(Host.floats(head.kl()));
-                    Floats entropy = Floats.ofFloats(Host.floats(head.entropy()));
-                    Floats dLogProbs = Floats.allocate(micro.tokens());
-                    Floats dKl = Floats.allocate(micro.tokens());
-                    Floats dEntropy = Floats.allocate(micro.tokens());
-                    SurrogateStats stats = new SurrogateStats()) {
-                Surrogate.compute(whole, logProbs, logProbsOld, a, cuSeqlens, null, kl, entropy, null, dLogProbs, dKl, dEntropy,
-                        stats);
-                head.backward(scaled(dLogProbs), loss.entropyCoef() == 0 ? null : scaled(dEntropy), klCounts ? scaled(dKl) : null,
-                        dHidden, dWeight);
-            }
         })));
         return scorer.sum(out);
     }
@@ -69,9 +57,8 @@ final class Gradients {
         final List<MicroBatch> micros = forward.split(messages);
         final double[] sums = new double[micros.size()];
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, null, part, 1, (head, dHidden, dWeight) -> {
-            final Tensor slope = Decoder.empty(new long[] {micro.tokens()}, torch.ScalarType.Float, forward.device)
-                    .fill_(new Scalar(-1.0 / tokens));
+        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, null, false, part, 1, (head, dHidden, dWeight) -> {
+            final Tensor slope = vector(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
             head.backward(scaled(slope), null, null, dHidden, dWeight);
             for (float lp : Host.floats(head.logProbs())) {
                 sums[part] -= lp;
@@ -81,11 +68,65 @@ final class Gradients {
         return Arrays.stream(sums).sum() / tokens;
     }
 
-    /** {@return gradients of the loss as they go back through the model: on its device, and multiplied by the loss scale} */
-    private Tensor scaled(Floats vector) {
-        return scaled(Tensor.create(vector.toArray()).to(forward.device, torch.ScalarType.Float));
+    /**
+     * The surrogate of some messages of a micro-batch at a time: the ratio of a message needs the log-probs of all its tokens. It is a
+     * few numbers per token, and computed on the host.
+     */
+    private final class SurrogateOfMessages implements LinearLogProbs.SequenceLoss {
+        final Tensor dLogProbs;
+        final Tensor dKl;
+        final Tensor dEntropy;
+        private final SurrogateConfig loss;
+        private final LinearLogProbs head;
+        private final long[] cuSeqlens;
+        private final float[] logProbsOld;
+        private final float[] advantages;
+
+        /** @param loss with the totals of the batch */
+        SurrogateOfMessages(SurrogateConfig loss, MicroBatch micro, Batch batch, LinearLogProbs head) {
+            this.loss = loss;
+            this.head = head;
+            this.cuSeqlens = micro.cuSeqlens();
+            this.logProbsOld = micro.gather(batch.logProbsOld(), batch.cuSeqlens());
+            this.advantages = micro.ofMessages(batch.advantages());
+            this.dLogProbs = vector(micro.tokens());
+            this.dKl = vector(micro.tokens());
+            this.dEntropy = vector(micro.tokens());
+        }
+
+        @Override
+        public void gradients(int first, int last) {
+            final int from = (int) cuSeqlens[first];
+            final int n = (int) cuSeqlens[last] - from;
+            try (PointerScope scope = new PointerScope();
+                    Floats logProbs = Floats.ofFloats(Host.floats(head.logProbs().narrow(0, from, n)));
+                    Floats old = Floats.ofFloats(Arrays.copyOfRange(logProbsOld, from, from + n));
+                    Floats a = Floats.ofFloats(Arrays.copyOfRange(advantages, first, last));
+                    Indices bounds = Indices.ofLongs(Arrays.stream(cuSeqlens, first, last + 1).map(bound -> bound - from).toArray());
+                    Floats kl = Floats.ofFloats(head.kl() == null ? new float[n] : Host.floats(head.kl().narrow(0, from, n)));
+                    Floats entropy = Floats.ofFloats(Host.floats(head.entropy().narrow(0, from, n)));
+                    Floats ofLogProbs = Floats.allocate(n);
+                    Floats ofKl = Floats.allocate(n);
+                    Floats ofEntropy = Floats.allocate(n);
+                    SurrogateStats stats = new SurrogateStats()) {
+                Surrogate.compute(loss, logProbs, old, a, bounds, null, kl, entropy, null, ofLogProbs, ofKl, ofEntropy, stats);
+                put(ofLogProbs, dLogProbs, from);
+                put(ofKl, dKl, from);
+                put(ofEntropy, dEntropy, from);
+            }
+        }
+
+        private void put(Floats gradient, Tensor into, int from) {
+            final float[] values = gradient.toArray();
+            into.narrow(0, from, values.length).copy_(scaled(Tensor.create(values)));
+        }
     }
 
+    private Tensor vector(long size) {
+        return Decoder.empty(new long[] {size}, torch.ScalarType.Float, forward.device);
+    }
+
+    /** {@return gradients of the loss as they go back through the model: multiplied by the loss scale} */
     private Tensor scaled(Tensor vector) {
         return state.lossScale == null ? vector : vector.mul_(new Scalar(state.lossScale.scale()));
     }
@@ -95,9 +136,14 @@ final class Gradients {
         void compute(LinearLogProbs head, Tensor dHidden, Tensor dWeight);
     }
 
-    /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
-    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates then, int part, double temperature,
-            HeadGradient loss) {
+    /**
+     * Forward and backward over one micro-batch; the gradients, by name, belong to the caller.
+     *
+     * @param then of the policy that a KL is taken from, or null for none
+     * @param moved whether that is another than this one
+     */
+    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates then, boolean moved, int part,
+            double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = state.weights.leaves();
             final Map<String, Tensor> w = state.all(leaves);
@@ -106,7 +152,10 @@ final class Gradients {
             final Layout.Part trainedHead = state.weights.layout.parts.get(decoder.head());
             final Tensor dWeight = trainedHead == null ? null
                     : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, forward.device).zero_();
-            try (LinearLogProbs head = forward.head(decoder, hidden, w, then, part, micro, temperature)) {
+            if (then != null && !moved) {
+                then.keep(part, hidden);
+            }
+            try (LinearLogProbs head = forward.head(decoder, hidden, w, moved ? then : null, part, micro, temperature)) {
                 loss.compute(head, dHidden, dWeight);
             }
             hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional());

@@ -31,15 +31,17 @@ import org.teamtr.kernels.TokenKl;
  * libtorch multiplies the logits, chunk after chunk into the same memory; the kernels read them there and overwrite them with
  * their own gradient, from which both products of the gradient are made before the next chunk.
  *
- * <p>One object is one such computation. Where no gradient is known before all results are, as with a ratio per message, that is
- * {@link #forward}, the loss, {@link #backward}: the logits are multiplied twice, but for the last chunk, which is still there;
- * rows that fit one chunk are multiplied once. Where gradients are known beforehand, {@link #backward} alone does all in one
- * pass.
+ * <p>One object is one such computation. Where gradients are known beforehand, {@link #backward(Tensor, Tensor, Tensor, Tensor, Tensor)
+ * backward} does all in one pass. Where the gradient of a token depends on the results of its whole sequence alone, as with a ratio per
+ * message, {@link #backward(long[], SequenceLoss, Tensor, Tensor, Tensor, Tensor, Tensor) backward with a SequenceLoss} does, too: it
+ * takes as many sequences at a time as a chunk has room for, and multiplies the logits of a longer one twice, but for its last chunk.
+ * Where a gradient depends on everything, that is {@link #forward}, the loss, {@code backward}: all logits but the last chunk's are
+ * multiplied twice.
  * <pre>{@code
  * try (LinearLogProbs rows = new LinearLogProbs(hidden, weight, null, null, vocab, targets, 0.8, LinearLogProbs.CHUNK_BYTES)) {
- *     rows.forward();
- *     // ... Surrogate.compute, from rows.logProbs() to gradLogProbs
- *     rows.backward(gradLogProbs, null, null, dHidden, dWeight);
+ *     rows.backward(cuSeqlens, (first, last) -> {
+ *         // ... Surrogate.compute of these sequences, from their rows of rows.logProbs() to their rows of gradLogProbs
+ *     }, gradLogProbs, null, null, dHidden, dWeight);
  * }
  * hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional()); // autograd has seen nothing of it
  * }</pre>
@@ -89,6 +91,7 @@ public final class LinearLogProbs implements AutoCloseable {
         final Tensor weight;
         private final Tensor memory;
         private long held = -1; // the first of the rows whose logits are in memory; -1 for none
+        private long rows; // how many these are
 
         Head(Tensor hidden, Tensor weight, long vocab, long chunkRows) {
             this.hidden = Decoder.kept(hidden.detach());
@@ -99,10 +102,11 @@ public final class LinearLogProbs implements AutoCloseable {
         /** Multiplied now, unless they are still there. */
         Tensor logits(long from, long n) {
             final Tensor logits = memory.narrow(0, 0, n);
-            if (held != from) {
+            if (held != from || rows != n) {
                 held = -1;
                 HeadProduct.logits(logits, hidden.narrow(0, from, n), weight);
                 held = from;
+                rows = n;
             }
             return logits;
         }
@@ -235,12 +239,7 @@ public final class LinearLogProbs implements AutoCloseable {
      */
     public void forward() {
         checkOpen();
-        for (long from = 0; from < rows; from += chunkRows) {
-            try (PointerScope scope = new PointerScope()) {
-                final Rows chunk = new Rows(from);
-                chunk.results(now.logits(from, chunk.n));
-            }
-        }
+        results(0, rows);
         known = true;
     }
 
@@ -262,27 +261,89 @@ public final class LinearLogProbs implements AutoCloseable {
         checkOpen();
         try (PointerScope scope = new PointerScope()) {
             checkGradients(gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
-            final Tensor d = dHidden == null ? null : dHidden.detach();
-            final WeightGradient weightGradient = dWeight == null ? null : new WeightGradient(dWeight.detach());
-            // From the end, since the logits of the last chunk are still there.
-            for (long from = rows == 0 ? -1 : (rows - 1) / chunkRows * chunkRows; from >= 0; from -= chunkRows) {
-                try (PointerScope inner = new PointerScope()) {
-                    final Rows chunk = new Rows(from);
-                    final Tensor logits = now.logits(from, chunk.n);
-                    if (!known) {
-                        chunk.results(logits);
-                    }
-                    final Tensor dLogits = chunk.gradient(logits, gradLogProbs, gradEntropy, gradKl);
-                    if (weightGradient != null) {
-                        weightGradient.add(dLogits, now.hidden.narrow(0, from, chunk.n));
-                    }
-                    if (d != null) {
-                        HeadProduct.gradient(d.narrow(0, from, chunk.n), dLogits, now.weight);
-                    }
+            gradient(0, rows, !known, gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
+        }
+        known = true;
+    }
+
+    /** A loss that is a sum over sequences, each of which it looks at as a whole. */
+    @FunctionalInterface
+    public interface SequenceLoss {
+        /**
+         * Writes the gradients with respect to the results of some sequences into the tensors that {@code backward} was given, to the
+         * rows from {@code cuSeqlens[first]} to {@code cuSeqlens[last]}. The results of these rows, and of those before, are there.
+         *
+         * @param first of the sequences
+         * @param last behind the last of them
+         */
+        void gradients(int first, int last);
+    }
+
+    /**
+     * Computes the results and the gradient of a loss in one pass, some whole sequences after the other.
+     *
+     * @param cuSeqlens [sequences + 1], bounds of the sequences: from 0, rising, to the number of rows
+     * @param loss is asked for the gradients of sequences whose results are there, from the first to the last, once for each; what it
+     *     throws is thrown on
+     * @param gradLogProbs as for the other {@code backward}, as are all that follow, but written by {@code loss}
+     * @throws IllegalArgumentException as the other {@code backward}, and if {@code cuSeqlens} does not bound the rows
+     * @throws IllegalStateException as the other {@code backward}
+     */
+    public void backward(long[] cuSeqlens, SequenceLoss loss, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden,
+            Tensor dWeight) {
+        checkOpen();
+        checkBounds(cuSeqlens);
+        try (PointerScope scope = new PointerScope()) {
+            checkGradients(gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
+            known = true; // as far as the loss is asked to look
+            int first = 0;
+            while (first < cuSeqlens.length - 1) {
+                int last = first + 1;
+                while (last < cuSeqlens.length - 1 && cuSeqlens[last + 1] - cuSeqlens[first] <= chunkRows) {
+                    last++;
+                }
+                results(cuSeqlens[first], cuSeqlens[last]);
+                loss.gradients(first, last);
+                gradient(cuSeqlens[first], cuSeqlens[last], false, gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
+                first = last;
+            }
+        } catch (RuntimeException | Error e) {
+            known = false;
+            throw e;
+        }
+    }
+
+    private void results(long from, long to) {
+        for (long at = from; at < to; at += chunkRows) {
+            try (PointerScope scope = new PointerScope()) {
+                final Rows chunk = new Rows(at, Math.min(chunkRows, to - at));
+                chunk.results(now.logits(at, chunk.n));
+            }
+        }
+    }
+
+    /** @param results whether these are to be computed as well */
+    private void gradient(long from, long to, boolean results, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden,
+            Tensor dWeight) {
+        final Tensor d = dHidden == null ? null : dHidden.detach();
+        final WeightGradient weightGradient = dWeight == null ? null : new WeightGradient(dWeight.detach());
+        // From the end, since the logits of the last chunk are still there.
+        for (long at = to == from ? -1 : from + (to - from - 1) / chunkRows * chunkRows; at >= from; at -= chunkRows) {
+            try (PointerScope inner = new PointerScope()) {
+                final Rows chunk = new Rows(at, Math.min(chunkRows, to - at));
+                final Tensor logits = now.logits(at, chunk.n);
+                if (results) {
+                    chunk.results(logits);
+                }
+                final Tensor dLogits = chunk.gradient(logits, gradLogProbs, gradEntropy, gradKl);
+                if (weightGradient != null) {
+                    weightGradient.add(dLogits, now.hidden.narrow(0, at, chunk.n));
+                }
+                if (d != null) {
+                    HeadProduct.gradient(d.narrow(0, at, chunk.n), dLogits, now.weight);
                 }
             }
         }
-        known = true;
     }
 
     /** The rows of one chunk, as the kernels take them. */
@@ -292,9 +353,9 @@ public final class LinearLogProbs implements AutoCloseable {
         private final Indices target;
         private final Temperature t;
 
-        Rows(long from) {
+        Rows(long from, long n) {
             this.from = from;
-            this.n = Math.min(chunkRows, rows - from);
+            this.n = n;
             this.target = TensorViews.indices(targets.narrow(0, from, n));
             this.t = temperature != null ? temperature : Temperature.perRow(of(temperatures));
         }
@@ -450,6 +511,18 @@ public final class LinearLogProbs implements AutoCloseable {
     /** -1 if there is none. */
     private static long firstFalse(Tensor right) {
         return right.all().item_bool() ? -1 : right.logical_not().nonzero().min().item_long();
+    }
+
+    private void checkBounds(long[] cuSeqlens) {
+        boolean right = cuSeqlens.length > 0 && cuSeqlens[0] == 0 && cuSeqlens[cuSeqlens.length - 1] == rows;
+        for (int s = 1; right && s < cuSeqlens.length; s++) {
+            right = cuSeqlens[s] >= cuSeqlens[s - 1];
+        }
+        if (!right) {
+            throw new IllegalArgumentException("cuSeqlens: expected bounds from 0, rising, to the " + rows + " rows, given "
+                    + (cuSeqlens.length <= 20 ? Arrays.toString(cuSeqlens) : cuSeqlens.length + " bounds from " + cuSeqlens[0] + " to "
+                    + cuSeqlens[cuSeqlens.length - 1]));
+        }
     }
 
     private void checkGradients(Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden, Tensor dWeight) {

@@ -43,11 +43,11 @@ final class Scorer {
         return new Policy.Scores(new float[batch.tokens()], anchor == null ? null : new float[batch.tokens()], new float[batch.tokens()]);
     }
 
-    /** Puts what a micro-batch's head has computed to its places in the batch. */
+    /** Puts what a micro-batch's head has computed to its places in the batch. Without a KL, zeros stay what they are. */
     static void scatter(LinearLogProbs head, MicroBatch micro, Batch batch, Policy.Scores out) {
         micro.scatter(Host.floats(head.logProbs()), out.logProbs(), batch.cuSeqlens());
         micro.scatter(Host.floats(head.entropy()), out.entropy(), batch.cuSeqlens());
-        if (out.kl() != null) {
+        if (head.kl() != null) {
             micro.scatter(Host.floats(head.kl()), out.kl(), batch.cuSeqlens());
         }
     }

@@ -212,12 +212,14 @@ final class TrainingState implements AutoCloseable {
     private static final class TorchSnapshot extends Anchor {
         final AdamW optimiser;
         final long version;
+        private final long changes;
 
         /** @param optimiser null where the snapshot is only measured from */
         TorchSnapshot(ForwardPass forward, TrainingState state, Weights weights, AdamW optimiser, long version) {
             super(forward, state, weights, UnaryOperator.identity());
             this.optimiser = optimiser;
             this.version = version;
+            this.changes = state.weights.changes();
         }
 
         @Override
@@ -242,6 +244,11 @@ final class TrainingState implements AutoCloseable {
         } catch (RuntimeException e) {
             throw OutOfMemory.told(e, OutOfMemory.LEARNING);
         }
+    }
+
+    /** {@return whether these are still the weights that the snapshot was made of} */
+    boolean isAt(Policy.Snapshot snapshot) {
+        return snapshot instanceof TorchSnapshot s && s.isOf(this) && s.changes == weights.changes();
     }
 
     void restore(Policy.Snapshot snapshot) {

@@ -36,6 +36,7 @@ final class Weights implements AutoCloseable {
     private Tensor masterThere;
     private Map<String, Tensor> masters;
     private int owners = 1;
+    private long changes;
 
     /**
      * Zeros.
@@ -215,8 +216,14 @@ final class Weights implements AutoCloseable {
         return leaves;
     }
 
+    /** {@return how often the vector was written}: while it stays the same, so do the weights */
+    long changes() {
+        return changes;
+    }
+
     /** Brings rounded copies up to date; to be called whenever the vector was written. */
     void refresh() {
+        changes++;
         if (dtype != torch.ScalarType.Float && master != null && flat != null) {
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
                 roundAll(flat);

@@ -395,6 +395,77 @@ class LinearLogProbsTest {
         }
     }
 
+    // ---- losses of whole sequences ----
+
+    /** Of ratios of messages: a row's gradient depends on all rows of its sequence. */
+    private static void squares(LinearLogProbs rows, long[] bounds, int first, int last, Tensor g, Tensor k) {
+        for (int s = first; s < last; s++) {
+            final long n = bounds[s + 1] - bounds[s];
+            if (n > 0) {
+                final float sum = rows.logProbs().narrow(0, bounds[s], n).sum().item_float();
+                g.narrow(0, bounds[s], n).fill_(new Scalar(sum / ROWS));
+                k.narrow(0, bounds[s], n).copy_(rows.kl().narrow(0, bounds[s], n));
+            }
+        }
+    }
+
+    @Test
+    void lossesOfSequencesAreThoseOfTwoPasses() {
+        final Problem problem = new Problem(ScalarType.Float, true, "gk");
+        final long[] bounds = {0, 3, 3, 10, 24, 36, 37};
+        for (int chunkRows : new int[] {1, 5, 8, 13, 36, ROWS}) {
+            final Tensor g = torch.empty(ROWS);
+            final Tensor k = torch.empty(ROWS);
+            final Tensor dHidden = torch.empty(ROWS, H);
+            final Tensor dWeight = torch.zeros(PADDED, H);
+            final Given expected;
+            try (LinearLogProbs rows = problem.open(true, chunkRows)) {
+                rows.forward();
+                squares(rows, bounds, 0, bounds.length - 1, g, k);
+                rows.backward(g, null, k, dHidden, dWeight);
+                expected = Given.of(rows, dHidden, dWeight);
+            }
+            g.fill_(new Scalar(Double.NaN));
+            k.fill_(new Scalar(Double.NaN));
+            dWeight.zero_();
+            final List<Integer> asked = new ArrayList<>();
+            try (LinearLogProbs rows = problem.open(true, chunkRows)) {
+                rows.backward(bounds, (first, last) -> {
+                    for (int s = first; s < last; s++) {
+                        asked.add(s);
+                    }
+                    assertTrue(last == first + 1 || bounds[last] - bounds[first] <= chunkRows, "no more than a chunk has room for");
+                    squares(rows, bounds, first, last, g, k);
+                }, g, null, k, dHidden, dWeight);
+                final Given given = Given.of(rows, dHidden, dWeight);
+                if (chunkRows == ROWS) {
+                    given.assertEqualTo(expected, "in one chunk, to the bit");
+                }
+                assertArrayEquals(expected.logProbs, given.logProbs, 1e-5f, chunkRows + " rows a chunk");
+                assertArrayEquals(expected.kl, given.kl, 1e-6f, chunkRows + " rows a chunk");
+                assertArrayEquals(expected.dHidden, given.dHidden, 1e-5f, chunkRows + " rows a chunk");
+                assertArrayEquals(expected.dWeight, given.dWeight, 1e-5f, chunkRows + " rows a chunk");
+            }
+            assertEquals(List.of(0, 1, 2, 3, 4, 5), asked);
+        }
+    }
+
+    @Test
+    void aLossThatThrowsLeavesNoResults() {
+        final Problem problem = new Problem(ScalarType.Float, false, "g");
+        try (LinearLogProbs rows = problem.open(false, 8)) {
+            final Tensor g = torch.empty(ROWS);
+            assertThrows(ArithmeticException.class, () -> rows.backward(new long[] {0, 10, ROWS}, (first, last) -> {
+                throw new ArithmeticException("a loss of its own");
+            }, g, null, null, torch.empty(ROWS, H), null));
+            assertThrows(IllegalStateException.class, rows::logProbs);
+            for (long[] wrong : new long[][] {{}, {0}, {1, ROWS}, {0, ROWS - 1}, {0, 20, 10, ROWS}, {0, ROWS + 1}}) {
+                assertTrue(assertThrows(IllegalArgumentException.class, () -> rows.backward(wrong, (first, last) -> { }, g, null, null,
+                        torch.empty(ROWS, H), null)).getMessage().startsWith("cuSeqlens: expected bounds from 0, rising, to the 37 rows"));
+            }
+        }
+    }
+
     // ---- what is read and written ----
 
     @Test

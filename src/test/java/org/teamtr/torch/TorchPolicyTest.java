@@ -335,6 +335,33 @@ class TorchPolicyTest {
         }
     }
 
+    /** Where the policy is still its own anchor, hidden states and logits of the anchor are not computed. Nothing shows it. */
+    @Test
+    void theFirstStepsAnchorIsThePolicyItself() throws IOException {
+        final SurrogateConfig withKl = SurrogateConfig.PAPER.withKl(KlTerm.EXACT, 0.3);
+        for (SurrogateConfig loss : List.of(SurrogateConfig.PAPER, withKl)) {
+            try (TorchPolicy a = policy(Tiny.qwen3(2)); TorchPolicy b = policy(Tiny.qwen3(2))) {
+                final Batch batch = shifted(a, 12);
+                try (Policy.Snapshot own = a.snapshot(); Policy.Snapshot other = b.snapshot()) {
+                    b.restore(other); // the same weights, written once more
+                    assertTrue(a.state.isAt(own) && !b.state.isAt(other) && !a.state.isAt(other));
+                    for (int step = 0; step < 2; step++) {
+                        a.gradient(batch, TEMPERATURE, loss, own);
+                        b.gradient(batch, TEMPERATURE, loss, other);
+                        close(Tiny.floats(b.state.gradient), Tiny.floats(a.state.gradient), step == 0 ? 1e-6 : 1e-3);
+                        assertArrayEquals(b.score(batch, TEMPERATURE, other).kl(), a.score(batch, TEMPERATURE, own).kl(), 1e-6f);
+                        a.step(1e-3);
+                        b.step(1e-3);
+                        assertFalse(a.state.isAt(own));
+                    }
+                    for (float kl : a.score(batch, TEMPERATURE, own).kl()) {
+                        assertTrue(kl > 1e-6, "two steps away");
+                    }
+                }
+            }
+        }
+    }
+
     @Test
     void equalCallsGiveEqualBits() throws IOException {
         try (TorchPolicy a = policy(Tiny.qwen3(2)); TorchPolicy b = policy(Tiny.qwen3(2))) {
