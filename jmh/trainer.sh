@@ -6,6 +6,9 @@
 #   jmh/trainer.sh speed [COMMIT]   tokens per second of decoding over the number of rows, scoring and an update, at 0.1 and 0.6 billion
 #                                   parameters, adapters on the latter, before (COMMIT, 3590011 by default) and now, by turns in one run:
 #                                   docs/data/decoding.csv. About twenty minutes and 8 GB; ROUNDS=1 for one turn of each, SHAPES=0.1b for one shape
+#   jmh/trainer.sh trl PYTHON       an update from fresh rollouts, beside TRL's GRPOTrainer, where that Python has it: a model of 45 million
+#                                   parameters with 151,936 tokens, f32, 8 prompts of 100 tokens x 8 messages of 64, one optimiser step:
+#                                   docs/data/trl.csv. About ten minutes and 13 GB
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=jmh/target/trainer
@@ -38,6 +41,41 @@ if [[ ${1:-} == speed ]]; then
   for ((round = 0; round < ${ROUNDS:-3}; round++)); do
     speed "$before" "$tree/target/classes:$tree/target/native"
     speed "$now" "target/classes:target/native"
+  done
+  exit
+fi
+
+if [[ ${1:-} == trl ]]; then
+  python=$2
+  ./teamtr --help > /dev/null
+  run org.teamtr.jmh.TrainerModel "$work/45m" 45m
+  "$python" - > "$work/prompts.jsonl" << 'END'
+import json, random
+random.seed(1)
+for _ in range(64):
+    print(json.dumps({"question": "".join(random.choice("0123456789=+") for _ in range(100)), "answer": "0"}))
+END
+  cat > "$work/trl.yaml" << END
+# Random models earn nothing; the entropy bonus gives an update something to do. Nothing is evaluated.
+task: {name: files, files: {train: $work/prompts.jsonl}}
+team: {agents: [{role: solver, policy: solver, template: "{prompt}"}]}
+policies: {solver: {model: $work/45m, random: true}}
+train: {stages: 4}
+rollout: {prompts: 8, group: 8, held_back: 0, max_new_tokens: 64}
+loss: {entropy: 0.01}
+trust_region: {delta: 10}
+optimiser: {steps: 1, learning_rate: 1e-5}
+certificate: {bound: paper}
+eval: {every: 0, prompts: 1}
+END
+  csv=docs/data/trl.csv
+  versions=$("$python" -c 'import torch, transformers, trl; print(f"TRL {trl.__version__}; transformers {transformers.__version__}; torch {torch.__version__}")')
+  echo "who,seconds,peak_resident_bytes" > "$csv"
+  for ((round = 0; round < ${ROUNDS:-2}; round++)); do
+    rm -rf "$work/trl-run"
+    ./teamtr train "$work/trl.yaml" --out "$work/trl-run"
+    run org.teamtr.jmh.TrainerTables seconds "$work/trl-run" | sed "s/^/TeamTR $(git rev-parse --short HEAD),/" >> "$csv"
+    "$python" jmh/trl.py "$work/45m" "$work/prompts.jsonl" 4 | sed "s/^/$versions,/" >> "$csv"
   done
   exit
 fi
