@@ -166,7 +166,7 @@ public final class ExperimentFile {
 
         // ---- points ----
 
-        /** Keys of a configuration that --quick lays over the others. */
+        /** Keys of a configuration that --quick lays over those of all points; what a point sets itself stays. */
         private JsonNode quickly(String key) {
             return quick ? root.path("quick").path(key) : JsonNodeFactory.instance.objectNode();
         }
@@ -202,7 +202,7 @@ public final class ExperimentFile {
         }
 
         private Setting setting(Map<String, String> at) {
-            final List<JsonNode> layers = new ArrayList<>(List.of(root.path("config")));
+            final List<JsonNode> layers = new ArrayList<>(List.of(root.path("config"), quickly("config")));
             String variant = null;
             Map<String, String> replace = null;
             boolean exact = false;
@@ -234,7 +234,6 @@ public final class ExperimentFile {
                     tree.problem(path, "expected keys of a configuration, given " + ConfigRules.shown(overlay));
                 }
             }
-            layers.add(quickly("config"));
             final StringBuilder point = new StringBuilder();
             at.forEach((axis, value) -> point.append(point.isEmpty() ? "" : "-").append(isNumber(value) ? axis : "")
                     .append(value));

@@ -79,12 +79,16 @@ class ExperimentFileTest {
         assertFalse(file.starts());
     }
 
+    /** What all points have becomes less; what a point sets itself, and so is compared, stays. */
     @Test
-    void quickGoesOverEverything() throws Exception {
-        final ExperimentFile file = load(GOOD, true);
+    void quickGoesOverWhatAllPointsHave() throws Exception {
+        final ExperimentFile file = load(GOOD.replace("config: {train: {stages: 2}}", "config: {train: {stages: 2}, trust_region: {delta: 0.2}}"), true);
         assertEquals(1, file.seeds);
         assertEquals(List.of("n4-naive", "n4-TeamTR"), names(file));
-        assertEquals(2, file.settings.get(0).config(1, 1).train().stages());
+        final Config naive = file.settings.get(0).config(1, 1);
+        assertEquals(2, naive.train().stages());
+        assertEquals(0.2, naive.trustRegion().delta());
+        assertEquals(0.3, file.settings.get(1).config(1, 1).trustRegion().delta());
     }
 
     @Test
