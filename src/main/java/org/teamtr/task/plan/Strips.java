@@ -2,6 +2,7 @@ package org.teamtr.task.plan;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.BitSet;
 import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
@@ -96,26 +97,37 @@ public record Strips(String name, Map<String, Integer> predicates, Map<String, A
      * @throws IllegalArgumentException if these do not suffice
      */
     public List<String> shortestPlan(Problem problem, int states) {
-        final Map<Set<String>, String> came = new HashMap<>();
-        final Map<Set<String>, Set<String>> from = new HashMap<>();
-        final Deque<Set<String>> open = new ArrayDeque<>();
-        open.add(problem.init());
-        came.put(problem.init(), "");
+        final Map<String, Integer> numbers = new HashMap<>(); // of facts: a state is a set of bits, of which thousands are compared
+        final List<Ground> steps = every(problem).stream().map(step -> {
+            final Action action = actions.get(step[0]);
+            return new Ground(String.join(" ", step), bits(action.of(action.needs(), step), numbers), bits(action.of(action.adds(), step), numbers),
+                    bits(action.of(action.deletes(), step), numbers));
+        }).toList();
+        final BitSet init = bits(problem.init(), numbers);
+        final BitSet goal = bits(problem.goal(), numbers);
+        final Map<BitSet, String> came = new HashMap<>();
+        final Map<BitSet, BitSet> from = new HashMap<>();
+        final Deque<BitSet> open = new ArrayDeque<>();
+        open.add(init);
+        came.put(init, "");
         while (!open.isEmpty()) {
-            final Set<String> state = open.poll();
-            if (state.containsAll(problem.goal())) {
+            final BitSet state = open.poll();
+            if (holds(state, goal)) {
                 final List<String> plan = new ArrayList<>();
-                for (Set<String> s = state; from.get(s) != null; s = from.get(s)) {
+                for (BitSet s = state; from.get(s) != null; s = from.get(s)) {
                     plan.add(0, came.get(s));
                 }
                 return plan;
             }
-            for (String step : steps(problem, state)) {
-                final String[] words = step.split(" ");
-                final Set<String> next = after(actions.get(words[0]), words, state);
-                if (came.putIfAbsent(next, step) == null) {
-                    from.put(next, state);
-                    open.add(next);
+            for (Ground step : steps) {
+                if (holds(state, step.needs())) {
+                    final BitSet next = (BitSet) state.clone();
+                    next.andNot(step.deletes());
+                    next.or(step.adds());
+                    if (came.putIfAbsent(next, step.step()) == null) {
+                        from.put(next, state);
+                        open.add(next);
+                    }
                 }
             }
             if (came.size() > states) {
@@ -125,26 +137,52 @@ public record Strips(String name, Map<String, Integer> predicates, Map<String, A
         return null;
     }
 
+    /** An action with objects, its facts as bits. */
+    private record Ground(String step, BitSet needs, BitSet adds, BitSet deletes) {
+    }
+
+    private static BitSet bits(Set<String> facts, Map<String, Integer> numbers) {
+        final BitSet bits = new BitSet();
+        for (String fact : facts) {
+            Integer number = numbers.get(fact);
+            if (number == null) {
+                number = numbers.size();
+                numbers.put(fact, number);
+            }
+            bits.set(number);
+        }
+        return bits;
+    }
+
+    private static boolean holds(BitSet state, BitSet facts) {
+        final BitSet missing = (BitSet) facts.clone();
+        missing.andNot(state);
+        return missing.isEmpty();
+    }
+
     /** {@return all steps that can be taken in a state, in a fixed order} */
     public List<String> steps(Problem problem, Set<String> state) {
-        final List<String> steps = new ArrayList<>();
+        return every(problem).stream().filter(step -> state.containsAll(actions.get(step[0]).of(actions.get(step[0]).needs(), step)))
+                .map(step -> String.join(" ", step)).toList();
+    }
+
+    /** Every action with every choice of objects, in the order of their names. */
+    private List<String[]> every(Problem problem) {
+        final List<String[]> steps = new ArrayList<>();
         for (String name : new TreeSet<>(actions.keySet())) {
-            final Action action = actions.get(name);
-            bind(action, problem, state, new ArrayList<>(List.of(name)), steps);
+            bind(actions.get(name).parameters().size(), problem, new ArrayList<>(List.of(name)), steps);
         }
         return steps;
     }
 
-    private static void bind(Action action, Problem problem, Set<String> state, List<String> step, List<String> into) {
-        if (step.size() == action.parameters().size() + 1) {
-            if (state.containsAll(action.of(action.needs(), step.toArray(String[]::new)))) {
-                into.add(String.join(" ", step));
-            }
+    private static void bind(int parameters, Problem problem, List<String> step, List<String[]> into) {
+        if (step.size() == parameters + 1) {
+            into.add(step.toArray(String[]::new));
             return;
         }
         for (String object : problem.objects()) {
             step.add(object);
-            bind(action, problem, state, step, into);
+            bind(parameters, problem, step, into);
             step.remove(step.size() - 1);
         }
     }
