@@ -7,13 +7,17 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.function.ToDoubleFunction;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.DoubleStream;
 import java.util.stream.LongStream;
 import org.teamtr.config.Setup;
 import org.teamtr.report.BenchmarkTable;
@@ -39,6 +43,7 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
+import org.teamtr.train.Config;
 import org.teamtr.train.PassRates;
 
 /** Plays one benchmark with a team and counts. */
@@ -49,6 +54,8 @@ final class BenchmarkRun {
     private static final long JUDGE = 0x6A7564;
     private static final Pattern NUMBER = Pattern.compile("(?<![0-9.])[0-9]{1,6}(?![0-9])");
     private static final List<String> PARTS = List.of("level", "subject", "size", "task", "lang");
+    /** Figures of episodes that are counts; the others are shares, 0 to 1. */
+    private static final List<String> COUNTS = List.of("turns", "solved_at", "steps", "rounds", "calls", "failed_calls", "wrong_names", "constraints");
 
     private final Setup setup;
     private final Generation generation;
@@ -127,6 +134,7 @@ final class BenchmarkRun {
         final Team team = team();
         final List<List<Boolean>> right = new ArrayList<>();
         final List<boolean[]> majority = new ArrayList<>();
+        final List<List<Map<String, Double>>> measured = new ArrayList<>(); // what was measured of each episode that counts
         final Map<String, Long> counts = new LinkedHashMap<>();
         for (String name : List.of("items", "episodes", "without answer", "cut by the length limit", "errors of the verifier",
             "without a choice of the judge", "tokens generated", "characters observed")) {
@@ -138,6 +146,7 @@ final class BenchmarkRun {
         }
         for (int i = 0; i < prompts.size(); i++) {
             right.add(new ArrayList<>());
+            measured.add(new ArrayList<>());
             majority.add(new boolean[0]);
         }
         final int each = Math.max(1, AT_ONCE / k);
@@ -151,15 +160,16 @@ final class BenchmarkRun {
                 final List<Episode> played = Rollout.play(team, some, k, generation, verifier, seed);
                 final List<Episode> episodes = mode.startsWith("judge:") ? judged(played, verifier, seed, counts) : played;
                 for (int i = 0; i < some.size(); i++) {
-                    count(some.get(i), episodes.subList(i * k, (i + 1) * k), right.get(from + i), verifier, counts);
+                    final List<Episode> own = episodes.subList(i * k, (i + 1) * k);
+                    count(benchmark, some.get(i), own, right.get(from + i), measured.get(from + i), verifier, counts);
                     if (s == 0 && grader != null) {
-                        majority.set(from + i, majority(grader, some.get(i), episodes.subList(i * k, (i + 1) * k)));
+                        majority.set(from + i, majority(grader, some.get(i), own));
                     }
                 }
             }
         }
         counts.put("errors of the verifier", verifier.faults);
-        return result(benchmark, prompts, k, seeds, right, majority, counts, grader != null);
+        return result(benchmark, prompts, k, seeds, right, majority, measured, counts, grader != null);
     }
 
     private Verifiers.Settings scoringSettings() {
@@ -225,7 +235,8 @@ final class BenchmarkRun {
         return choice;
     }
 
-    private void count(Prompt prompt, List<Episode> episodes, List<Boolean> right, Counting verifier, Map<String, Long> counts) throws IOException {
+    private void count(Benchmark benchmark, Prompt prompt, List<Episode> episodes, List<Boolean> right,
+            List<Map<String, Double>> measured, Counting verifier, Map<String, Long> counts) throws IOException {
         for (Episode e : episodes) {
             counts.merge("episodes", 1L, Long::sum);
             counts.merge("tokens generated", e.tokens(), Long::sum);
@@ -245,14 +256,16 @@ final class BenchmarkRun {
                 }
             }
             right.add(correct);
+            measured.add(e.score().figures());
             if (!correct && failures != null) {
-                transcript(prompt, e);
+                transcript(benchmark, prompt, e);
             }
         }
     }
 
-    private void transcript(Prompt prompt, Episode episode) throws IOException {
+    private void transcript(Benchmark benchmark, Prompt prompt, Episode episode) throws IOException {
         final Map<String, Object> row = new LinkedHashMap<>();
+        row.put("benchmark", benchmark.name());
         row.put("id", prompt.id());
         row.put("prompt", prompt.text());
         row.put("answer", prompt.answer());
@@ -284,7 +297,7 @@ final class BenchmarkRun {
     }
 
     private BenchmarkTable.Result result(Benchmark benchmark, Prompts prompts, int k, int seeds, List<List<Boolean>> right, List<boolean[]> majority,
-            Map<String, Long> counts, boolean voted) {
+            List<List<Map<String, Double>>> measured, Map<String, Long> counts, boolean voted) {
         final List<boolean[]> all = new ArrayList<>();
         for (List<Boolean> item : right) {
             final boolean[] r = new boolean[item.size()];
@@ -301,6 +314,7 @@ final class BenchmarkRun {
         if (voted) {
             add(figures, benchmark, "all", "maj@" + k, majority, r -> r[0] ? 1 : 0);
         }
+        measured(figures, benchmark, measured);
         for (String column : PARTS) {
             final Map<String, List<boolean[]>> parts = new TreeMap<>();
             for (int i = 0; i < prompts.size(); i++) {
@@ -320,17 +334,60 @@ final class BenchmarkRun {
         if (benchmark.items() > 0 && prompts.size() != benchmark.items()) {
             caveats.add("the paper has " + benchmark.items() + " items, here there are " + prompts.size());
         }
+        if (!voted) {
+            gameCaveats(caveats);
+        }
         if (mode.startsWith("judge:")) {
             caveats.add("an agent of the team chooses among the messages of an episode");
         }
         if (mode.equals("best-of")) {
             caveats.add("the best message of an episode is chosen by the reference answer");
         }
-        return new BenchmarkTable.Result(benchmark.name(), mode, benchmark.verifier(), k, seeds, counts, figures, benchmark.published(), caveats);
+        final String judge = voted ? benchmark.verifier() : "the environment " + setup.config.task().environment().name();
+        return new BenchmarkTable.Result(benchmark.name(), benchmark.title(), mode, judge, k, seeds, counts, figures, benchmark.published(),
+                benchmark.figure() == null ? "avg@" + k : benchmark.figure(), caveats);
+    }
+
+    /** How the game differs from AR-Bench's. */
+    private void gameCaveats(List<String> caveats) {
+        final Config.Environment e = setup.config.task().environment();
+        if (List.of("guess_number", "detective", "situation").contains(e.name()) && e.turns() != 25) {
+            caveats.add("AR-Bench answers 25 times, here it is " + e.turns());
+        }
+        if (e.name().equals("guess_number") && e.earlyStop()) {
+            caveats.add("AR-Bench counts the last guess alone, here the right one ends an episode (early_stop)");
+        }
+        if ("script".equals(e.oracle())) {
+            caveats.add("a script answers the team's questions; what is measured with it says nothing");
+        }
+    }
+
+    /** Means of what was measured of episodes, over those that have it; of a grid's cells those right of all. */
+    private void measured(List<BenchmarkTable.Figure> figures, Benchmark benchmark, List<List<Map<String, Double>>> measured) {
+        final Set<String> names = new TreeSet<>();
+        measured.forEach(item -> item.forEach(episode -> names.addAll(episode.keySet())));
+        names.remove("answered"); // which is counted
+        if (names.remove("cells_right")) {
+            figures.add(new BenchmarkTable.Figure(benchmark.name(), "all", "cells", PassRates.ratio(of(measured, "cells_right"), of(measured, "cells"),
+                    setup.config.seed()), measured.size(), true));
+            names.remove("cells");
+        }
+        for (String name : names) {
+            final List<double[]> values = name.equals("solved_at") ? of(measured, name).stream() // of those that were solved
+                    .map(v -> Arrays.stream(v).filter(turn -> turn > 0).toArray()).toList() : of(measured, name);
+            final List<double[]> ones = values.stream().map(v -> DoubleStream.generate(() -> 1).limit(v.length).toArray()).toList();
+            figures.add(new BenchmarkTable.Figure(benchmark.name(), "all", name, PassRates.ratio(values, ones, setup.config.seed()), measured.size(),
+                    !COUNTS.contains(name)));
+        }
+    }
+
+    private static List<double[]> of(List<List<Map<String, Double>>> measured, String name) {
+        return measured.stream().map(item -> item.stream().filter(e -> e.containsKey(name)).mapToDouble(e -> e.get(name)).toArray()).toList();
     }
 
     private void add(List<BenchmarkTable.Figure> figures, Benchmark benchmark, String part, String metric, List<boolean[]> items,
             ToDoubleFunction<boolean[]> of) {
-        figures.add(new BenchmarkTable.Figure(benchmark.name(), part, metric, PassRates.bootstrap(items, of, setup.config.seed()), items.size()));
+        final PassRates.Interval interval = PassRates.bootstrap(items, of, setup.config.seed());
+        figures.add(new BenchmarkTable.Figure(benchmark.name(), part, metric, interval, items.size(), true));
     }
 }

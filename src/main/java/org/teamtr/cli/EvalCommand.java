@@ -158,7 +158,7 @@ final class EvalCommand implements Callable<Integer> {
     }
 
     private void evaluateBenchmarks(Setup setup) throws IOException {
-        final Path failures = out == null ? null : out.resolve("failures.jsonl");
+        final Path failures = out == null ? null : out.resolve(BenchmarkTable.FAILURES);
         if (out != null) {
             Words.folder("--out", out);
             Files.deleteIfExists(failures);
@@ -176,7 +176,7 @@ final class EvalCommand implements Callable<Integer> {
         }
         System.out.print(json ? Json.MAPPER.writeValueAsString(results) + System.lineSeparator() : BenchmarkTable.text(results));
         if (out != null) {
-            BenchmarkTable.write(results, out);
+            BenchmarkTable.write(results, what.toAbsolutePath().normalize().getFileName().toString(), out);
         }
     }
 

@@ -1,9 +1,15 @@
 package org.teamtr.report;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -18,23 +24,46 @@ public final class BenchmarkTable {
      *
      * @param part {@code all}, or a column with its value: {@code level 3}
      * @param metric for example {@code avg@16}
+     * @param share whether it is one, 0 to 1, and said in percent; else a mean of counts
      */
-    public record Figure(String benchmark, String part, String metric, PassRates.Interval interval, int items) {
+    public record Figure(String benchmark, String part, String metric, PassRates.Interval interval, int items, boolean share) {
+        private String number(double value) {
+            return Double.isNaN(value) ? "–" : String.format(Locale.ROOT, share ? "%.1f" : "%.2f", share ? 100 * value : value);
+        }
+
+        String value() {
+            return number(interval.value()) + (share ? " %" : "");
+        }
+
+        String range() {
+            return number(interval.low()) + " to " + number(interval.high());
+        }
     }
 
     /**
      * One benchmark.
      *
+     * @param title for people
      * @param mode chain, single:ROLE, judge:ROLE or best-of
      * @param k episodes of each item
      * @param seeds how often all of them were played
      * @param counts what was counted, by name: items, episodes without answer, episodes that were cut, errors of verifiers, tokens, ...
      * @param published percent, by method
+     * @param printed the metric that stands beside these
      * @param caveat why these are not comparable
      */
-    public record Result(String benchmark, String mode, String verifier, int k, int seeds, Map<String, Long> counts, List<Figure> figures,
-            Map<String, Double> published, List<String> caveat) {
+    public record Result(String benchmark, String title, String mode, String verifier, int k, int seeds, Map<String, Long> counts,
+            List<Figure> figures, Map<String, Double> published, String printed, List<String> caveat) {
+        /** {@return what stands beside the paper's figures} */
+        Figure main() {
+            return figures.stream().filter(f -> f.part().equals("all") && f.metric().equals(printed)).findFirst().orElse(figures.get(0));
+        }
     }
+
+    /** Wrong episodes, a line each: benchmark, item and messages. */
+    public static final String FAILURES = "failures.jsonl";
+    /** Wrong episodes of a benchmark that the page shows. */
+    private static final int SHOWN = 8;
 
     private BenchmarkTable() {
     }
@@ -46,8 +75,7 @@ public final class BenchmarkTable {
             out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.mode()), r.verifier(), r.k(),
                     r.seeds() > 1 ? ", " + r.seeds() + " times" : ""));
             for (Figure f : r.figures()) {
-                out.append(String.format(Locale.ROOT, "  %-22s %-10s %6.2f %%  [%.2f, %.2f]  %,d items%n", f.part(), f.metric(), 100 * f.interval().value(),
-                        100 * f.interval().low(), 100 * f.interval().high(), f.items()));
+                out.append(String.format(Locale.ROOT, "  %-22s %-13s %8s  [%s]  %,d items%n", f.part(), f.metric(), f.value(), f.range(), f.items()));
             }
             r.counts().forEach((name, count) -> out.append(String.format(Locale.ROOT, "  %s: %,d%n", name, count)));
             if (!r.published().isEmpty()) {
@@ -64,8 +92,20 @@ public final class BenchmarkTable {
         return mode.equals("best-of") ? "best of an episode's messages (chosen by the reference answer: an oracle)" : mode;
     }
 
-    /** Writes {@code eval.csv} and {@code eval.html}. */
-    public static void write(List<Result> results, Path folder) throws IOException {
+    private static String modeSentence(String mode) {
+        final String role = mode.substring(mode.indexOf(':') + 1);
+        return mode.equals("best-of") ? "The best message of each episode counts, chosen by the reference answer: an oracle." : mode.equals("chain")
+                ? "The team as it is; its last message counts." : mode.startsWith("judge:")
+                ? "The message counts that " + role + " chooses when the episode is over." : role + " alone, with one message.";
+    }
+
+    /**
+     * Writes {@code eval.csv} and {@code eval.html}. Of the wrong episodes in {@code failures.jsonl}, if that is there, the page shows the
+     * first of each benchmark.
+     *
+     * @param team what was evaluated, in a word: the run's name
+     */
+    public static void write(List<Result> results, String team, Path folder) throws IOException {
         Files.createDirectories(folder);
         final StringBuilder csv = new StringBuilder("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\n");
         for (Result r : results) {
@@ -75,55 +115,150 @@ public final class BenchmarkTable {
             }
         }
         Files.writeString(folder.resolve("eval.csv"), csv);
-        Files.writeString(folder.resolve("eval.html"), html(results));
+        Files.writeString(folder.resolve("eval.html"), new Page(results, team, folder.resolve(FAILURES)).html());
     }
 
-    private static String html(List<Result> results) {
-        final StringBuilder out = new StringBuilder("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Benchmarks</title>\n<style>")
-                .append("body{font:15px/1.5 sans-serif;max-width:72em;margin:2em auto;padding:0 1em}table{border-collapse:collapse;margin:1em 0}")
-                .append("td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}td:first-child,th:first-child{text-align:left}</style>\n")
-                .append("</head>\n<body>\n<h1>Benchmarks</h1>\n");
-        tableOne(results, out);
-        for (Result r : results) {
-            out.append("<h2>").append(Html.escape(r.benchmark())).append("</h2>\n<p>").append(Html.escape(modeName(r.mode()))).append(", judged by ")
-                    .append(Html.escape(r.verifier())).append(", ").append(r.k()).append(" episodes for each item");
-            r.counts().forEach((name, count) -> out.append(String.format(Locale.ROOT, "; %s: %,d", Html.escape(name), count)));
-            out.append("</p>\n<table>\n<tr><th>items</th><th>metric</th><th>%</th><th>95 % interval</th><th>n</th></tr>\n");
-            for (Figure f : r.figures()) {
-                out.append(String.format(Locale.ROOT, "<tr><td>%s</td><td>%s</td><td>%.2f</td><td>%.2f to %.2f</td><td>%,d</td></tr>%n", Html.escape(f.part()),
-                        f.metric(), 100 * f.interval().value(), 100 * f.interval().low(), 100 * f.interval().high(), f.items()));
+    /** The HTML page. */
+    private static final class Page {
+        private final List<Result> results;
+        private final String team;
+        private final Map<String, List<JsonNode>> failures = new HashMap<>(); // the first ones of each benchmark
+        private final Map<String, Integer> wrong = new HashMap<>();
+        private final StringBuilder out = new StringBuilder();
+
+        Page(List<Result> results, String team, Path file) throws IOException {
+            this.results = results;
+            this.team = team;
+            if (Files.exists(file)) {
+                try (BufferedReader lines = Files.newBufferedReader(file)) {
+                    for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+                        final JsonNode failure = Json.MAPPER.readTree(line);
+                        final List<JsonNode> first = failures.computeIfAbsent(failure.path("benchmark").asText(), b -> new ArrayList<>());
+                        wrong.merge(failure.path("benchmark").asText(), 1, Integer::sum);
+                        if (first.size() < SHOWN) {
+                            first.add(failure);
+                        }
+                    }
+                }
             }
-            out.append("</table>\n");
         }
-        return out.append("</body>\n</html>\n").toString();
-    }
 
-    /** The paper's Table 1 for these benchmarks, with our row below. */
-    private static void tableOne(List<Result> results, StringBuilder out) {
-        final List<Result> known = results.stream().filter(r -> !r.published().isEmpty()).toList();
-        if (known.isEmpty()) {
-            return;
+        String html() throws IOException {
+            out.append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
+                    .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Benchmarks of ")
+                    .append(Html.escape(team)).append(" · TeamTR</title>\n<style>\n");
+            try (InputStream css = BenchmarkTable.class.getResourceAsStream("report.css")) {
+                out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
+            }
+            out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(Version.read())).append(" · evaluation of ")
+                    .append(Html.escape(team)).append("</p>\n<h1>").append(Html.escape(headline())).append("</h1></header>\n");
+            tableOne();
+            results.forEach(this::benchmark);
+            return out.append("</main>\n</body>\n</html>\n").toString();
         }
-        final Set<String> methods = new LinkedHashSet<>();
-        known.forEach(r -> methods.addAll(r.published().keySet()));
-        out.append("<h2>In the form of the paper's Table 1</h2>\n<table>\n<tr><th>method</th>");
-        known.forEach(r -> out.append("<th>").append(Html.escape(r.benchmark())).append("</th>"));
-        out.append("</tr>\n");
-        for (String method : methods) {
-            out.append("<tr><td>").append(Html.escape(method)).append(", as printed</td>");
-            known.forEach(r -> out.append(r.published().containsKey(method) ? String.format(Locale.ROOT, "<td>%.1f</td>", r.published().get(method)) : "<td></td>"));
+
+        private String headline() {
+            return String.join(", ", results.stream().map(r -> r.title() + " " + r.main().value()).toList());
+        }
+
+        /** The paper's Table 1 for these benchmarks, with our row below. */
+        private void tableOne() {
+            final List<Result> known = results.stream().filter(r -> !r.published().isEmpty()).toList();
+            if (known.isEmpty()) {
+                return;
+            }
+            final Set<String> methods = new LinkedHashSet<>();
+            known.forEach(r -> methods.addAll(r.published().keySet()));
+            out.append("<h2>As the paper’s Table 1 has it</h2>\n<p>Percent. The paper’s rows are as it prints them; the list below says what keeps"
+                    + " ours from being compared with them.</p>\n<div class=\"card scroll\"><table>\n<tr><th>method</th>");
+            known.forEach(r -> out.append("<th>").append(Html.escape(r.title())).append("</th>"));
             out.append("</tr>\n");
+            for (String method : methods) {
+                out.append("<tr><td>").append(Html.escape(method)).append("</td>");
+                known.forEach(r -> out.append("<td>").append(r.published().containsKey(method)
+                        ? String.format(Locale.ROOT, "%.1f", r.published().get(method)) : "").append("</td>"));
+                out.append("</tr>\n");
+            }
+            out.append("<tr><td><b>").append(Html.escape(team)).append("</b></td>");
+            known.forEach(r -> out.append("<td><b>").append(r.main().number(r.main().interval().value())).append("</b><br><small>")
+                    .append(Html.escape(r.main().metric())).append(", ").append(r.main().range()).append("</small></td>"));
+            out.append("</tr>\n</table></div>\n<ul>\n");
+            final Map<String, List<String>> caveats = new LinkedHashMap<>(); // what holds for several is said once
+            known.forEach(r -> r.caveat().forEach(c -> caveats.computeIfAbsent(c, t -> new ArrayList<>()).add(r.title())));
+            caveats.forEach((caveat, titles) -> out.append("<li>").append(Html.escape((titles.size() == known.size() && known.size() > 1 ? "all"
+                    : String.join(", ", titles)) + ": " + caveat)).append("</li>\n"));
+            out.append("</ul>\n");
         }
-        out.append("<tr><td><b>this team, avg@k</b></td>");
-        known.forEach(r -> out.append(String.format(Locale.ROOT, "<td><b>%.1f</b></td>", 100 * r.figures().get(0).interval().value())));
-        out.append("</tr>\n</table>\n<p>What keeps these from being compared:</p>\n<ul>\n");
-        final List<String> said = new ArrayList<>();
-        for (Result r : known) {
-            for (String caveat : r.caveat()) {
-                said.add("<li>" + Html.escape(r.benchmark() + ": " + caveat) + "</li>\n");
+
+        private void benchmark(Result r) {
+            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.mode()))).append(" Judged by <code>")
+                    .append(Html.escape(r.verifier())).append("</code>, ").append(r.k()).append(r.k() == 1 ? " episode" : " episodes").append(" for each item")
+                    .append(r.seeds() > 1 ? ", " + r.seeds() + " times" : "").append(". Intervals hold 95 % of 1,000 resamples of items and episodes.</p>\n")
+                    .append("<dl class=\"tiles\">\n");
+            for (Figure f : r.figures()) {
+                if (f.part().equals("all")) {
+                    tile(f.metric(), f.value(), f.range());
+                }
+            }
+            out.append("</dl>\n<p class=\"lead\" style=\"margin-top:12px\">").append(String.join(" · ", r.counts().entrySet().stream()
+                    .map(count -> Html.escape(count.getKey()) + String.format(Locale.ROOT, ": %,d", count.getValue())).toList())).append("</p>\n");
+            parts(r);
+            failures(r);
+        }
+
+        private void tile(String what, String value, String more) {
+            out.append("<div><dt>").append(Html.escape(what)).append("</dt><dd>").append(Html.escape(value)).append("<small>")
+                    .append(Html.escape(more)).append("</small></dd></div>\n");
+        }
+
+        /** A table for each column that items are told apart by. */
+        private void parts(Result r) {
+            final Map<String, List<Figure>> tables = new LinkedHashMap<>();
+            for (Figure f : r.figures()) {
+                if (!f.part().equals("all")) {
+                    tables.computeIfAbsent(f.part().substring(0, f.part().indexOf(' ')), c -> new ArrayList<>()).add(f);
+                }
+            }
+            tables.forEach((column, figures) -> {
+                out.append("<div class=\"card scroll\" style=\"margin-top:16px\"><table>\n<tr><th>").append(Html.escape(column)).append("</th><th>")
+                        .append(Html.escape(figures.get(0).metric())).append("</th><th>95 % interval</th><th>items</th></tr>\n");
+                figures.forEach(f -> out.append("<tr><td>").append(Html.escape(f.part().substring(column.length() + 1))).append("</td><td>")
+                        .append(f.value()).append("</td><td>").append(f.range()).append("</td><td>")
+                        .append(String.format(Locale.ROOT, "%,d", f.items())).append("</td></tr>\n"));
+                out.append("</table></div>\n");
+            });
+        }
+
+        private void failures(Result r) {
+            final List<JsonNode> first = failures.getOrDefault(r.benchmark(), List.of());
+            if (first.isEmpty()) {
+                return;
+            }
+            out.append("<p style=\"margin:24px 0 10px\">Wrong episodes").append(wrong.get(r.benchmark()) > first.size()
+                    ? String.format(Locale.ROOT, ", the first %d of %,d; <code>%s</code> has all", first.size(), wrong.get(r.benchmark()), FAILURES) : "")
+                    .append(":</p>\n");
+            for (JsonNode failure : first) {
+                out.append("<details class=\"card\"").append(failure == first.get(0) ? " open" : "").append("><summary>").append(text(failure.path("id"))).append("</summary>\n<div class=\"task text\" dir=\"auto\">")
+                        .append(text(failure.path("prompt"))).append("</div>\n");
+                if (!failure.path("answer").isNull()) {
+                    out.append("<div class=\"task\" style=\"padding-top:8px\">Answer: <code>").append(text(failure.path("answer"))).append("</code></div>\n");
+                }
+                for (JsonNode said : failure.path("messages")) {
+                    out.append("<div class=\"said\" style=\"padding-top:10px\"><b>").append(text(said.path("role"))).append("</b><small>")
+                            .append(said.path("ended").asBoolean() ? "" : "cut off").append("</small><div class=\"text\" dir=\"auto\">")
+                            .append(text(said.path("text"))).append("</div>");
+                    if (said.has("observation")) {
+                        out.append("<small style=\"margin-left:0\">answered by the environment</small><div class=\"text\" dir=\"auto\">").append(text(said.path("observation")))
+                                .append("</div>");
+                    }
+                    out.append("</div>\n");
+                }
+                out.append("</details>\n");
             }
         }
-        said.forEach(out::append);
-        out.append("</ul>\n");
+
+        private static String text(JsonNode node) {
+            return Html.escape(node.asText());
+        }
     }
 }

@@ -10,32 +10,34 @@ import java.util.Map;
  * paper prints.
  *
  * @param name as on the command line
+ * @param title as the paper has it
  * @param verifier see {@link Verifiers}
  * @param k episodes for each item in the paper
  * @param items how many the paper has
  * @param published percent, by method; whether it is avg@k or pass@k is not said
+ * @param figure which of an episode's figures is averaged for that table; null for the share of right ones
  * @param caveat what makes figures not comparable
  */
-public record Benchmark(String name, String verifier, int k, int items, Map<String, Double> published, String caveat) {
+public record Benchmark(String name, String title, String verifier, int k, int items, Map<String, Double> published, String figure, String caveat) {
     private static final String ALL = "the paper does not say whether it prints avg@k or pass@k";
 
     /** All of them, in the paper's order. */
     public static final List<Benchmark> PAPER = List.of(
-            of("aime24", "integer", 64, 30, 39.1, 41.3, 68.7, 71.1, 69.9, 88.1, ALL),
-            of("aime25", "integer", 64, 30, 27.9, 30.1, 59.1, 61.7, 60.5, 78.3, ALL),
-            of("math500", "math", 4, 500, 90.7, 91.5, 95.2, 95.9, 95.7, 99.3, ALL
-                    + "; its reference implementation compares answers as texts (verifier hendrycks), ours by what they mean"),
-            of("zebralogic", "zebralogic", 64, 1000, 35.4, 36.7, 84.1, 86.3, 85.1, 94.7, ALL),
-            of("autologi", "autologi", 64, 345, 80.3, 80.9, 85.1, 85.9, 85.5, 90.5, ALL + "; which 345 items it uses is not said"),
-            of("detective", "detective", 25, 500, 40.1, 40.7, 43.1, 44.3, 43.7, 46.7, ALL
-                    + "; it counts training and test items together, and who answers the questions is not said"),
-            of("situation", "overlap", 25, 500, 35.2, 35.9, 38.0, 39.4, 38.7, 43.1, ALL
-                    + "; whether F1 is by characters or words, and who answers, is not said"),
-            of("guess_number", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3, ALL + "; it counts training and test items together"),
-            of("planbench", "planbench_official", 8, 0, 33.1, 33.5, 38.3, 39.1, 38.7, 44.1, ALL
-                    + "; which items of the eight abilities it uses is not said"));
+            of("aime24", "AIME 2024", "integer", 64, 30, 39.1, 41.3, 68.7, 71.1, 69.9, 88.1, ALL),
+            of("aime25", "AIME 2025", "integer", 64, 30, 27.9, 30.1, 59.1, 61.7, 60.5, 78.3, ALL),
+            of("math500", "MATH-500", "math", 4, 500, 90.7, 91.5, 95.2, 95.9, 95.7, 99.3, ALL
+                    + "; the paper's reference implementation compares answers as texts (verifier hendrycks), ours by what they mean"),
+            of("zebralogic", "ZebraLogic", "zebralogic", 64, 1000, 35.4, 36.7, 84.1, 86.3, 85.1, 94.7, ALL),
+            of("autologi", "AutoLogi", "autologi", 64, 345, 80.3, 80.9, 85.1, 85.9, 85.5, 90.5, ALL + "; which 345 items the paper uses is not said"),
+            of("detective", "AR-Bench DC", "detective", 25, 500, 40.1, 40.7, 43.1, 44.3, 43.7, 46.7, ALL
+                    + "; the paper counts training and test items together, and who answers the questions is not said"),
+            of("situation", "AR-Bench SP", "overlap", 25, 500, 35.2, 35.9, 38.0, 39.4, 38.7, 43.1, ALL
+                    + "; whether the paper's F1 is by characters or words (here: words), and who answers, is not said"),
+            of("guess_number", "AR-Bench GN", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3, ALL + "; the paper counts training and test items together"),
+            of("planbench", "PlanBench", "planbench_official", 8, 0, 33.1, 33.5, 38.3, 39.1, 38.7, 44.1, ALL
+                    + "; which items of the eight abilities the paper uses is not said"));
 
-    private static Benchmark of(String name, String verifier, int k, int items, double grpo, double dapo, double debate, double judge,
+    private static Benchmark of(String name, String title, String verifier, int k, int items, double grpo, double dapo, double debate, double judge,
             double play, double teamtr, String caveat) {
         final Map<String, Double> published = new LinkedHashMap<>();
         published.put("GRPO (single, 8B)", grpo);
@@ -44,7 +46,7 @@ public record Benchmark(String name, String verifier, int k, int items, Map<Stri
         published.put("Debate+Judge (3x8B)", judge);
         published.put("Role-play (3x8B)", play);
         published.put("TeamTR (3x8B)", teamtr);
-        return new Benchmark(name, verifier, k, items, Collections.unmodifiableMap(published), caveat);
+        return new Benchmark(name, title, verifier, k, items, Collections.unmodifiableMap(published), verifier.equals("overlap") ? "f1_word" : null, caveat);
     }
 
     /**

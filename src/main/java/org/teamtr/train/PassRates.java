@@ -100,6 +100,47 @@ public final class PassRates {
                 means[(int) (0.975 * RESAMPLES) - 1]);
     }
 
+    /**
+     * {@return the sum of what episodes have over the sum of what they could have, with its bootstrap interval}, drawn as in
+     * {@link #bootstrap}; with {@code all} of ones the mean over episodes
+     *
+     * @param had [items][episodes], items without episodes are left out
+     * @param all the same
+     */
+    public static Interval ratio(List<double[]> had, List<double[]> all, long seed) {
+        final List<Integer> items = new ArrayList<>();
+        double sum = 0;
+        double of = 0;
+        for (int i = 0; i < had.size(); i++) {
+            if (had.get(i).length > 0) {
+                items.add(i);
+            }
+            sum += Arrays.stream(had.get(i)).sum();
+            of += Arrays.stream(all.get(i)).sum();
+        }
+        if (items.isEmpty()) {
+            return new Interval(Double.NaN, Double.NaN, Double.NaN);
+        }
+        final double[] ratios = new double[RESAMPLES];
+        for (int b = 0; b < RESAMPLES; b++) {
+            final SplittableRandom random = Chance.of(seed, b);
+            double drawn = 0;
+            double from = 0;
+            for (int i = 0; i < items.size(); i++) {
+                final int item = items.get(random.nextInt(items.size()));
+                final int episodes = had.get(item).length;
+                for (int e = 0; e < episodes; e++) {
+                    final int episode = random.nextInt(episodes);
+                    drawn += had.get(item)[episode];
+                    from += all.get(item)[episode];
+                }
+            }
+            ratios[b] = drawn / from;
+        }
+        Arrays.sort(ratios);
+        return new Interval(sum / of, ratios[(int) (0.025 * RESAMPLES)], ratios[(int) (0.975 * RESAMPLES) - 1]);
+    }
+
     /** {@return how many are right} */
     public static int count(boolean[] right) {
         int count = 0;

@@ -11,9 +11,14 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.chat.Tokenizer;
+import org.teamtr.model.ModelConfig;
 import org.teamtr.report.RunFiles;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
@@ -115,8 +120,9 @@ class EvalBenchmarkTest {
         assertEquals(12, Files.readAllLines(out.resolve("failures.jsonl")).size());
         assertTrue(Files.readString(out.resolve("eval.csv")).startsWith("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\naime24,chain,"));
         final String page = Files.readString(out.resolve("eval.html"));
-        assertTrue(page.contains("In the form of the paper&#39;s Table 1") || page.contains("paper's Table 1"), page);
-        assertTrue(page.contains("<td>88.1</td>"));
+        assertTrue(page.contains("As the paper\u2019s Table 1 has it</h2>") && page.contains("<td>88.1</td>"), page);
+        assertTrue(page.contains("<li>AIME 2024: the paper has k = 64, here it is 3</li>") && page.contains("<th>level</th>"), page);
+        assertTrue(page.contains("the first 8 of 12; <code>failures.jsonl</code> has all"), page);
         final String single = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "single:b");
         assertTrue(single.contains("single:b"), single);
         assertTrue(ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "best-of").contains("an oracle"));
@@ -139,5 +145,80 @@ class EvalBenchmarkTest {
         assertEquals(2, BenchmarkRun.choice("Answer 1 is wrong. Answer 2."));
         assertEquals(0, BenchmarkRun.choice("none of them"));
         assertEquals(3, BenchmarkRun.choice("It is 3"));
+    }
+
+    private static final String GAME = """
+            task:
+              name: files
+              environment: {name: %s, turns: %d, oracle: %s}
+              files: {train: %s, prompt_column: prompt, answer_column: answer}
+            team:
+              turns: %d
+              agents:
+                - {role: a, policy: p, template: "{prompt} {transcript}", message: "{text} "}
+                - {role: b, policy: q, template: "{prompt} {transcript}", message: "{text} "}
+            policies:
+              p: {model: %6$s, random: true}
+              q: {model: %6$s, random: true}
+              %7$s
+            train: {stages: 2}
+            rollout: {prompts: 3, group: 4, held_back: 0, max_new_tokens: %8$d}
+            loss: {entropy: 0.01}
+            optimiser: {steps: 2}
+            eval: {prompts: 2, transcripts: 2}
+            hardware: {threads: 1}
+            """;
+
+    /** A model of no weights with a token for each character: what it says is as good as drawn from a hat. */
+    private Path model() throws IOException {
+        final Path model = Files.createDirectories(folder.resolve("model"));
+        Tokenizer.writeCharacters(model, "abcdefghijklmnopqrstuvwxyzAEINRTUWY .:,?-[]12\n", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        ModelConfig.qwen3(48, 16, 24, 1, 2, 1, 8, 512).write(model.resolve("config.json"), "float32", 1);
+        return model;
+    }
+
+    private Path rows(int count, String row) throws IOException {
+        return Files.write(folder.resolve("games.jsonl"), IntStream.range(0, count).mapToObj(i -> row.replace("#", i % 2 == 0 ? "b" : "c")).toList());
+    }
+
+    private static List<RunLog.Said> said(Path run) throws IOException {
+        return RunFiles.transcripts(run).stream().flatMap(t -> t.messages().stream()).toList();
+    }
+
+    /** Situation puzzles whose referee is a policy of the run: it answers, stays as it is, and says the same when the run goes on. */
+    @Test
+    void aPolicyIsTheReferee() throws IOException {
+        final Path config = Files.writeString(folder.resolve("puzzle.yaml"), GAME.formatted("situation", 2, "judge", rows(10,
+                "{\"prompt\": \"a man is in #\", \"answer\": \"he went # by train\"}"), 3, model(), "judge: {model: " + model() + ", random: true}", 4));
+        final Path whole = folder.resolve("whole");
+        final Path parts = folder.resolve("parts");
+        ok("train", config, "--out", whole);
+        ok("train", config, "--out", parts, "--set", "train.stages=1");
+        ok("train", "--resume", parts, "--set", "train.stages=2");
+        assertEquals(learners(whole), learners(parts), "checksums of the parameters");
+        assertEquals(Set.of("a", "b"), RunFiles.updates(whole).stream().map(RunLog.Update::agent).collect(Collectors.toSet()));
+        assertEquals(RunFiles.transcripts(whole), RunFiles.transcripts(parts), "what the referee said, too");
+        final List<RunLog.Said> said = said(whole);
+        final Set<String> heard = said.stream().map(RunLog.Said::observation).filter(o -> o != null && !o.isBlank()).collect(Collectors.toSet());
+        assertTrue(heard.size() > 3 && heard.stream().anyMatch(o -> o.endsWith("\nNow say what happened.")), heard.toString());
+        assertTrue(RunFiles.updates(whole).stream().allMatch(u -> u.messages() == 12 * (u.agent().equals("a") ? 2 : 1)), "observations are no messages");
+    }
+
+    /** Detective cases with the script: suspects have names of a letter, so that a model of no weights meets some. */
+    @Test
+    void aScriptAnswersForTheSuspects() throws IOException {
+        final String suspects = "abcdefghij".chars().mapToObj(c -> "{\"name\": \"" + (char) c + "\", \"task\": \"be calm.\", \"story\": \"i was in.\"}")
+                .collect(Collectors.joining(", "));
+        final Path config = Files.writeString(folder.resolve("case.yaml"), GAME.formatted("detective", 2, "script", rows(40,
+                "{\"prompt\": \"who took #?\", \"answer\": \"2\", \"suspects\": [" + suspects + "]}"), 5, model(), "", 1)
+                .replace("eval: {prompts: 2, transcripts: 2}", "eval: {prompts: 8, transcripts: 8}"));
+        final Path run = folder.resolve("run");
+        ok("train", config, "--out", run);
+        assertEquals(4, RunFiles.updates(run).size());
+        final List<String> seen = said(run).stream().map(RunLog.Said::observation).toList();
+        assertTrue(seen.stream().anyMatch(o -> o != null && o.startsWith("There is no suspect of that name.\n")), seen.toString());
+        assertTrue(seen.stream().anyMatch(o -> o != null && o.matches("Ask [a-j] one question.")), seen.toString());
+        assertTrue(seen.stream().anyMatch(o -> o != null && o.matches("(?s)[a-j]: .+\\.\n.*")), seen.toString());
+        assertTrue(seen.stream().anyMatch(o -> o != null && o.endsWith("Answer: [A-E]")), seen.toString());
     }
 }

@@ -56,4 +56,29 @@ class PassRatesTest {
         assertEquals(interval, PassRates.bootstrap(items, r -> PassRates.count(r), 3));
         assertTrue(Double.isNaN(PassRates.bootstrap(List.of(), r -> 0, 3).value()));
     }
+
+    /** Cells right of all cells: items with more of them weigh more. Of ones it is the mean. */
+    @Test
+    void ratiosOfSums() {
+        final List<double[]> had = List.of(new double[] {4, 4}, new double[0], new double[] {0});
+        final List<double[]> all = List.of(new double[] {4, 4}, new double[0], new double[] {16});
+        final PassRates.Interval cells = PassRates.ratio(had, all, 3);
+        assertEquals(8 / 24.0, cells.value(), 1e-12);
+        assertEquals(0, cells.low(), "the second item alone, in a quarter of the draws");
+        assertEquals(1, cells.high(), "the first one alone");
+        assertTrue(Double.isNaN(PassRates.ratio(List.of(), List.of(), 3).value()));
+        final List<boolean[]> items = new ArrayList<>();
+        final List<double[]> numbers = new ArrayList<>();
+        final List<double[]> ones = new ArrayList<>();
+        for (int i = 0; i < 50; i++) {
+            items.add(new boolean[] {i % 3 == 0, i % 5 == 0});
+            numbers.add(new double[] {i % 3 == 0 ? 1 : 0, i % 5 == 0 ? 1 : 0});
+            ones.add(new double[] {1, 1});
+        }
+        final PassRates.Interval expected = PassRates.bootstrap(items, r -> PassRates.count(r) / 2.0, 9);
+        final PassRates.Interval mean = PassRates.ratio(numbers, ones, 9);
+        assertEquals(expected.value(), mean.value(), 1e-12);
+        assertEquals(expected.low(), mean.low(), 1e-12);
+        assertEquals(expected.high(), mean.high(), 1e-12);
+    }
 }
