@@ -36,7 +36,7 @@ final class Arithmetic extends GeneratedTask {
     }
 
     @Override
-    protected Prompt draw(SplittableRandom random) {
+    protected Prompt draw(int number, long set, SplittableRandom random) {
         final StringBuilder sum = new StringBuilder().append(number(random));
         for (int i = 1; i < size; i++) {
             sum.append("+-*".charAt(random.nextInt(3))).append(number(random));

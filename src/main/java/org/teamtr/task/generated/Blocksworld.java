@@ -48,7 +48,7 @@ final class Blocksworld extends GeneratedTask {
     }
 
     @Override
-    protected Prompt draw(SplittableRandom random) {
+    protected Prompt draw(int number, long set, SplittableRandom random) {
         final List<String> blocks = new ArrayList<>();
         for (int i : Chance.permutation(choices, random.nextLong())) {
             if (blocks.size() < size) {

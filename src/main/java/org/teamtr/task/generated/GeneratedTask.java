@@ -44,8 +44,14 @@ public abstract class GeneratedTask {
     /** {@return by which verifier messages are scored where no environment does it} */
     public abstract String verifier();
 
-    /** {@return a prompt} Its id is not looked at. */
-    protected abstract Prompt draw(SplittableRandom random);
+    /**
+     * {@return a prompt} Its id is not looked at.
+     *
+     * @param number of the prompt in its set
+     * @param set a seed of the set's own
+     * @param random of this draw
+     */
+    protected abstract Prompt draw(int number, long set, SplittableRandom random);
 
     /** {@return whether prompts to train on and held-out ones are kept apart; not where both need all there are} */
     protected boolean apart() {
@@ -67,9 +73,10 @@ public abstract class GeneratedTask {
         final String set = heldOut ? "held-out" : "train";
         return Prompts.of(size, i -> {
             final SplittableRandom random = Chance.of(seed, set.hashCode(), i);
-            Prompt p = draw(random);
+            final long own = Chance.seed(seed, set.hashCode());
+            Prompt p = draw(i, own, random);
             while (apart() && (Math.floorMod(Chance.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
-                p = draw(random);
+                p = draw(i, own, random);
             }
             return new Prompt(set + ":" + i, p.text(), p.answer(), p.source(), p.meta());
         });

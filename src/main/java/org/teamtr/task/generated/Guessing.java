@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import org.teamtr.task.environment.GuessNumber;
+import org.teamtr.team.Chance;
 import org.teamtr.team.Context;
 import org.teamtr.team.Message;
 import org.teamtr.team.Prompt;
@@ -41,11 +42,12 @@ final class Guessing extends GeneratedTask {
 
     @Override
     public List<String> phrases() {
-        final List<String> phrases = new ArrayList<>(List.of("Guess my number of ", " different digits from 1 to ", "no guess found"));
+        // The question is one of them, and so is every answer of the referee: their digits are no guesses and are not read as such.
+        final List<String> phrases = new ArrayList<>(List.of(question(), "no guess found"));
         if (size > 1) {
             phrases.addAll(numbers);
         }
-        for (int same = 0; same <= size; same++) { // a whole answer, so that its counts are not read as digits of the secret
+        for (int same = 0; same <= size; same++) {
             for (int elsewhere = 0; same + elsewhere <= size; elsewhere++) {
                 phrases.add(GuessNumber.answer(same, elsewhere));
             }
@@ -63,9 +65,15 @@ final class Guessing extends GeneratedTask {
         return false;
     }
 
+    /** All numbers in random order, then all in another: were some the secret more often by chance, a batch would teach to guess these. */
     @Override
-    protected Prompt draw(SplittableRandom random) {
-        return new Prompt("", "Guess my number of " + size + " different digits from 1 to " + choices + ".", any(numbers, random));
+    protected Prompt draw(int number, long set, SplittableRandom random) {
+        final int round = number / numbers.size();
+        return new Prompt("", question(), numbers.get(Chance.permutation(numbers.size(), set, round)[number % numbers.size()]));
+    }
+
+    private String question() {
+        return "Guess my number of " + size + " different digits from 1 to " + choices + ".";
     }
 
     private static String any(List<String> some, SplittableRandom random) {
