@@ -17,6 +17,11 @@ import org.teamtr.team.Utterance;
  * @param tokens of all messages
  */
 record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens) {
+    /** As many sequence tokens are enough to be computed at once: from there on less padding is worth more than a larger micro-batch. */
+    private static final int ENOUGH = 2048;
+    /** The share of padding from which on that is so. */
+    private static final double MUCH = 1.0 / 16;
+
     /**
      * Cuts a batch into micro-batches of messages of about the same length.
      *
@@ -34,13 +39,16 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
             int to = from;
             int tokens = 0;
             int width = 0;
+            long used = 0; // without padding
             while (to < order.length) {
                 final Utterance next = messages.get(order[to]);
                 final int wider = Math.max(width, width(next));
-                if (to > from && (long) wider * (to - from + 1) > room) {
+                final long padded = (long) wider * (to - from + 1);
+                if (to > from && (padded > room || used >= ENOUGH && padded - used - width(next) > MUCH * padded)) {
                     break;
                 }
                 width = wider;
+                used += width(next);
                 tokens += next.tokens().length;
                 to++;
             }
