@@ -3,9 +3,11 @@ package org.teamtr.cli;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -17,6 +19,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import me.tongfei.progressbar.ConsoleProgressBarConsumer;
 import me.tongfei.progressbar.ProgressBar;
@@ -24,6 +27,9 @@ import me.tongfei.progressbar.ProgressBarBuilder;
 import org.teamtr.config.ConfigException;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.TinyModel;
+import org.teamtr.distributed.Launcher;
+import org.teamtr.distributed.RankEnvironment;
+import org.teamtr.distributed.Ranks;
 import org.teamtr.experiment.ExactRun;
 import org.teamtr.experiment.Experiment;
 import org.teamtr.experiment.ExperimentData;
@@ -31,6 +37,8 @@ import org.teamtr.experiment.ExperimentFile;
 import org.teamtr.experiment.ExperimentPage;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.Version;
+import org.teamtr.team.Chance;
+import org.teamtr.torch.TorchRanks;
 import org.teamtr.train.Config;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -39,12 +47,18 @@ import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 import picocli.CommandLine;
 
-/** Runs named experiments: every point with every seed, a process each, as many at once as there are processors. */
+/**
+ * Runs named experiments: every point with every seed, a process each, as many at once as there are processors. Ranks, as torchrun starts
+ * them, divide the runs; rank 0 writes the page.
+ */
 @Command(name = "experiment", mixinStandardHelpOptions = true, description = {
     "Runs experiments: every point with every seed, in processes of their own. Writes a page, pictures, and CSV files.",
-    "A second start makes only the runs that are missing. Without a name: lists what there is."})
+    "A second start makes only the runs that are missing. Without a name: lists what there is.",
+    "Started several times by torchrun or the like, on machines that share --out, the processes divide the runs."})
 final class ExperimentCommand implements Callable<Integer> {
     private static final String START = "start";
+    /** A rank that has made its runs waits for those of the others. One that dies is noticed long before. */
+    private static final Duration WHILE_OTHERS_RUN = Duration.ofDays(30);
 
     @Spec
     private CommandSpec spec;
@@ -104,9 +118,27 @@ final class ExperimentCommand implements Callable<Integer> {
         for (String name : names.equals(List.of("all")) ? ExperimentFile.NAMES : names) {
             experiments.add(ExperimentFile.load(name, quick));
         }
+        final RankEnvironment environment = RankEnvironment.of(System.getenv());
+        if (environment == null) {
+            return run(experiments, Ranks.ONE, 1);
+        }
+        Launcher.endWithLauncher(System.getenv());
+        final TorchRanks ranks = RankSetup.join(environment, Map.of("version", Version.read(), "arguments",
+                String.join(" ", spec.commandLine().getParseResult().originalArgs())), WHILE_OTHERS_RUN, () -> "");
+        try {
+            final int code = run(experiments, ranks, environment.localSize());
+            ranks.close();
+            return code;
+        } catch (IOException | ConfigException | RuntimeException | Error e) {
+            throw RankSetup.failed(ranks, e);
+        }
+    }
+
+    /** @param here how many ranks share this machine */
+    private int run(List<ExperimentFile> experiments, Ranks ranks, int here) throws IOException, ConfigException, InterruptedException {
         boolean ok = true;
         for (ExperimentFile experiment : experiments) {
-            ok &= run(experiment);
+            ok &= run(experiment, ranks, here);
         }
         return ok ? CommandLine.ExitCode.OK : CommandLine.ExitCode.SOFTWARE;
     }
@@ -127,11 +159,11 @@ final class ExperimentCommand implements Callable<Integer> {
     private final Set<Process> processes = ConcurrentHashMap.newKeySet();
     private final Map<Path, Object> reading = new ConcurrentHashMap<>(); // one at a time of those that go on from the same run
 
-    private boolean run(ExperimentFile file) throws IOException, ConfigException, InterruptedException {
+    private boolean run(ExperimentFile file, Ranks ranks, int here) throws IOException, ConfigException, InterruptedException {
         final String name = file.experiment.name();
         final Path folder = Words.folder("--out", out.resolve(quick ? name + "-quick" : name));
         final int runs = seeds != null ? seeds : file.seeds;
-        final int processors = Runtime.getRuntime().availableProcessors();
+        final int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / here);
         final int atOnce = Math.min(workers != null ? workers : processors, runs * file.settings.size());
         final int threads = Math.max(1, processors / atOnce);
         final List<Job> starts = new ArrayList<>();
@@ -150,15 +182,22 @@ final class ExperimentCommand implements Callable<Integer> {
         final long started = System.nanoTime();
         final boolean news = Stream.concat(starts.stream(), points.stream()).anyMatch(job -> !job.done());
         final List<String> failed = new ArrayList<>();
-        try (Progress progress = new Progress(name, starts.size() + points.size())) {
-            failed.addAll(work(starts, atOnce, threads, progress));
-            failed.addAll(work(points, atOnce, threads, progress));
+        final List<Job> ownStarts = share(starts, ranks);
+        final List<Job> ownPoints = share(points, ranks);
+        checkSees(folder, ranks);
+        try (Progress progress = new Progress((ranks.size() > 1 ? "rank " + ranks.rank() + ": " : "") + name,
+                ownStarts.size() + ownPoints.size())) {
+            failed.addAll(all(work(ownStarts, atOnce, threads, progress), ranks));
+            failed.addAll(all(work(ownPoints, atOnce, threads, progress), ranks));
+        }
+        if (ranks.rank() > 0) {
+            return failed.isEmpty();
         }
         final double seconds = (news ? (System.nanoTime() - started) * 1e-9 : 0) + (before == null ? 0 : before.seconds());
         final String command = "./teamtr experiment " + name + (quick ? " --quick" : "")
                 + (seeds != null ? " --seeds " + seeds : "");
         final ExperimentData.Info info = new ExperimentData.Info(name, command, Version.read(), machine(), quick, runs,
-                atOnce, seconds, starts.size() + points.size(), failed);
+                atOnce * ranks.size(), seconds, starts.size() + points.size(), failed);
         final List<ExperimentData.Made> made = points.stream().filter(Job::done)
                 .map(job -> new ExperimentData.Made(job.setting().point().name(), job.seed(), job.folder())).toList();
         final ExperimentData measured = ExperimentData.read(file.experiment, info, made);
@@ -170,6 +209,28 @@ final class ExperimentCommand implements Callable<Integer> {
             System.err.println("teamtr: " + failed.size() + " of " + info.runs() + " runs failed; the others are in " + page);
         }
         return failed.isEmpty();
+    }
+
+    /** {@return this rank's runs} Drawn, since neighbours in the list take about as long as each other. */
+    private static List<Job> share(List<Job> jobs, Ranks ranks) {
+        return ranks.size() == 1 ? jobs : IntStream.of(ranks.share(Chance.permutation(jobs.size(), 0))).mapToObj(jobs::get).toList();
+    }
+
+    /** {@return the names that all ranks have} */
+    private static List<String> all(List<String> names, Ranks ranks) {
+        return ranks.gather("the names of runs that failed", String.join("\n", names).getBytes(StandardCharsets.UTF_8)).stream()
+                .flatMap(those -> new String(those, StandardCharsets.UTF_8).lines()).toList();
+    }
+
+    /** The runs of all ranks go to one folder. */
+    private static void checkSees(Path folder, Ranks ranks) throws IOException {
+        if (ranks.size() > 1) {
+            if (ranks.rank() == 0) {
+                Files.createDirectories(folder);
+            }
+            ranks.barrier("the folder of the experiment");
+            RankSetup.checkSees(folder);
+        }
     }
 
     /** Runs of other settings in the same place would be mixed up with these. What a replacement changes is not looked at. */
@@ -302,6 +363,7 @@ final class ExperimentCommand implements Callable<Integer> {
             builder.environment().put(pool, Integer.toString(threads));
         }
         builder.environment().putIfAbsent("OMP_WAIT_POLICY", "PASSIVE"); // as ./teamtr has it
+        builder.environment().remove("WORLD_SIZE"); // a run is a process of its own, whoever divides the runs
         final Process process = builder.start();
         processes.add(process);
         try {

@@ -66,7 +66,12 @@ final class RankSetup {
         final Map<String, String> facts = new LinkedHashMap<>();
         facts.put("version", Version.read());
         facts.putAll(ConfigFile.flat(config));
-        return TorchRanks.join(e, Duration.ofMillis((long) (1e3 * config.hardware().ranks().timeout())), facts, message -> {
+        return join(e, facts, Duration.ofMillis((long) (1e3 * config.hardware().ranks().timeout())), goOn);
+    }
+
+    /** The same, with what else has to be the same on all ranks, and how long one waits for another. */
+    static TorchRanks join(RankEnvironment e, Map<String, String> facts, Duration patience, Supplier<String> goOn) {
+        return TorchRanks.join(e, patience, facts, message -> {
             System.err.println("teamtr: " + message + goOn.get());
             Runtime.getRuntime().halt(1); // the thread that trains may be waiting within libtorch, for ever
         });
@@ -114,9 +119,9 @@ final class RankSetup {
     }
 
     /** Checks that this rank sees the run directory that rank 0 has made. */
-    static void checkSees(TorchRanks ranks, Path run) throws IOException {
+    static void checkSees(Path run) throws IOException {
         if (!Files.isDirectory(run)) {
-            throw new IOException(run + ": expected to see the run directory that rank 0 has made; it has to be on a file system that all"
+            throw new IOException(run + ": expected to see the folder that rank 0 has made; it has to be on a file system that all"
                     + " ranks share");
         }
     }

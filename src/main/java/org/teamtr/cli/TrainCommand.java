@@ -127,7 +127,7 @@ final class TrainCommand implements Callable<Integer> {
     /** @param local the configuration with the devices of this process */
     private void run(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
         if (!writes()) {
-            RankSetup.checkSees(ranks, run);
+            RankSetup.checkSees(run);
             train(config, local, run, goesOn);
             return;
         }

@@ -30,8 +30,8 @@ import org.teamtr.train.Config;
  */
 public final class ExperimentFile {
     /** All that come with the program, in the order of docs/results.md. */
-    public static final List<String> NAMES = List.of("stale-gap", "team-size", "ablation", "out-of-region", "certificate", "certificate-exact",
-            "accept", "monitor", "weights", "replacement", "cost", "environments");
+    public static final List<String> NAMES = List.of("stale-gap", "team-size", "ablation", "ablation-long", "out-of-region", "certificate",
+            "certificate-exact", "accept", "monitor", "weights", "replacement", "cost", "environments");
 
     private static final List<String> KEYS = List.of("title", "paper", "question", "seeds", "config", "start", "axes", "quick",
             "columns",

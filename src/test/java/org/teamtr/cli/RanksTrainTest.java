@@ -27,6 +27,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
 import org.teamtr.distributed.RankEnvironment;
+import org.teamtr.experiment.ExperimentData;
 import org.teamtr.report.RunFiles;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
@@ -215,6 +216,46 @@ class RanksTrainTest {
                     .filter(line -> Integer.parseInt(line.replaceFirst(".*?\"stage\":(\\d+).*", "$1")) <= stages).toList());
         }
         return some;
+    }
+
+    /** The runs of an experiment are divided, each is made once, and rank 0 writes the page of all of them. */
+    @Test
+    void ranksDivideTheRunsOfAnExperiment() throws Exception {
+        final Path file = Files.writeString(folder.resolve("exact.yaml"), """
+                title: Divided
+                paper: none
+                question: Who makes which run?
+                seeds: 3
+                config: {train: {stages: 2}}
+                axes:
+                  n:
+                    2: {exact: true, task: {budget: {agents: 2}}}
+                    3: {exact: true, task: {budget: {agents: 3}}}
+                columns:
+                  kept: {label: kept, of: summary.realised_gain / summary.predicted_gain}
+                curves: {}
+                picture: {columns: [kept]}
+                published: {}
+                claims: []
+                """);
+        ok(ranks(2, "experiment", file, "--out", folder.resolve("divided")));
+        final Path out = folder.resolve("divided/exact");
+        final List<String> made = new ArrayList<>();
+        for (int r = 0; r < 2; r++) {
+            final String name = "rank " + r + ": exact ";
+            final List<String> own = Files.readAllLines(said(r)).stream().filter(line -> line.startsWith(name)).toList();
+            assertEquals(3, own.size(), "half of them: " + own);
+            own.forEach(line -> made.add(line.replaceFirst(".*/3  (\\S+)  .*", "$1")));
+        }
+        assertEquals(List.of("n2-seed1", "n2-seed2", "n2-seed3", "n3-seed1", "n3-seed2", "n3-seed3"), made.stream().sorted().toList());
+        assertEquals(7, Files.readAllLines(out.resolve(ExperimentData.RUNS)).size());
+        assertTrue(Files.readString(said(0)).contains(out.resolve("exact.html").toString()));
+        assertFalse(Files.readString(said(1)).contains("exact.html"), "one of them writes the page");
+        TrainCommandTest.ok("experiment", file, "--out", folder.resolve("alone"));
+        for (String run : List.of("n2-seed3", "n3-seed1")) {
+            assertEquals(Files.readString(folder.resolve("alone/exact").resolve(run).resolve(RunFiles.METRICS)),
+                    Files.readString(out.resolve(run).resolve(RunFiles.METRICS)), "as by one process");
+        }
     }
 
     /** The launcher sets the variables, passes on what rank 0 says, and ends all when one dies, with its last words. */
