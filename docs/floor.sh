@@ -13,7 +13,7 @@ run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/
 run org.teamtr.jmh.FloorTable docs/data/floor.csv docs/method.md "$runs/models" docs/kernels.md docs/metrics.md docs/results.md
 
 # As deep as Qwen3-0.6B, on the built-in task, with two agents. A radius that f16's rounding is far below and bf16's is not.
-deep=(--set task.budget.agents=2 --set rollout.prompts=16 --set rollout.held_back=0.125 --set eval.every=0 --set eval.prompts=256)
+deep=(--set task.budget.agents=2 --set rollout.prompts=16 --set rollout.validation_fraction=0.125 --set eval.every=0 --set eval.prompts=256)
 [[ -f $runs/start/summary.json ]] || ./teamtr train "${deep[@]}" --set train.stages=0 --set warm_start.layers=28 \
   --set warm_start.steps=100 --set warm_start.batch=64 --set warm_start.learning_rate=1e-3 --out "$runs/start"
 formats=()

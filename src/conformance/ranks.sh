@@ -18,7 +18,7 @@ seed: 3
 task: {budget: {agents: 2}}
 warm_start: {steps: 60, batch: 32}
 train: {stages: 4}
-rollout: {prompts: 8, group: 8, held_back: 0.25, max_new_tokens: 3}
+rollout: {prompts: 8, group: 8, validation_fraction: 0.25, max_new_tokens: 3}
 eval: {prompts: 32, transcripts: 4}
 hardware: {device: $device, threads: 1, ranks: {timeout: 120}}
 EOF

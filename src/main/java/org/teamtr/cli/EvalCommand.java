@@ -21,7 +21,6 @@ import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
-import org.teamtr.team.Truncation;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import picocli.CommandLine.Command;
@@ -183,7 +182,7 @@ final class EvalCommand implements Callable<Integer> {
     private Generation generation(Config c) {
         return new Generation(c.eval().temperature(), SamplingConfig.ALL.withTopP((float) c.eval().topP()),
                 episodeTokens == null ? c.rollout().maxNewTokens() : episodeTokens / c.team().turns(),
-                Truncation.valueOf(c.rollout().truncation().toUpperCase(Locale.ROOT)));
+                c.rollout().truncation());
     }
 
     private static void say(String format, Object... values) {

@@ -26,7 +26,6 @@ import org.teamtr.report.RunWriter;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 import org.teamtr.torch.TorchPolicy;
@@ -167,7 +166,7 @@ final class ReplaceCommand implements Callable<Integer> {
                     + String.join(", ", sharing));
         }
         final boolean trained = !agents.get(k).frozen()
-                && (!(config.train().agents() instanceof List<?> some) || some.contains(roles.get(k)));
+                && config.train().agents().contains(roles.get(k));
         if (!trained) { // no checkpoint has it: it is what the configuration names
             throw wrong("--agent: expected an agent that is trained, given " + agent + "; of another, change the model in "
                     + RunFiles.CONFIG);
@@ -202,7 +201,7 @@ final class ReplaceCommand implements Callable<Integer> {
         if (learningRate != null && !(learningRate > 0 && Double.isFinite(learningRate))) {
             throw wrong("--learning-rate: expected more than 0 and finite, given " + learningRate);
         }
-        if (with.equals("tiny") && config.task().name().equals("files")) {
+        if (with.equals("tiny") && config.task().name() == Config.TaskName.FILES) {
             throw wrong("--with: expected a folder or random, given tiny, which knows the tasks that teach it, budget and generated, and not "
                     + config.task().name());
         }
@@ -277,7 +276,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Config c = setup.config;
         final Config.Rollout r = c.rollout();
         final Generation sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
-                Truncation.valueOf(r.truncation().toUpperCase(Locale.ROOT)));
+                r.truncation());
         final long seed = Chance.seed(c.seed(), REPLACED, stage);
         final Map<Utterance, Utterance> asked = new IdentityHashMap<>(); // the incumbent, where the new one has the lesson
         final List<Utterance> lessons = new ArrayList<>();

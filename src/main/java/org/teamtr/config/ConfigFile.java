@@ -32,12 +32,14 @@ import org.teamtr.train.Config;
 
 /**
  * Configurations as files: {@code defaults.yaml}, over it {@code budget.yaml} where that is the task, the user's file, a variant
- * of {@link Variants}, and the {@code --set} options. Keys are the names of {@link Config}'s components in snake_case.
+ * of {@link Variants}, and the {@code --set} options. Keys are the names of {@link Config}'s components in snake_case. A key that was
+ * renamed is read by its old name too, with a warning in the System.Logger {@code org.teamtr.config}.
  */
 public final class ConfigFile {
     /** A key path such as {@code team.agents[0].role}, and its steps: a name, or an index as {@code [0}. */
     private static final Pattern PATH = Pattern.compile("[^.\\[\\]=]+(\\.[^.\\[\\]=]+|\\[[0-9]{1,6}])*");
     private static final String BUDGET = "budget.yaml";
+    private static final System.Logger LOGGER = System.getLogger("org.teamtr.config");
     private static final Pattern STEP = Pattern.compile("[^.\\[\\]]+|\\[[0-9]+");
     private static final ObjectMapper MAPPER = JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
             .enable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES).enable(MapperFeature.ACCEPT_CASE_INSENSITIVE_ENUMS)
@@ -92,6 +94,7 @@ public final class ConfigFile {
     private static Config load(ConfigTree tree, JsonNode user, String variantOrNull, List<String> sets) throws ConfigException {
         final ObjectNode known = builtIn("defaults.yaml");
         final ObjectNode root = known.deepCopy();
+        RenamedKeys.in(tree, user, "");
         ((ArrayNode) root.path("team").path("agents")).removeAll(); // the two entries that only show an entry's defaults
         ((ObjectNode) root.path("policies")).removeAll();
         if (user.isObject()) {
@@ -119,6 +122,7 @@ public final class ConfigFile {
         final Config config = MAPPER.convertValue(ConfigRules.values(tree, root, known), Config.class);
         ConfigRules.conflicts(tree, config);
         tree.check();
+        tree.warnings().forEach(warning -> LOGGER.log(System.Logger.Level.WARNING, warning));
         return config;
     }
 
@@ -223,15 +227,17 @@ public final class ConfigFile {
     private static void set(ConfigTree tree, ObjectNode root, String option) {
         final String source = "--set " + option;
         final int equals = option.indexOf('=');
-        final String path = option.substring(0, Math.max(equals, 0));
-        if (!PATH.matcher(path).matches()) {
+        final String given = option.substring(0, Math.max(equals, 0));
+        if (!PATH.matcher(given).matches()) {
             tree.problemOf(source, "expected key.path=value");
             return;
         }
-        final JsonNode value = tree.read(option.substring(equals + 1), source, path, true);
+        final JsonNode value = tree.read(option.substring(equals + 1), source, given, true);
         if (value == null) {
             return;
         }
+        final String path = RenamedKeys.path(tree, given);
+        RenamedKeys.in(tree, value, path);
         final List<String> steps = STEP.matcher(path).results().map(MatchResult::group).toList();
         JsonNode at = root;
         for (int i = 0; i < steps.size(); i++) {

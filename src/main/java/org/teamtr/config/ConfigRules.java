@@ -4,7 +4,6 @@ import static java.util.Map.entry;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
-import com.fasterxml.jackson.databind.node.DoubleNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -21,10 +20,13 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.teamtr.kernels.DType;
+import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Environments;
 import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.PromptTemplate;
+import org.teamtr.team.Truncation;
+import org.teamtr.team.View;
 import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
@@ -39,7 +41,7 @@ public final class ConfigRules {
     /** The value of every key that holds one; {@code []} stands for any index and {@code <name>} for any name. */
     private static final Map<String, Rule> RULES = Map.ofEntries(
             entry("seed", whole(Long.MIN_VALUE, Long.MAX_VALUE)),
-            entry("task.name", oneOf("budget", "files", "generated")),
+            entry("task.name", oneOf(Config.TaskName.class)),
             entry("task.generated.name", oneOf(GeneratedTask.NAMES.toArray(String[]::new))),
             entry("task.generated.size", whole(1)),
             entry("task.generated.choices", whole(1)),
@@ -79,7 +81,7 @@ public final class ConfigRules {
             entry("team.agents[].system", text().orNull()),
             entry("team.agents[].template", text()),
             entry("team.agents[].message", text()),
-            entry("team.agents[].view", oneOf("none", "predecessor", "transcript", "conversation")),
+            entry("team.agents[].view", oneOf(View.class)),
             entry("team.agents[].frozen", flag()),
             entry("team.router", oneOf("round_robin", "random", "random_batch").orRoles().orClassOf("org.teamtr.team.Router")),
             entry("team.turns", whole(0)),
@@ -107,25 +109,25 @@ public final class ConfigRules {
             entry("train.joint", flag()),
             entry("rollout.prompts", whole(1)),
             entry("rollout.group", whole(2)),
-            entry("rollout.held_back", number("a number of 0 or more and less than 1", d -> d >= 0 && d < 1)),
+            entry("rollout.validation_fraction", number("a number of 0 or more and less than 1", d -> d >= 0 && d < 1)),
             entry("rollout.temperature", positive()),
             entry("rollout.top_k", number("0 (no filter)" + UNFILTERED, d -> d == 0)),
             entry("rollout.top_p", number("1 (no filter)" + UNFILTERED, d -> d == 1)),
             entry("rollout.min_p", number("0 (no filter)" + UNFILTERED, d -> d == 0)),
             entry("rollout.max_new_tokens", whole(1)),
-            entry("rollout.truncation", oneOf("error", "left", "right", "middle")),
+            entry("rollout.truncation", oneOf(Truncation.class)),
             entry("rollout.resample_every", whole(0)),
             entry("rollout.reuse_shift", number("a number of 0 or more, .inf for no limit,", d -> d >= 0)),
             entry("rollout.dynamic_sampling", whole(0)),
             entry("rollout.importance_weighting", flag()),
             entry("rollout.importance_cap", notNegative()),
-            entry("rollout.budget", oneOf("update", "stage")),
+            entry("rollout.prompts_per", oneOf(Config.PromptsPer.class)),
             entry("trust_region.delta", positiveOrNone().orByRole()),
             entry("trust_region.delta_factor", positive()),
             entry("trust_region.unit", oneOf(Config.Unit.class)),
-            entry("trust_region.delta_rule", oneOf("fixed", "adaptive")),
+            entry("trust_region.delta_rule", oneOf(Config.DeltaRule.class)),
             entry("trust_region.delta_target", notNegative()),
-            entry("trust_region.monitor", oneOf("k1", "k3", "exact")),
+            entry("trust_region.monitor", oneOf(Config.KlEstimator.class)),
             entry("trust_region.monitor_dtype", oneOf(Policy.Precision.class)),
             entry("trust_region.floor", oneOf(Config.FloorRule.class)),
             entry("trust_region.fraction", number("a number more than 0 and at most 1", d -> d > 0 && d <= 1)),
@@ -134,17 +136,17 @@ public final class ConfigRules {
             entry("trust_region.step_length", oneOf(StepLength.class)),
             entry("trust_region.halvings", whole(0)),
             entry("trust_region.beta", notNegative()),
-            entry("trust_region.beta_rule", oneOf("none", "fixed", "adaptive")),
+            entry("trust_region.beta_rule", oneOf(Config.BetaRule.class)),
             entry("trust_region.beta_min", positive()),
             entry("trust_region.beta_max", positive()),
             entry("trust_region.accept", oneOf(Config.Accept.class)),
-            entry("loss.ratio", oneOf("message", "token", "message_mean")),
+            entry("loss.ratio", oneOf(SurrogateConfig.Ratio.class)),
             entry("loss.clip_low", number("a number from 0 to 1, or .inf for none",
                     d -> d >= 0 && d <= 1 || d == Double.POSITIVE_INFINITY)),
             entry("loss.clip_high", number("a number of 0 or more, or .inf for none", d -> d >= 0)),
             entry("loss.aggregation", oneOf("token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
             entry("loss.kl_term", oneOf("none", "k1", "k2", "k3", "exact")),
-            entry("loss.kl_aggregation", oneOf("unit", "token_mean", "seq_mean_token_sum", "seq_mean_token_mean")),
+            entry("loss.kl_aggregation", oneOf(Config.KlAggregation.class)),
             entry("loss.entropy", notNegative()),
             entry("loss.advantage_clip", positiveOrNone()),
             entry("loss.eps_norm", positive()),
@@ -298,7 +300,7 @@ public final class ConfigRules {
         final Rule rule = RULES.get(pattern);
         if (rule != null) {
             if (rule.holds().test(given)) {
-                return asDoubles(pattern, given);
+                return given;
             }
             final boolean quotes = rule.expected().startsWith("text") && given.isValueNode() && !given.isNull() && !given.isTextual();
             tree.problem(path, "expected " + rule.expected() + (quotes ? " (in quotes)" : "") + ", given " + shown(given));
@@ -337,19 +339,6 @@ public final class ConfigRules {
             }
         });
         return right;
-    }
-
-    /** What a record holds as an Object is a double too when it was written as a whole number. */
-    private static JsonNode asDoubles(String pattern, JsonNode given) {
-        if (!pattern.equals("trust_region.delta")) {
-            return given;
-        }
-        if (given.isNumber()) {
-            return DoubleNode.valueOf(given.doubleValue());
-        }
-        final ObjectNode doubles = ((ObjectNode) given).objectNode();
-        given.properties().forEach(e -> doubles.put(e.getKey(), e.getValue().doubleValue()));
-        return doubles;
     }
 
     private static String suggestion(String name, String path, JsonNode known, ObjectNode all) {
@@ -434,13 +423,12 @@ public final class ConfigRules {
         if (region.betaMax() < region.betaMin()) {
             tree.problem("trust_region.beta_max", "expected trust_region.beta_min = " + region.betaMin() + " or more, given "
                     + region.betaMax());
-        } else if (region.betaRule().equals("adaptive") && (region.beta() < region.betaMin() || region.beta() > region.betaMax())) {
+        } else if (region.betaRule() == Config.BetaRule.ADAPTIVE && (region.beta() < region.betaMin() || region.beta() > region.betaMax())) {
             tree.problem("trust_region.beta", "expected " + region.betaMin() + " to " + region.betaMax()
                     + " (beta_min to beta_max) with beta_rule adaptive, given " + region.beta()
                     + "; for no KL term, beta_rule is none");
         }
-        if (region.deltaRule().equals("adaptive") && (region.delta() instanceof Map<?, ?> map ? map.values() : List.of(region.delta()))
-                .contains(Double.POSITIVE_INFINITY)) {
+        if (region.deltaRule() == Config.DeltaRule.ADAPTIVE && region.delta().values().contains(Double.POSITIVE_INFINITY)) {
             tree.problem("trust_region.delta", "expected a finite number with trust_region.delta_rule adaptive, given .inf");
         }
         if (region.accept() == Config.Accept.CERTIFIED && config.certificate().bound() != Config.Kind.HORIZON) {
@@ -452,12 +440,12 @@ public final class ConfigRules {
             tree.problem("certificate.return_max", "expected more than certificate.return_min = " + bound.returnMin() + ", given "
                     + bound.returnMax());
         }
-        if (config.task().name().equals("files")) {
+        if (config.task().name() == Config.TaskName.FILES) {
             if (config.task().files().train() == null) {
                 tree.problem("task.files.train", "expected a file with task.name files, given nothing");
             }
         }
-        if (!config.task().name().equals("budget") && config.team().agents().isEmpty()) {
+        if (config.task().name() != Config.TaskName.BUDGET && config.team().agents().isEmpty()) {
             tree.problem("team.agents", "expected one or more with task.name " + config.task().name() + ", given none");
         }
         if (Setup.isGenerated(config)) {
@@ -491,13 +479,14 @@ public final class ConfigRules {
             template(tree, path + "template", () -> new PromptTemplate(null, agent.template(), ""));
             template(tree, path + "message", () -> new PromptTemplate(null, "", agent.message()));
         }
-        roles(tree, "team.router", config.team().router(), roles);
-        roles(tree, "train.agents", config.train().agents(), roles);
-        roles(tree, "task.environment.agents", config.task().environment().agents(), roles);
+        roles(tree, "team.router", config.team().router().roles(), roles);
+        roles(tree, "train.agents", config.train().agents().named(), roles);
+        roles(tree, "task.environment.agents", config.task().environment().agents().named(), roles);
         oracle(tree, config);
         final List<String> trained = agents.stream().filter(a -> !a.frozen()).map(Config.Agent::role)
-                .filter(role -> role != null && !(config.train().agents() instanceof List<?> some && !some.contains(role))).toList();
-        if (config.train().agents() instanceof List<?> some && new HashSet<>(some).size() < some.size()) {
+                .filter(role -> role != null && config.train().agents().contains(role)).toList();
+        final List<String> some = config.train().agents().named();
+        if (new HashSet<>(some).size() < some.size()) {
             tree.problem("train.agents", "expected each role once, given " + some);
         }
         if (trained.isEmpty() && agents.stream().allMatch(a -> a.role() != null)) {
@@ -511,11 +500,13 @@ public final class ConfigRules {
                         + " either, given " + agent.policy() + ", which training changes");
             }
         }
-        if (roles(tree, "train.order", config.train().order(), roles) && config.train().order() instanceof List<?> order
+        final List<String> order = config.train().order().roles();
+        if (roles(tree, "train.order", order, roles) && config.train().order().kind() == Config.Order.Kind.LISTED
                 && !(order.size() == trained.size() && new HashSet<>(order).equals(new HashSet<>(trained)))) {
             tree.problem("train.order", "expected every trained agent once, " + trained + " in some order, given " + order);
         }
-        if (config.trustRegion().delta() instanceof Map<?, ?> deltas && roles(tree, "trust_region.delta", deltas.keySet(), roles)
+        final Map<String, Double> deltas = config.trustRegion().delta().byRole();
+        if (deltas != null && roles(tree, "trust_region.delta", deltas.keySet(), roles)
                 && !deltas.keySet().containsAll(trained)) {
             tree.problem("trust_region.delta", "expected a number for every trained agent, " + trained + ", given " + deltas.keySet());
         }
@@ -537,9 +528,9 @@ public final class ConfigRules {
         }
     }
 
-    private static boolean roles(ConfigTree tree, String path, Object given, Set<String> roles) {
-        if (given instanceof Collection<?> some && !roles.containsAll(some)) {
-            tree.problem(path, "expected roles among " + roles.stream().sorted().toList() + ", given " + some);
+    private static boolean roles(ConfigTree tree, String path, Collection<String> given, Set<String> roles) {
+        if (!roles.containsAll(given)) {
+            tree.problem(path, "expected roles among " + roles.stream().sorted().toList() + ", given " + given);
             return false;
         }
         return true;

@@ -37,6 +37,7 @@ public final class ConfigTree {
 
     private final Map<String, Place> places = new HashMap<>();
     private final List<Problem> problems = new ArrayList<>();
+    private final List<String> warnings = new ArrayList<>();
 
     /** Where something was written. Lines and columns count from 1; line 0 for an option of the command line. */
     private record Place(String source, int line, int column) {
@@ -171,6 +172,20 @@ public final class ConfigTree {
         final Place place = places.get(at);
         problems.add(new Problem(place != null && at.isEmpty() && !path.isEmpty() ? new Place(place.source(), 0, 0) : place,
                 path.isEmpty() ? text : path + ": " + text));
+    }
+
+    /** A key has another name now: problems are told by the new one, and whoever loads the configuration is told, too. */
+    void renamed(String old, String now) {
+        final Place place = places.get(old);
+        if (place != null) {
+            places.put(now, place);
+        }
+        warnings.add((place == null ? "" : place + ": ") + old + " is called " + now + " now");
+    }
+
+    /** {@return what a user should know of keys that were taken, a line each} */
+    List<String> warnings() {
+        return warnings;
     }
 
     /** Notes what is wrong with a source as a whole. */

@@ -14,6 +14,7 @@ import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
+import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.task.PromptFile;
 import org.teamtr.team.Context;
@@ -119,7 +120,7 @@ public final class MemoryPlan {
             final TorchPolicy.Settings settings = Setup.settings(config, entry.getValue());
             final long[] parameters = TorchPolicy.parameters(size, settings);
             policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
-                    agents.stream().anyMatch(a -> !a.frozen() && (!(config.train().agents() instanceof List<?> some) || some.contains(a.role())))));
+                    agents.stream().anyMatch(a -> !a.frozen() && config.train().agents().contains(a.role()))));
         }
         return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies), processes, here);
     }
@@ -149,7 +150,7 @@ public final class MemoryPlan {
                     if (!agent.policy().equals(policy.name)) {
                         continue;
                     }
-                    final View view = View.valueOf(agent.view().toUpperCase(Locale.ROOT));
+                    final View view = agent.view();
                     final int seen = view == View.NONE ? 0 : view == View.PREDECESSOR ? 1 : config.team().turns() - 1;
                     final PromptTemplate template = new PromptTemplate(agent.system(), agent.template(), agent.message());
                     for (Prompt prompt : texts) {
@@ -203,7 +204,8 @@ public final class MemoryPlan {
             if (p.learns) {
                 final int micros = TorchPolicy.micros(p.size, p.settings);
                 final boolean finer = c != Float.BYTES && config.trustRegion().monitorDtype() != Policy.Precision.SAME;
-                final boolean exact = config.trustRegion().monitor().equals("exact") || config.loss().klTerm().equals("exact");
+                final boolean exact = config.trustRegion().monitor() == Config.KlEstimator.EXACT
+                        || config.loss().klTerm() == SurrogateConfig.KlTerm.EXACT;
                 learning = Math.max(learning, offload ? masters + moments : 0);
                 update[0] = Math.max(update[0], p.trained * Float.BYTES);
                 final long head = p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES;

@@ -5,7 +5,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
@@ -30,7 +29,6 @@ import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
-import org.teamtr.team.View;
 import org.teamtr.torch.TeamMemory;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.torch.TorchRanks;
@@ -114,11 +112,11 @@ public final class Setup implements AutoCloseable {
     }
 
     public static boolean isBudget(Config config) {
-        return config.task().name().equals("budget");
+        return config.task().name() == Config.TaskName.BUDGET;
     }
 
     public static boolean isGenerated(Config config) {
-        return config.task().name().equals("generated");
+        return config.task().name() == Config.TaskName.GENERATED;
     }
 
     /** {@return the task whose prompts a program makes} */
@@ -164,7 +162,7 @@ public final class Setup implements AutoCloseable {
             }
         }
         final int turns = c.team().turns() > 0 ? c.team().turns()
-                : c.team().router() instanceof List<?> sequence ? sequence.size() : agents.size();
+                : c.team().router().kind() == Config.Turns.Kind.SEQUENCE ? c.team().router().roles().size() : agents.size();
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
@@ -224,7 +222,7 @@ public final class Setup implements AutoCloseable {
         final List<Agent> agents = new ArrayList<>();
         for (Config.Agent a : c.team().agents()) {
             agents.add(new Agent(a.role(), policies.get(a.policy()), new PromptTemplate(a.system(), a.template(), a.message()),
-                    View.valueOf(a.view().toUpperCase(Locale.ROOT)), a.frozen()));
+                    a.view(), a.frozen()));
         }
         final String stop = c.team().stop();
         final Predicate<Context> stops = stop == null ? context -> false : context -> context.last().text().contains(stop);
@@ -232,15 +230,16 @@ public final class Setup implements AutoCloseable {
     }
 
     private static Router router(Config c) {
-        if (c.team().router() instanceof List<?> roles) {
-            final List<String> all = c.team().agents().stream().map(Config.Agent::role).toList();
-            return Router.sequence(roles.stream().mapToInt(all::indexOf).toArray());
-        }
-        return switch ((String) c.team().router()) {
-            case "round_robin" -> Router.ROUND_ROBIN;
-            case "random" -> Router.RANDOM;
-            case "random_batch" -> Router.RANDOM_BATCH;
-            default -> OwnClass.make((String) c.team().router(), Router.class, "team.router");
+        final Config.Turns turns = c.team().router();
+        return switch (turns.kind()) {
+            case ROUND_ROBIN -> Router.ROUND_ROBIN;
+            case RANDOM -> Router.RANDOM;
+            case RANDOM_BATCH -> Router.RANDOM_BATCH;
+            case SEQUENCE -> {
+                final List<String> all = c.team().agents().stream().map(Config.Agent::role).toList();
+                yield Router.sequence(turns.roles().stream().mapToInt(all::indexOf).toArray());
+            }
+            case CLASS -> OwnClass.make(turns.type(), Router.class, "team.router");
         };
     }
 
@@ -252,12 +251,9 @@ public final class Setup implements AutoCloseable {
                     .boxed().toList();
             final List<String> roles = agents.stream().map(a -> team.agents().get(a).role()).toList();
             final boolean trained = agents.stream().anyMatch(a -> !team.agents().get(a).frozen()
-                    && (!(c.train().agents() instanceof List<?> some) || some.contains(team.agents().get(a).role())));
+                    && c.train().agents().contains(team.agents().get(a).role()));
             if (trained) {
-                final Object delta = c.trustRegion().delta();
-                final double radius = delta instanceof Map<?, ?> map
-                        ? roles.stream().mapToDouble(role -> ((Number) map.get(role)).doubleValue()).min().orElseThrow()
-                        : ((Number) delta).doubleValue();
+                final double radius = roles.stream().mapToDouble(c.trustRegion().delta()::forRole).min().orElseThrow();
                 learners.add(new Learner(String.join("+", roles), policy, agents, c.trustRegion().deltaFactor() * radius,
                         c.trustRegion().beta()));
             }

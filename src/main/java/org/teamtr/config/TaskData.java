@@ -76,7 +76,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         if (e.name().equals("none")) {
             return scoring;
         }
-        final List<String> agents = e.agents() instanceof List<?> some ? some.stream().map(String::valueOf).toList() : List.of();
+        final List<String> agents = e.agents().named();
         return Environments.of(e.name(), new Environments.Settings(e.turns(), e.earlyStop(), e.tools(), agents, oracle,
                 e.database() == null ? null : Path.of(e.database()), e.toolSchemas() == null ? null : Path.of(e.toolSchemas())),
                 scoring(config.task().files()), scoring);
@@ -132,7 +132,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
             throws IOException {
         final Config.Rollout r = config.rollout();
         final Generation generation = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
-                Truncation.valueOf(r.truncation().toUpperCase(Locale.ROOT)));
+                r.truncation());
         final List<Map<String, Object>> tools = verifier instanceof Environment e ? e.tools() : List.of();
         final Problems problems = new Problems();
         final List<String> cut = new ArrayList<>();
@@ -172,7 +172,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         }
         if (!cut.isEmpty()) {
             note.accept(cut.size() + " of " + most + " " + what + " are longer than the context leaves room for and are cut"
-                    + " (rollout.truncation = " + r.truncation() + "), " + cut.get(0) + " first");
+                    + " (rollout.truncation = " + r.truncation().name().toLowerCase(Locale.ROOT) + "), " + cut.get(0) + " first");
         }
     }
 

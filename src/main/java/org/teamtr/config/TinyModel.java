@@ -61,7 +61,7 @@ public final class TinyModel {
 
     /** Whether two configurations make the same model and measure the same of it, but for the number of threads. */
     public static boolean same(Config a, Config b) {
-        return !a.task().name().equals("files") && a.seed() == b.seed() && a.task().equals(b.task()) && a.team().equals(b.team())
+        return a.task().name() != Config.TaskName.FILES && a.seed() == b.seed() && a.task().equals(b.task()) && a.team().equals(b.team())
                 && a.warmStart().equals(b.warmStart()) && a.rollout().maxNewTokens() == b.rollout().maxNewTokens()
                 && a.eval().equals(b.eval()) && a.optimiser().equals(b.optimiser());
     }
@@ -120,7 +120,7 @@ public final class TinyModel {
 
     /** What the teachers of the relay say, each message at a random place of an episode of its own. */
     private static List<Utterance> lessons(Config config, Budget budget, TorchPolicy policy, int step) {
-        final View view = View.valueOf(config.task().budget().view().toUpperCase(Locale.ROOT));
+        final View view = config.task().budget().view();
         final List<Utterance> lessons = new ArrayList<>(config.warmStart().batch());
         for (int i = 0; i < config.warmStart().batch(); i++) {
             final Budget.Lesson lesson = budget.lesson(view, Chance.seed(config.seed(), LESSONS, step, i));

@@ -3,11 +3,13 @@ package org.teamtr.experiment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.task.Budget;
 import org.teamtr.team.Chance;
+import org.teamtr.team.View;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
@@ -64,9 +66,9 @@ public final class ExactRelay {
         if (!(delta > 0 && delta < Double.POSITIVE_INFINITY)) {
             throw new IllegalArgumentException("delta: expected a finite number more than 0, given " + delta);
         }
-        final String view = config.task().budget().view();
-        if (!List.of("none", "transcript").contains(view)) {
-            throw new IllegalArgumentException("task.budget.view: expected none or transcript, given " + view);
+        final View view = config.task().budget().view();
+        if (view != View.NONE && view != View.TRANSCRIPT) {
+            throw new IllegalArgumentException("task.budget.view: expected none or transcript, given " + view.name().toLowerCase(Locale.ROOT));
         }
         this.config = config;
         this.budget = budget;
@@ -76,7 +78,7 @@ public final class ExactRelay {
         this.firstGoal = budget.goals()[0];
         this.goals = budget.goals()[1] - firstGoal + 1;
         this.sums = agents * (NUMBERS - 1) + 1;
-        this.blind = view.equals("none");
+        this.blind = view == View.NONE;
     }
 
     /**

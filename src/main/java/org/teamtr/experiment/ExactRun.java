@@ -23,7 +23,7 @@ public final class ExactRun {
 
     public static void make(Config config, Path folder, String command) throws IOException, ConfigException {
         final List<String> roles = config.team().agents().stream().map(Config.Agent::role).toList();
-        if (!Setup.isBudget(config) || !(config.trustRegion().delta() instanceof Number delta)
+        if (!Setup.isBudget(config) || config.trustRegion().delta().byRole() != null
                 || config.team().turns() != roles.size()) {
             throw new ConfigException(List.of("exact: expected the task budget, a turn for each agent and one trust_region.delta for"
                     + " all, given the task " + config.task().name() + ", " + config.team().turns() + " turns of " + roles.size()
@@ -32,7 +32,7 @@ public final class ExactRun {
         Files.createDirectories(folder);
         ConfigFile.write(config, folder.resolve(RunFiles.CONFIG));
         final ExactRelay relay = new ExactRelay(config, Setup.budget(config), roles,
-                config.trustRegion().deltaFactor() * delta.doubleValue());
+                config.trustRegion().deltaFactor() * config.trustRegion().delta().all());
         try (RunWriter writer = new RunWriter(folder)) {
             writer.truncateAfterStage(-1);
             relay.train(new Trainer.Listener() {

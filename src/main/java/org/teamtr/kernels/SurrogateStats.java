@@ -20,9 +20,11 @@ import org.teamtr.kernels.internal.global.teamtr;
  * }</pre>
  */
 public final class SurrogateStats implements AutoCloseable {
-    /** What the getters read. */
-    private final Memory memory = Memory.allocate(Place.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
-    private final DoublePointer values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
+    /** What the getters read; null of a copy. */
+    private final Memory memory;
+    private final DoublePointer values;
+    /** What the getters of a copy read; null of others. */
+    private final double[] copy;
     /** What calls write: the same, or a device's. */
     private final Memory written;
     private boolean copied = true;
@@ -39,6 +41,9 @@ public final class SurrogateStats implements AutoCloseable {
      * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
      */
     public SurrogateStats(Place place) {
+        copy = null;
+        memory = Memory.allocate(Place.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
+        values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
         for (int i = 0; i < teamtr.TEAMTR_STATS; i++) {
             values.put(i, Double.NaN);
         }
@@ -48,6 +53,25 @@ public final class SurrogateStats implements AutoCloseable {
         } else {
             written = memory;
         }
+    }
+
+    private SurrogateStats(double[] copy) {
+        this.copy = copy;
+        this.memory = null;
+        this.values = null;
+        this.written = null;
+    }
+
+    /**
+     * {@return the statistics of the latest call on the Java heap} Later calls do not change it and none can write to it; it has no
+     * native memory, and need not be closed.
+     */
+    public SurrogateStats copy() {
+        final double[] all = new double[teamtr.TEAMTR_STATS];
+        for (int i = 0; i < all.length; i++) {
+            all[i] = get(i);
+        }
+        return new SurrogateStats(all);
     }
 
     private static void copy(Memory to, Memory from) {
@@ -163,6 +187,9 @@ public final class SurrogateStats implements AutoCloseable {
     }
 
     private double get(int statistic) {
+        if (copy != null) {
+            return copy[statistic];
+        }
         memory.check("stats");
         if (!copied) {
             copy(memory, written);
@@ -175,6 +202,9 @@ public final class SurrogateStats implements AutoCloseable {
 
     /** For a call at that place, whose results the next getter shows. */
     long address(Place place) {
+        if (copy != null) {
+            throw new IllegalArgumentException("stats: expected room for the statistics of a call, given a copy of others");
+        }
         final long address = written.open("stats", place, written.address);
         copied = written == memory;
         return address;
@@ -183,8 +213,10 @@ public final class SurrogateStats implements AutoCloseable {
     /** Frees the memory. */
     @Override
     public void close() {
-        memory.close();
-        written.close();
+        if (copy == null) {
+            memory.close();
+            written.close();
+        }
     }
 
     @Override

@@ -32,8 +32,8 @@ final class Gradients {
         this.scorer = scorer;
     }
 
-    /** Of the surrogate, Eq. 10; {@return the scores of the batch that it was computed from} */
-    Policy.Scores surrogate(Batch batch, double temperature, SurrogateConfig loss, Policy.Snapshot anchor) {
+    /** Of the surrogate, Eq. 10. */
+    Policy.Gradient surrogate(Batch batch, double temperature, SurrogateConfig loss, Policy.Snapshot anchor) {
         final Policy.Scores out = Scorer.scores(batch, anchor);
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
@@ -48,7 +48,7 @@ final class Gradients {
                     klCounts && moved ? messages.dKl : null, dHidden, dWeight);
             Scorer.scatter(head, micro, batch, out);
         })));
-        return scorer.sum(out);
+        return Policy.Gradient.of(batch, scorer.sum(out), loss);
     }
 
     /** Of the mean negative log-likelihood per token, which is returned. */

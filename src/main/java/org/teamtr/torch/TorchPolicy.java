@@ -228,7 +228,7 @@ public final class TorchPolicy implements Policy {
     // ---- learning ----
 
     @Override
-    public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
+    public Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
         return gradients.surrogate(batch, temperature, loss, anchor);
     }
 

@@ -1,10 +1,7 @@
 package org.teamtr.train;
 
-import java.util.ArrayList;
 import java.util.List;
 import org.teamtr.team.Episode;
-import org.teamtr.team.Message;
-import org.teamtr.team.Utterance;
 
 /**
  * What an update gains, from one episode of the old team and one of the new for each prompt, by weights that cannot be large
@@ -22,24 +19,6 @@ final class BalancedGain {
     private BalancedGain() {
     }
 
-    /** What the learner wrote in some episodes, and in which. */
-    private record Said(Batch batch, int[] episodeOf) {
-        static Said of(Learner learner, List<Episode> episodes) {
-            final List<Utterance> messages = new ArrayList<>();
-            final List<Integer> episodeOf = new ArrayList<>();
-            for (int e = 0; e < episodes.size(); e++) {
-                for (Message message : episodes.get(e).messages()) {
-                    if (learner.speaksAs(message.agent())) {
-                        messages.add(message.utterance());
-                        episodeOf.add(e);
-                    }
-                }
-            }
-            return new Said(Batch.of(messages, new float[messages.size()], new float[messages.size()]),
-                    episodeOf.stream().mapToInt(e -> e).toArray());
-        }
-    }
-
     /**
      * {@return for each episode, the sum over the learner's tokens of log-probs as its policy now has them less those that were recorded
      * when they were sampled; 0 where it said nothing}
@@ -47,13 +26,11 @@ final class BalancedGain {
      * @param temperature that they were sampled at
      */
     static double[] logRatios(Learner learner, List<Episode> episodes, double temperature) {
-        final Said said = Said.of(learner, episodes);
+        final SpokenMessages said = SpokenMessages.of(learner, episodes);
         final double[] ratios = new double[episodes.size()];
-        if (said.batch.size() > 0) {
-            final float[] logProbs = learner.policy.score(said.batch, temperature, null).logProbs();
-            for (int m = 0; m < said.episodeOf.length; m++) {
-                ratios[said.episodeOf[m]] += Monitor.logRatio(said.batch, logProbs, m);
-            }
+        if (!said.messages().isEmpty()) {
+            final Batch batch = said.batch();
+            said.addTo(ratios, batch.logRatios(learner.policy.score(batch, temperature, null).logProbs()));
         }
         return ratios;
     }

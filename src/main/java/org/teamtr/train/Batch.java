@@ -1,7 +1,15 @@
 package org.teamtr.train;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.SampledKl;
+import org.teamtr.kernels.Surrogate;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.Utterance;
 
 /**
@@ -65,6 +73,45 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         }
         final Batch subset = of(some, a, c);
         return subset.withLogProbsOld(pick(logProbsOld, indices));
+    }
+
+    // ---- what a policy's scores say of it ----
+
+    /** {@return the statistics of a loss over the batch, its means over the batch's own tokens and messages} */
+    public SurrogateStats statistics(Policy.Scores scores, SurrogateConfig loss) {
+        try (Floats logProbsNew = Floats.ofFloats(scores.logProbs()); Floats logProbs = Floats.ofFloats(logProbsOld);
+                Floats a = Floats.ofFloats(advantages); Indices bounds = Indices.ofLongs(cuSeqlens);
+                Floats kl = scores.kl() == null ? null : Floats.ofFloats(scores.kl()); Floats entropy = Floats.ofFloats(scores.entropy());
+                Floats centred = Floats.ofFloats(centredReturns); SurrogateStats stats = new SurrogateStats()) {
+            Surrogate.compute(loss, logProbsNew, logProbs, a, bounds, null, kl, entropy, centred, null, null, null, stats);
+            return stats.copy();
+        }
+    }
+
+    /** {@return [messages] estimates of KL(old || new) from the log-probs that a policy gives the tokens, summed over each message} */
+    double[] sampledKl(SampledKl.Estimator estimator, float[] logProbs) {
+        try (Floats old = Floats.ofFloats(logProbsOld); Floats now = Floats.ofFloats(logProbs); Indices bounds = Indices.ofLongs(cuSeqlens);
+                Floats perMessage = Floats.allocate(size())) {
+            SampledKl.compute(estimator, old, now, bounds, null, perMessage);
+            final float[] sums = perMessage.toArray();
+            return IntStream.range(0, sums.length).mapToDouble(m -> sums[m]).toArray();
+        }
+    }
+
+    /** {@return [messages] log of w, a message's probability under a policy that gives its tokens these log-probs, new over old} */
+    double[] logRatios(float[] logProbs) {
+        return Arrays.stream(sampledKl(SampledKl.Estimator.K1, logProbs)).map(k1 -> 0 - k1).toArray();
+    }
+
+    /** {@return [messages] a per-token vector summed over each message} */
+    double[] sums(float[] perToken) {
+        final double[] sums = new double[size()];
+        for (int m = 0; m < sums.length; m++) {
+            for (int u = (int) cuSeqlens[m]; u < cuSeqlens[m + 1]; u++) {
+                sums[m] += perToken[u];
+            }
+        }
+        return sums;
     }
 
     /** {@return what a per-token vector of this batch says about some of its messages} */

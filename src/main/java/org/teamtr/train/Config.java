@@ -1,10 +1,17 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonCreator;
 import com.fasterxml.jackson.annotation.JsonProperty;
+import com.fasterxml.jackson.annotation.JsonValue;
+import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.team.Truncation;
+import org.teamtr.team.View;
 
 /**
  * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/config/defaults.yaml},
@@ -33,7 +40,170 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** What is to be done: the built-in game, prompts of a file with a verifier, or prompts that a program makes. */
-    public record Task(String name, Budget budget, Files files, Generated generated, Environment environment) {
+    public record Task(TaskName name, Budget budget, Files files, Generated generated, Environment environment) {
+    }
+
+    /** Where prompts come from. */
+    public enum TaskName {
+        /** The built-in game. */
+        BUDGET,
+        /** Files, with a verifier. */
+        FILES,
+        /** A program. */
+        GENERATED;
+
+        /** {@return its name in files} */
+        @Override
+        public String toString() {
+            return key(this);
+        }
+    }
+
+    private static String key(Enum<?> constant) {
+        return constant.name().toLowerCase(Locale.ROOT);
+    }
+
+    /** All agents, or those with some roles. In YAML {@code all} or a list. */
+    public record Roles(List<String> some) {
+        /** All of them. */
+        public static final Roles ALL = new Roles(null);
+
+        @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
+        static Roles of(Object yaml) {
+            return yaml instanceof List<?> list ? new Roles(texts(list)) : ALL;
+        }
+
+        @JsonValue
+        Object yaml() {
+            return some == null ? "all" : some;
+        }
+
+        /** {@return whether an agent with this role is one of them} */
+        public boolean contains(String role) {
+            return some == null || some.contains(role);
+        }
+
+        /** {@return the roles that are named, none where all are meant} */
+        public List<String> named() {
+            return some == null ? List.of() : some;
+        }
+
+        @Override
+        public String toString() {
+            return yaml().toString();
+        }
+    }
+
+    /**
+     * In which order agents are updated. In YAML {@code fixed}, {@code reversed}, {@code random}, or a list of roles.
+     *
+     * @param roles of {@link Kind#LISTED}, otherwise empty
+     */
+    public record Order(Kind kind, List<String> roles) {
+        /** How it is said. */
+        public enum Kind {
+            /** That of the team. */
+            FIXED,
+            /** The other way round. */
+            REVERSED,
+            /** Drawn anew in every stage. */
+            RANDOM,
+            /** That of {@link Order#roles}. */
+            LISTED
+        }
+
+        @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
+        public static Order of(Object yaml) {
+            return yaml instanceof List<?> list ? new Order(Kind.LISTED, texts(list))
+                    : new Order(Kind.valueOf(yaml.toString().toUpperCase(Locale.ROOT)), List.of());
+        }
+
+        @JsonValue
+        Object yaml() {
+            return kind == Kind.LISTED ? roles : key(kind);
+        }
+    }
+
+    /**
+     * Who speaks next. In YAML {@code round_robin}, {@code random}, {@code random_batch}, a list of roles, or a class name.
+     *
+     * @param roles of {@link Kind#SEQUENCE}, otherwise empty
+     * @param type of {@link Kind#CLASS}, otherwise null
+     */
+    public record Turns(Kind kind, List<String> roles, String type) {
+        /** How it is said. */
+        public enum Kind {
+            /** In the order of the team, over and over. */
+            ROUND_ROBIN,
+            /** Each episode draws by itself. */
+            RANDOM,
+            /** One draw for all episodes of a batch. */
+            RANDOM_BATCH,
+            /** The roles in this order, once. */
+            SEQUENCE,
+            /** A class that implements {@link org.teamtr.team.Router}. */
+            CLASS
+        }
+
+        @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
+        static Turns of(Object yaml) {
+            if (yaml instanceof List<?> list) {
+                return new Turns(Kind.SEQUENCE, texts(list), null);
+            }
+            for (Kind kind : List.of(Kind.ROUND_ROBIN, Kind.RANDOM, Kind.RANDOM_BATCH)) {
+                if (key(kind).equals(yaml)) {
+                    return new Turns(kind, List.of(), null);
+                }
+            }
+            return new Turns(Kind.CLASS, List.of(), yaml.toString());
+        }
+
+        @JsonValue
+        Object yaml() {
+            return kind == Kind.SEQUENCE ? roles : kind == Kind.CLASS ? type : key(kind);
+        }
+    }
+
+    /**
+     * δ of Eq. 11 in nats. In YAML a number, or a map from roles to numbers.
+     *
+     * @param all of every agent, unless there is a map
+     * @param byRole null where all have the same
+     */
+    public record Radius(double all, Map<String, Double> byRole) {
+        @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
+        public static Radius of(Object yaml) {
+            if (yaml instanceof Number number) {
+                return new Radius(number.doubleValue(), null);
+            }
+            final Map<String, Double> byRole = new LinkedHashMap<>();
+            ((Map<?, ?>) yaml).forEach((role, delta) -> byRole.put(role.toString(), ((Number) delta).doubleValue()));
+            return new Radius(Double.NaN, byRole);
+        }
+
+        @JsonValue
+        Object yaml() {
+            return byRole == null ? (Object) all : byRole;
+        }
+
+        /** {@return that of an agent with this role} */
+        public double forRole(String role) {
+            return byRole == null ? all : byRole.get(role);
+        }
+
+        /** {@return all that are given} */
+        public Collection<Double> values() {
+            return byRole == null ? List.of(all) : byRole.values();
+        }
+
+        @Override
+        public String toString() {
+            return yaml().toString();
+        }
+    }
+
+    private static List<String> texts(List<?> list) {
+        return list.stream().map(String::valueOf).toList();
     }
 
     /** Prompts that a program makes, with a teacher. */
@@ -44,12 +214,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * What answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles that it hears.
      * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
      */
-    public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Object agents, String oracle,
+    public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Roles agents, String oracle,
             String oracleModel, String oracleKey, int oracleTimeout, int oracleRetries, String database, String toolSchemas) {
     }
 
     /** The built-in "budget relay". */
-    public record Budget(int agents, String view, double width, int heldOut) {
+    public record Budget(int agents, View view, double width, int heldOut) {
     }
 
     /**
@@ -61,11 +231,11 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** Who speaks when. {@code router}: round_robin, random, random_batch, a list of roles such as [planner, solver], or a class name. */
-    public record Team(List<Agent> agents, Object router, int turns, String stop) {
+    public record Team(List<Agent> agents, Turns router, int turns, String stop) {
     }
 
     /** One member. */
-    public record Agent(String role, String policy, String system, String template, String message, String view, boolean frozen) {
+    public record Agent(String role, String policy, String system, String template, String message, View view, boolean frozen) {
     }
 
     /**
@@ -91,25 +261,25 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** The stage loop. {@code order}: fixed, reversed, random, or a list of roles. {@code agents}: all, or a list of roles. */
-    public record Train(int stages, Object order, Object agents, boolean joint) {
+    public record Train(int stages, Order order, Roles agents, boolean joint) {
     }
 
     /**
      * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
      * stage's start only. {@code reuseShift}: the occupancy shift from which on rollouts are not used again.
-     * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code heldBack}: share of the prompts whose
-     * episodes only measure the predicted gain. {@code budget}: update or stage, what {@code prompts} is the measure of.
+     * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code validationFraction}: share of the
+     * prompts whose episodes are not learnt from, and only measure the predicted gain.
      */
-    public record Rollout(int prompts, int group, double heldBack, double temperature, long topK, double topP, double minP, int maxNewTokens,
-            String truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
-            double importanceCap, String budget) {
+    public record Rollout(int prompts, int group, double validationFraction, double temperature, long topK, double topP, double minP, int maxNewTokens,
+            Truncation truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
+            double importanceCap, PromptsPer promptsPer) {
         /**
          * {@return the prompts of each rollout}
          *
          * @param updates of a stage
          */
         public int promptsEach(int updates) {
-            if (budget.equals("update")) {
+            if (promptsPer == PromptsPer.UPDATE) {
                 return prompts;
             }
             final int rollouts = resampleEvery == 0 ? 1 : (updates + resampleEvery - 1) / resampleEvery;
@@ -117,14 +287,66 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         }
     }
 
+    /** What {@link Rollout#prompts} counts. */
+    public enum PromptsPer {
+        /** The prompts of every rollout. */
+        UPDATE,
+        /** Those of all rollouts of a stage together. */
+        STAGE
+    }
+
     /**
-     * δ, its monitor, and what keeps it. {@code delta}: a number, or a map from roles to numbers; {@code deltaFactor} times that
-     * is the radius. {@code monitorDtype}: in which numbers the monitor evaluates policies. {@code floor}: what happens where
+     * δ, its monitor, and what keeps it. {@code deltaFactor} times {@code delta} is the radius. {@code monitorDtype}: in which numbers the monitor evaluates policies. {@code floor}: what happens where
      * rounding alone passes δ.
      */
-    public record TrustRegion(Object delta, double deltaFactor, Unit unit, String deltaRule, double deltaTarget, String monitor,
+    public record TrustRegion(Radius delta, double deltaFactor, Unit unit, DeltaRule deltaRule, double deltaTarget, KlEstimator monitor,
             Policy.Precision monitorDtype, double fraction, FloorRule floor, boolean earlyStop, boolean rollback,
-            StepLength stepLength, int halvings, double beta, String betaRule, double betaMin, double betaMax, Accept accept) {
+            StepLength stepLength, int halvings, double beta, BetaRule betaRule, double betaMin, double betaMax, Accept accept) {
+    }
+
+    /** What becomes of δ after an update. */
+    public enum DeltaRule {
+        /** It stays. */
+        FIXED,
+        /** It follows the KL that was reached. */
+        ADAPTIVE
+    }
+
+    /** What becomes of β after an update. */
+    public enum BetaRule {
+        /** β is 0. */
+        NONE,
+        /** It stays. */
+        FIXED,
+        /** It doubles or halves by the KL that was reached. */
+        ADAPTIVE
+    }
+
+    /** How Eq. 11 is measured. */
+    public enum KlEstimator {
+        /** Mean of log old - log new of the tokens that were sampled. */
+        K1,
+        /** Mean of r - 1 - log r, r = new / old. */
+        K3,
+        /** Over the full vocabulary. */
+        EXACT
+    }
+
+    /** How the KL term's tokens become one number. */
+    public enum KlAggregation {
+        /** As the unit of the trust region has it. */
+        UNIT,
+        /** The mean over all tokens. */
+        TOKEN_MEAN,
+        /** The mean over messages of the sum over their tokens. */
+        SEQ_MEAN_TOKEN_SUM,
+        /** The mean over messages of the mean over their tokens. */
+        SEQ_MEAN_TOKEN_MEAN;
+
+        /** {@return the same for the kernels} */
+        public SurrogateConfig.Aggregation of(Unit unit) {
+            return this == UNIT ? unit.aggregation() : SurrogateConfig.Aggregation.valueOf(name());
+        }
     }
 
     /** Which updates are kept. */
@@ -159,7 +381,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** Eq. 9 and 10. */
-    public record Loss(String ratio, double clipLow, double clipHigh, String aggregation, String klTerm, String klAggregation,
+    public record Loss(SurrogateConfig.Ratio ratio, double clipLow, double clipHigh, SurrogateConfig.Aggregation aggregation,
+            SurrogateConfig.KlTerm klTerm, KlAggregation klAggregation,
             double entropy, double advantageClip, double epsNorm, boolean normalise) {
     }
 

@@ -43,20 +43,15 @@ public final class Diagnostics {
     public record Difference(double value, double error) {
         /** {@return the difference of means over prompts, a and b in the same order} */
         public static Difference of(double[] a, double[] b) {
-            double mean = 0;
-            for (int p = 0; p < a.length; p++) {
-                mean += (a[p] - b[p]) / a.length;
-            }
-            double squares = 0;
-            for (int p = 0; p < a.length; p++) {
-                squares += (a[p] - b[p] - mean) * (a[p] - b[p] - mean);
-            }
-            return new Difference(Math.abs(mean), a.length < 2 ? Double.NaN : Math.sqrt(squares / (a.length - 1) / a.length));
+            final Estimate e = Estimate.of(IntStream.range(0, a.length).mapToDouble(p -> a[p] - b[p]).toArray());
+            return new Difference(Math.abs(e.mean()), e.error());
         }
     }
 
     /**
-     * {@return ½ mean |W − 1|, the total-variation distance of the episodes' distributions}
+     * {@return ½ mean |W − 1|, an estimate of the total variation ½ Σ |p_now − p_then| between the distributions of whole episodes of a
+     * team before and now, from episodes that were played before} What an agent reads is a part of the episode, so the occupancy of no turn
+     * has shifted by more: the left side of the occupancy bounds behind Proposition 3.3, measured instead of bounded.
      *
      * @param logWeights [episodes] log W, W the product of message ratios of the agents that changed
      */
@@ -64,8 +59,9 @@ public final class Diagnostics {
         return Arrays.stream(logWeights).map(l -> Math.abs(ratio(l) - 1) / 2).average().orElse(Double.NaN);
     }
 
-    /** As the kernels do: no log ratio beyond ±20. */
-    private static double ratio(double log) {
+    /** {@return a ratio from its logarithm, which as in the kernels does not count beyond ±20}: one episode that is all but certain now
+     * must not make a mean infinite. */
+    static double ratio(double log) {
         return Math.exp(Math.max(-20, Math.min(20, log)));
     }
 

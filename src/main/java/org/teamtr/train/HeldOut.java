@@ -10,7 +10,6 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
 import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 
 /** Evaluates a team on prompts that it does not learn from: the same prompts and draws every time, so that what differs is the team. */
@@ -19,17 +18,15 @@ final class HeldOut {
     private final Team team;
     private final Prompts prompts;
     private final Verifier verifier;
-    private final Truncation truncation;
     private final long seed;
     private final Ranks ranks;
 
     /** @param seed that no other draw has */
-    HeldOut(Config config, Team team, Prompts prompts, Verifier verifier, Truncation truncation, long seed, Ranks ranks) {
+    HeldOut(Config config, Team team, Prompts prompts, Verifier verifier, long seed, Ranks ranks) {
         this.config = config;
         this.team = team;
         this.prompts = prompts;
         this.verifier = verifier;
-        this.truncation = truncation;
         this.seed = seed;
         this.ranks = ranks;
     }
@@ -48,7 +45,7 @@ final class HeldOut {
         final Config.Eval e = config.eval();
         final List<Prompt> some = IntStream.range(0, size()).mapToObj(prompts::get).toList();
         final Generation generation = new Generation(e.temperature(), SamplingConfig.ALL.withTopP((float) e.topP()),
-                config.rollout().maxNewTokens(), truncation);
+                config.rollout().maxNewTokens(), config.rollout().truncation());
         final List<Episode> episodes = Rollout.play(team, some, e.group(), generation, verifier, seed, ranks);
         return new Evaluation(episodes.stream().map(Episode::score).toList(),
                 IntStream.range(0, Math.min(size(), e.transcripts())).mapToObj(i -> episodes.get(i * e.group())).toList(),

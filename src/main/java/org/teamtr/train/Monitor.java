@@ -1,9 +1,7 @@
 package org.teamtr.train;
 
 import java.util.Arrays;
-import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Indices;
-import org.teamtr.kernels.Surrogate;
+import org.teamtr.kernels.SampledKl;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.Chance;
@@ -12,7 +10,7 @@ import org.teamtr.team.Chance;
  * Eq. 11, KL(old || new) of an update, and what else there is to know about one, from the messages that are watched; and what of
  * such a KL is nothing but rounding.
  */
-final class Monitor implements AutoCloseable {
+final class Monitor {
     /** The floor's share of δ from which on it is worth a warning. */
     static final double WARNED = 0.25;
     /** Messages that the floor is measured on, at most. */
@@ -22,7 +20,6 @@ final class Monitor implements AutoCloseable {
 
     private final Config config;
     private final double temperature;
-    private final SurrogateStats stats = new SurrogateStats();
 
     Monitor(Config config, double temperature) {
         this.config = config;
@@ -34,17 +31,26 @@ final class Monitor implements AutoCloseable {
      *
      * @param kl Eq. 11 in the unit of the trust region, as all that is of KL, but for
      * @param klMessage the same summed over a message's tokens
+     * @param surrogate mean over episodes of the sum over messages of (w - 1) A
+     * @param predictedGain the same with the centred returns in the place of A
+     * @param stats of the loss; null of a policy that is as it was
+     * @param perMessage what each message adds to {@code kl}; empty where nobody asks
      */
-    record Measure(double kl, double klMessage, double klMax, double objective, double surrogate, double predictedGain,
-            double clipFraction, double ess, double ratioMax, double entropy, double[] zetas, double[] perMessage) {
+    record Measure(double kl, double klMessage, double klMax, double surrogate, double predictedGain, SurrogateStats stats,
+            double[] perMessage) {
         static Measure unchanged(int messages) {
-            return new Measure(0, 0, 0, 0, 0, 0, 0, 1, 1, Double.NaN, new double[3], new double[messages]);
+            return new Measure(0, 0, 0, 0, 0, null, new double[messages]);
+        }
+
+        /** {@return bias of the clip, error of the ratios, bias of normalising} */
+        double[] zetas() {
+            return stats == null ? new double[3] : new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()};
         }
     }
 
     /** {@return whether the full distributions of the old policy are needed} */
     boolean exact() {
-        return config.trustRegion().monitor().equals("exact");
+        return estimator() == Config.KlEstimator.EXACT;
     }
 
     /** What one update is measured on. */
@@ -86,15 +92,20 @@ final class Monitor implements AutoCloseable {
             }
         }
 
-        /** From scores of the whole batch. */
-        Measure of(Policy.Scores scores) {
-            return measured(some, some == batch ? scores : scores.of(batch, indices), loss, perEpisode);
+        /** From what a gradient of the whole batch was computed from. */
+        Measure of(Policy.Gradient gradient) {
+            return some == batch ? Monitor.this.measured(some, gradient.scores(), gradient.stats(), perEpisode)
+                    : measured(gradient.scores().of(batch, indices));
+        }
+
+        private Measure measured(Policy.Scores scores) {
+            return Monitor.this.measured(some, scores, some.statistics(scores, loss), perEpisode);
         }
 
         /** In a pass of its own. */
         Measure look() {
             final long started = System.nanoTime();
-            final Measure now = measured(some, score(policy, some, anchor), loss, perEpisode);
+            final Measure now = measured(score(policy, some, anchor));
             seconds += (System.nanoTime() - started) * 1e-9;
             return now;
         }
@@ -106,36 +117,29 @@ final class Monitor implements AutoCloseable {
                 : policy.score(batch, temperature, anchor, precision);
     }
 
-    private Measure measured(Batch batch, Policy.Scores scores, SurrogateConfig loss, double messagesPerEpisode) {
-        try (Floats logProbsNew = Floats.ofFloats(scores.logProbs()); Floats logProbsOld = Floats.ofFloats(batch.logProbsOld());
-                Floats advantages = Floats.ofFloats(batch.advantages()); Indices cuSeqlens = Indices.ofLongs(batch.cuSeqlens());
-                Floats kl = scores.kl() == null ? null : Floats.ofFloats(scores.kl()); Floats entropy = Floats.ofFloats(scores.entropy());
-                Floats centred = Floats.ofFloats(batch.centredReturns())) {
-            Surrogate.compute(loss, logProbsNew, logProbsOld, advantages, cuSeqlens, null, kl, entropy, centred, null, null, null, stats);
-        }
+    private Measure measured(Batch batch, Policy.Scores scores, SurrogateStats stats, double messagesPerEpisode) {
+        final double[] gains = gains(batch, scores.logProbs());
         double surrogate = 0;
         double predicted = 0;
         for (int m = 0; m < batch.size(); m++) {
-            final double gain = gain(batch, scores.logProbs(), m);
-            surrogate += gain * batch.advantages()[m];
-            predicted += gain * batch.centredReturns()[m];
+            surrogate += gains[m] * batch.advantages()[m];
+            predicted += gains[m] * batch.centredReturns()[m];
         }
         final double scale = messagesPerEpisode / batch.size();
-        final double klMessage = switch (config.trustRegion().monitor()) {
-            case "k1" -> stats.monitorK1();
-            case "k3" -> stats.monitorK3();
-            default -> stats.monitorExact();
+        final double klMessage = switch (estimator()) {
+            case K1 -> stats.monitorK1();
+            case K3 -> stats.monitorK3();
+            case EXACT -> stats.monitorExact();
         };
         final boolean token = config.trustRegion().unit() == Config.Unit.TOKEN;
         final double[] perMessage = token || config.diagnostics().monitor() ? perMessage(batch, scores.logProbs(), scores.kl(), estimator())
                 : new double[0];
         return new Measure(token ? mean(perMessage) : klMessage, klMessage,
-                token ? Arrays.stream(perMessage(batch, scores.logProbs(), null, "k1")).max().orElse(0) : stats.monitorMax(),
-                stats.objective(), surrogate * scale, predicted * scale, stats.clipLow() + stats.clipHigh(), stats.ess(), stats.ratioMax(),
-                stats.entropy(), new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()}, perMessage);
+                token ? Arrays.stream(perMessage(batch, scores.logProbs(), null, Config.KlEstimator.K1)).max().orElse(0) : stats.monitorMax(),
+                surrogate * scale, predicted * scale, stats, perMessage);
     }
 
-    private String estimator() {
+    private Config.KlEstimator estimator() {
         return config.trustRegion().monitor();
     }
 
@@ -144,22 +148,14 @@ final class Monitor implements AutoCloseable {
     }
 
     /** What each message adds to the monitor, of which that is the mean. */
-    private double[] perMessage(Batch batch, float[] logProbs, float[] exact, String estimator) {
-        final double[] kl = new double[batch.size()];
-        for (int m = 0; m < kl.length; m++) {
-            final int from = (int) batch.cuSeqlens()[m];
-            final int to = (int) batch.cuSeqlens()[m + 1];
-            for (int u = from; u < to; u++) {
-                final double log = (double) logProbs[u] - batch.logProbsOld()[u];
-                kl[m] += switch (estimator) {
-                    case "k1" -> -log;
-                    case "k3" -> Math.expm1(log) - log;
-                    default -> exact[u];
-                };
-            }
-            if (config.trustRegion().unit() == Config.Unit.TOKEN) {
-                kl[m] /= to - from;
-            }
+    private double[] perMessage(Batch batch, float[] logProbs, float[] exact, Config.KlEstimator estimator) {
+        final double[] kl = switch (estimator) {
+            case K1 -> batch.sampledKl(SampledKl.Estimator.K1, logProbs);
+            case K3 -> batch.sampledKl(SampledKl.Estimator.K3, logProbs);
+            case EXACT -> batch.sums(exact);
+        };
+        if (config.trustRegion().unit() == Config.Unit.TOKEN) {
+            Arrays.setAll(kl, m -> kl[m] / (batch.cuSeqlens()[m + 1] - batch.cuSeqlens()[m]));
         }
         return kl;
     }
@@ -196,9 +192,9 @@ final class Monitor implements AutoCloseable {
             final float[] one = score(policy, some.subset(m), null).logProbs();
             System.arraycopy(one, 0, alone, (int) some.cuSeqlens()[m], one.length);
         }
-        final boolean k1 = estimator().equals("k1");
+        final boolean k1 = estimator() == Config.KlEstimator.K1;
         final double[] step = perMessage(some, moved.logProbs(), moved.kl(), estimator());
-        final double[] other = perMessage(some, alone, null, k1 ? "k1" : "k3");
+        final double[] other = perMessage(some, alone, null, k1 ? Config.KlEstimator.K1 : Config.KlEstimator.K3);
         return k1 ? Math.max(scatter(step), scatter(other)) / Math.sqrt(watched) : Math.max(mean(step), mean(other));
     }
 
@@ -207,24 +203,11 @@ final class Monitor implements AutoCloseable {
     }
 
     /**
-     * w - 1 of message m, w at most the root of the number of messages: truncated importance sampling (Ionides, 2008). Without it, a
+     * {@return [messages] w - 1, w at most the root of the number of messages}: truncated importance sampling (Ionides, 2008). Without it, a
      * single message that was all but impossible before outweighs all others of a batch.
      */
-    static double gain(Batch batch, float[] logProbs, int m) {
-        return Math.min(Math.exp(logRatio(batch, logProbs, m)), Math.max(1, Math.sqrt(batch.size()))) - 1;
-    }
-
-    /** log w of message m: the sum of log new - log old over its tokens. */
-    static double logRatio(Batch batch, float[] logProbs, int m) {
-        double sum = 0;
-        for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
-            sum += (double) logProbs[u] - batch.logProbsOld()[u];
-        }
-        return sum;
-    }
-
-    @Override
-    public void close() {
-        stats.close();
+    static double[] gains(Batch batch, float[] logProbs) {
+        final double most = Math.max(1, Math.sqrt(batch.size()));
+        return Arrays.stream(batch.logRatios(logProbs)).map(log -> Math.min(Math.exp(log), most) - 1).toArray();
     }
 }

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.Speaker;
 import org.teamtr.team.Utterance;
 
@@ -46,6 +47,19 @@ public interface Policy extends Speaker, AutoCloseable {
     }
 
     /**
+     * What {@link #gradient} gives beside the gradient itself.
+     *
+     * @param scores of the batch that it was computed from
+     * @param stats of the loss over the whole batch, with its {@link Batch#centredReturns}; a {@link SurrogateStats#copy}
+     */
+    record Gradient(Scores scores, SurrogateStats stats) {
+        /** {@return the same with the statistics of a loss over the whole batch, computed from its scores} */
+        public static Gradient of(Batch batch, Scores scores, SurrogateConfig loss) {
+            return new Gradient(scores, batch.statistics(scores, loss));
+        }
+    }
+
+    /**
      * Scores a batch at the sampling temperature.
      *
      * @param anchor whose distributions the exact KL is taken from, or null for none
@@ -78,7 +92,7 @@ public interface Policy extends Speaker, AutoCloseable {
      * @param loss Eq. 10 or a relative; its denominators are those of the whole batch, however the policy splits it
      * @param anchor needed where the loss has the exact KL term; otherwise as in {@link #score}
      */
-    Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor);
+    Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor);
 
     /**
      * How far logits have moved, by the rank of their token before (the paper's Fig. 5): the mean over the batch's tokens of

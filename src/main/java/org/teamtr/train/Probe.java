@@ -6,8 +6,6 @@ import java.util.List;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.teamtr.team.Episode;
-import org.teamtr.team.Message;
-import org.teamtr.team.Utterance;
 
 /**
  * Diagnoses the updates of one stage. For the occupancy it plays episodes of every team of the stage, pihat^0 .. pihat^n, from
@@ -123,59 +121,39 @@ final class Probe {
 
     /** L_i on episodes of a team that had the learner's old policy. What the new one says of them goes into their weights. */
     private double[] surrogate(Learner learner, Played played) {
-        final Said said = Said.of(learner, played.episodes, group);
-        final double[] after = said.logRatios(learner.policy.score(said.batch, temperature, null));
-        for (int m = 0; m < after.length; m++) {
-            played.logWeights[said.episodeOf[m]] += after[m];
-        }
-        return said.surrogates(after, new double[after.length], played.episodes.size() / group, group);
+        final SpokenMessages said = SpokenMessages.of(learner, played.episodes);
+        final Batch batch = batch(said, played.episodes);
+        final double[] after = batch.logRatios(learner.policy.score(batch, temperature, null).logProbs());
+        said.addTo(played.logWeights, after);
+        return surrogates(said, batch, after, new double[after.length], played);
     }
 
     /** L_i on episodes of the team with the learner's new policy. */
     private double[] surrogateAfter(Learner learner, Played played, Policy.Snapshot before) {
-        final Said said = Said.of(learner, played.episodes, group);
+        final SpokenMessages said = SpokenMessages.of(learner, played.episodes);
+        final Batch batch = batch(said, played.episodes);
         final Policy.Scores old;
         try (Policy.Snapshot now = learner.policy.snapshot()) {
             learner.policy.restore(before);
-            old = learner.policy.score(said.batch, temperature, null);
+            old = learner.policy.score(batch, temperature, null);
             learner.policy.restore(now);
         }
-        return said.surrogates(new double[said.batch.size()], said.logRatios(old), played.episodes.size() / group, group);
+        return surrogates(said, batch, new double[batch.size()], batch.logRatios(old.logProbs()), played);
     }
 
-    /** A learner's messages in some episodes. */
-    private record Said(Batch batch, int[] episodeOf) {
-        static Said of(Learner learner, List<Episode> episodes, int group) {
-            final List<Utterance> messages = new ArrayList<>();
-            final List<Integer> episodeOf = new ArrayList<>();
-            for (int g = 0; g < episodes.size(); g++) {
-                for (Message message : episodes.get(g).messages()) {
-                    if (learner.speaksAs(message.agent())) {
-                        messages.add(message.utterance());
-                        episodeOf.add(g);
-                    }
-                }
-            }
-            final float[] centred = new float[messages.size()];
-            for (int m = 0; m < centred.length; m++) {
-                final int g = episodeOf.get(m);
-                final int first = g - g % group; // of the same prompt
-                centred[m] = (float) (episodes.get(g).reward()
-                        - episodes.subList(first, first + group).stream().mapToDouble(Episode::reward).average().orElseThrow());
-            }
-            return new Said(Batch.of(messages, new float[centred.length], centred),
-                    episodeOf.stream().mapToInt(g -> g).toArray());
+    private Batch batch(SpokenMessages said, List<Episode> episodes) {
+        final float[] centred = new float[episodes.size()];
+        for (int e = 0; e < centred.length; e++) {
+            final int first = e - e % group; // of the same prompt
+            centred[e] = (float) (episodes.get(e).reward()
+                    - episodes.subList(first, first + group).stream().mapToDouble(Episode::reward).average().orElseThrow());
         }
+        return said.batch(new float[episodes.size()], centred);
+    }
 
-        double[] surrogates(double[] after, double[] before, int prompts, int group) {
-            final double[] centred = IntStream.range(0, batch.size()).mapToDouble(m -> batch.centredReturns()[m]).toArray();
-            final int[] promptOf = Arrays.stream(episodeOf).map(g -> g / group).toArray();
-            return Diagnostics.surrogates(after, before, centred, promptOf, prompts, group);
-        }
-
-        double[] logRatios(Policy.Scores scores) {
-            return IntStream.range(0, batch.size()).mapToDouble(m -> Monitor.logRatio(batch, scores.logProbs(), m)).toArray();
-        }
+    private double[] surrogates(SpokenMessages said, Batch batch, double[] after, double[] before, Played played) {
+        final double[] centred = IntStream.range(0, batch.size()).mapToDouble(m -> batch.centredReturns()[m]).toArray();
+        return Diagnostics.surrogates(after, before, centred, said.promptOf(group), played.episodes.size() / group, group);
     }
 
     /** {@return what there is to say of the update that was reported last} */

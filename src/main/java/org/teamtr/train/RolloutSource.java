@@ -42,9 +42,9 @@ final class RolloutSource {
         this.ranks = ranks;
         final Config.Rollout r = config.rollout();
         this.promptsEach = r.promptsEach(config.train().joint() ? 1 : learners.size());
-        final int heldBack = (int) Math.round(r.heldBack() * promptsEach);
+        final int heldBack = (int) Math.round(r.validationFraction() * promptsEach);
         if (heldBack >= promptsEach) {
-            throw new IllegalArgumentException("rollout.held_back: expected to leave prompts to learn from, given " + r.heldBack() + " of "
+            throw new IllegalArgumentException("rollout.validation_fraction: expected to leave prompts to learn from, given " + r.validationFraction() + " of "
                     + promptsEach);
         }
         this.learnt = (promptsEach - heldBack) * r.group();

@@ -1,6 +1,5 @@
 package org.teamtr.train;
 
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -10,7 +9,6 @@ import org.teamtr.kernels.Advantages;
 import org.teamtr.kernels.Floats;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Message;
-import org.teamtr.team.Utterance;
 
 /**
  * The episodes that updates learn from, and what it takes to go on using them after the team has changed: the version of each policy
@@ -113,25 +111,14 @@ final class Rollouts {
             advantages = a.toArray();
             centred = a0.toArray();
         }
-        final List<Utterance> messages = new ArrayList<>();
-        final List<Integer> episodeOf = new ArrayList<>();
-        for (int g = 0; g < n; g++) {
-            for (Message message : episodes.get(from + g).messages()) {
-                if (learner.speaksAs(message.agent())) {
-                    messages.add(message.utterance());
-                    episodeOf.add(g);
-                }
+        if (weighs()) {
+            for (int g = 0; g < n; g++) {
+                final double w = weight(logWeights[from + g]);
+                advantages[g] = (float) (w * advantages[g]);
+                centred[g] = (float) (w * centred[g]);
             }
         }
-        final float[] a = new float[messages.size()];
-        final float[] a0 = new float[messages.size()];
-        for (int m = 0; m < a.length; m++) {
-            final int g = episodeOf.get(m);
-            final double w = weighs() ? weight(logWeights[from + g]) : 1;
-            a[m] = (float) (w * advantages[g]);
-            a0[m] = (float) (w * centred[g]);
-        }
-        return Batch.of(messages, a, a0);
+        return SpokenMessages.of(learner, episodes.subList(from, to)).batch(advantages, centred);
     }
 
     // ---- use after the team has changed ----
@@ -143,7 +130,7 @@ final class Rollouts {
 
     private double weight(double log) {
         final double cap = config.rollout().importanceCap();
-        final double w = OccupancyShift.weight(log);
+        final double w = Diagnostics.ratio(log);
         return cap > 0 ? Math.min(w, cap) : w;
     }
 
@@ -154,7 +141,7 @@ final class Rollouts {
 
     /** Measured on the episodes that were held back: on those that chose the steps, the team has moved further than elsewhere. */
     double shift() {
-        return OccupancyShift.of(Arrays.copyOfRange(logWeights, firstMeasured(), logWeights.length));
+        return Diagnostics.totalVariation(Arrays.copyOfRange(logWeights, firstMeasured(), logWeights.length));
     }
 
     /** The first of the episodes that were held back, or of all where none were. */
@@ -165,18 +152,15 @@ final class Rollouts {
     /** Takes into the weights of all episodes, or of those measured, how the learner, just updated, sees what it said before. */
     void reweigh(Learner learner) {
         final int from = weighs() ? 0 : firstMeasured();
-        final Batch batch = batch(learner, from, episodes.size());
-        if (batch.size() == 0) {
-            return; // it did not speak in them
+        final SpokenMessages said = SpokenMessages.of(learner, episodes.subList(from, episodes.size()));
+        if (said.messages().isEmpty()) {
+            return;
         }
-        final float[] logProbs = learner.policy.score(batch, config.rollout().temperature(), null).logProbs();
-        int m = 0;
-        for (int g = from; g < episodes.size(); g++) {
-            for (Message message : episodes.get(g).messages()) {
-                if (learner.speaksAs(message.agent())) {
-                    logWeights[g] += Monitor.logRatio(batch, logProbs, m++);
-                }
-            }
+        final Batch batch = said.batch();
+        final double[] seen = new double[episodes.size() - from];
+        said.addTo(seen, batch.logRatios(learner.policy.score(batch, config.rollout().temperature(), null).logProbs()));
+        for (int e = 0; e < seen.length; e++) {
+            logWeights[from + e] += seen[e];
         }
     }
 

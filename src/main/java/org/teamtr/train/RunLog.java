@@ -20,6 +20,56 @@ public final class RunLog {
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
             double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl,
             @JsonUnwrapped Certificate.Terms bound, @JsonUnwrapped Outcome outcome) {
+        /** The log of an update as it is filled in, by name; what nobody sets is that of an update that changed nothing. */
+        public static final class Builder {
+            public int stage;
+            public int step;
+            public String agent;
+            public List<String> order = List.of();
+            public Map<String, Long> policyVersions = Map.of();
+            public int episodes;
+            public int dropped;
+            public int messages;
+            public long tokens;
+            public long trainedTokens;
+            public double returnMean;
+            public double accuracy;
+            public double surrogate;
+            public double predictedGain;
+            public double objective;
+            public double kl;
+            public double klMax;
+            public double klReached;
+            public double delta;
+            public double beta;
+            public double betaNext;
+            public int innerSteps;
+            public String stoppedBy = "none";
+            public boolean rolledBack;
+            public int halvings;
+            public boolean outOfRegion;
+            public double clipFraction;
+            public double ess = 1;
+            public double ratioMax = 1;
+            public double scoreGap;
+            public double entropy = Double.NaN;
+            public double gradNorm;
+            public boolean fresh;
+            public double shift = Double.NaN;
+            public double secondsRollout;
+            public double secondsUpdate;
+            public double secondsKl;
+            public Certificate.Terms bound = Certificate.Terms.NONE;
+            public Outcome outcome = Outcome.PLAIN;
+
+            /** {@return the log with what has been set} */
+            public Update build() {
+                return new Update(stage, step, agent, order, policyVersions, episodes, dropped, messages, tokens, trainedTokens, returnMean,
+                        accuracy, surrogate, predictedGain, objective, kl, klMax, klReached, delta, beta, betaNext, innerSteps,
+                        stoppedBy, rolledBack, halvings, outOfRegion, clipFraction, ess, ratioMax, scoreGap, entropy, gradNorm, fresh,
+                        shift, secondsRollout, secondsUpdate, secondsKl, bound, outcome);
+            }
+        }
     }
 
     /**

@@ -5,7 +5,6 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
 import java.util.List;
-import java.util.Locale;
 import java.util.function.Function;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.SamplingConfig;
@@ -16,7 +15,6 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
 import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 
 /**
@@ -94,9 +92,8 @@ public final class Trainer implements AutoCloseable {
         this.verifier = verifier;
         learners.forEach(learner -> learner.check(team));
         final Config.Rollout r = config.rollout();
-        final Truncation truncation = Truncation.valueOf(r.truncation().toUpperCase(Locale.ROOT));
-        this.heldOut = new HeldOut(config, team, heldOut, verifier, truncation, Chance.seed(config.seed(), Draw.HELD_OUT), ranks);
-        this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), truncation);
+        this.heldOut = new HeldOut(config, team, heldOut, verifier, Chance.seed(config.seed(), Draw.HELD_OUT), ranks);
+        this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), r.truncation());
         this.rollouts = new RolloutSource(config, team, this.learners, prompts, sampling, verifier, ranks);
         this.certifier = certifier(prompts);
         this.update = new TrustRegionUpdate(config, certifier, this::gainOfUpdate);
@@ -187,13 +184,16 @@ public final class Trainer implements AutoCloseable {
     /** Those to update in the order of the stage; {@code roles} says as whom one speaks. */
     public static <T> List<T> order(Config config, List<T> learners, Function<T, List<String>> roles, int stage) {
         final List<T> sigma = new ArrayList<>(learners);
-        if (config.train().order() instanceof List<?> list) {
-            sigma.sort(Comparator.comparingInt(learner -> roles.apply(learner).stream().mapToInt(list::indexOf).min().orElseThrow()));
-        } else if (config.train().order().equals("reversed")) {
-            Collections.reverse(sigma);
-        } else if (config.train().order().equals("random")) {
-            final int[] p = Chance.permutation(learners.size(), config.seed(), Draw.ORDER, stage);
-            sigma.replaceAll(learner -> learners.get(p[learners.indexOf(learner)]));
+        final Config.Order order = config.train().order();
+        switch (order.kind()) {
+            case FIXED -> { }
+            case REVERSED -> Collections.reverse(sigma);
+            case RANDOM -> {
+                final int[] p = Chance.permutation(learners.size(), config.seed(), Draw.ORDER, stage);
+                sigma.replaceAll(learner -> learners.get(p[learners.indexOf(learner)]));
+            }
+            case LISTED -> sigma.sort(Comparator.comparingInt(
+                    learner -> roles.apply(learner).stream().mapToInt(order.roles()::indexOf).min().orElseThrow()));
         }
         return sigma;
     }
@@ -237,9 +237,8 @@ public final class Trainer implements AutoCloseable {
         return StageLog.of(stage, order, updates, after, before, gain, config.certificate().level(), seconds);
     }
 
-    /** Frees its own memory; team and policies stay. */
+    /** Has nothing to free; team and policies are the caller's. */
     @Override
     public void close() {
-        update.close();
     }
 }

@@ -2,7 +2,6 @@ package org.teamtr.train;
 
 import java.util.Arrays;
 import java.util.List;
-import java.util.Locale;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.teamtr.kernels.SurrogateConfig;
@@ -12,7 +11,7 @@ import org.teamtr.team.Chance;
  * Lines 6 and 7 of Algorithm 1, the update of one agent: steps up the surrogate of Eq. 10 until the KL of Eq. 11 leaves the radius δ,
  * then back to within it.
  */
-final class TrustRegionUpdate implements AutoCloseable {
+final class TrustRegionUpdate {
     private final Config config;
     private final Certificate certificate; // null where no bound on advantages is known
     private final Certifier certifier; // null unless asked for, and where nobody knows what returns can be
@@ -38,123 +37,228 @@ final class TrustRegionUpdate implements AutoCloseable {
      */
     RunLog.Update run(int stage, int i, List<Learner> sigma, Rollouts rollouts, Probe probe) {
         final Learner learner = sigma.get(i);
-        final Policy policy = learner.policy;
-        final Config.TrustRegion region = config.trustRegion();
-        final double temperature = config.rollout().temperature();
         rollouts.checkVersions();
-        final boolean fresh = rollouts.fresh();
-        final Batch batch = rollouts.batch(learner);
+        final Batch batch = rollouts.batch(learner); // Eq. 9
+        final RunLog.Update.Builder log = log(stage, i, sigma, rollouts, batch);
         if (hasNothingToLearn(batch)) {
-            return unchanged(stage, i, sigma, rollouts, fresh, batch, probe);
+            leaveUnchanged(learner, rollouts, batch, probe, log);
+        } else {
+            update(stage, i, learner, rollouts, batch, probe, log);
         }
+        log.betaNext = learner.beta;
+        log.shift = rollouts.metered() ? rollouts.shift() : Double.NaN;
+        return log.build();
+    }
+
+    /** What is known before the update. */
+    private static RunLog.Update.Builder log(int stage, int i, List<Learner> sigma, Rollouts rollouts, Batch batch) {
+        final RunLog.Update.Builder log = new RunLog.Update.Builder();
+        log.stage = stage;
+        log.step = i + 1;
+        log.agent = sigma.get(i).name;
+        log.order = Learner.names(sigma);
+        log.policyVersions = rollouts.namedVersions();
+        log.episodes = rollouts.episodes.size();
+        if (rollouts.madeFor == i) { // otherwise another update has them in its log
+            log.dropped = rollouts.dropped;
+            log.tokens = rollouts.tokens;
+            log.secondsRollout = rollouts.seconds;
+        }
+        log.messages = batch.size();
+        log.returnMean = rollouts.meanReturn();
+        log.accuracy = rollouts.accuracy();
+        log.delta = sigma.get(i).delta;
+        log.beta = sigma.get(i).beta;
+        log.fresh = rollouts.fresh();
+        return log;
+    }
+
+    private void update(int stage, int i, Learner learner, Rollouts rollouts, Batch batch, Probe probe, RunLog.Update.Builder log) {
         final long started = System.nanoTime();
         final SurrogateConfig loss = loss(config, learner.beta);
-        final double delta = learner.delta;
-        double scoreGap = 0;
-        double gradNorm = 0;
-        double largestNorm = 0;
-        int steps = 0;
-        int halvings = 0;
-        int overflows = 0;
-        Monitor.Measure now = null; // of the parameters as they are
-        Policy.Snapshot inside = null; // the latest parameters within the region, and of them
-        double klInside = 0;
-        int stepsInside = 0;
         final boolean exact = monitor.exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
-        try (Policy.Snapshot before = probe != null || certifier != null ? policy.snapshot() : exact ? policy.anchor() : null) { // pi_cur of Eq. 11
-            final Monitor.Watched watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before,
-                    messagesPerEpisode(batch, rollouts));
-            final Policy.Snapshot anchor = exact && !watched.apart || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;
-            while (steps < config.optimiser().steps()) {
-                if (watched.apart && steps > 0 && now == null && region.earlyStop()) {
-                    now = watched.look();
-                    if (leaves(now, delta)) {
-                        break;
-                    }
-                }
-                final Policy.Scores scores = policy.gradient(batch, temperature, loss, anchor); // Eq. 10, and Eq. 11 with it
-                now = watched.apart ? now : watched.of(scores);
-                scoreGap = steps == 0 ? gap(batch, scores) : scoreGap;
-                if (steps > 0 && region.earlyStop() && leaves(now, delta)) {
-                    break;
-                }
-                if (region.rollback()) {
-                    close(inside);
-                    inside = policy.snapshot();
-                    klInside = now == null ? 0 : now.kl();
-                    stepsInside = steps;
-                }
-                final double norm = step(learner, stage, steps + 1);
-                if (Double.isNaN(norm)) {
-                    overflows++; // no step was taken; the next gradient is computed with a smaller loss scale
-                    continue;
-                }
-                gradNorm = norm;
-                largestNorm = Math.max(largestNorm, norm);
-                steps++;
-                now = null;
-            }
-            if (now == null) { // the last step has not been looked at yet
-                now = watched.look();
-            }
-            final double reached = now.kl();
+        final boolean goesBack = probe != null || certifier != null;
+        try (Policy.Snapshot before = goesBack ? learner.policy.snapshot() : exact ? learner.policy.anchor() : null; // pi_cur of Eq. 11
+                Ascent ascent = new Ascent(stage, i, learner, rollouts, batch, loss, before, log)) {
+            ascent.climb();
+            log.klReached = ascent.now.kl();
             if (probe != null) {
-                probe.reached(now.perMessage(), Chance.permutation(now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
+                probe.reached(ascent.now.perMessage(),
+                        Chance.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
             }
-            final boolean left = leaves(now, delta);
-            while (region.rollback() && leaves(now, delta) && halvings < region.halvings()) {
-                policy.shorten(inside, region.stepLength().share(klInside, now.kl(), delta, learner.floor == null ? 0 : learner.floor.kl()));
-                halvings++;
-                now = watched.look();
-            }
-            Unchanged unchanged = largestNorm == 0 ? Unchanged.ZERO_GRADIENT : null;
-            if (region.rollback() && leaves(now, delta)) {
-                policy.restore(inside);
-                now = watched.look();
-                unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
-            }
-            GainBound gain = GainBound.NONE;
+            ascent.goBack();
             final long apart = System.nanoTime(); // what is looked at beside the update is no part of its time
-            if (certifier != null) {
-                gain = certifier.judge(learner, i, before, rollouts.meanReturnLearnt());
-                final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
-                if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
-                    now = watched.look();
-                    unchanged = skipped && unchanged == null ? Unchanged.NOT_CERTIFIED : unchanged;
-                }
-                gain = config.certificate().check() ? gain.realised(realised.get()) : gain;
-            }
+            final GainBound gain = certifier == null ? GainBound.NONE : judge(ascent, i, rollouts);
             final double beside = certifier == null ? 0 : seconds(apart);
-            final int episodes = rollouts.episodes.size();
-            final double predictedGain = rollouts.learnt() == episodes ? now.predictedGain()
-                    : predictedGain(learner, rollouts.heldBack(learner), episodes - rollouts.learnt());
-            final double beta = learner.beta;
-            final Certificate.Terms bound = certify(now, delta, rollouts, batch).with(gain);
-            adapt(learner, reached, now.kl());
-            learner.moved(now.kl());
+            final Monitor.Measure now = ascent.now;
+            log.trainedTokens = batch.tokens();
+            log.surrogate = now.surrogate();
+            log.predictedGain = rollouts.learnt() == log.episodes ? now.predictedGain() : predictedGain(learner, rollouts);
+            log.objective = now.stats().objective();
+            log.kl = now.kl();
+            log.klMax = now.klMax();
+            log.outOfRegion = now.kl() > log.delta;
+            log.clipFraction = now.stats().clipLow() + now.stats().clipHigh();
+            log.ess = now.stats().ess();
+            log.ratioMax = now.stats().ratioMax();
+            log.entropy = now.stats().entropy();
+            log.bound = certify(now, log.delta, rollouts, batch).with(gain);
+            log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), ascent.overflows, ascent.unchanged);
+            adapt(learner, log.klReached, log.kl);
+            learner.moved(log.kl);
             if (rollouts.metered()) {
                 rollouts.reweigh(learner);
             }
             if (probe != null) {
                 probe.updated(learner, batch, before, rollouts.madeFor);
             }
-            return new RunLog.Update(stage, i + 1, learner.name, Learner.names(sigma), rollouts.namedVersions(), rollouts.episodes.size(),
-                    rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0,
-                    batch.tokens(), rollouts.meanReturn(), rollouts.accuracy(), now.surrogate(), predictedGain,
-                    now.objective(), now.kl(), now.klMax(), reached, delta, beta, learner.beta, steps,
-                    left && region.earlyStop() ? "kl" : "steps", left && region.rollback(), halvings, now.kl() > delta,
-                    now.clipFraction(), now.ess(), now.ratioMax(), scoreGap, now.entropy(), gradNorm, fresh,
-                    rollouts.metered() ? rollouts.shift() : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0,
-                    seconds(started) - watched.seconds - beside, watched.seconds, bound,
-                    new RunLog.Outcome(region.unit(), klFloor(learner), overflows, unchanged));
-        } finally {
-            close(inside);
+            log.secondsKl = ascent.watched.seconds;
+            log.secondsUpdate = seconds(started) - log.secondsKl - beside;
         }
     }
 
-    /** What is not a number is not within the region either. */
-    private static boolean leaves(Monitor.Measure now, double delta) {
-        return !(now.kl() <= delta);
+    /** The log of an update that leaves everything as it is. */
+    private void leaveUnchanged(Learner learner, Rollouts rollouts, Batch batch, Probe probe, RunLog.Update.Builder log) {
+        final Monitor.Measure same = Monitor.Measure.unchanged(batch.size());
+        if (probe != null) {
+            try (Policy.Snapshot before = learner.policy.snapshot()) {
+                probe.reached(same.perMessage(), IntStream.range(0, batch.size()).toArray());
+                probe.updated(learner, batch, before, rollouts.madeFor);
+            }
+        }
+        log.bound = certify(same, log.delta, rollouts, batch)
+                .with(certifier == null ? GainBound.NONE : GainBound.unchanged(config.certificate().check()));
+        log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
+                batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS);
+    }
+
+    /** The steps of one update, and where they have led. */
+    private final class Ascent implements AutoCloseable {
+        private final int stage;
+        private final Learner learner;
+        private final Policy policy;
+        private final Batch batch;
+        private final SurrogateConfig loss;
+        private final double delta;
+        private final RunLog.Update.Builder log;
+        /** The policy before the update; null where nobody asks for it. */
+        private final Policy.Snapshot before;
+        private final Policy.Snapshot anchor; // of gradients
+        final Monitor.Watched watched;
+        /** Of the parameters as they are; null where they have not been looked at. */
+        Monitor.Measure now;
+        private Policy.Snapshot inside; // the latest parameters within the region, and of them
+        private double klInside;
+        private int stepsInside;
+        int overflows;
+        private double largestNorm;
+        /** Why the policy is as it was; null if it is not. */
+        Unchanged unchanged;
+
+        Ascent(int stage, int i, Learner learner, Rollouts rollouts, Batch batch, SurrogateConfig loss, Policy.Snapshot before,
+                RunLog.Update.Builder log) {
+            this.stage = stage;
+            this.learner = learner;
+            this.policy = learner.policy;
+            this.batch = batch;
+            this.loss = loss;
+            this.delta = learner.delta;
+            this.before = before;
+            this.log = log;
+            this.watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before, messagesPerEpisode(batch, rollouts));
+            final boolean exactTerm = loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
+            this.anchor = monitor.exact() && !watched.apart || exactTerm ? before : null;
+        }
+
+        /** Up the surrogate until the KL leaves the region or there are no steps left; the step that left it is taken. */
+        void climb() {
+            final Config.TrustRegion region = config.trustRegion();
+            while (log.innerSteps < config.optimiser().steps()) {
+                if (watched.apart && log.innerSteps > 0 && now == null && region.earlyStop()) {
+                    now = watched.look();
+                    if (isOutside()) {
+                        break;
+                    }
+                }
+                final Policy.Gradient gradient = policy.gradient(batch, config.rollout().temperature(), loss, anchor); // Eq. 10
+                now = watched.apart ? now : watched.of(gradient); // Eq. 11
+                if (log.innerSteps == 0) {
+                    log.scoreGap = gap(batch, gradient.scores());
+                }
+                if (log.innerSteps > 0 && region.earlyStop() && isOutside()) {
+                    break;
+                }
+                if (region.rollback()) {
+                    remember();
+                }
+                final double norm = step(learner, stage, log.innerSteps + 1);
+                if (Double.isNaN(norm)) {
+                    overflows++; // no step was taken; the next gradient is computed with a smaller loss scale
+                    continue;
+                }
+                log.gradNorm = norm;
+                largestNorm = Math.max(largestNorm, norm);
+                log.innerSteps++;
+                now = null;
+            }
+            if (now == null) { // the last step has not been looked at yet
+                now = watched.look();
+            }
+            unchanged = largestNorm == 0 ? Unchanged.ZERO_GRADIENT : null;
+        }
+
+        private void remember() {
+            if (inside != null) {
+                inside.close();
+            }
+            inside = policy.snapshot();
+            klInside = now == null ? 0 : now.kl();
+            stepsInside = log.innerSteps;
+        }
+
+        /** What is not a number is not within the region either. */
+        private boolean isOutside() {
+            return !(now.kl() <= delta);
+        }
+
+        /** Back into the region: the last step is shortened, up to so many times, then undone. */
+        void goBack() {
+            final Config.TrustRegion region = config.trustRegion();
+            final boolean left = isOutside();
+            log.stoppedBy = left && region.earlyStop() ? "kl" : "steps";
+            log.rolledBack = left && region.rollback();
+            if (!region.rollback()) {
+                return;
+            }
+            while (isOutside() && log.halvings < region.halvings()) {
+                policy.shorten(inside, region.stepLength().share(klInside, now.kl(), delta, learner.floor == null ? 0 : learner.floor.kl()));
+                log.halvings++;
+                now = watched.look();
+            }
+            if (isOutside()) {
+                policy.restore(inside);
+                now = watched.look();
+                unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
+            }
+        }
+
+        @Override
+        public void close() {
+            if (inside != null) {
+                inside.close();
+            }
+        }
+    }
+
+    /** Bounds the gain, and where that decides, shortens the update or takes it back. */
+    private GainBound judge(Ascent ascent, int i, Rollouts rollouts) {
+        final GainBound gain = certifier.judge(ascent.learner, i, ascent.before, rollouts.meanReturnLearnt());
+        final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
+        if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
+            ascent.now = ascent.watched.look();
+            ascent.unchanged = skipped && ascent.unchanged == null ? Unchanged.NOT_CERTIFIED : ascent.unchanged;
+        }
+        return config.certificate().check() ? gain.realised(realised.get()) : gain;
     }
 
     private static double klFloor(Learner learner) {
@@ -198,11 +302,11 @@ final class TrustRegionUpdate implements AutoCloseable {
     /** β and δ for the learner's next update: PPO's doubling and halving, by the KL that was reached before any way back. */
     private void adapt(Learner learner, double reached, double kept) {
         final Config.TrustRegion region = config.trustRegion();
-        if (region.betaRule().equals("adaptive")) {
+        if (region.betaRule() == Config.BetaRule.ADAPTIVE) {
             final double factor = reached > 1.5 * learner.delta ? 2 : reached < learner.delta / 1.5 ? 0.5 : 1;
             learner.beta = Math.min(region.betaMax(), Math.max(region.betaMin(), learner.beta * factor));
         }
-        if (region.deltaRule().equals("adaptive")) {
+        if (region.deltaRule() == Config.DeltaRule.ADAPTIVE) {
             final double target = region.deltaTarget() > 0 ? region.deltaTarget() : learner.delta0;
             final double factor = Math.min(1.5, Math.max(1 / 1.5, target / Math.max(kept, 1e-12)));
             learner.delta = Math.min(10 * learner.delta0, Math.max(learner.delta0 / 10, learner.delta * factor));
@@ -212,18 +316,13 @@ final class TrustRegionUpdate implements AutoCloseable {
     /** {@return the surrogate of Eq. 10, or what the configuration puts in its place} */
     static SurrogateConfig loss(Config config, double beta) {
         final Config.Loss c = config.loss();
-        final boolean penalty = !config.trustRegion().betaRule().equals("none");
-        return SurrogateConfig.PAPER.withRatio(SurrogateConfig.Ratio.valueOf(constant(c.ratio())))
+        final boolean penalty = config.trustRegion().betaRule() != Config.BetaRule.NONE;
+        return SurrogateConfig.PAPER.withRatio(c.ratio())
                 .withClip(c.clipLow(), c.clipHigh())
-                .withAggregation(SurrogateConfig.Aggregation.valueOf(constant(c.aggregation())))
-                .withKl(penalty ? SurrogateConfig.KlTerm.valueOf(constant(c.klTerm())) : SurrogateConfig.KlTerm.NONE, penalty ? beta : 0)
-                .withKlAggregation(c.klAggregation().equals("unit") ? config.trustRegion().unit().aggregation()
-                        : SurrogateConfig.Aggregation.valueOf(constant(c.klAggregation())))
+                .withAggregation(c.aggregation())
+                .withKl(penalty ? c.klTerm() : SurrogateConfig.KlTerm.NONE, penalty ? beta : 0)
+                .withKlAggregation(c.klAggregation().of(config.trustRegion().unit()))
                 .withEntropyCoef(c.entropy());
-    }
-
-    private static String constant(String name) {
-        return name.toUpperCase(Locale.ROOT);
     }
 
     // ---- Eq. 11 and what else there is to know about an update ----
@@ -259,16 +358,17 @@ final class TrustRegionUpdate implements AutoCloseable {
      * What the surrogate promises in units of return, from episodes of the same rollouts that the update has not seen. From those it has
      * seen it would promise too much: they chose the step.
      */
-    private double predictedGain(Learner learner, Batch heldBack, int episodes) {
-        if (heldBack.size() == 0) {
+    private double predictedGain(Learner learner, Rollouts rollouts) {
+        final Batch apart = rollouts.heldBack(learner);
+        if (apart.size() == 0) {
             return 0;
         }
-        final float[] logProbs = learner.policy.score(heldBack, config.rollout().temperature(), null).logProbs();
+        final double[] gains = Monitor.gains(apart, learner.policy.score(apart, config.rollout().temperature(), null).logProbs());
         double sum = 0;
-        for (int m = 0; m < heldBack.size(); m++) {
-            sum += Monitor.gain(heldBack, logProbs, m) * heldBack.centredReturns()[m];
+        for (int m = 0; m < gains.length; m++) {
+            sum += gains[m] * apart.centredReturns()[m];
         }
-        return sum / episodes;
+        return sum / (rollouts.episodes.size() - rollouts.learnt());
     }
 
     /** Cached decoding and full scoring are the same function computed in another order: by how much they differ, at most. */
@@ -292,40 +392,7 @@ final class TrustRegionUpdate implements AutoCloseable {
         return config.loss().entropy() == 0 || batch.size() == 0;
     }
 
-    /** The log of an update that left everything as it was. */
-    private RunLog.Update unchanged(int stage, int i, List<Learner> sigma, Rollouts rollouts, boolean fresh, Batch batch,
-            Probe probe) {
-        final Learner learner = sigma.get(i);
-        final Monitor.Measure same = Monitor.Measure.unchanged(batch.size());
-        if (probe != null) {
-            try (Policy.Snapshot before = learner.policy.snapshot()) {
-                probe.reached(same.perMessage(), IntStream.range(0, batch.size()).toArray());
-                probe.updated(learner, batch, before, rollouts.madeFor);
-            }
-        }
-        return new RunLog.Update(stage, i + 1, learner.name, Learner.names(sigma), rollouts.namedVersions(), rollouts.episodes.size(),
-                rollouts.madeFor == i ? rollouts.dropped : 0, batch.size(), rollouts.madeFor == i ? rollouts.tokens : 0, 0,
-                rollouts.meanReturn(), rollouts.accuracy(), 0, 0, 0, 0, 0, 0, learner.delta, learner.beta,
-                learner.beta, 0, "none", false, 0, false, 0, 1, 1, 0, Double.NaN, 0, fresh,
-                rollouts.metered() ? rollouts.shift() : Double.NaN, rollouts.madeFor == i ? rollouts.seconds : 0, 0, 0,
-                certify(same, learner.delta, rollouts, batch).with(certifier == null ? GainBound.NONE
-                        : GainBound.unchanged(config.certificate().check())), new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
-                batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS));
-    }
-
     private static double seconds(long since) {
         return (System.nanoTime() - since) * 1e-9;
-    }
-
-    private static void close(Policy.Snapshot snapshot) {
-        if (snapshot != null) {
-            snapshot.close();
-        }
-    }
-
-    /** Frees its own memory; policies stay. */
-    @Override
-    public void close() {
-        monitor.close();
     }
 }

@@ -40,7 +40,7 @@ class EvalBenchmarkTest {
             policies: {p: {model: tiny}, q: {model: tiny}}
             warm_start: {steps: 5, batch: 8}
             train: {stages: 2}
-            rollout: {prompts: 3, group: 4, held_back: 0, max_new_tokens: 3}
+            rollout: {prompts: 3, group: 4, validation_fraction: 0, max_new_tokens: 3}
             loss: {entropy: 0.01}
             eval: {prompts: 4, transcripts: 1}
             hardware: {threads: 1}

@@ -38,7 +38,7 @@ class ExperimentCommandTest {
               task: {budget: {agents: 2}}
               warm_start: {steps: 20, batch: 16}
               train: {stages: 2}
-              rollout: {prompts: 4, group: 4, held_back: 0.25, max_new_tokens: 3}
+              rollout: {prompts: 4, group: 4, validation_fraction: 0.25, max_new_tokens: 3}
               eval: {prompts: 8, transcripts: 1}
               certificate: {prompts: 16}
             columns:

@@ -57,7 +57,7 @@ class MessagesTest {
                 team: {agents: [{role: solver, policy: solver, template: "{prompt}"}]}
                 policies: {solver: {model: %s}}
                 train: {stages: 1}
-                rollout: {prompts: 2, group: 2, held_back: 0, max_new_tokens: 3}
+                rollout: {prompts: 2, group: 2, validation_fraction: 0, max_new_tokens: 3}
                 eval: {prompts: 2, transcripts: 1}
                 certificate: {prompts: 16}
                 hardware: {threads: 1}

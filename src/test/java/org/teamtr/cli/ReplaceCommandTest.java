@@ -49,7 +49,7 @@ class ReplaceCommandTest {
             task: {budget: {agents: 2}}
             warm_start: {steps: 60, batch: 32}
             train: {stages: 1}
-            rollout: {prompts: 8, group: 4, held_back: 0.25, max_new_tokens: 3}
+            rollout: {prompts: 8, group: 4, validation_fraction: 0.25, max_new_tokens: 3}
             trust_region: {delta: 0.05, beta: 0.3}
             eval: {prompts: 64, group: 2, transcripts: 1}
             certificate: {prompts: 16}

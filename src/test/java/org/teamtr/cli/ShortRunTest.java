@@ -27,7 +27,7 @@ class ShortRunTest {
                 task: {budget: {agents: 2}}
                 warm_start: {steps: 3, batch: 8}
                 train: {stages: 1}
-                rollout: {prompts: 2, group: 3, held_back: 0.5, max_new_tokens: 3}
+                rollout: {prompts: 2, group: 3, validation_fraction: 0.5, max_new_tokens: 3}
                 loss: {entropy: 0.01, kl_term: exact}
                 trust_region: {monitor: exact, fraction: 0.5}
                 diagnostics: {logits: true}

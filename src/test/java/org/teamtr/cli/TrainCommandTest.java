@@ -56,7 +56,7 @@ class TrainCommandTest {
             task: {budget: {agents: 2}}
             warm_start: {steps: 20, batch: 16}
             train: {stages: 3}
-            rollout: {prompts: 4, group: 4, held_back: 0.25, max_new_tokens: 3}
+            rollout: {prompts: 4, group: 4, validation_fraction: 0.25, max_new_tokens: 3}
             eval: {prompts: 8, transcripts: 2}
             certificate: {prompts: 16}
             hardware: {threads: 1}
@@ -65,7 +65,7 @@ class TrainCommandTest {
     private static final String OWN = """
             warm_start: {steps: 5, batch: 8}
             train: {stages: 1}
-            rollout: {prompts: 3, group: 3, held_back: 0, max_new_tokens: 3}
+            rollout: {prompts: 3, group: 3, validation_fraction: 0, max_new_tokens: 3}
             loss: {entropy: 0.01} # so that there is something to learn where all returns are 0
             eval: {prompts: 4, transcripts: 1}
             certificate: {prompts: 16}

@@ -52,7 +52,7 @@ class VariantsTest {
             task: {budget: {agents: 2}}
             warm_start: {steps: 20, batch: 16}
             train: {stages: 2}
-            rollout: {prompts: 4, group: 8, held_back: 0.25}
+            rollout: {prompts: 4, group: 8, validation_fraction: 0.25}
             eval: {prompts: 8, transcripts: 2}
             certificate: {prompts: 16}
             hardware: {threads: 1}
@@ -189,7 +189,7 @@ class VariantsTest {
         assertEquals(4, ConfigFile.load(file, "resample-2", List.of("rollout.resample_every=4")).rollout().resampleEvery());
         final Config small = ConfigFile.load(file, "delta-small", List.of());
         assertEquals(0.1, small.trustRegion().deltaFactor());
-        assertEquals(Map.of("planner", 0.3, "solver", Double.POSITIVE_INFINITY), small.trustRegion().delta());
+        assertEquals(Map.of("planner", 0.3, "solver", Double.POSITIVE_INFINITY), small.trustRegion().delta().byRole());
         assertEquals("--variant naif: expected one of " + String.join(", ", Variants.NAMES), refused(file, "naif"));
         assertEquals(2, TrainCommandTest.teamtr("train", "--variant", "naif").code());
         assertEquals(ConfigFile.text(ConfigFile.load(null, "no-clip", List.of())),

@@ -1,6 +1,7 @@
 package org.teamtr.config;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -19,6 +20,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.cli.CheckConfigCommand;
 import org.teamtr.kernels.DType;
+import org.teamtr.team.View;
 import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
@@ -61,8 +63,8 @@ class ConfigFileTest {
         assertEquals(List.of(), c.team().agents());
         assertEquals(Map.of(), c.policies());
         assertEquals(new Config.Optimiser(2e-3, 16, 0.9, 0.999, 1e-8, 0, 1, 16384), c.optimiser());
-        assertEquals(0.1, c.trustRegion().delta());
-        assertEquals("random", c.train().order());
+        assertEquals(Config.Radius.of(0.1), c.trustRegion().delta());
+        assertEquals(Config.Order.of("random"), c.train().order());
     }
 
     /** What the certificate's constants are where nobody says: those of the episode's turns and of Eq. 9. */
@@ -101,8 +103,8 @@ class ConfigFileTest {
         assertEquals(3e-4, c.optimiser().learningRate());
         assertEquals(10, c.optimiser().steps());
         assertEquals(24, c.train().stages(), "a section whose lines are all commented out changes nothing");
-        assertEquals(0.01, c.trustRegion().delta());
-        assertEquals(new Config.Agent("writer", "small", null, "{prompt}\n{transcript}", "{role}: {text}\n", "predecessor", false),
+        assertEquals(Config.Radius.of(0.01), c.trustRegion().delta());
+        assertEquals(new Config.Agent("writer", "small", null, "{prompt}\n{transcript}", "{role}: {text}\n", View.PREDECESSOR, false),
                 c.team().agents().get(1));
         assertEquals(new Config.Lora(8, 64, List.of("q_proj", "v_proj")), c.policies().get("small").lora());
     }
@@ -295,10 +297,52 @@ class ConfigFileTest {
         }
     }
 
+    /** Old files, old options and resolved configurations of old runs mean what they meant, and the new name is said. */
+    @Test
+    void keysThatWereRenamedAreReadByTheirOldNames(@TempDir Path folder) throws Exception {
+        final Path file = folder.resolve("old.yaml");
+        Files.writeString(file, "rollout:\n  held_back: 0.5\n  budget: stage\n");
+        final Config.Rollout old = ConfigFile.load(file, List.of()).rollout();
+        assertEquals(0.5, old.validationFraction());
+        assertEquals(Config.PromptsPer.STAGE, old.promptsPer());
+        final Config byOption = ConfigFile.load(null, List.of("rollout.held_back=0.25", "rollout={budget: stage}"));
+        assertEquals(0.25, byOption.rollout().validationFraction());
+        assertEquals(Config.PromptsPer.STAGE, byOption.rollout().promptsPer());
+        final Path resolved = folder.resolve("config.yaml");
+        Files.writeString(resolved, ConfigFile.text(byOption).replace("validation_fraction", "held_back").replace("prompts_per", "budget"));
+        assertEquals(byOption, ConfigFile.read(resolved));
+
+        final ConfigTree tree = new ConfigTree();
+        RenamedKeys.in(tree, tree.read("rollout:\n  held_back: 0.5\n", "old.yaml", "", false), "");
+        assertEquals(List.of("old.yaml:2:3: rollout.held_back is called rollout.validation_fraction now"), tree.warnings());
+    }
+
+    @Test
+    void whatIsWrongWithARenamedKeyIsSaidByItsNewName(@TempDir Path folder) throws Exception {
+        final Path file = folder.resolve("old.yaml");
+        Files.writeString(file, "rollout:\n  held_back: 2\n");
+        assertEquals(file + ":2:3: rollout.validation_fraction: expected a number of 0 or more and less than 1, given 2",
+                assertThrows(ConfigException.class, () -> ConfigFile.load(file, List.of())).getMessage().lines().filter(l -> l.contains(":2:3"))
+                        .findFirst().orElseThrow().strip());
+        Files.writeString(file, "rollout:\n  held_back: 0.5\n  validation_fraction: 0.25\n");
+        assertTrue(assertThrows(ConfigException.class, () -> ConfigFile.load(file, List.of())).getMessage()
+                .contains("rollout.held_back: expected rollout.validation_fraction alone, which is its name of now, given both"));
+    }
+
+    /** Every old name leads to a key that there is. */
+    @Test
+    void oldNamesLeadToKeys() throws Exception {
+        final Map<String, String> keys = ConfigFile.flat(ConfigFile.load(null, List.of()));
+        RenamedKeys.ALL.forEach((old, name) -> {
+            assertFalse(keys.containsKey(old), old);
+            assertTrue(keys.containsKey(old.substring(0, old.indexOf('.') + 1) + name), name);
+        });
+    }
+
     /** The warm start measures a team of which nobody is trained. */
     @Test
     void aStagesPromptsAreSharedByItsRollouts() throws Exception {
-        final Config.Rollout rollout = ConfigFile.load(null, List.of("rollout.budget=stage", "rollout.prompts=12")).rollout();
+        final Config.Rollout rollout = ConfigFile.load(null, List.of("rollout.prompts_per=stage", "rollout.prompts=12")).rollout();
         assertEquals(3, rollout.promptsEach(4));
         assertEquals(1, rollout.promptsEach(24));
         assertEquals(12, rollout.promptsEach(0));

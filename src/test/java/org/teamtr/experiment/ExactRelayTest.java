@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -38,7 +39,7 @@ class ExactRelayTest {
         s.resampleEvery = resampleEvery;
         s.stages = stages;
         s.order = order;
-        s.task = new Config.Task("budget", new Config.Budget(agents, view, 0, 1), null, null, null);
+        s.task = new Config.Task(Config.TaskName.BUDGET, new Config.Budget(agents, View.valueOf(view.toUpperCase(Locale.ROOT)), 0, 1), null, null, null);
         final Heard heard = new Heard();
         new ExactRelay(s.config(), new Budget(agents, 0),
                 IntStream.range(0, agents).mapToObj(Budget::role).toList(), delta).train(heard);

@@ -70,10 +70,10 @@ class ExperimentFileTest {
         assertEquals(4, naive.team().agents().size());
         assertEquals(7, naive.train().stages());
         assertEquals(0, naive.rollout().resampleEvery());
-        assertEquals(0.1, naive.trustRegion().delta());
+        assertEquals(Config.Radius.of(0.1), naive.trustRegion().delta());
         final Config ours = file.settings.get(3).config(5, 1);
         assertEquals(1, ours.rollout().resampleEvery());
-        assertEquals(0.3, ours.trustRegion().delta());
+        assertEquals(Config.Radius.of(0.3), ours.trustRegion().delta());
         assertEquals(new Claim.Slope("It grows.", "accuracy", "n", List.of("naive"), 1, 2, 1, 3), file.experiment.claims()
                 .get(1));
         assertFalse(file.starts());

@@ -184,7 +184,7 @@ class DeviceContractTest {
         for (Executable look : new Executable[] {() -> floats.get(0), () -> floats.set(0, 1), floats::toArray,
             () -> floats.slice(0, 1).toArray(), () -> floats.copyFrom(new float[4]), () -> ints.get(0), () -> ints.set(0, 1),
             ints::toArray, longs::toArray, () -> mask.get(0), () -> mask.set(0, true), mask::toArray,
-            () -> Floor.read(Logits.ofAddress(gpu, memory.address(), 16, DType.F32, 1, 1, 4, 0, 4, memory))}) {
+            () -> BandwidthProbe.read(Logits.ofAddress(gpu, memory.address(), 16, DType.F32, 1, 1, 4, 0, 4, memory))}) {
             final String words = assertThrows(IllegalStateException.class, look).getMessage();
             assertTrue(words.endsWith(": expected host memory, given memory of cuda:0, which Java cannot look at; copy it with"
                     + " toHost() or copyFrom(view)"), words);

@@ -81,7 +81,7 @@ class AnchorTest {
                 try (Policy.Snapshot anchor = incumbent.anchor(said::get)) {
                     kl = fresh.score(batch, TEMPERATURE, anchor).kl();
                     assertArrayEquals(kl, fresh.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER.withKl(KlTerm.EXACT, 1),
-                            anchor).kl());
+                            anchor).scores().kl());
                 }
                 for (int m = 0; m < lessons.size(); m++) {
                     final Utterance lesson = lessons.get(m);

@@ -367,8 +367,8 @@ class TorchPolicyTest {
         try (TorchPolicy a = policy(Tiny.qwen3(2)); TorchPolicy b = policy(Tiny.qwen3(2))) {
             final Batch batch = shifted(a, 12);
             for (int step = 0; step < 3; step++) {
-                final Policy.Scores x = a.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
-                final Policy.Scores y = b.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
+                final Policy.Scores x = a.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null).scores();
+                final Policy.Scores y = b.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null).scores();
                 assertArrayEquals(x.logProbs(), y.logProbs());
                 assertArrayEquals(x.entropy(), y.entropy());
                 assertArrayEquals(Tiny.floats(a.state.gradient), Tiny.floats(b.state.gradient));
@@ -404,7 +404,7 @@ class TorchPolicyTest {
             final DecoderReference now = new DecoderReference(policy.config, Tiny.doubles(policy.state.weights));
             final Policy.Scores scores = policy.score(batch, TEMPERATURE, anchor);
             final SurrogateConfig withKl = SurrogateConfig.PAPER.withKl(KlTerm.EXACT, 0.1);
-            final Policy.Scores again = policy.gradient(batch, TEMPERATURE, withKl, anchor);
+            final Policy.Scores again = policy.gradient(batch, TEMPERATURE, withKl, anchor).scores();
             double largest = 0;
             for (int m = 0; m < batch.size(); m++) {
                 final Utterance message = batch.messages().get(m);
@@ -704,7 +704,7 @@ class TorchPolicyTest {
                     worst, mean, fromF32);
             assertTrue(worst < 0.3 && mean < 0.03, "given " + worst + ", " + mean);
             assertTrue(fromF32 < 0.5, "given " + fromF32);
-            assertTrue(policy.gradient(batch, 0.8, SurrogateConfig.PAPER, null).logProbs()[0] < 0);
+            assertTrue(policy.gradient(batch, 0.8, SurrogateConfig.PAPER, null).scores().logProbs()[0] < 0);
             assertTrue(Double.isFinite(policy.step(1e-3)));
         }
     }

@@ -96,15 +96,15 @@ class BaselinesTest {
 
     @Test
     void theMeterByHand() {
-        assertEquals(0, OccupancyShift.of(new double[0]), 0);
-        assertEquals(0, OccupancyShift.of(new double[] {0, 0}), 0);
+        assertEquals(Double.NaN, Diagnostics.totalVariation(new double[0]), 0);
+        assertEquals(0, Diagnostics.totalVariation(new double[] {0, 0}), 0);
         // the example of docs/metrics.md: four episodes, the ratios of the messages of two agents
         final double[] first = {1.2, 0.9, 1, 0.8};
         final double[] second = {1.1, 1, 0.7, 1.25};
         final double[] logs = IntStream.range(0, 4).mapToDouble(g -> Math.log(first[g]) + Math.log(second[g])).toArray();
-        assertEquals(0.09, OccupancyShift.of(logs), 1e-15);
-        assertTrue(Double.isFinite(OccupancyShift.of(new double[] {1e9})));
-        assertEquals(0.5, OccupancyShift.of(new double[] {Double.NEGATIVE_INFINITY}), 0);
+        assertEquals(0.09, Diagnostics.totalVariation(logs), 1e-15);
+        assertTrue(Double.isFinite(Diagnostics.totalVariation(new double[] {1e9})));
+        assertEquals(0.5, Diagnostics.totalVariation(new double[] {Double.NEGATIVE_INFINITY}), 1e-8);
     }
 
     /** What is logged estimates half the L1 distance of the distributions of whole episodes, which tables can enumerate. */

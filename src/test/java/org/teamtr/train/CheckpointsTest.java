@@ -28,6 +28,7 @@ import org.teamtr.team.Agent;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -263,12 +264,13 @@ class CheckpointsTest {
     private static final int LINES = 7;
 
     private static Config config(int stages, int resampleEvery, double reuseShift, int dynamicSampling, String deltaRule) {
-        return new Config(3, null, null, Map.of(), null, new Config.Train(stages, "random", "all", false),
-                new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift, dynamicSampling,
-                        resampleEvery != 1, 0, "update"),
-                new Config.TrustRegion(0.05, 1, Config.Unit.MESSAGE, deltaRule, 0.01, "exact", Policy.Precision.SAME, 0.5,
-                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3, Config.Accept.REGION),
-                new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
+        return new Config(3, null, null, Map.of(), null, new Config.Train(stages, Config.Order.of("random"), Config.Roles.ALL, false),
+                new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, Truncation.ERROR, resampleEvery, reuseShift, dynamicSampling,
+                        resampleEvery != 1, 0, Config.PromptsPer.UPDATE),
+                new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE, Config.DeltaRule.valueOf(deltaRule.toUpperCase(Locale.ROOT)), 0.01,
+                        Config.KlEstimator.EXACT, Policy.Precision.SAME, 0.5,
+                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3, Config.Accept.REGION),
+                TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
                 new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.DoubleStream;
@@ -124,7 +125,8 @@ class DiagnosticsTest {
     }
 
     private static Config.Rollout rollout(String budget, int every) {
-        return new Config.Rollout(12, 8, 0, 1, 0, 1, 0, 8, "error", every, 0, 0, false, 0, budget);
+        return new Config.Rollout(12, 8, 0, 1, 0, 1, 0, 8, Truncation.ERROR, every, 0, 0, false, 0,
+                Config.PromptsPer.valueOf(budget.toUpperCase(Locale.ROOT)));
     }
 
     /** The examples of docs/metrics.md are those of these tests, to the digits it prints. */

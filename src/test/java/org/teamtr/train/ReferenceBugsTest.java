@@ -27,6 +27,7 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -57,11 +58,11 @@ class ReferenceBugsTest {
                 learners.add(new Learner("agent" + a, policies.get(a), List.of(a), 0.05, 0.1));
             }
             atFirst = copies();
-            final Config config = new Config(1, null, null, Map.of(), null, new Config.Train(stages, "fixed", "all", false),
-                    new Config.Rollout(PROMPTS, GROUP, 0, 1, 0, 1, 0, LENGTH, "error", 1, 0, 0, false, 0, "update"),
-                    new Config.TrustRegion(0.05, 1, Config.Unit.MESSAGE, "fixed", 0.01, "exact", Policy.Precision.SAME, 1,
-                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, "adaptive", 1e-4, 1e3, Config.Accept.REGION),
-                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "seq_mean_token_sum", 0, 2, 1e-6, true),
+            final Config config = new Config(1, null, null, Map.of(), null, new Config.Train(stages, Config.Order.of("fixed"), Config.Roles.ALL, false),
+                    new Config.Rollout(PROMPTS, GROUP, 0, 1, 0, 1, 0, LENGTH, Truncation.ERROR, 1, 0, 0, false, 0, Config.PromptsPer.UPDATE),
+                    new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE, Config.DeltaRule.FIXED, 0.01, Config.KlEstimator.EXACT, Policy.Precision.SAME, 1,
+                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3, Config.Accept.REGION),
+                    TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
                     new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(0, 2, 1, 1, 1, 0),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(false, false, false, false));

@@ -18,6 +18,7 @@ import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.PolicyLoss;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.kernels.Temperature;
 import org.teamtr.team.Chance;
 import org.teamtr.team.ChatTurn;
@@ -179,7 +180,7 @@ class TabularPolicy implements Policy {
     }
 
     @Override
-    public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
+    public Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
         final int rows = batch.tokens();
         final float[] now = new float[rows * vocab];
         final float[] then = new float[rows * vocab];
@@ -197,13 +198,16 @@ class TabularPolicy implements Policy {
             }
         }
         final float[] slope = new float[now.length];
+        final SurrogateStats stats;
         try (PointerScope scope = new PointerScope(); PolicyLoss policyLoss = new PolicyLoss(rows, true)) {
             final FloatPointer data = new FloatPointer(now);
             final Logits view = Logits.of(data, DType.F32, rows, vocab);
             policyLoss.forwardBackward(loss, view, anchor == null ? null : Logits.of(new FloatPointer(then), DType.F32, rows, vocab),
                     Indices.ofInts(targets), Temperature.of((float) temperature), Floats.ofFloats(batch.logProbsOld()),
-                    Floats.ofFloats(batch.advantages()), Indices.ofLongs(batch.cuSeqlens()), null, null, view);
+                    Floats.ofFloats(batch.advantages()), Indices.ofLongs(batch.cuSeqlens()), null,
+                    Floats.ofFloats(batch.centredReturns()), view);
             data.get(slope);
+            stats = policyLoss.stats().copy();
         }
         gradient = new LinkedHashMap<>();
         for (t = 0; t < rows; t++) {
@@ -212,7 +216,7 @@ class TabularPolicy implements Policy {
                 g[v] += slope[t * vocab + v];
             }
         }
-        return score(batch, temperature, anchor);
+        return new Gradient(score(batch, temperature, anchor), stats);
     }
 
     /** d loss / d logits of the context after a prefix of a message, as gradient left it. */

@@ -10,12 +10,14 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
@@ -23,6 +25,7 @@ import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Router;
 import org.teamtr.team.Team;
+import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -68,17 +71,27 @@ public class TrainerTest {
         Config.Accept accept = Config.Accept.REGION;
 
         public Config config() {
-            return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, order, "all", joint),
-                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, "error", resampleEvery, reuseShift,
-                            dynamicSampling, importanceWeighting, importanceCap, budget),
-                    new Config.TrustRegion(delta, 1, unit, deltaRule, deltaTarget, monitor, monitorDtype, fraction, floor, earlyStop, rollback,
+            return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, Config.Order.of(order), Config.Roles.ALL, joint),
+                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, Truncation.ERROR, resampleEvery, reuseShift,
+                            dynamicSampling, importanceWeighting, importanceCap, Config.PromptsPer.valueOf(constant(budget))),
+                    new Config.TrustRegion(Config.Radius.of(delta), 1, unit, Config.DeltaRule.valueOf(constant(deltaRule)), deltaTarget,
+                            Config.KlEstimator.valueOf(constant(monitor)), monitorDtype, fraction, floor, earlyStop, rollback,
                             stepLength, halvings,
-                            0.1, betaRule, 1e-4, 1e3, accept),
-                    new Config.Loss("message", 0.2, 0.2, "seq_mean_token_mean", "k3", "unit", 0, 2, 1e-6, true),
+                            0.1, Config.BetaRule.valueOf(constant(betaRule)), 1e-4, 1e3, accept),
+                    loss(Config.KlAggregation.UNIT),
                     new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     certificate, diagnostics);
         }
+    }
+
+    private static String constant(String yaml) {
+        return yaml.toUpperCase(Locale.ROOT);
+    }
+
+    static Config.Loss loss(Config.KlAggregation klAggregation) {
+        return new Config.Loss(SurrogateConfig.Ratio.MESSAGE, 0.2, 0.2, SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN, SurrogateConfig.KlTerm.K3,
+                klAggregation, 0, 2, 1e-6, true);
     }
 
     /** All that a run says. */

@@ -100,9 +100,9 @@ class TrustRegionTest {
         }
 
         @Override
-        public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
+        public Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
             super.gradient(batch, temperature, loss, null);
-            return score(batch, temperature, anchor);
+            return Gradient.of(batch, score(batch, temperature, anchor), loss);
         }
     }
 
@@ -289,7 +289,7 @@ class TrustRegionTest {
         final List<Batch> batches = new ArrayList<>();
         final TabularPolicy policy = new TabularPolicy(4, 1, 0.7) {
             @Override
-            public Scores gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
+            public Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor) {
                 batches.add(batch);
                 return super.gradient(batch, temperature, loss, anchor);
             }

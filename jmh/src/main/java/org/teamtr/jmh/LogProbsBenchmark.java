@@ -5,7 +5,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Temperature;
@@ -111,6 +111,6 @@ public class LogProbsBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        Floor.read(data.logits);
+        BandwidthProbe.read(data.logits);
     }
 }

@@ -4,7 +4,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.PolicyLoss;
@@ -127,7 +127,7 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        Floor.read(data.logits);
-        Floor.readWrite(data.logits);
+        BandwidthProbe.read(data.logits);
+        BandwidthProbe.readWrite(data.logits);
     }
 }

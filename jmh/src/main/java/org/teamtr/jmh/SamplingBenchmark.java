@@ -10,7 +10,7 @@ import org.bytedeco.pytorch.global.torch;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.SamplingConfig;
@@ -163,6 +163,6 @@ public class SamplingBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        Floor.read(data.logits);
+        BandwidthProbe.read(data.logits);
     }
 }

@@ -30,7 +30,7 @@ public final class Tables {
     public static void main(String[] args) throws IOException {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
-        final String picture = "![GB/s of every kernel beside the floor, libtorch and plain Java](%s)";
+        final String picture = "![GB/s of every kernel beside streaming bandwidth, libtorch and plain Java](%s)";
         between(Path.of(args[1]), "speed", String.join("\n", tables.where(file), tables.summary()));
         between(Path.of(args[2]), "speed", String.join("\n", tables.where("../" + file), tables.main(), text(picture + "%n",
                 "roofline.png"),
@@ -92,7 +92,7 @@ public final class Tables {
 
     private String main() {
         final StringBuilder table =
-                new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of the floor | against libtorch"
+                new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of streaming bandwidth | against libtorch"
                 + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
@@ -144,7 +144,7 @@ public final class Tables {
     }
 
     private String growth() {
-        final StringBuilder table = new StringBuilder(text("| kernel | f32 logits | ms | ns per 1,000 logits | of the floor |%n"
+        final StringBuilder table = new StringBuilder(text("| kernel | f32 logits | ms | ns per 1,000 logits | of streaming bandwidth |%n"
                 + "|---|---|---|---|---|%n"));
         for (Run run : results.runs()) {
             if (run.side().equals("teamtr") && plain(run) && run.params().getOrDefault("dtype", "").equals("F32")

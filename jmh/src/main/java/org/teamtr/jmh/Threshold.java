@@ -117,7 +117,7 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
 
     private String quantity() {
         return switch (what) {
-            case "floor" -> "share of the floor's speed";
+            case "floor" -> "share of streaming bandwidth";
             case "libtorch" -> "times libtorch's speed";
             case "bytes" -> "bytes allocated per call";
             default -> "instructions per logit";

@@ -6,7 +6,7 @@ import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.TokenKl;
 
 /** Exact KL(old || new) of every token. I/O: read the logits of both policies. */
@@ -109,7 +109,7 @@ public class TokenKlBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        Floor.read(before.logits);
-        Floor.read(after.logits);
+        BandwidthProbe.read(before.logits);
+        BandwidthProbe.read(after.logits);
     }
 }

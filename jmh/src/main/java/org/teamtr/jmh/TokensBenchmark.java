@@ -4,7 +4,7 @@ import java.util.SplittableRandom;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Floor;
+import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
 
@@ -44,11 +44,11 @@ public abstract class TokensBenchmark extends KernelBenchmark {
     }
 
     static void read(Floats x) {
-        Floor.read(asLogits(x));
+        BandwidthProbe.read(asLogits(x));
     }
 
     static void readWrite(Floats x) {
-        Floor.readWrite(asLogits(x));
+        BandwidthProbe.readWrite(asLogits(x));
     }
 
     private static Logits asLogits(Floats x) {

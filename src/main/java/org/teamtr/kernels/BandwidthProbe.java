@@ -10,12 +10,12 @@ import org.teamtr.kernels.internal.global.teamtr;
  *
  * <pre>{@code
  * long start = System.nanoTime();
- * Floor.read(logits);
+ * BandwidthProbe.read(logits);
  * long atBest = System.nanoTime() - start;
  * }</pre>
  */
-public final class Floor {
-    private Floor() {
+public final class BandwidthProbe {
+    private BandwidthProbe() {
     }
 
     /**

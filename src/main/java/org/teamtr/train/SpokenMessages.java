@@ -1,0 +1,64 @@
+package org.teamtr.train;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.teamtr.team.Episode;
+import org.teamtr.team.Message;
+import org.teamtr.team.Utterance;
+
+/**
+ * What a learner's agents wrote in some episodes.
+ *
+ * @param episodeOf [messages] the index of each one's episode
+ */
+record SpokenMessages(List<Utterance> messages, int[] episodeOf) {
+    static SpokenMessages of(Learner learner, List<Episode> episodes) {
+        final List<Utterance> messages = new ArrayList<>();
+        final List<Integer> episodeOf = new ArrayList<>();
+        for (int e = 0; e < episodes.size(); e++) {
+            for (Message message : episodes.get(e).messages()) {
+                if (learner.speaksAs(message.agent())) {
+                    messages.add(message.utterance());
+                    episodeOf.add(e);
+                }
+            }
+        }
+        return new SpokenMessages(messages, episodeOf.stream().mapToInt(e -> e).toArray());
+    }
+
+    /**
+     * {@return the messages as a batch}
+     *
+     * @param advantages [episodes]
+     * @param centredReturns [episodes]
+     */
+    Batch batch(float[] advantages, float[] centredReturns) {
+        return Batch.of(messages, ofMessages(advantages), ofMessages(centredReturns));
+    }
+
+    /** {@return the messages as a batch that is only scored} */
+    Batch batch() {
+        return Batch.of(messages, new float[messages.size()], new float[messages.size()]);
+    }
+
+    private float[] ofMessages(float[] perEpisode) {
+        final float[] perMessage = new float[episodeOf.length];
+        for (int m = 0; m < perMessage.length; m++) {
+            perMessage[m] = perEpisode[episodeOf[m]];
+        }
+        return perMessage;
+    }
+
+    /** Adds a number of each message to that of its episode, in the order of the messages. */
+    void addTo(double[] perEpisode, double[] perMessage) {
+        for (int m = 0; m < episodeOf.length; m++) {
+            perEpisode[episodeOf[m]] += perMessage[m];
+        }
+    }
+
+    /** {@return for each message, the part of its episode's index before the last {@code group}: which prompt it is of} */
+    int[] promptOf(int group) {
+        return Arrays.stream(episodeOf).map(e -> e / group).toArray();
+    }
+}
