@@ -87,8 +87,8 @@ class ExperimentFileTest {
         assertEquals(List.of("n4-naive", "n4-TeamTR"), names(file));
         final Config naive = file.settings.get(0).config(1, 1);
         assertEquals(2, naive.train().stages());
-        assertEquals(0.2, naive.trustRegion().delta());
-        assertEquals(0.3, file.settings.get(1).config(1, 1).trustRegion().delta());
+        assertEquals(Config.Radius.of(0.2), naive.trustRegion().delta());
+        assertEquals(Config.Radius.of(0.3), file.settings.get(1).config(1, 1).trustRegion().delta());
     }
 
     @Test
