@@ -12,14 +12,14 @@
  *   the cut      only for log-probs among the kept, for top-k and top-p together, or after four attempts: one to four looks at
  *                the segments that may hold it.
  *
- * The main sweep. A warp takes a chunk of 1,024 consecutive tokens: lane l has its tokens k * 256 + l * 8 + e, k from 0 to 3 and e from
- * 0 to 7, which is one half of segment l of a block. It leaves the chunk's maximum m and the sum of exp2((x - m) log2 e / T), in an
- * order that depends on nothing but the chunk: so a row has the same bits in any block or cluster, in any batch, and of bf16 the
- * same as of equal f32. The exponent is one fma(x, scale, -fl(m scale)), and what that rounding shifts is taken out of the sum;
- * where |m scale| is beyond 2^20, it is the difference times scale.
+ * The main sweep is that of log-probs, statistics.cuh's, with its sums in its order, by fewer warps: each takes the part of one after
+ * that of another. So the log-probs are to the bit those of LogProbs. On the way it leaves of each chunk of 1,024 consecutive tokens
+ * the maximum m and the sum of exp2((x - m) log2 e / T): that is what tokens are drawn from. Lane l of the warp has, of a chunk of
+ * 16-bit tokens, k * 256 + l * 8 + e, k from 0 to 3 and e from 0 to 7, which is one half of segment l of a block; of f32, two lanes
+ * have the halves of two segments, and exchange them where filters want to know them.
  *
- * On sm_90 an element takes 5.8 instructions of the main sweep, 6.1 with filters (cuda/sass.py). Not timed on a GPU yet; the kernel
- * before it, with 31, reached 37 % of a copy's speed (docs/kernels.md).
+ * Instructions for a bf16 element (cuda/sass.py, sm_90): 6.3, with filters 6.5. Measured: not yet run on a GPU. The kernel before this
+ * one (commit 3590011, H200), with 31, ran at 37 % of copy, at 15 % with top-p.
  *
  * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
  * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
@@ -27,17 +27,17 @@
  * look. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
  * threads, the k-th largest of the threads' maxima. Only segments with a logit between the bounds are read.
  *
- * Blocks: 160 threads, or fewer for short rows, three of them to a multiprocessor, so that one draws while others sweep. A row is one
- * block's; where there are fewer rows than multiprocessors, that of a cluster of up to eight, whose first block gets all chunks'
- * records through distributed shared memory and does the rest.
- * Shared memory: 8 bytes a chunk; with filters 328, and 24 KiB of bins. Rows too long for that are read whole instead.
+ * Blocks: 128 threads, or fewer for short rows, four of them to a multiprocessor, with filters three, so that one draws while others
+ * sweep. A row is one block's; where there are fewer rows than multiprocessors, that of a cluster of up to four, whose first
+ * block gets all that is left of the sweep through distributed shared memory and does the rest.
+ * Shared memory: 8 bytes a chunk and 10 KiB; with filters 328, and 24 KiB of bins. Rows too long for that are read whole instead.
  * Contract: teamtr.h.
  */
 #include <cfloat>
 #include <climits>
 
 #include "noise.h"
-#include "rows.cuh"
+#include "statistics.cuh"
 
 namespace teamtr {
 namespace cuda {
@@ -46,13 +46,16 @@ namespace {
 constexpr int kChunk = 1024;       /* tokens; two are a block of the draw */
 constexpr int kMostChunks = 8192;  /* whose records are held at a time */
 constexpr int kBins = 2048;        /* of a histogram */
-constexpr int kSampleThreads = 160, kSampleBlocks = 3; /* of a block at most, and blocks to a multiprocessor */
+constexpr int kSampleThreads = 128; /* of a block at most */
+constexpr int kSampleWarps = kSampleThreads / kWarp;
+template <bool kFilters> constexpr int kSampleBlocks = kFilters ? 3 : 4; /* to a multiprocessor */
+static_assert(kMostChunks % kMostWarps == 0, "a part of a row begins with the first warp's chunk");
 constexpr uint32_t kNone = 0xffffffffu;
 
 __device__ __forceinline__ bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
 __device__ __forceinline__ double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
 
-/* A row, and which of its 16-byte vectors can be read as such: none of one that is not aligned. */
+/* A row, and how many of its 16-byte vectors can be read as such: none of one that is not aligned. */
 template <class D> struct Row {
   const char* data;
   int64_t vocab;
@@ -61,11 +64,9 @@ template <class D> struct Row {
   __device__ __forceinline__ Row(const char* data, int64_t vocab)
       : data(data), vocab(vocab), vectors(vectors_of<D>(vocab)), whole(aligned16(data) ? whole_vectors_of<D>(vocab) : 0) {}
   __device__ __forceinline__ int chunks() const { return (int)((vocab + kChunk - 1) / kChunk); }
-  /* Chunks that are read without looking where the row ends. */
-  __device__ __forceinline__ int full_chunks() const { return whole ? (int)(vocab / kChunk) : 0; }
   /* A vector that may be read again soon; -inf behind the row's end. */
   __device__ __forceinline__ Vec16 vector(int i) const {
-    return i < whole ? *reinterpret_cast<const Vec16*>(data + (int64_t)i * 16) : load_elements<D>(data, i, vocab);
+    return i < whole ? *reinterpret_cast<const Vec16*>(data + (int64_t)i * 16) : load_vector<D, false>(data, i, vocab);
   }
   __device__ __forceinline__ float logit(int64_t token) const { return token < vocab ? element<D>(data, token) : -kInfinity; }
 };
@@ -88,20 +89,10 @@ template <class D> __device__ __forceinline__ int lane_vector(int chunk, int hal
   return chunk * (kChunk / D::kPerVector) + n / wide * (256 / D::kPerVector) + half * wide + n % wide;
 }
 
-template <class D> __device__ __forceinline__ void load_full(const char* row, int chunk, Vec16* v) {
-  const char* p = row + (int64_t)lane_vector<D>(chunk, lane(), 0) * 16;
-#pragma unroll
-  for (int n = 0; n < kLaneVectors<D>; n++) {
-    const char* at = p + lane_vector<D>(0, 0, n) * 16;
-    /* two neighbours of f32 share what is fetched at once, so it has to stay in the L1 cache for a moment */
-    v[n] = D::kBytes == 2 ? load16(at) : *reinterpret_cast<const Vec16*>(at);
-  }
-}
 template <class D> __device__ __forceinline__ void load_any(const Row<D>& row, int chunk, Vec16* v) {
 #pragma unroll
   for (int n = 0; n < kLaneVectors<D>; n++) {
-    const int i = lane_vector<D>(chunk, lane(), n);
-    v[n] = i < row.whole ? *reinterpret_cast<const Vec16*>(row.data + (int64_t)i * 16) : load_elements<D>(row.data, i, row.vocab);
+    v[n] = row.vector(lane_vector<D>(chunk, lane(), n));
     __syncwarp(); /* one vector's elements at a time, or the registers do not suffice */
   }
 }
@@ -118,7 +109,7 @@ template <class D> __device__ __forceinline__ float lane_max(const Vec16* v) {
   return D::largest(D::max_words(D::max_words(m[0], m[1]), D::max_words(m[2], m[3])));
 }
 
-/* Sums exp2(exponent(x)) of a lane's elements, in an order that is the same for all dtypes. */
+/* Tally exp2(exponent(x)) of a lane's elements, in an order that is the same for all dtypes. */
 template <class D, class Exponent> __device__ __forceinline__ float lane_sum(const Vec16* v, Exponent&& exponent) {
   float s[4] = {};
 #pragma unroll
@@ -131,16 +122,7 @@ template <class D, class Exponent> __device__ __forceinline__ float lane_sum(con
   return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-/* Integers in the order of the numbers. */
-__device__ __forceinline__ int ordered(float x) {
-  const int bits = (int)__float_as_uint(x);
-  return bits ^ (bits >> 31 & 0x7fffffff);
-}
-__device__ __forceinline__ float of_ordered(int key) { return __uint_as_float((uint32_t)(key ^ (key >> 31 & 0x7fffffff))); }
-__device__ __forceinline__ float warp_max(float x) { return of_ordered(__reduce_max_sync(kFullMask, ordered(x))); }
-template <class T> __device__ __forceinline__ T warp_sum(T x) {
-  return warp_fold(x, [](T a, T b) { return a + b; });
-}
+__device__ __forceinline__ float warp_max(float x) { return value_of(__reduce_max_sync(kFullMask, key_of(x))); }
 
 /* exp2((x - max) scale), 0 for masked tokens also where all are. */
 __device__ __forceinline__ float weight_at(float x, float max, float scale) {
@@ -175,45 +157,97 @@ template <class D> __device__ __forceinline__ Worked work_on(const char* data, i
   w.record = record_of<D>(v, scale, &w.mine);
   return w;
 }
-/* The lane's part of a chunk's sum of exp2((x - max) scale), without what equals max. */
-template <class D> __device__ __forceinline__ float sum_below(const char* data, int64_t vocab, int chunk, float max, float scale) {
-  Vec16 v[kLaneVectors<D>];
-  load_any<D>(Row<D>(data, vocab), chunk, v);
-  return lane_sum<D>(v, [&](float x) { return x < max ? (x - max) * scale : x == x ? -kInfinity : x; });
-}
+/* ---- the main sweep ---- */
 
-/* The main sweep: every step-th chunk from `first` on, up to `end`. done(chunk, record, half) is called for each. */
-template <class D, class Done>
-__device__ __forceinline__ void sweep(const Row<D>& row, int first, int step, int end, float scale, Done&& done) {
-  const int full = row.full_chunks() < end ? row.full_chunks() : end;
-  int c = first;
-  const auto work = [&](const Vec16* v, int chunk) {
-    Half mine;
-    const Chunk record = record_of<D>(v, scale, &mine);
-    done(chunk, record, mine);
-  };
-  if constexpr (D::kBytes == 2) { /* the next chunk is under way while this one is worked on */
-    Vec16 v[kLaneVectors<D>], next[kLaneVectors<D>];
-    if (c < full) load_full<D>(row.data, c, v);
-    while (c < full) {
-      if (c + step < full) load_full<D>(row.data, c + step, next);
-      work(v, c);
-      c += step;
-      if (c >= full) break;
-      if (c + step < full) load_full<D>(row.data, c + step, v);
-      work(next, c);
-      c += step;
+/* What a lane has summed for a warp of the statistics. */
+struct LaneSums {
+  float e[kPlaces];
+  uint32_t max;
+};
+
+/* What of a sweep is left: of a lane of 16-bit tokens, or of a lane of f32 without filters, one half of a segment; else of two. */
+template <class D, bool kFilters> constexpr int kLaneHalves = D::kBytes == 4 && kFilters ? 2 : 1;
+
+/* The sweep of warp w of the statistics over its chunks of the tokens given. Leaves its sums and reference in *kept and *k_kept, which
+ * are what it had from the tokens before these if `more`; the key of its largest logit; the chunks' records, and their halves where
+ * `table` is not null. */
+template <class D, bool kFilters, bool kAligned>
+__device__ __forceinline__ void sweep(const char* row, int64_t vocab, const WarpOf& w, float scale, bool more, LaneSums* kept,
+                                      float* k_kept, int* key, Chunk* records, Half* table) {
+  constexpr int halves = kLaneHalves<D, kFilters>;
+  Sums sums;
+  float k = 0, part[halves] = {};
+  uint32_t max[halves];
+  sums.max = D::kMasked;
+#pragma unroll
+  for (int h = 0; h < halves; h++) max[h] = D::kMasked;
+  if (more) {
+    k = *k_kept;
+    sums.max = kept->max;
+#pragma unroll
+    for (int i = 0; i < kPlaces; i++) sums.e[i] = kept->e[i];
+  }
+  bool again = false; /* the reference was of no use to a chunk */
+  const auto of_use = [&](float y) { return fabsf(y) <= kLargestPower; };
+  const auto finish_chunk = [&](int chunk) {
+    float own[halves];
+#pragma unroll
+    for (int h = 0; h < halves; h++) {
+      own[h] = D::largest(max[h]);
+      sums.max = D::max_words(sums.max, max[h]);
+      max[h] = D::kMasked;
     }
-  } else {
-    for (; c < full; c += step) {
-      Vec16 v[kLaneVectors<D>];
-      load_full<D>(row.data, c, v);
-      work(v, c);
+    const float m = warp_max(halves == 2 ? fmaxf(own[0], own[halves - 1]) : own[0]), y = fmaf(m, scale, k);
+    again |= !of_use(y);
+    const float factor = exp2_approx(-y), sum = warp_sum(halves == 2 ? part[0] + part[halves - 1] : part[0]) * factor;
+    if (lane() == 0) records[chunk] = {m, sum};
+    if (kFilters && table) {
+      Half mine{own[0], part[0]};
+      int segment = lane();
+      if (halves == 2) { /* two lanes have, at even and odd places, the halves of two segments */
+        const bool odd = lane() & 1;
+        mine.max = fmaxf(odd ? own[halves - 1] : own[0], __shfl_xor_sync(kFullMask, odd ? own[0] : own[halves - 1], 1));
+        mine.sum = (odd ? part[halves - 1] : part[0]) + __shfl_xor_sync(kFullMask, odd ? part[0] : part[halves - 1], 1);
+        segment = odd * (kWarp / 2) + lane() / 2;
+      }
+      mine.sum *= factor;
+      table[chunk * kWarp + segment] = mine;
+    }
+#pragma unroll
+    for (int h = 0; h < halves; h++) part[h] = 0;
+  };
+  const char* const rows[] = {row};
+  walk_chunks<D, kAligned, kPlaces, 1, 1, kRun<D>>(
+      rows, vocab, w,
+      [&](const Vec16 (&v)[kPlaces][1]) {
+        if (!more) k = first_reference<D>(v, scale);
+      },
+      [&](int place, const Vec16 (*v)[1], int number, auto) {
+        const int h = place % halves;
+#pragma unroll
+        for (int i = 0; i < 4; i++) max[h] = D::max_words(max[h], v[0][0].w[i]);
+        part[h] += sums.add<D, false>(place, v[0][0], scale, k);
+        if (place == kPlaces - 1 && number / (kPlaces * kWarp) % kRun<D> == kRun<D> - 1)
+          finish_chunk(number / (kLaneVectors<D> * kWarp));
+      });
+  if (again) {
+    __syncwarp();
+#pragma unroll 1
+    for (int c = w.index; (int64_t)c * kChunk < vocab; c += w.count) {
+      if (of_use(fmaf(records[c].max, scale, k))) continue;
+      const Worked worked = work_on<D>(row, vocab, c, scale);
+      if (lane() == 0) records[c] = worked.record;
+      if (kFilters && table) table[c * kWarp + lane()] = worked.mine;
+      __syncwarp();
     }
   }
-  for (; c < end; c += step) {
-    const Worked w = work_on<D>(row.data, row.vocab, c, scale);
-    done(c, w.record, w.mine);
+  const int mine = key_of(D::largest(sums.max)), most = __reduce_max_sync(kFullMask, mine);
+#pragma unroll
+  for (int i = 0; i < kPlaces; i++) kept->e[i] = sums.e[i];
+  kept->max = sums.max;
+  if (lane() == 0) {
+    *k_kept = k;
+    *key = most;
   }
 }
 
@@ -223,43 +257,23 @@ struct Candidate {
   int block; /* -1: none */
 };
 
-/* The row's softmax, from its chunks. */
-struct Totals {
-  float max;   /* of all logits so far */
-  double sum;  /* of exp2((x - max) scale) */
-  int top;     /* the first chunk with that maximum */
-  float alone; /* its sum */
-
-  __device__ __forceinline__ bool proper() const { return max > -kInfinity && max < kInfinity && sum == sum; }
+/* The first chunk with the largest logit. */
+struct Top {
+  float max;
+  int chunk; /* -1: none yet */
 
   /* The warp that calls adds the records of chunks `first` and on, of which there are n. */
-  __device__ __forceinline__ void add(const Chunk* records, int first, int n, float scale) {
+  __device__ __forceinline__ void add(const Chunk* records, int first, int n) {
     float m = -kInfinity;
     for (int i = lane(); i < n; i += kWarp) m = fmaxf(m, records[i].max);
     m = warp_max(m);
-    double s = 0;
     uint32_t at = kNone;
-    for (int i = lane(); i < n; i += kWarp) {
-      s += (double)weight_of(records[i], m, scale);
+    for (int i = lane(); i < n; i += kWarp)
       if (records[i].max == m && (uint32_t)i < at) at = i;
-    }
-    s = warp_sum(s);
     at = __reduce_min_sync(kFullMask, at);
-    if (m > max || top < 0) {
-      sum = top < 0 ? s : s + sum * (double)weight_at(max, m, scale);
-      max = m;
-      top = at == kNone ? 0 : first + (int)at;
-      alone = at == kNone ? 0 : records[at].sum;
-    } else {
-      sum += s * (double)weight_at(m, max, scale);
-    }
-  }
-
-  /* Sum of exp((x - max) / T) less one occurrence of the maximum, by a warp. Where that is most of the sum, its chunk is read again, so
-   * that the others keep their digits. */
-  template <class D> __device__ __forceinline__ double rest(const Row<D>& row, float scale) const {
-    if (!(sum < 2)) return sum - 1;
-    return (sum - (double)alone) + warp_sum((double)sum_below<D>(row.data, row.vocab, top, max, scale));
+    if (chunk >= 0 && !(m > max)) return;
+    max = m;
+    chunk = at == kNone ? first : first + (int)at;
   }
 };
 
@@ -291,7 +305,7 @@ __device__ __forceinline__ Candidate race_blocks(const Chunk* records, int first
   }
   at = winner_of(most, at);
   if (at == kNone) return best; /* all masked */
-  most = of_ordered(__reduce_max_sync(kFullMask, ordered(most)));
+  most = value_of(__reduce_max_sync(kFullMask, key_of(most)));
   if (best.block >= 0) { /* the earlier one stays where scores are equal */
     const float top = fmaxf(m, best.max);
     if (most * weight_at(m, top, scale) <= best.score * weight_at(best.max, top, scale)) return best;
@@ -334,10 +348,10 @@ __device__ __forceinline__ Drawn draw_in_block(const char* data, int64_t vocab, 
 }
 
 /* The lowest id of the largest logit. */
-template <class D> __device__ __forceinline__ Drawn largest(const Row<D>& row, const Totals& t) {
+template <class D> __device__ __forceinline__ Drawn largest(const Row<D>& row, const Top& t) {
   uint32_t at = kNone;
   for (int i = lane(); i < kChunk; i += kWarp) {
-    const int64_t token = (int64_t)t.top * kChunk + i;
+    const int64_t token = (int64_t)t.chunk * kChunk + i;
     if (token < row.vocab && row.logit(token) == t.max && (uint32_t)token < at) at = (uint32_t)token;
   }
   return {(int)__reduce_min_sync(kFullMask, at), t.max};
@@ -367,29 +381,30 @@ struct Weight {
     unit = __uint_as_float((uint32_t)(127 + 61 - log2_sum) << 23); /* so that the sum is below 2^63 */
   }
   __device__ __forceinline__ uint64_t of(float x) const { return (uint64_t)(exp2_approx((x - max) * scale) * unit); }
-  /* As integers, the sum that a share of the tokens of this rest has to reach. */
+  /* As integers, the sum that a share of the tokens of this rest has to reach, less what rounding may have added to rest: 9 of 10
+   * equal logits are 0.9 of them. */
   __device__ __forceinline__ uint64_t target(double share, double rest) const {
-    const double wanted = ceil(share * (1 + rest) * unit);
+    const double wanted = ceil(share * (1 - 0x1p-21) * (1 + rest) * unit);
     return wanted > 1 ? (uint64_t)wanted : 1;
   }
   /* What a sum is, less one occurrence of the maximum. */
   __device__ __forceinline__ double rest(uint64_t sum) const { return (double)(int64_t)(sum - (uint64_t)unit) / unit; }
 };
 
-struct Sums {
+struct Tally {
   uint32_t count;
   uint64_t weight;
-  __device__ __forceinline__ void add(const Sums& o) {
+  __device__ __forceinline__ void add(const Tally& o) {
     count += o.count;
     weight += o.weight;
   }
 };
 
-__device__ __forceinline__ uint64_t measure(const Sums& s, bool by_weight) { return by_weight ? s.weight : s.count; }
+__device__ __forceinline__ uint64_t measure(const Tally& s, bool by_weight) { return by_weight ? s.weight : s.count; }
 
 struct Bin {
   int at; /* -1: the target is beyond them all */
-  Sums above, inside;
+  Tally above, inside;
 };
 
 struct Bins {
@@ -404,7 +419,7 @@ struct Bins {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void add(uint32_t bin, const Sums& s) {
+  __device__ __forceinline__ void add(uint32_t bin, const Tally& s) {
     atomic_add_64(&weight[bin], s.weight);
     atomicAdd(&count[bin], s.count);
   }
@@ -425,17 +440,17 @@ struct Bins {
   }
 
   /* For thread 0: the first bin up to which counts, or weights, sum to `wanted`, or -1; and the sum of all. */
-  __device__ __forceinline__ void find(int used, bool by_weight, uint64_t wanted, Bin* found, Sums* all, Sums* slots) {
+  __device__ __forceinline__ void find(int used, bool by_weight, uint64_t wanted, Bin* found, Tally* all, Tally* slots) {
     const int each = (used + blockDim.x - 1) / blockDim.x, from = threadIdx.x * each;
     const int to = from + each < used ? from + each : used;
     if (threadIdx.x == 0) found->at = -1;
     __syncthreads(); /* also: the bins are full */
-    Sums mine{0, 0};
+    Tally mine{0, 0};
     for (int i = from; i < to; i++) mine.add({count[i], weight[i]});
-    Sums before = mine; /* of the lanes up to this one; then, of all threads before */
+    Tally before = mine; /* of the lanes up to this one; then, of all threads before */
     for (int distance = 1; distance < kWarp; distance *= 2) {
       const int other = lane() >= distance ? lane() - distance : 0;
-      const Sums s{__shfl_sync(kFullMask, before.count, other), __shfl_sync(kFullMask, before.weight, other)};
+      const Tally s{__shfl_sync(kFullMask, before.count, other), __shfl_sync(kFullMask, before.weight, other)};
       if (lane() >= distance) before.add(s);
     }
     if (lane() == kWarp - 1) slots[warp()] = before;
@@ -448,8 +463,8 @@ struct Bins {
     }
     if (measure(before, by_weight) < wanted) {
       for (int i = from; i < to; i++) {
-        const Sums inside{count[i], weight[i]};
-        Sums upto = before;
+        const Tally inside{count[i], weight[i]};
+        Tally upto = before;
         upto.add(inside);
         if (measure(upto, by_weight) >= wanted) {
           *found = {i, before, inside};
@@ -486,7 +501,7 @@ struct Search {
   uint32_t lo, hi, top, bottom;
   int shift, bins;
   int of_maxima; /* sweeps left over the threads' maxima instead of the row */
-  Sums above;    /* of keys above hi */
+  Tally above;    /* of keys above hi */
 
   template <class D> __device__ __forceinline__ void open(const RowStats& s, float scale, const Filters& f, double t_row) {
     w = Weight(s, scale);
@@ -533,7 +548,7 @@ struct Search {
   __device__ __forceinline__ uint64_t left() const { return wanted - measure(above, by_weight); }
 
   /* After a sweep. */
-  template <class D> __device__ __forceinline__ void advance(const Bin& bin, const Sums& all) {
+  template <class D> __device__ __forceinline__ void advance(const Bin& bin, const Tally& all) {
     if (bin.at < 0) {
       if (of_maxima) {
         of_maxima = 0;
@@ -567,7 +582,7 @@ struct Search {
   }
 
   /* The cut is at hi, of which `inside` is all. */
-  template <class D> __device__ __forceinline__ void end(const Sums& inside) {
+  template <class D> __device__ __forceinline__ void end(const Tally& inside) {
     const float found = Key<D>::value(hi);
     const uint64_t each = inside.weight / inside.count, n = by_weight ? (left() + each - 1) / each : left();
     if (found < t || (found == t && n >= ties)) return; /* rounding may make it one token longer than what was kept */
@@ -593,15 +608,16 @@ template <class D> __device__ __forceinline__ float pick(const Vec16& v, int e) 
 /* ---- what a block shares ---- */
 
 struct alignas(16) Shared {
-  Totals totals;
-  double rest;
+  StatisticsShared statistics;
+  RowStats stats;
+  Top top;
   Candidate candidates[kAttempts];
   Drawn drawn;
-  Sums sums[kSampleThreads / kWarp];
-  double bounds[kSampleThreads / kWarp];
-  Drawn winners[kSampleThreads / kWarp]; /* logit: the score */
+  Tally sums[kSampleWarps];
+  double bounds[kSampleWarps];
+  Drawn winners[kSampleWarps]; /* logit: the score */
   Bin bin;
-  Sums all;
+  Tally all;
   Search search;
   uint32_t listed;
   /* behind it the chunks' records; with filters bins, and, where there is room, the halves and a list of them */
@@ -650,7 +666,7 @@ struct Halves {
 };
 
 /* A block's sum, in all threads. */
-__device__ __forceinline__ Sums block_sum(Sums s, Sums* slots) {
+__device__ __forceinline__ Tally block_sum(Tally s, Tally* slots) {
   s.count = warp_sum(s.count);
   s.weight = warp_sum(s.weight);
   if (lane() == 0) slots[warp()] = s;
@@ -663,8 +679,8 @@ __device__ __forceinline__ Sums block_sum(Sums s, Sums* slots) {
 
 /* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
 template <class D>
-__device__ __forceinline__ Sums ahead(const Row<D>& row, const Halves& halves, const Weight& w, float t, int id, Sums* slots) {
-  Sums s{0, 0};
+__device__ __forceinline__ Tally ahead(const Row<D>& row, const Halves& halves, const Weight& w, float t, int id, Tally* slots) {
+  Tally s{0, 0};
   halves.find(t);
   halves.walk(row, [&](int64_t first, const Vec16& v) {
     float x[D::kPerVector];
@@ -726,7 +742,7 @@ __device__ __forceinline__ void find_cut(const char* data, int64_t vocab, const 
       __syncthreads();
     }
     if (s.unknown && rest_wanted) {
-      const Sums kept = ahead(row, halves, s.w, s.t, INT_MAX, shared->sums);
+      const Tally kept = ahead(row, halves, s.w, s.t, INT_MAX, shared->sums);
       if (threadIdx.x == 0) s.rest = s.w.rest(kept.weight);
     }
   }
@@ -742,7 +758,7 @@ __device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const H
   const float x = drawn.logit;
   if (x < s.min_p_logit) return false;
   if (!f.top_k && f.top_p == 1) return true;
-  /* Sums of f32 are good to some 1e-6 of the row's. */
+  /* Tally of f32 are good to some 1e-6 of the row's. */
   const double all = 1 + s.rest, slack = 1e-5 * all;
   if (!f.top_k && weight_at(x, s.w.max, s.w.scale) > (1 - f.top_p) * all + slack) return true; /* it would exceed what is left out */
   if (halves.table) {
@@ -761,7 +777,7 @@ __device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const H
     for (int k = 0; k < warps(); k++) most += shared->bounds[k];
     if (!f.top_k && most < f.top_p * all - slack) return true;
   }
-  const Sums before = ahead(row, halves, s.w, x, drawn.token, shared->sums);
+  const Tally before = ahead(row, halves, s.w, x, drawn.token, shared->sums);
   return f.top_k ? before.count < (uint64_t)f.top_k : before.weight < s.w.target(f.top_p, s.rest);
 }
 
@@ -792,7 +808,7 @@ __device__ __forceinline__ Drawn draw_kept(const char* data, int64_t vocab, cons
     }
   });
   token = winner_of(most, token);
-  most = of_ordered(__reduce_max_sync(kFullMask, ordered(most)));
+  most = value_of(__reduce_max_sync(kFullMask, key_of(most)));
   if (lane() == 0) shared->winners[warp()] = {(int)token, most};
   __syncthreads();
   for (int k = 0; k < warps(); k++) {
@@ -821,7 +837,7 @@ __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row
                                               const Filters& f, const Noise& noise, float scale, double temperature,
                                               Shared* shared, Bins* bins) {
   const bool asked = a.log_probs_kept != nullptr;
-  if (threadIdx.x == 0) shared->search.open<D>({shared->totals.max, shared->rest, 0}, scale, f, temperature);
+  if (threadIdx.x == 0) shared->search.open<D>(shared->stats, scale, f, temperature);
   __syncthreads();
   bool known = false; /* the cut is */
 #pragma unroll 1
@@ -855,6 +871,7 @@ struct Layout {
   Shared* shared;
   Chunk* records;
   Half* table;     /* null without filters, or where there is no room */
+  LaneSums* lanes; /* [warp of the statistics][lane], until their results are there; with filters where the bins are afterwards */
   Bins* bins;
   uint16_t* list;
 
@@ -864,23 +881,33 @@ struct Layout {
     Half* halves = reinterpret_cast<Half*>(records + (chunks < kMostChunks ? chunks : kMostChunks));
     table = filters && with_table ? halves : nullptr;
     bins = reinterpret_cast<Bins*>(halves + (table ? chunks * kWarp : 0));
+    lanes = reinterpret_cast<LaneSums*>(bins);
     list = reinterpret_cast<uint16_t*>(bins + 1);
   }
 };
 
+/* Warps of the statistics. */
+template <class D> __device__ __forceinline__ int statistics_warps(int64_t vocab) { return statistics_threads(vocab, D::kDtype) / kWarp; }
+
 /* The main sweep of the chunks from `begin` to `end`, by the whole cluster. */
 template <class D, bool kFilters>
 __device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int64_t r, int begin, int end, int blocks, int rank) {
-  const Row<D> row(a.x.row(r), a.x.vocab);
+  const int64_t vocab = a.x.vocab, tokens = ((int64_t)end * kChunk < vocab ? (int64_t)end * kChunk : vocab) - (int64_t)begin * kChunk;
+  const char* part = a.x.row(r) + (int64_t)begin * kChunk * D::kBytes;
   const float scale = scale_of(row_temperature(a, r));
-  const Layout at(this_cluster().map_shared_rank(shared_memory(), 0), row.chunks(), kFilters, with_table); /* the first block's */
-  Chunk* records = at.records - begin;
-  Half* table = at.table + lane();
-  const bool filled = kFilters && at.table;
-  sweep<D>(row, begin + rank * warps() + warp(), blocks * warps(), end, scale, [&](int c, const Chunk& record, const Half& half) {
-    if (lane() == 0) records[c] = record;
-    if (filled) table[c * kWarp] = half;
-  });
+  const Layout at(this_cluster().map_shared_rank(shared_memory(), 0), (int)((vocab + kChunk - 1) / kChunk), kFilters,
+                  with_table); /* the first block's */
+  StatisticsShared* s = &at.shared->statistics;
+  const int count = statistics_warps<D>(vocab);
+#pragma unroll 1
+  for (int w = rank * warps() + warp(); w < count; w += blocks * warps()) {
+    LaneSums* lanes = at.lanes + w * kWarp + lane();
+    const WarpOf of{w, count};
+    float* k = s->k + w;
+    int* key = s->key + w;
+    if (aligned16(part)) sweep<D, kFilters, true>(part, tokens, of, scale, begin > 0, lanes, k, key, at.records, at.table);
+    else sweep<D, kFilters, false>(part, tokens, of, scale, begin > 0, lanes, k, key, at.records, at.table);
+  }
 }
 
 /* After the sweep of the chunks from `begin` to `end`, by the first block: the row's softmax so far and the races of its blocks. After
@@ -895,15 +922,20 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
   const float scale = scale_of(temperature);
   const Noise noise{a.seed, (uint64_t)(a.row_ids ? a.row_ids[r] : r), a.step};
   const bool last = end == chunks;
-  if (warp() == 0) {
-    Totals t{-kInfinity, 0, -1, 0};
-    if (begin > 0) t = shared->totals;
-    t.add(at.records, begin, end - begin, scale);
-    const double rest = last && t.proper() ? t.rest(row, scale) : NAN;
-    if (lane() == 0) {
-      shared->totals = t;
-      shared->rest = rest;
+  if (last) {
+    StatisticsShared* s = &shared->statistics;
+#pragma unroll 1
+    for (int w = warp(); w < statistics_warps<D>(row.vocab); w += warps()) {
+      const LaneSums mine = at.lanes[w * kWarp + lane()];
+      share_of_warp<D, false, false>(row.data, row.vocab, scale, {w, statistics_warps<D>(row.vocab)}, s->k[w],
+                                     (mine.e[0] + mine.e[1]) + (mine.e[2] + mine.e[3]), 0, key_of(D::largest(mine.max)), s);
     }
+  }
+  if (greedy(a, r) && warp() == 0) {
+    Top t{0, -1};
+    if (begin > 0) t = shared->top;
+    t.add(at.records, begin, end - begin);
+    if (lane() == 0) shared->top = t;
   }
   __syncwarp();
   if (!greedy(a, r)) { /* the last warps, which do not wait for the first */
@@ -921,14 +953,19 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
   }
   if (!last) return;
   __syncthreads();
-  const Totals t = shared->totals;
-  if (!t.proper()) {
+  if (warp() == 0) {
+    const RowStats stats = merged_shares<false>(statistics_warps<D>(row.vocab), scale, &shared->statistics);
+    if (lane() == 0) shared->stats = stats;
+  }
+  __syncthreads();
+  const RowStats t = shared->stats;
+  if (!RowResult(t, temperature).proper) {
     if (threadIdx.x == 0) write(a, r, -1, NAN, NAN);
     return;
   }
   if (greedy(a, r)) {
     if (warp() == 0) {
-      const Drawn drawn = largest(row, t);
+      const Drawn drawn = largest(row, shared->top);
       if (lane() == 0) shared->drawn = drawn;
     }
   } else if (kFilters) {
@@ -936,15 +973,15 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
   }
   if (threadIdx.x == 0) {
     const Drawn drawn = shared->drawn;
-    const double kept = greedy(a, r) ? 0 : kFilters ? shared->search.rest : shared->rest;
-    write(a, r, drawn.token, RowResult({t.max, shared->rest, 0}, temperature).log_prob(drawn.logit),
+    const double kept = greedy(a, r) ? 0 : kFilters ? shared->search.rest : t.rest;
+    write(a, r, drawn.token, RowResult(t, temperature).log_prob(drawn.logit),
           RowResult({t.max, kept, 0}, temperature).log_prob(drawn.logit));
   }
 }
 
 /* A cluster, or a block, has a row. */
 template <class D, bool kFilters>
-__global__ void __launch_bounds__(kSampleThreads, kSampleBlocks)
+__global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
     sample_kernel(const __grid_constant__ Sample a, const __grid_constant__ Filters f, const bool with_table) {
   const int blocks = (int)this_cluster().num_blocks(), rank = (int)this_cluster().block_rank();
   if (blocks > 1) this_cluster().sync(); /* the first block's memory may be written once it is known to run */
@@ -969,12 +1006,14 @@ template <class D> int32_t run(const Place& place, const Sample& a, const Filter
   DeviceLimits device;
   TEAMTR_TRY(limits(place.device, &device));
   const int64_t chunks = (a.x.vocab + kChunk - 1) / kChunk, rows = a.x.rows;
-  const int warps = chunks > 64 ? kSampleThreads / kWarp : chunks < 4 ? (int)chunks : 4;
+  const int sweeping = statistics_threads(a.x.vocab, D::kDtype) / kWarp, warps = sweeping < kSampleWarps ? sweeping : kSampleWarps;
   int cluster = 1;
-  while (2 * cluster <= device.largest_cluster && rows * cluster <= device.multiprocessors && chunks >= 2 * cluster * warps) cluster *= 2;
+  while (2 * cluster <= device.largest_cluster && rows * cluster <= device.multiprocessors && 2 * cluster * warps <= sweeping) cluster *= 2;
   const bool filters = f.top_k || f.top_p < 1 || f.min_p > 0;
   size_t bytes = sizeof(Shared) + (size_t)(chunks < kMostChunks ? chunks : kMostChunks) * sizeof(Chunk);
   bool table = false;
+  static_assert(sizeof(Bins) >= kMostWarps * kWarp * sizeof(LaneSums), "they share their place");
+  if (!filters) bytes += (size_t)sweeping * kWarp * sizeof(LaneSums);
   if (filters) {
     bytes += sizeof(Bins);
     const size_t with_table = bytes + (size_t)chunks * kWarp * (sizeof(Half) + sizeof(uint16_t));

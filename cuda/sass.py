@@ -13,12 +13,14 @@ column "before", if the page has one, stays. --loops KERNEL prints the loops of 
 Wanted: cuobjdump and nvdisasm, on the PATH, beside nvcc, or in Triton's Python package; exit code 3 without.
 
 What is counted: of each kernel the loop that has 16-byte loads from global memory and MUFU.EX2 and is entered the way an
-aligned row takes. Where it branches, the cheapest way around it with the budget's number of MUFU.EX2 for each element is
+aligned row takes, and without a budget the one of rows that are not aligned to 16 bytes, two of whose loads make a vector
+(LDG.E.EL). Where it branches, the cheapest way around it with the budget's number of MUFU.EX2 for each element is
 taken: for a KL, one is the way of vectors whose elements are near, two that of the others. The count is divided by the
 elements (or pairs) that the loop's 16-byte loads hold. Instructions of all kinds count, but NOP."""
 import argparse
 import collections
 import fractions
+import math
 import os
 import re
 import shutil
@@ -29,7 +31,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-Loop = collections.namedtuple("Loop", "first last loads ways")  # ways: {MUFU.EX2: least instructions}
+Loop = collections.namedtuple("Loop", "first last loads shifted ways")  # ways: {MUFU.EX2: least instructions}
 
 
 def say(words, status=2):
@@ -149,7 +151,8 @@ def ways(code, first, last):
                     state = (number[t], *key)
                     least[state] = min(least.get(state, sum_), sum_)
     most = max((l for _, l in done), default=0)
-    return Loop(first, last, most, {m: c for (m, l), c in done.items() if l == most})
+    shifted = any(re.match(r"LDG\S*\.EL\S*\.128", opcode(i)) for _, i in body)
+    return Loop(first, last, most // 2 if shifted else most, shifted, {m: c for (m, l), c in done.items() if l == most})
 
 
 def budgets():
@@ -167,15 +170,18 @@ def budgets_compiler():
         return re.search(r"^nvcc ([\d.]+)$", f.read(), re.M)[1]
 
 
-def count_of(code, kernel, rows, exps):
-    """Instructions for an element, or None."""
+def count_of(code, kernel, rows, exps, shifted=False):
+    """Instructions for an element, or None. Shifted: of rows that are not aligned."""
     elements = 4 if "F32" in kernel else 8
     counts = []
     for loop in code:
         each = loop.loads // rows * elements  # elements, or pairs, of one way around
-        if each and each * exps in loop.ways:
-            counts.append((loop.loads, loop.ways[each * exps] / each))
-    return min((c for l, c in counts if l == max(l for l, _ in counts)), default=None)
+        wanted = each * exps  # half a number of them: one more every other time
+        ways = [loop.ways.get(math.floor(wanted)), loop.ways.get(math.ceil(wanted))]
+        if loop.shifted == shifted and each and wanted * 2 % 1 == 0 and None not in ways:
+            counts.append((loop.loads, sum(ways) / 2 / each))
+    most = max((l for l, _ in counts), default=0)
+    return min((c for l, c in counts if shifted or l == most), default=None)
 
 
 def main():
@@ -202,7 +208,7 @@ def main():
     if given.loops is not None:
         for kernel, found in kernels.items():
             for loop in found if given.loops in kernel else []:
-                print(f"{kernel}: {loop.first:x} to {loop.last:x}, {loop.loads} loads, "
+                print(f"{kernel}: {loop.first:x} to {loop.last:x}, {loop.loads} {'shifted ' if loop.shifted else ''}vectors, "
                       + ", ".join(f"{m} MUFU.EX2: {c}" for m, c in sorted(loop.ways.items())))
         return 0
     sources = {os.path.basename(f) for f in files if f.endswith(".cu")}
@@ -215,7 +221,7 @@ def main():
             say(f"{given.write} has no line <!-- sass -->")
         for line in table[1].splitlines():
             cells = [c.strip() for c in line.strip("| ").split("|")]
-            if len(cells) == 5:
+            if len(cells) >= 5:
                 before[cells[0], cells[1]] = cells[2]
     rows, bad = [], []
     for file, kernel, streams, exps, budget in wanted:
@@ -225,13 +231,15 @@ def main():
         found = next((c for k, c in kernels.items() if k.replace(", ", ",") == name), None)
         count = None if found is None else count_of(found, kernel, streams, exps)
         shown = f"`{kernel}`", str(exps)
-        rows.append((*shown, before.get(shown, "–"), "–" if count is None else f"{count:.1f}", f"{budget:g}"))
+        other = None if found is None else count_of(found, kernel, streams, exps, shifted=True)
+        rows.append((*shown, before.get(shown, "–"), "–" if count is None else f"{count:.1f}", f"{budget:g}",
+                     "–" if other is None else f"{other:.1f}"))
         if count is None:
             bad.append(f"{kernel}: {'no such kernel' if found is None else f'no loop with {exps} MUFU.EX2 for each element'}")
         elif count > budget + 0.05:
             bad.append(f"{kernel}, {exps} MUFU.EX2: {count:.1f} instructions, of which {budget:g} are allowed")
     lines = [f"sm_{given.arch}, instructions for an element, or for a pair where two rows are read.\n",
-             "| kernel | exponentials | before | now | budget |", "|---|---|---|---|---|"]
+             "| kernel | exponentials | before | now | budget | now, rows not aligned |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(r) + " |" for r in rows]
     text = "\n".join(lines) + "\n"
     if not given.build:

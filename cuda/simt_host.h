@@ -87,6 +87,9 @@ template <class T> inline T __reduce_min_sync(unsigned mask, T v) {
   return v;
 }
 
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
+  return (unsigned)((((uint64_t)high << 32) | low) >> (bits & 31));
+}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
 inline float __uint_as_float(unsigned u) {
@@ -132,6 +135,7 @@ inline Vec16 load16(const void* p) {
   memcpy(&v, p, 16);
   return v;
 }
+inline Vec16 load16_neighbour(const void* p) { return load16(p); }
 inline void store16(void* p, Vec16 v) {
   host_aligned(p);
   memcpy(p, &v, 16);

@@ -1,10 +1,11 @@
 /*
  * Maximum, sum of exponentials and entropy of a row in one sweep, by a block, or by a cluster where rows are few.
  *
- * A row is cut into chunks of 128 vectors of 16 bytes. Of W warps, warp w has the chunks w, w + W, ...; lane l has of each
- * chunk the vectors l, l + 32, l + 64 and l + 96, and four sums, one for each of these places. The vector-to-lane mapping and
- * the order of the sums depend only on the row's length and dtype, so results do not depend on the row's position, its
- * alignment, the other rows, or on whether a cluster shares it.
+ * A row is cut into chunks of 128 vectors of 16 bytes. Of W warps, warp w has the chunks w, w + W, ..., of f32 pairs of chunks, so
+ * that these are 1,024 tokens in any dtype; lane l has of each chunk the vectors l, l + 32, l + 64 and l + 96, and four sums, one for
+ * each of these places. The vector-to-lane mapping and the order of the sums depend only on the row's length and dtype, so
+ * results do not depend on the row's position, its alignment, the other rows, or on whether a cluster shares it. Sampling takes
+ * the same sums with fewer warps, one after the other (sampling.cu): hence its log-probs have these bits.
  *
  * The sweep. e = 2^(x c + k), c = log2(e) / T, with k an integer that the warp fixes from its first chunk: one multiply-add
  * and one exp2 an element, nothing is rescaled, and sums of warps differ by exact powers of two. The maximum is kept in the
@@ -28,21 +29,45 @@ constexpr float kLargestPower = 60;   /* of two, that an element may be above it
 constexpr int kMostWarps = kThreads / kWarp;
 
 /* Threads for rows of a length: eight chunks for each warp, so that what a row costs besides its elements stays small. */
-static inline int statistics_threads(int64_t vocab, int dtype) {
+__host__ __device__ static inline int statistics_threads(int64_t vocab, int dtype) {
   const int64_t vectors = (vocab * (int64_t)bytes_of(dtype) + 15) / 16, each = 8 * kPlaces * kWarp;
   int warps = 1;
   while (warps < kMostWarps && warps * each < vectors) warps *= 2;
   return warps * kWarp;
 }
 
+/* One of the warps that share a row. */
+struct WarpOf {
+  int index, count;
+};
+__device__ __forceinline__ WarpOf this_warp() { return {warp(), warps()}; }
+__device__ __forceinline__ WarpOf warp_of_cluster() {
+  return {(int)this_cluster().block_rank() * warps() + warp(), (int)this_cluster().num_blocks() * warps()};
+}
+
+/* Consecutive chunks of a warp in the statistics: 1,024 tokens. */
+template <class D> constexpr int kRun = D::kBytes / 2;
+
 /* The number of the lane's vector at place i of the warp's chunk j, with n places in a chunk. */
-template <int n> __device__ __forceinline__ int vector_number(int j, int i) {
-  return ((j * warps() + warp()) * n + i) * kWarp + lane();
+template <int n, int kRun> __device__ __forceinline__ int vector_number(const WarpOf& w, int j, int i) {
+  return (((j / kRun * w.count + w.index) * kRun + j % kRun) * n + i) * kWarp + lane();
 }
 
 /* Whether the thread has the vector of that number. */
-template <int n> __device__ __forceinline__ bool owns_vector(int64_t number) {
-  return number / (n * kWarp) % warps() == warp() && number % kWarp == lane();
+template <int n> __device__ __forceinline__ bool owns_vector(const WarpOf& w, int64_t number) {
+  return number / (n * kWarp) % w.count == w.index && number % kWarp == lane();
+}
+
+/* The launch of a gradient, of blocks of `threads` at most: each has a row, but where rows are long and so few that the multiprocessors
+ * have room for them twice over, a cluster of blocks shares one. An element's gradient depends on nothing of that. */
+static inline int32_t gradient_launch(const Place& place, const Matrix& x, int threads, size_t shared, Launch* out) {
+  const int wanted = statistics_threads(x.vocab, x.dtype), cluster = 4 * kThreads / threads;
+  DeviceLimits device;
+  TEAMTR_TRY(limits(place.device, &device));
+  const bool few = wanted >= kThreads && device.largest_cluster >= cluster && x.rows * cluster <= 2 * device.multiprocessors;
+  const int blocks = few ? cluster : 1;
+  *out = {place, (few ? x.rows : blocks_for(x.rows)) * blocks, wanted < threads ? wanted : threads, shared, blocks};
+  return TEAMTR_OK;
 }
 
 struct Whole {
@@ -53,13 +78,25 @@ struct NotKnown {
 };
 
 /* Calls begin(vectors of the first chunk), then step(place, vectors, number, whole) for the lane's vectors in ascending order,
- * where vectors[0] is of the first of kRows rows, all of one length; `whole` is Whole() where no vector of the chunk reaches
- * beyond the row's end. A chunk is loaded while the one before it is used; what lies behind the row's end is -inf. */
-template <class D, bool kAligned, int n, int kRows, class Begin, class Step>
-__device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], int64_t vocab, Begin&& begin, Step&& step) {
-  const int vectors = vectors_of<D>(vocab), chunks = (kAligned ? whole_vectors_of<D>(vocab) : 0) / (n * kWarp);
-  const int full = chunks > warp() ? (chunks - warp() - 1) / warps() + 1 : 0, stride = warps() * n * kWarp;
-  int number = vector_number<n>(0, 0);
+ * kStep places at a time, where vectors[0][0] is of the first place in the first of kRows rows, all of one length; `whole` is
+ * Whole() where no vector of the chunk reaches beyond the row's end. A chunk of aligned rows is loaded while the one before it
+ * is used; others' take more registers to load. What lies behind the row's end is -inf. kRun chunks of a warp are consecutive
+ * ones, and all are walked if one has anything. */
+template <class D, bool kAligned, int n, int kRows, int kStep = 1, int kRun = 1, class Begin, class Step>
+__device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], int64_t vocab, const WarpOf& w, Begin&& begin,
+                                            Step&& step) {
+  static_assert(n % kStep == 0, "a chunk is a number of steps");
+  const int vectors = vectors_of<D>(vocab);
+  int end = vectors;
+#pragma unroll
+  for (int k = 0; k < kRows; k++) {
+    const WholeVectors<D, kAligned> whole(rows[k], vocab);
+    end = whole.end < end ? whole.end : end;
+  }
+  const int chunks = end / (n * kWarp), runs = chunks / kRun;
+  const int full = (runs > w.index ? (runs - w.index - 1) / w.count + 1 : 0) * kRun + (runs % w.count == w.index ? chunks % kRun : 0);
+  const auto stride = [&](int j) { return (j % kRun == kRun - 1 ? (w.count - 1) * kRun + 1 : 1) * n * kWarp; };
+  int number = vector_number<n, kRun>(w, 0, 0), j = 0;
   Vec16 v[n][kRows];
 #pragma unroll
   for (int i = 0; i < n; i++)
@@ -67,27 +104,35 @@ __device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], in
     for (int k = 0; k < kRows; k++) v[i][k] = load_vector<D, kAligned>(rows[k], number + i * kWarp, vocab);
   begin(v);
 #pragma unroll 1
-  for (int j = 1; j < full; j++) {
+  for (; j < full - 1; j++) {
     const char* next[kRows];
 #pragma unroll
-    for (int k = 0; k < kRows; k++) next[k] = rows[k] + (int64_t)(number + stride) * 16;
+    for (int k = 0; k < kRows; k++) next[k] = rows[k] + (int64_t)(number + stride(j)) * 16;
+    const auto load = [&](int first, int last) {
 #pragma unroll
-    for (int i = 0; i < n; i++) {
-      step(i, v[i], number + i * kWarp, Whole());
+      for (int i = first; i < last; i++)
 #pragma unroll
-      for (int k = 0; k < kRows; k++) v[i][k] = load16(next[k] + i * kWarp * 16);
+        for (int k = 0; k < kRows; k++) v[i][k] = load_whole<D, kAligned>(next[k], i * kWarp);
+    };
+#pragma unroll
+    for (int i = 0; i < n; i += kStep) {
+      step(i, &v[i], number + i * kWarp, Whole());
+      if (kAligned) load(i, i + kStep);
     }
-    number += stride;
+    if (!kAligned) load(0, n);
+    number += stride(j);
   }
 #pragma unroll 1
-  while (number - lane() < vectors) { /* of an aligned row: once, or twice */
+  for (; number - lane() - j % kRun * n * kWarp < vectors; j++) { /* mostly once or twice, or once or twice kRun */
 #pragma unroll
-    for (int i = 0; i < n; i++) {
-      step(i, v[i], number + i * kWarp, NotKnown());
+    for (int i = 0; i < n; i += kStep) {
+      step(i, &v[i], number + i * kWarp, NotKnown());
 #pragma unroll
-      for (int k = 0; k < kRows; k++) v[i][k] = load_vector<D, kAligned>(rows[k], number + stride + i * kWarp, vocab);
+      for (int s = i; s < i + kStep; s++)
+#pragma unroll
+        for (int k = 0; k < kRows; k++) v[s][k] = load_vector<D, kAligned>(rows[k], number + stride(j) + s * kWarp, vocab);
     }
-    number += stride;
+    number += stride(j);
   }
 }
 
@@ -113,11 +158,14 @@ struct Sums {
   float e[kPlaces] = {}, ey[kPlaces] = {};
   uint32_t max;
 
-  template <class D, bool kEntropy> __device__ __forceinline__ void add(int place, const Vec16& v, float scale, float k) {
-    float x[D::kPerVector], even = 0, odd = 0;
-    D::unpack(v, x);
+  template <class D> __device__ __forceinline__ void see(const Vec16& v) {
 #pragma unroll
     for (int w = 0; w < 4; w++) max = D::max_words(max, v.w[w]);
+  }
+  /* The vector's own sum of e. */
+  template <class D, bool kEntropy> __device__ __forceinline__ float add(int place, const Vec16& v, float scale, float k) {
+    float x[D::kPerVector], even = 0, odd = 0;
+    D::unpack(v, x);
 #pragma unroll
     for (int i = 0; i < D::kPerVector; i++) {
       const float y = fmaf(x[i], scale, k), power = exp2_approx(y);
@@ -125,9 +173,22 @@ struct Sums {
       else (i % 2 ? odd : even) += power;
       if (kEntropy) ey[place] = fmaf(power, fmaxf(y, -127.0f), ey[place]);
     }
-    e[place] += even + odd;
+    const float sum = even + odd;
+    e[place] += sum;
+    return sum;
   }
+  __device__ __forceinline__ float all() const { return (e[0] + e[1]) + (e[2] + e[3]); }
 };
+
+/* k of a warp from the vectors of its first chunk. */
+template <class D> __device__ __forceinline__ float first_reference(const Vec16 (*v)[1], float scale) {
+  uint32_t m = D::kMasked;
+#pragma unroll
+  for (int i = 0; i < kPlaces; i++)
+#pragma unroll
+    for (int w = 0; w < 4; w++) m = D::max_words(m, v[i][0].w[w]);
+  return reference_of(value_of(__reduce_max_sync(kFullMask, key_of(D::largest(m)))), scale);
+}
 
 /* What the warps of a block tell each other. */
 struct StatisticsShared {
@@ -136,29 +197,34 @@ struct StatisticsShared {
   int left_out;
 };
 
-/* The row's statistics in thread 0, from each thread's sums. All threads of the block come here; shared is free again
- * behind the next barrier. */
+/* The first of the warps with the row's maximum. */
+struct Owner {
+  int key, index; /* key: the maximum's */
+  __device__ __forceinline__ Owner(const StatisticsShared* shared, int count) {
+    const int other = lane() < count ? shared->key[lane()] : INT32_MIN;
+    key = __reduce_max_sync(kFullMask, other);
+    index = __ffs(__ballot_sync(kFullMask, lane() < count && other == key)) - 1;
+  }
+};
+
+/* Leaves in shared what a warp has of the row, from the sums of its lanes, once all warps' keys are there. */
 template <class D, bool kAligned, bool kEntropy>
-__device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, float scale, float k, const Sums& sums,
-                                             StatisticsShared* shared) {
-  const int w = warp(), count = warps();
-  float e = (sums.e[0] + sums.e[1]) + (sums.e[2] + sums.e[3]), ey = (sums.ey[0] + sums.ey[1]) + (sums.ey[2] + sums.ey[3]);
-  const int key = key_of(D::largest(sums.max)), warp_key = __reduce_max_sync(kFullMask, key);
-  if (lane() == 0) shared->key[w] = warp_key;
-  __syncthreads();
-  const int other = lane() < count ? shared->key[lane()] : INT32_MIN, row_key = __reduce_max_sync(kFullMask, other);
-  const int owner = __ffs(__ballot_sync(kFullMask, lane() < count && other == row_key)) - 1;
-  const float max = value_of(row_key), warp_max = value_of(warp_key);
+__device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, float scale, const WarpOf& warp_of, float k, float e,
+                                              float ey, int key, StatisticsShared* shared) {
+  const int w = warp_of.index, count = warp_of.count, warp_key = shared->key[w], vectors = vectors_of<D>(vocab);
+  const Owner of(shared, count);
+  const int owner = of.index;
+  const float max = value_of(of.key), warp_max = value_of(warp_key);
   const bool proper = fabsf(max) < kInfinity;
-  const int chunks = (vectors_of<D>(vocab) + kPlaces * kWarp - 1) / (kPlaces * kWarp);
+  const auto number = [&](int i) { return vector_number<kPlaces, kRun<D>>(warp_of, i / kPlaces, i % kPlaces) - lane(); };
 
   bool left_out = false;
   if (proper && warp_max > -kInfinity && !(fabsf(fmaf(warp_max, scale, k)) <= kLargestPower)) { /* k was of no use */
     Online o;
 #pragma unroll 1
-    for (int i = 0; (i / kPlaces * count + w) < chunks; i++) {
+    for (int i = 0; number(i) < vectors; i++) {
       float x[D::kPerVector];
-      D::unpack(load_vector<D, kAligned>(row, vector_number<kPlaces>(i / kPlaces, i % kPlaces), vocab), x);
+      D::unpack(load_vector<D, kAligned>(row, number(i) + lane(), vocab), x);
       o.add<D::kPerVector, true>(x, scale);
     }
     o = warp_merged(o, scale);
@@ -179,10 +245,9 @@ __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, flo
       float again = 0, again_y = 0;
       int ties = 0;
 #pragma unroll 1
-      for (int i = lane(); (i / kPlaces * count + w) < chunks; i += kWarp) {
-        const int number = ((i / kPlaces * count + w) * kPlaces + i % kPlaces) * kWarp + source;
+      for (int i = lane(); number(i) + source < vectors; i += kWarp) {
         float x[D::kPerVector];
-        D::unpack(load_vector<D, kAligned>(row, number, vocab), x);
+        D::unpack(load_vector<D, kAligned>(row, number(i) + source, vocab), x);
 #pragma unroll
         for (int j = 0; j < D::kPerVector; j++) {
           const float y = fmaf(x[j], scale, k);
@@ -212,8 +277,13 @@ __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, flo
     shared->ey[w] = ey;
     if (w == owner) shared->left_out = left_out;
   }
-  __syncthreads();
-  if (w != 0) return {};
+}
+
+/* The row's statistics, by a warp, from the shares of all. */
+template <bool kEntropy>
+__device__ __forceinline__ RowStats merged_shares(int count, float scale, const StatisticsShared* shared) {
+  const float max = value_of(Owner(shared, count).key);
+  const bool proper = fabsf(max) < kInfinity;
   double rest = 0, weighted = 0;
   if (lane() < count + (shared->left_out ? 1 : 0)) {
     const float of = shared->k[lane()], sum = shared->e[lane()];
@@ -224,6 +294,21 @@ __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, flo
   rest = warp_sum(rest);
   if (kEntropy) weighted = warp_sum(weighted);
   return {max, shared->left_out ? rest : rest - 1, weighted * 0.693147180559945309417};
+}
+
+/* The row's statistics in thread 0, from each thread's sums. All threads of the block come here; shared is free again
+ * behind the next barrier. */
+template <class D, bool kAligned, bool kEntropy>
+__device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, float scale, float k, const Sums& sums,
+                                             StatisticsShared* shared) {
+  const int key = key_of(D::largest(sums.max)), warp_key = __reduce_max_sync(kFullMask, key);
+  if (lane() == 0) shared->key[warp()] = warp_key;
+  __syncthreads();
+  share_of_warp<D, kAligned, kEntropy>(row, vocab, scale, this_warp(), k, sums.all(),
+                                       (sums.ey[0] + sums.ey[1]) + (sums.ey[2] + sums.ey[3]), key, shared);
+  __syncthreads();
+  if (warp() != 0) return {};
+  return merged_shares<kEntropy>(warps(), scale, shared);
 }
 
 /* What a cluster's blocks tell the first one: a thread's sums at the one place that the block takes. */
@@ -245,41 +330,43 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
   Sums sums;
   sums.max = D::kMasked;
   float k = 0;
-  const auto begin = [&](const Vec16 (&v)[kPlaces][1]) {
-    uint32_t m = D::kMasked;
-#pragma unroll
-    for (int i = 0; i < kPlaces; i++)
-#pragma unroll
-      for (int w = 0; w < 4; w++) m = D::max_words(m, v[i][0].w[w]);
-    k = reference_of(value_of(__reduce_max_sync(kFullMask, key_of(D::largest(m)))), scale);
-  };
   if (this_cluster().num_blocks() == 1) {
     const char* const rows[] = {row};
-    walk_chunks<D, kAligned, kPlaces, 1>(rows, vocab, begin, [&](int place, const Vec16* v, int, auto) {
-      sums.add<D, kEntropy>(place, *v, scale, k);
-    });
+    walk_chunks<D, kAligned, kPlaces, 1, 1, kRun<D>>(
+        rows, vocab, this_warp(), [&](const Vec16 (&v)[kPlaces][1]) { k = first_reference<D>(v, scale); },
+        [&](int place, const Vec16 (*v)[1], int, auto) {
+          sums.see<D>(v[0][0]);
+          sums.add<D, kEntropy>(place, v[0][0], scale, k);
+        });
     return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
   }
 
   OnePlace* places = reinterpret_cast<OnePlace*>(shared + 1);
   const int rank = (int)this_cluster().block_rank(), vectors = vectors_of<D>(vocab);
+  const auto load = [&](int j, int place) {
+    return load_vector<D, kAligned>(row, vector_number<kPlaces, kRun<D>>(this_warp(), j, place), vocab);
+  };
   Vec16 v[kPlaces][1];
 #pragma unroll
-  for (int i = 0; i < kPlaces; i++) v[i][0] = load_vector<D, kAligned>(row, vector_number<kPlaces>(0, i), vocab);
-  begin(v);
+  for (int i = 0; i < kPlaces; i++) v[i][0] = load(0, i);
+  k = first_reference<D>(v, scale);
 #pragma unroll 1
-  for (int j = 0; vector_number<kPlaces>(j, 0) - lane() < vectors; j += kPlaces) {
+  for (int j = 0; vector_number<kPlaces, kRun<D>>(this_warp(), j, 0) - lane() < vectors; j += kPlaces) {
 #pragma unroll
-    for (int i = 0; i < kPlaces; i++) v[i][0] = load_vector<D, kAligned>(row, vector_number<kPlaces>(j + i, rank), vocab);
+    for (int i = 0; i < kPlaces; i++) v[i][0] = load(j + i, rank);
 #pragma unroll
-    for (int i = 0; i < kPlaces; i++) sums.add<D, kEntropy>(0, v[i][0], scale, k);
+    for (int i = 0; i < kPlaces; i++) {
+      sums.see<D>(v[i][0]);
+      sums.add<D, kEntropy>(0, v[i][0], scale, k);
+    }
   }
   places[threadIdx.x] = {sums.e[0], sums.ey[0], sums.max};
   this_cluster().sync();
+  const int zero = __shfl_sync(kFullMask, rank, 0); /* so that the addresses are made here, not kept in registers all the way */
   if (rank == 0) {
 #pragma unroll
     for (int i = 0; i < kPlaces; i++) {
-      const OnePlace p = this_cluster().map_shared_rank(places, i)[threadIdx.x];
+      const OnePlace p = this_cluster().map_shared_rank(places, zero + i)[threadIdx.x];
       sums.e[i] = p.e;
       sums.ey[i] = p.ey;
       sums.max = D::max_words(sums.max, p.max);

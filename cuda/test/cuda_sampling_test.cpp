@@ -5,8 +5,8 @@
  *   cuda_sampling_test --small    few and short ones, for compute-sanitizer
  *
  * Both draw the same tokens, but for what the rounding of sums in f32 decides, which few draws of a million are. A row's results
- * have the same bits alone, where a cluster shares it, and among many, where a block has it; in rows that are not aligned; in bf16 and
- * in equal f32; and, on the host, with turns in descending order.
+ * have the same bits alone, where a cluster shares it, and among many, where a block has it; in rows that are not aligned; and, on
+ * the host, with turns in descending order. The log-probs are to the bit those of teamtr_log_probs.
  */
 #include <cmath>
 #include <limits>
@@ -99,6 +99,19 @@ struct Rows {
     }
     return {tokens.host, lp.host, lp_kept.host};
   }
+
+  /* Of the tokens, by the device's kernel for log-probs; where nothing was drawn, of an index that is out of range. */
+  std::vector<float> log_probs(float temperature, const std::vector<int64_t>& tokens) const {
+    Mirrored<int64_t> targets(tokens);
+    Mirrored<float> lp(rows, -7);
+    targets.upload();
+    int32_t status = teamtr_log_probs(0, 0, at(true), dtype, rows, vocab, stride, rows, 0, targets.on_device(), TEAMTR_I64, temperature, 0,
+                                      lp.on_device(), 0, 0);
+    if (status == TEAMTR_OK) status = teamtr_cuda_synchronize(0, 0);
+    expect(status == TEAMTR_OK, status == TEAMTR_OK ? "" : teamtr_last_error());
+    lp.download();
+    return lp.host;
+  }
 };
 
 static bool same_bits(float a, float b) { return std::memcmp(&a, &b, 4) == 0; }
@@ -128,7 +141,6 @@ static std::vector<float> row_of(int shape, int64_t vocab) {
 static void compare(const std::vector<std::vector<float>>& x, float temperature, const Filters& f, bool kept, const std::string& what) {
   const uint64_t seed = rng();
   const int64_t id = (int64_t)(rng() >> 2), rows = (int64_t)x.size();
-  Results of_bf16;
   for (const int32_t dtype : {TEAMTR_BF16, TEAMTR_F32, TEAMTR_F16}) {
     const std::string which = what + ", dtype " + std::to_string(dtype);
     const Rows all(dtype, x);
@@ -142,6 +154,13 @@ static void compare(const std::vector<std::vector<float>>& x, float temperature,
       expect(near(gpu.log_probs[r], cpu.log_probs[r]), "log-prob, " + which);
       expect(near(gpu.kept[r], cpu.kept[r]), "log-prob among the kept, " + which);
     }
+    const std::vector<float> scored = all.log_probs(temperature == 0 ? 1 : temperature, gpu.tokens);
+    for (int64_t r = 0; r < rows; r++) {
+      const bool nothing = std::isnan(scored[r]) && std::isnan(gpu.log_probs[r]) && gpu.tokens[r] == -1;
+      expect(nothing || same_bits(scored[r], gpu.log_probs[r]), "the bits of log-probs, " + which);
+      if (kept && !f.top_k && f.top_p == 1 && f.min_p == 0 && temperature != 0)
+        expect(nothing || same_bits(scored[r], gpu.kept[r]), "the bits of log-probs among all, " + which);
+    }
     turn_backwards(true);
     const Results again = all.sample(true, temperature, f, seed, id, kept);
     turn_backwards(false);
@@ -150,11 +169,9 @@ static void compare(const std::vector<std::vector<float>>& x, float temperature,
     for (int64_t r = 0; r < rows; r++) {
       expect(same(again, r, gpu, r), "the same bits again, " + which);
       expect(same(unaligned, r, gpu, r), "the same bits of rows that are not aligned, " + which);
-      if (dtype == TEAMTR_F32) expect(same(of_bf16, r, gpu, r), "the same bits of equal numbers, " + which);
     }
     expect(same(alone, 0, gpu, rows - 1), "the same bits of a row alone, " + which);
     if (kept) expect(all.sample(true, temperature, f, seed, id, false).tokens == gpu.tokens, "whatever is asked for, " + which);
-    if (dtype == TEAMTR_BF16) of_bf16 = gpu;
   }
 }
 

@@ -38,8 +38,8 @@ public final class Sampling {
      * @param step position in the sequence, 0 or more: another one for every token of a row
      * @param rowIds [rows] int64, what tells rows apart in the noise (say, an episode's number); null for 0, 1, 2, ...
      * @param tokens [rows], written, int32 or int64
-     * @param logProbs [rows], written, or null: log-prob of the token under the whole softmax(x / T) in nats; on the CPU equal to the
-     *     bit to {@link LogProbs#forward}, on CUDA but for the rounding of sums in another order
+     * @param logProbs [rows], written, or null: log-prob of the token under the whole softmax(x / T) in nats, equal to the bit to
+     *     {@link LogProbs#forward} in the same place
      * @param logProbsKept [rows], written, or null: the same, renormalised over the tokens that were kept
      * @throws IllegalArgumentException if shapes do not agree, an output overlaps anything, or a number is out of range
      * @throws IllegalStateException if memory of an argument was closed, or the kernels cannot be loaded
