@@ -270,8 +270,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code validationFraction}: share of the
      * prompts whose episodes are not learnt from, and only measure the predicted gain.
      */
-    public record Rollout(int prompts, int group, double validationFraction, double temperature, long topK, double topP, double minP, int maxNewTokens,
-            Truncation truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
+    public record Rollout(int prompts, int group, double validationFraction, double temperature, long topK, double topP, double minP,
+            int maxNewTokens, Truncation truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
             double importanceCap, PromptsPer promptsPer) {
         /**
          * {@return the prompts of each rollout}
@@ -296,8 +296,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * δ, its monitor, and what keeps it. {@code deltaFactor} times {@code delta} is the radius. {@code monitorDtype}: in which numbers the monitor evaluates policies. {@code floor}: what happens where
-     * rounding alone passes δ.
+     * δ, its monitor, and what keeps it. {@code deltaFactor} times {@code delta} is the radius. {@code monitorDtype}: in which
+     * numbers the monitor evaluates policies. {@code floor}: what happens where rounding alone passes δ.
      */
     public record TrustRegion(Radius delta, double deltaFactor, Unit unit, DeltaRule deltaRule, double deltaTarget, KlEstimator monitor,
             Policy.Precision monitorDtype, double fraction, FloorRule floor, boolean earlyStop, boolean rollback,

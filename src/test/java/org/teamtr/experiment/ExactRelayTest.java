@@ -39,7 +39,8 @@ class ExactRelayTest {
         s.resampleEvery = resampleEvery;
         s.stages = stages;
         s.order = order;
-        s.task = new Config.Task(Config.TaskName.BUDGET, new Config.Budget(agents, View.valueOf(view.toUpperCase(Locale.ROOT)), 0, 1), null, null, null);
+        s.task = new Config.Task(Config.TaskName.BUDGET, new Config.Budget(agents, View.valueOf(view.toUpperCase(Locale.ROOT)), 0, 1),
+                null, null, null);
         final Heard heard = new Heard();
         new ExactRelay(s.config(), new Budget(agents, 0),
                 IntStream.range(0, agents).mapToObj(Budget::role).toList(), delta).train(heard);

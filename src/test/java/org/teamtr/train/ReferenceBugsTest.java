@@ -60,8 +60,10 @@ class ReferenceBugsTest {
             atFirst = copies();
             final Config config = new Config(1, null, null, Map.of(), null, new Config.Train(stages, Config.Order.of("fixed"), Config.Roles.ALL, false),
                     new Config.Rollout(PROMPTS, GROUP, 0, 1, 0, 1, 0, LENGTH, Truncation.ERROR, 1, 0, 0, false, 0, Config.PromptsPer.UPDATE),
-                    new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE, Config.DeltaRule.FIXED, 0.01, Config.KlEstimator.EXACT, Policy.Precision.SAME, 1,
-                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3, Config.Accept.REGION),
+                    new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE, Config.DeltaRule.FIXED, 0.01,
+                            Config.KlEstimator.EXACT, Policy.Precision.SAME, 1,
+                            Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3,
+                                    Config.Accept.REGION),
                     TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
                     new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(0, 2, 1, 1, 1, 0),
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),

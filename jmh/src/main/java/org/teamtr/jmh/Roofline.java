@@ -24,7 +24,7 @@ import org.apache.batik.svggen.SVGGraphics2D;
 import org.knowm.xchart.CategoryChart;
 import org.knowm.xchart.style.Styler;
 
-/** GB/s of every kernel and dtype beside the bandwidth of streaming the same bytes, which nothing can pass, and its peers: docs/roofline.png and .svg. */
+/** GB/s of every kernel and dtype beside streaming bandwidth, which nothing can pass, and its peers: docs/roofline.png and .svg. */
 final class Roofline {
     private static final int WIDTH = 1080;
     private static final int HEIGHT = 430;
