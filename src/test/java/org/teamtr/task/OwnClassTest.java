@@ -1,0 +1,59 @@
+package org.teamtr.task;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class OwnClassTest {
+    /** One that is as it should be. */
+    public static final class Good implements Comparable<String> {
+        @Override
+        public int compareTo(String other) {
+            return 7;
+        }
+    }
+
+    /** One that wants something. */
+    public static final class Wants implements Comparable<String> {
+        public Wants(int size) {
+        }
+
+        @Override
+        public int compareTo(String other) {
+            return 0;
+        }
+    }
+
+    /** One that breaks. */
+    public static final class Breaks implements Comparable<String> {
+        public Breaks() {
+            throw new IllegalStateException("no licence");
+        }
+
+        @Override
+        public int compareTo(String other) {
+            return 0;
+        }
+    }
+
+    @Test
+    @SuppressWarnings("unchecked")
+    void oneIsMadeByItsName() {
+        assertEquals(7, OwnClass.make(Good.class.getName(), Comparable.class, "key").compareTo(""));
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', value = {
+        "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path",
+        "java.lang.Object | key: expected the name of a class that implements java.lang.Comparable, given java.lang.Object, which does not",
+        "org.teamtr.task.OwnClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
+            + " constructor without parameters, given org.teamtr.task.OwnClassTest$Wants",
+        "org.teamtr.task.OwnClassTest$Breaks | key: the constructor of org.teamtr.task.OwnClassTest$Breaks failed: java.lang.IllegalStateException: no"
+            + " licence"})
+    void whatCannotBeMadeIsSaid(String name, String message) {
+        assertEquals(message, assertThrows(IllegalArgumentException.class, () -> OwnClass.make(name, Comparable.class, "key")).getMessage());
+    }
+}
