@@ -33,7 +33,7 @@ class JavadocExamplesTest {
             + " Indices targets, cuSeqlens; Floats logProbs, logProbsOld, logProbsNew, lse, entropy, kl, gradKl, gradLogProbs, advantages;"
             + " Mask mask; SurrogateStats stats; Place gpu; Object tensor; long address, batch, length, rows, vocab;";
     private static final String TORCH = IMPORTS + " import org.bytedeco.pytorch.*; import org.teamtr.torch.LinearLogProbs; class %s {"
-            + " Tensor hidden, weight, targets, gradLogProbs, dHidden, dWeight; long vocab;";
+            + " Tensor hidden, weight, targets, gradLogProbs, dHidden, dWeight; long vocab; long[] cuSeqlens;";
 
     @TempDir
     private Path classes;
