@@ -212,10 +212,12 @@ public final class Setup implements AutoCloseable {
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {
         final Config.Optimiser o = c.optimiser();
-        return new TorchPolicy.Settings(m.dtype(), c.hardware().matmul(), m.device() != null ? m.device() : c.hardware().device(),
-                c.hardware().threads(), m.lora().rank(),
-                m.lora().alpha(), m.lora().targets(), m.thinking(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm(),
-                o.microBatchTokens(), c.hardware().memory().rows());
+        return TorchPolicy.Settings.on(m.device() != null ? m.device() : c.hardware().device(), c.hardware().threads())
+                .with(m.dtype(), c.hardware().matmul())
+                .withLora(m.lora().rank(), m.lora().alpha(), m.lora().targets())
+                .withThinking(m.thinking())
+                .withAdamW(o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm())
+                .atOnce(o.microBatchTokens(), c.hardware().memory().rows());
     }
 
     public static Team team(Config c, Map<String, ? extends Speaker> policies) {

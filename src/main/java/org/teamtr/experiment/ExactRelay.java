@@ -4,7 +4,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.task.Budget;
@@ -173,16 +172,40 @@ public final class ExactRelay {
                 final double stale = Math.abs(predicted - surrogate(i, old, updated, then));
                 final double kl = kl(i, old, updated, rollouts);
                 promised.add(predicted);
-                listener.updated(new RunLog.Update(stage, k + 1, roles.get(i), names, Map.of(), 0, 0, 0, 0, 0, rollouts.value(),
-                        accuracy(rollouts), predicted, predicted, predicted, kl, Double.NaN, kl, delta, 0, 0, 1, "kl", false, 0,
-                        kl > delta, 0, 1, Double.NaN, 0, Double.NaN, Double.NaN, madeFor == k, Double.NaN, 0, 0, 0,
-                        Certificate.Terms.NONE.with(gain), RunLog.Outcome.PLAIN));
+                listener.updated(log(stage, k, roles.get(i), names, rollouts, predicted, kl, madeFor == k, gain));
                 listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
                         Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
                 now = then;
             }
             listener.staged(staged(stage, names, now, first, promised, gains, (System.nanoTime() - started) * 1e-9), List.of());
         }
+    }
+
+    /** What is not set is not measured here. */
+    private RunLog.Update log(int stage, int k, String agent, List<String> order, Team rollouts, double predicted, double kl, boolean fresh,
+            GainBound gain) {
+        final RunLog.Update.Builder log = new RunLog.Update.Builder();
+        log.stage = stage;
+        log.step = k + 1;
+        log.agent = agent;
+        log.order = order;
+        log.returnMean = rollouts.value();
+        log.accuracy = accuracy(rollouts);
+        log.surrogate = predicted;
+        log.predictedGain = predicted;
+        log.objective = predicted;
+        log.kl = kl;
+        log.klMax = Double.NaN;
+        log.klReached = kl;
+        log.delta = delta;
+        log.innerSteps = 1;
+        log.stoppedBy = "kl";
+        log.outOfRegion = kl > delta;
+        log.ratioMax = Double.NaN;
+        log.gradNorm = Double.NaN;
+        log.fresh = fresh;
+        log.bound = Certificate.Terms.NONE.with(gain);
+        return log.build();
     }
 
     private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, List<GainBound> gains,

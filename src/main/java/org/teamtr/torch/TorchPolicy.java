@@ -48,6 +48,41 @@ public final class TorchPolicy implements Policy {
     public record Settings(DType dtype, Matmul matmul, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
             boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens,
             int rows) {
+        /** {@return all weights trained in f32 on a device, with the optimiser and micro-batches of the configuration's defaults} */
+        public static Settings on(String device, int threads) {
+            return new Settings(DType.F32, Matmul.F32, device, threads, 0, 64, List.of(), false, 0.9, 0.999, 1e-8, 0, 1, 16_384, 0);
+        }
+
+        /** {@return the same in other numbers} */
+        public Settings with(DType numbers, Matmul products) {
+            return new Settings(numbers, products, device, threads, loraRank, loraAlpha, loraTargets, thinking, beta1, beta2, eps,
+                    weightDecay, maxGradNorm, microBatchTokens, rows);
+        }
+
+        /** {@return the same with adapters, or with rank 0 without} */
+        public Settings withLora(int rank, double alpha, List<String> targets) {
+            return new Settings(dtype, matmul, device, threads, rank, alpha, targets, thinking, beta1, beta2, eps, weightDecay,
+                    maxGradNorm, microBatchTokens, rows);
+        }
+
+        /** {@return the same with or without thinking} */
+        public Settings withThinking(boolean thinks) {
+            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinks, beta1, beta2, eps, weightDecay,
+                    maxGradNorm, microBatchTokens, rows);
+        }
+
+        /** {@return the same with another AdamW} */
+        public Settings withAdamW(double meanDecay, double squareDecay, double epsilon, double decay, double norm) {
+            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinking, meanDecay, squareDecay, epsilon,
+                    decay, norm, microBatchTokens, rows);
+        }
+
+        /** {@return the same with so many tokens and messages at once} */
+        public Settings atOnce(int tokens, int messages) {
+            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinking, beta1, beta2, eps, weightDecay,
+                    maxGradNorm, tokens, messages);
+        }
+
         torch.ScalarType scalarType() {
             return switch (dtype) {
                 case F32 -> torch.ScalarType.Float;

@@ -339,6 +339,26 @@ class ConfigFileTest {
         });
     }
 
+    /** Types are written as they are read: the files of a run are files for another one. */
+    @Test
+    void choicesAreWrittenAsTheyAreRead() throws Exception {
+        for (String[] set : new String[][] {
+            {"train.order=[solver, planner]", "train.order=reversed"}, {"train.agents=[solver]", "train.agents=all"},
+            {"team.router=[planner, solver]", "team.router=random_batch", "team.router=org.example.Own"},
+            {"trust_region.delta={planner: 0.1, solver: 1}", "trust_region.delta=.inf"}, {"rollout.truncation=middle"},
+            {"trust_region.monitor=k3"}, {"loss.kl_term=exact"}, {"loss.kl_aggregation=token_mean"}, {"task.budget.view=none"}}) {
+            for (String option : set) {
+                final Config config = ConfigFile.load(null, List.of("task.budget.agents=2", option));
+                final int equals = option.indexOf('=');
+                assertEquals(ConfigFile.flat(config).get(option.substring(0, equals)) == null, option.contains("={"), option);
+                final ConfigTree tree = new ConfigTree();
+                assertEquals(config, ConfigFile.of(tree.read(ConfigFile.text(config), "config.yaml", "", false), null, List.of()), option);
+            }
+        }
+        assertEquals(Map.of("planner", 0.1, "solver", 1.0), ConfigFile.load(null, List.of("task.budget.agents=2",
+                "trust_region.delta={planner: 0.1, solver: 1}")).trustRegion().delta().byRole());
+    }
+
     /** The warm start measures a team of which nobody is trained. */
     @Test
     void aStagesPromptsAreSharedByItsRollouts() throws Exception {

@@ -2,6 +2,7 @@ package org.teamtr.kernels;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.teamtr.kernels.SurrogateReference.widen;
 
@@ -406,5 +407,23 @@ class SurrogateTest {
         System.arraycopy(whole.advantages, config.advantagePer() == AdvantagePer.TOKEN ? u : from, b.advantages, 0,
                 b.advantages.length);
         return b.call();
+    }
+
+    /** A copy is of one call, and no call writes to it. */
+    @Test
+    void aCopyOfStatisticsStays() {
+        try (Floats now = Floats.ofFloats(-1, -2); Floats old = Floats.ofFloats(-1, -2); Floats later = Floats.ofFloats(-1.5f, -2);
+                Floats a = Floats.ofFloats(1); Indices bounds = Indices.ofLongs(0, 2); SurrogateStats stats = new SurrogateStats()) {
+            Surrogate.compute(SurrogateConfig.PAPER, now, old, a, bounds, null, null, null, null, null, null, null, stats);
+            final SurrogateStats copy = stats.copy();
+            Surrogate.compute(SurrogateConfig.PAPER, later, old, a, bounds, null, null, null, null, null, null, null, stats);
+            assertEquals(0, copy.monitorK1());
+            assertEquals(0.5, stats.monitorK1(), 1e-7);
+            assertEquals(2, copy.tokens());
+            copy.close();
+            assertEquals(1, copy.ratioMax());
+            assertTrue(assertThrows(IllegalArgumentException.class, () -> Surrogate.compute(SurrogateConfig.PAPER, now, old, a, bounds, null,
+                    null, null, null, null, null, null, copy)).getMessage().startsWith("stats: expected room"));
+        }
     }
 }
