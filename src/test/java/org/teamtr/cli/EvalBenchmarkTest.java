@@ -162,7 +162,7 @@ class EvalBenchmarkTest {
               q: {model: %6$s, random: true}
               %7$s
             train: {stages: 2}
-            rollout: {prompts: 3, group: 4, held_back: 0, max_new_tokens: %8$d}
+            rollout: {prompts: 3, group: 4, validation_fraction: 0, max_new_tokens: %8$d}
             loss: {entropy: 0.01}
             optimiser: {steps: 2}
             eval: {prompts: 2, transcripts: 2}
