@@ -165,6 +165,7 @@ class EvalBenchmarkTest {
             rollout: {prompts: 3, group: 4, validation_fraction: 0, max_new_tokens: %8$d}
             loss: {entropy: 0.01}
             optimiser: {steps: 2}
+            certificate: {bound: paper}
             eval: {prompts: 2, transcripts: 2}
             hardware: {threads: 1}
             """;
