@@ -289,8 +289,13 @@ class SamplingTest {
             check(all, same(all, 20, 37, DType.F32, 711), 20, "padded rows, other positions");
             final Draws narrow = same(all, 0, 37, DType.BF16, 703);
             assertArrayEquals(all.tokens, narrow.tokens, "the same numbers in bf16");
-            assertArrayEquals(all.logProbs, narrow.logProbs);
-            assertArrayEquals(all.logProbsKept, narrow.logProbsKept);
+            if (TestPlace.CUDA) { // where LogProbs, whose bits these are, adds up f32 in another order
+                assertArrayEquals(all.logProbs, narrow.logProbs, 4e-6f);
+                assertArrayEquals(all.logProbsKept, narrow.logProbsKept, 4e-6f);
+            } else {
+                assertArrayEquals(all.logProbs, narrow.logProbs);
+                assertArrayEquals(all.logProbsKept, narrow.logProbsKept);
+            }
             all.rowIds = null;
             final int[] byNumber = all.call().tokens.clone();
             all.rowIds = IntStream.range(0, 37).mapToLong(r -> r).toArray();
