@@ -74,8 +74,14 @@ END
   for ((round = 0; round < ${ROUNDS:-2}; round++)); do
     rm -rf "$work/trl-run"
     ./teamtr train "$work/trl.yaml" --out "$work/trl-run"
-    run org.teamtr.jmh.TrainerTables seconds "$work/trl-run" | sed "s/^/TeamTR $(git rev-parse --short HEAD),/" >> "$csv"
-    "$python" jmh/trl.py "$work/45m" "$work/prompts.jsonl" 4 | sed "s/^/$versions,/" >> "$csv"
+    "$python" - "$work/trl-run" "TeamTR $(git rev-parse --short HEAD)" >> "$csv" << 'END'
+import json, sys
+peak = json.load(open(sys.argv[1] + "/summary.json"))["peak_resident_bytes"]
+for line in list(open(sys.argv[1] + "/metrics.jsonl"))[1:]:
+    update = json.loads(line)
+    print(f"{sys.argv[2]},{update['seconds_rollout'] + update['seconds_update'] + update['seconds_kl']:.3f},{peak}")
+END
+    "$python" jmh/grpo_step.py "$work/45m" "$work/prompts.jsonl" 4 | sed "s/^/$versions,/" >> "$csv"
   done
   exit
 fi

@@ -19,17 +19,8 @@ public final class TrainerTables {
     }
 
     /** Arguments: the CSV to write, those of {@link org.teamtr.torch.ThreadRule} without and with OMP_WAIT_POLICY=PASSIVE,
-            the page, the machine in words, LABEL=RUN... Or "seconds" and a run: prints, for every update but the first, the seconds
-            of rollout, update and monitor together, and the process's peak resident bytes. */
+            the page, the machine in words, LABEL=RUN... */
     public static void main(String[] args) throws IOException {
-        if (args[0].equals("seconds")) {
-            final Path run = Path.of(args[1]);
-            for (RunLog.Update u : RunFiles.updates(run).stream().skip(1).toList()) {
-                System.out.printf(Locale.ROOT, "%.3f,%d%n", u.secondsRollout() + u.secondsUpdate() + u.secondsKl(),
-                        RunFiles.summary(run).peakResidentBytes());
-            }
-            return;
-        }
         final List<String> lines =
                 new ArrayList<>(List.of("run,updates,seconds_rollout,seconds_update,seconds_monitor,share_monitor,"
                 + "rollout_tokens_per_second,update_tokens_per_second,peak_resident_bytes,machine"));

@@ -1,6 +1,6 @@
 """One optimiser step of TRL's GRPOTrainer on the model and the prompts that jmh/trainer.sh trl gives to ./teamtr train, on the CPU.
 
-usage: trl.py MODEL_FOLDER PROMPTS.jsonl STEPS
+usage: grpo_step.py MODEL_FOLDER PROMPTS.jsonl STEPS
 
 Prints, for every step but the first: seconds of the whole step, and the largest resident size of the process in bytes. Weights are
 random, as those of the other side. The reward is the share of different characters, so that returns differ. What is compared is
