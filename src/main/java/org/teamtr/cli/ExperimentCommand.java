@@ -72,7 +72,7 @@ final class ExperimentCommand implements Callable<Integer> {
     private Integer seeds;
 
     @Option(names = "--quick",
-            description = "Smaller settings: shows within three minutes on two cores that it works, and proves nothing.")
+            description = "Smaller settings: shows within five minutes on two cores that it works, and proves nothing.")
     private boolean quick;
 
     @Option(names = "--out", paramLabel = "DIR", description = "Holds a folder for each experiment. Default: runs/experiments.")
