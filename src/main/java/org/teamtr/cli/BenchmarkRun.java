@@ -117,12 +117,12 @@ final class BenchmarkRun {
             throw new IllegalArgumentException("--mode: expected chain or single:ROLE with an environment, whose episodes are worth what their end"
                     + " is, given " + mode);
         }
-        final Verifier scoring = game ? setup.verifier : Verifiers.of(benchmark.verifier(), scoringSettings());
-        final Grader grader = game ? null : Verifiers.grader(benchmark.verifier(), scoringSettings());
-        if (List.of("guess_number", "detective", "situation").contains(benchmark.name()) && !game) {
+        if (List.of("guess_number", "detective", "situation", "retail").contains(benchmark.name()) && !game) {
             throw new IllegalArgumentException("benchmark " + benchmark.name() + ": expected a configuration whose task.environment.name is "
                     + benchmark.name() + ", given none");
         }
+        final Verifier scoring = game ? setup.verifier : Verifiers.of(benchmark.verifier(), scoringSettings());
+        final Grader grader = game ? null : Verifiers.grader(benchmark.verifier(), scoringSettings());
         for (int i = 0; i < prompts.size() && grader != null; i++) {
             try {
                 grader.check(prompts.get(i));

@@ -15,6 +15,7 @@ import org.teamtr.report.BenchmarkTable;
 import org.teamtr.report.Json;
 import org.teamtr.report.RunFiles;
 import org.teamtr.task.Benchmark;
+import org.teamtr.task.Preparer;
 import org.teamtr.team.Chance;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
@@ -46,7 +47,7 @@ final class EvalCommand implements Callable<Integer> {
     private int k = 1;
 
     @Option(names = "--benchmark", paramLabel = "NAME", split = ",", description = "Benchmarks of the paper instead of the held-out prompts:"
-            + " aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench. NAME=FILE for a file of its own.")
+            + " aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench, retail. NAME=FILE for a file of its own.")
     private List<String> benchmarks = List.of();
 
     @Option(names = "--data-dir", paramLabel = "DIR", description = "Where NAME.jsonl of the benchmarks stand, as data prepare writes them."
@@ -169,7 +170,8 @@ final class EvalCommand implements Callable<Integer> {
             final Benchmark benchmark = Benchmark.named(equals < 0 ? name : name.substring(0, equals));
             final Path file = equals < 0 ? dataDir.resolve(name + ".jsonl") : Path.of(name.substring(equals + 1));
             if (!Files.exists(file)) {
-                throw new IOException(file + ": no such file; teamtr data prepare " + benchmark.name() + " SOURCE --out " + dataDir + " makes it");
+                throw new IOException(file + ": no such file; " + (Preparer.names().contains(benchmark.name()) ? "teamtr data prepare "
+                        + benchmark.name() + " SOURCE --out " + dataDir + " makes it" : "docs/benchmarks.md says what its lines are"));
             }
             results.add(run.play(benchmark, file, givenK == null ? benchmark.k() : givenK, seeds));
         }

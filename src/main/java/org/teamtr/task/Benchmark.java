@@ -6,12 +6,12 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * A benchmark of the paper (arXiv 2605.15207, Table 1): by what its answers are judged, how often each item is played, and what the
+ * A benchmark of the paper (arXiv 2605.15207, Table 1, and tau-bench): by what its answers are judged, how often each item is played, and what the
  * paper prints.
  *
  * @param name as on the command line
  * @param title as the paper has it
- * @param verifier see {@link Verifiers}
+ * @param verifier see {@link Verifiers}; null where the environment alone scores
  * @param k episodes for each item in the paper
  * @param items how many the paper has
  * @param published percent, by method; whether it is avg@k or pass@k is not said
@@ -35,18 +35,24 @@ public record Benchmark(String name, String title, String verifier, int k, int i
                     + "; whether the paper's F1 is by characters or words (here: words), and who answers, is not said"),
             of("guess_number", "AR-Bench GN", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3, ALL + "; the paper counts training and test items together"),
             of("planbench", "PlanBench", "planbench_official", 8, 0, 33.1, 33.5, 38.3, 39.1, 38.7, 44.1, ALL
-                    + "; which items of the eight abilities the paper uses is not said"));
+                    + "; which items of the eight abilities the paper uses is not said"),
+            new Benchmark("retail", "tau-bench", null, 4, 115, ordered("naive sequential (3x8B)", 45.6, "TeamTR (3x8B)", 52.9), null,
+                    "the paper's figures are pass@1; beside them it has 13.8 and 19.7 as pass@4, which are less and so can only be pass^4; whether it plays"
+                            + " retail, airline or both, and who is the customer, is not said"));
 
     private static Benchmark of(String name, String title, String verifier, int k, int items, double grpo, double dapo, double debate, double judge,
             double play, double teamtr, String caveat) {
+        return new Benchmark(name, title, verifier, k, items, ordered("GRPO (single, 8B)", grpo, "DAPO (single, 8B)", dapo, "Debate (3x8B)", debate,
+                "Debate+Judge (3x8B)", judge, "Role-play (3x8B)", play, "TeamTR (3x8B)", teamtr), verifier.equals("overlap") ? "f1_word" : null, caveat);
+    }
+
+    /** @param methods names and figures by turns */
+    private static Map<String, Double> ordered(Object... methods) {
         final Map<String, Double> published = new LinkedHashMap<>();
-        published.put("GRPO (single, 8B)", grpo);
-        published.put("DAPO (single, 8B)", dapo);
-        published.put("Debate (3x8B)", debate);
-        published.put("Debate+Judge (3x8B)", judge);
-        published.put("Role-play (3x8B)", play);
-        published.put("TeamTR (3x8B)", teamtr);
-        return new Benchmark(name, title, verifier, k, items, Collections.unmodifiableMap(published), verifier.equals("overlap") ? "f1_word" : null, caveat);
+        for (int i = 0; i < methods.length; i += 2) {
+            published.put((String) methods[i], (Double) methods[i + 1]);
+        }
+        return Collections.unmodifiableMap(published);
     }
 
     /**

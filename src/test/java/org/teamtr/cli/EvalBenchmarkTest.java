@@ -130,6 +130,8 @@ class EvalBenchmarkTest {
         assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "judge:x").contains("expected judge: and one of [a, b], given x"));
         assertTrue(failed(1, "eval", config, "--benchmark", "chess").contains("benchmark: expected one of aime24, aime25, math500"));
         assertTrue(failed(1, "eval", config, "--benchmark", "math500", "--data-dir", folder).contains("teamtr data prepare math500 SOURCE --out"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "retail", "--data-dir", folder).contains("docs/benchmarks.md says what its lines are"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "retail=" + aime).contains("expected a configuration whose task.environment.name is retail"));
         assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge").contains("--mode: expected chain, best-of, single:ROLE or judge:ROLE"));
     }
 
