@@ -115,7 +115,7 @@ class ExperimentCommandTest {
                     + "    loss: {entropy: 0.01}").replace("warm_start: {steps: 150}", "warm_start: {steps: 10, batch: 8}")
                     .replace("optimiser: {steps: 8}", "optimiser: {steps: 2}").replaceFirst("eval: \\{prompts: [0-9]+}", "eval: {prompts: 16}")
                     .replace("train: {stages: 4}", "train: {stages: 1}")
-                    .replace("n: [2, 6]", "schedule: [stale, fresh, fresh-equal], n: [2]")
+                    .replace("n: [2, 6]", "schedule: [stale, fresh, fresh-equal], n: [2, 3]")
                     .replaceFirst("(\\nquick:\\n  seeds: 2\\n)(  config)", "$1  axes: {method: [TeamTR, PPO]}\n$2");
             return Files.writeString(folder.resolve(name + ".yaml"), text.substring(0, quick) + less);
         }
@@ -152,11 +152,13 @@ class ExperimentCommandTest {
         }
         // What has to be so, however small the runs: as many episodes where they are to be equal, and as many times as agents where not.
         final Map<String, Long> episodes = new HashMap<>();
-        for (String point : List.of("n2-delta0.2-stale", "n2-delta0.2-fresh", "n2-delta0.2-fresh-equal")) {
+        for (String point : List.of("n2-delta0.2-stale", "n2-delta0.2-fresh", "n2-delta0.2-fresh-equal", "n3-delta0.2-stale",
+                "n3-delta0.2-fresh")) {
             episodes.put(point, RunFiles.summary(folder.resolve("stale-gap-quick").resolve(point + "-seed1")).episodes());
         }
         assertEquals(episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh-equal"));
         assertEquals(2 * episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh"));
+        assertEquals(3 * episodes.get("n3-delta0.2-stale"), episodes.get("n3-delta0.2-fresh"));
         assertEquals(0, RunFiles.summary(folder.resolve("out-of-region-quick").resolve("TeamTR-seed1")).outOfRegionUpdates());
         double share = 0;
         for (String line : Files.readAllLines(folder.resolve("out-of-region-quick").resolve(ExperimentData.STAGES))) {
