@@ -871,7 +871,7 @@ struct Layout {
   Shared* shared;
   Chunk* records;
   Half* table;     /* null without filters, or where there is no room */
-  LaneSums* lanes; /* [warp of the statistics][lane], until their results are there; with filters where the bins are afterwards */
+  LaneSums* lanes; /* [warp of the statistics][lane], until the sums are merged; then the filters' bins have the same memory */
   Bins* bins;
   uint16_t* list;
 

@@ -61,7 +61,7 @@ task: {name: files, files: {train: $work/prompts.jsonl}}
 team: {agents: [{role: solver, policy: solver, template: "{prompt}"}]}
 policies: {solver: {model: $work/45m, random: true}}
 train: {stages: 4}
-rollout: {prompts: 8, group: 8, held_back: 0, max_new_tokens: 64}
+rollout: {prompts: 8, group: 8, validation_fraction: 0, max_new_tokens: 64}
 loss: {entropy: 0.01}
 trust_region: {delta: 10}
 optimiser: {steps: 1, learning_rate: 1e-5}

@@ -6,7 +6,7 @@
  *
  * Both draw the same tokens, but for what the rounding of sums in f32 decides, which few draws of a million are. A row's results
  * have the same bits alone, where a cluster shares it, and among many, where a block has it; in rows that are not aligned; and, on
- * the host, with turns in descending order. The log-probs are to the bit those of teamtr_log_probs.
+ * the host, where the threads of a block take their turns from the last to the first. Log-probs have the bits of teamtr_log_probs.
  */
 #include <cmath>
 #include <limits>

@@ -4,7 +4,7 @@
  *   cuda_test --small   a few short rows of each kernel, for compute-sanitizer
  *
  * Each case also checks that a row alone, elsewhere and differently aligned has the same bits, that a second run has, and, on
- * the host, that turns in descending order have.
+ * the host, that a run has in which the threads of a block take their turns from the last to the first.
  */
 #include <algorithm>
 #include <cmath>

@@ -40,7 +40,7 @@ final class Gradients {
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
         final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
-        // Before the first step it is taken from the policy itself: there it is 0 with a gradient of 0, and the hidden states are the same.
+        // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
         final boolean moved = anchor != null && !state.isAt(anchor);
         accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, moved, part, temperature, (head, dHidden, dWeight) -> {
             final SurrogateOfMessages messages = new SurrogateOfMessages(whole, micro, batch, head);
