@@ -122,7 +122,7 @@ final class ExperimentCommand implements Callable<Integer> {
         if (environment == null) {
             return run(experiments, Ranks.ONE, 1);
         }
-        Launcher.endWithLauncher(System.getenv());
+        Launcher.onEnd(System.getenv(), () -> Exit.now(1));
         final TorchRanks ranks = RankSetup.join(environment, Map.of("version", Version.read(), "arguments",
                 String.join(" ", spec.commandLine().getParseResult().originalArgs())), WHILE_OTHERS_RUN, () -> "");
         try {
@@ -257,8 +257,8 @@ final class ExperimentCommand implements Callable<Integer> {
     /** {@return the names of those that failed} */
     private List<String> work(List<Job> jobs, int atOnce, int threads, Progress progress) throws InterruptedException {
         final ExecutorService pool = Executors.newFixedThreadPool(atOnce);
-        final Thread end = new Thread(() -> processes.forEach(Process::destroy)); // workers end with us
-        Runtime.getRuntime().addShutdownHook(end);
+        final Runnable end = () -> processes.forEach(Process::destroy); // workers end with us
+        Exit.add(end);
         final List<String> failed = new ArrayList<>();
         try {
             final List<Future<String>> results = jobs.stream().map(job -> pool.submit(() -> {
@@ -284,7 +284,7 @@ final class ExperimentCommand implements Callable<Integer> {
         } finally {
             pool.shutdownNow();
             processes.forEach(Process::destroy);
-            Runtime.getRuntime().removeShutdownHook(end);
+            Exit.remove(end);
         }
         return failed;
     }

@@ -26,6 +26,7 @@ public final class Main {
         logging("showLogName", "false");
         property("org.bytedeco.javacpp.maxPhysicalBytes", "0"); // a limit of twice the Java heap, which has nothing to do with models
         property("org.bytedeco.javacpp.maxBytes", "0");
+        Exit.onSignals();
         System.exit(run(args));
     }
 

@@ -73,7 +73,7 @@ final class RankSetup {
     static TorchRanks join(RankEnvironment e, Map<String, String> facts, Duration patience, Supplier<String> goOn) {
         return TorchRanks.join(e, patience, facts, message -> {
             System.err.println("teamtr: " + message + goOn.get());
-            Runtime.getRuntime().halt(1); // the thread that trains may be waiting within libtorch, for ever
+            Exit.now(1); // the thread that trains may be waiting within libtorch, for ever
         });
     }
 

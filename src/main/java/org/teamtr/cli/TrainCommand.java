@@ -103,7 +103,10 @@ final class TrainCommand implements Callable<Integer> {
         }
         if (processes > 1) {
             ConfigFile.load(resume == null ? file : configOf(resume), variant, all); // says once what is wrong with it
-            return new Launcher(System.err).run(processes, RankSetup.command(spec.commandLine().getParseResult().originalArgs()));
+            try (Launcher launcher = new Launcher(System.err)) {
+                Exit.add(launcher::close);
+                return launcher.run(processes, RankSetup.command(spec.commandLine().getParseResult().originalArgs()));
+            }
         }
         final RankEnvironment environment = RankEnvironment.of(System.getenv());
         if (environment == null) {
@@ -111,7 +114,7 @@ final class TrainCommand implements Callable<Integer> {
             run(config, config, resume != null ? resume : newRun(config), resume != null);
             return 0;
         }
-        Launcher.endWithLauncher(System.getenv());
+        Launcher.onEnd(System.getenv(), () -> Exit.now(1));
         final Config config = RankSetup.resolved(ConfigFile.load(resume == null ? file : configOf(resume), variant, all), environment);
         ranks = RankSetup.join(environment, config, () -> writing == null ? "" : goOn(writing));
         try {
@@ -132,19 +135,19 @@ final class TrainCommand implements Callable<Integer> {
             return;
         }
         writing = run;
-        final Thread goodbye = new Thread(() -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run)));
+        final Runnable goodbye = () -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run));
         try (FileChannel lock = lock(run)) {
             if (!goesOn) {
                 ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // first, so that a run killed in its warm start can be resumed
             }
-            Runtime.getRuntime().addShutdownHook(goodbye); // Ctrl-C
+            Exit.add(goodbye);
             train(config, local, run, goesOn);
         } catch (RanksException e) {
             throw new RanksException(e.getMessage() + goOn(run), e);
         } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException | EpisodeException e) {
             throw new IOException(Words.of(e) + (hasBegun(run) ? goOn(run) : ""), e);
         } finally {
-            remove(goodbye);
+            Exit.remove(goodbye);
         }
     }
 
@@ -166,14 +169,6 @@ final class TrainCommand implements Callable<Integer> {
                     + latest.getFileName().toString().replaceFirst("stage-0*", "stage "));
         } catch (IOException e) {
             return "";
-        }
-    }
-
-    private static void remove(Thread hook) {
-        try {
-            Runtime.getRuntime().removeShutdownHook(hook);
-        } catch (IllegalStateException e) {
-            // the JVM is going down, and the hook speaks
         }
     }
 

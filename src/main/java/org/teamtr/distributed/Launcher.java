@@ -13,6 +13,7 @@ import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
@@ -20,12 +21,12 @@ import java.util.concurrent.TimeUnit;
  * Starts the ranks of one machine, each with the variables of {@link RankEnvironment} and nothing else of its own, and ends all of them
  * when one fails. What rank 0 says is said here; of another rank, the last words if it fails.
  */
-public final class Launcher {
+public final class Launcher implements AutoCloseable {
     /** Lines that are kept of each rank. */
     private static final int LAST = 20;
 
     private final PrintStream err;
-    private final List<Process> ranks = new ArrayList<>();
+    private final List<Process> ranks = new CopyOnWriteArrayList<>(); // close() may come from another thread
     private final List<Deque<String>> words = new ArrayList<>();
     private final List<Thread> readers = new ArrayList<>();
 
@@ -35,37 +36,26 @@ public final class Launcher {
     }
 
     /**
-     * Starts a command as so many ranks, and waits for them.
+     * Starts a command as so many ranks, and waits for them; once.
      *
      * @return 0, or the exit code of the first rank that failed
      */
     public int run(int size, List<String> command) throws IOException, InterruptedException {
-        final Thread ends = new Thread(this::end);
-        Runtime.getRuntime().addShutdownHook(ends);
-        try {
-            final int port = freePort();
-            final BlockingQueue<Integer> ended = new LinkedBlockingQueue<>();
-            for (int rank = 0; rank < size; rank++) {
-                final int number = rank;
-                start(rank, size, port, command).onExit().thenRun(() -> ended.add(number));
-            }
-            for (int i = 0; i < size; i++) {
-                final int rank = ended.take();
-                if (ranks.get(rank).exitValue() != 0) {
-                    final int first = firstCause(rank, ended);
-                    tell(first);
-                    return ranks.get(first).exitValue();
-                }
-            }
-            return 0;
-        } finally {
-            end();
-            try {
-                Runtime.getRuntime().removeShutdownHook(ends);
-            } catch (IllegalStateException e) {
-                // the JVM is going down, and the hook ends them
+        final int port = freePort();
+        final BlockingQueue<Integer> ended = new LinkedBlockingQueue<>();
+        for (int rank = 0; rank < size; rank++) {
+            final int number = rank;
+            start(rank, size, port, command).onExit().thenRun(() -> ended.add(number));
+        }
+        for (int i = 0; i < size; i++) {
+            final int rank = ended.take();
+            if (ranks.get(rank).exitValue() != 0) {
+                final int first = firstCause(rank, ended);
+                tell(first);
+                return ranks.get(first).exitValue();
             }
         }
+        return 0;
     }
 
     private static int freePort() throws IOException {
@@ -145,7 +135,8 @@ public final class Launcher {
     }
 
     /** Asks the remaining processes to end, and kills them if they have not ended after five seconds. */
-    private void end() {
+    @Override
+    public void close() {
         ranks.forEach(Process::destroy);
         final long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(5);
         for (Process rank : ranks) {
@@ -160,12 +151,11 @@ public final class Launcher {
         }
     }
 
-    /** Ends this process when the launcher that started it is gone; nothing where there is none. */
-    public static void endWithLauncher(Map<String, String> variables) {
+    /** Has an action run when the launcher that started this process is gone; never where there is none. */
+    public static void onEnd(Map<String, String> variables, Runnable action) {
         final String launcher = variables.get(RankEnvironment.LAUNCHER);
         if (launcher != null) {
-            ProcessHandle.of(Long.parseLong(launcher)).ifPresentOrElse(
-                    process -> process.onExit().thenRun(() -> Runtime.getRuntime().halt(1)), () -> Runtime.getRuntime().halt(1));
+            ProcessHandle.of(Long.parseLong(launcher)).ifPresentOrElse(process -> process.onExit().thenRun(action), action);
         }
     }
 }

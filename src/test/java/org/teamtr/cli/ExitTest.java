@@ -1,0 +1,54 @@
+package org.teamtr.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.BufferedReader;
+import java.nio.file.Path;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+class ExitTest {
+    /** A JVM that a signal ends while libtorch computes does not crash, and does what is to be done before. */
+    @Test
+    @Timeout(60)
+    void aSignalEndsAProcessWithinLibtorch() throws Exception {
+        final Process child = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx256m",
+                "-XX:ErrorFile=/dev/null", "-cp", System.getProperty("java.class.path"), Busy.class.getName()).redirectErrorStream(true).start();
+        try (BufferedReader lines = child.inputReader()) {
+            assertEquals("begun", lines.readLine());
+            Thread.sleep(100); // into the computation, which takes many seconds
+            child.toHandle().destroy(); // SIGTERM, and the streams stay open
+            assertEquals("last" + System.lineSeparator() + "first", lines.lines().collect(Collectors.joining(System.lineSeparator())));
+            assertTrue(child.waitFor(20, TimeUnit.SECONDS));
+            assertEquals(128 + 15, child.exitValue());
+        } finally {
+            child.destroyForcibly();
+        }
+    }
+
+    /** One call into libtorch that takes long. */
+    static final class Busy {
+        public static void main(String[] args) {
+            Exit.add(() -> System.out.println("first"));
+            Exit.add(() -> System.out.println("last"));
+            final Runnable removed = () -> System.out.println("removed");
+            Exit.add(removed);
+            Exit.remove(removed);
+            Exit.onSignals();
+            final Tensor factor = torch.ones(2000, 2000);
+            Tensor sum = torch.ones(2000, 2000).requires_grad_(true);
+            for (int i = 0; i < 40; i++) {
+                sum = torch.mm(torch.neg(sum), factor);
+            }
+            sum = torch.sum(sum);
+            System.out.println("begun");
+            sum.backward();
+            System.out.println("ended");
+        }
+    }
+}
