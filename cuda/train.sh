@@ -145,7 +145,7 @@ policies:
   solver: {model: "$out/$shape", random: true, dtype: $dtype}
   critic: {model: "$out/$shape", random: true, dtype: $dtype}
 train: {stages: 1, order: fixed}
-rollout: {held_back: 0}
+rollout: {validation_fraction: 0}
 trust_region: {floor: warn}
 optimiser: {micro_batch_tokens: 4096}
 eval: {every: 0, prompts: 4, transcripts: 1}

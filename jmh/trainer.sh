@@ -17,7 +17,7 @@ mkdir -p "$work" docs/data
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 
 [[ -f jmh/target/benchmarks.jar ]] || ./mvnw -q -B -f jmh package -Dguard.skip
-run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
+run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar:target/test-classes "$@"; }
 
 if [[ ${1:-} == speed ]]; then
   ./teamtr --help > /dev/null # builds what is measured
@@ -94,6 +94,7 @@ run org.teamtr.jmh.TrainerModel "$work/model"
   --set "policies.solver={model: $work/model, random: true}" --set rollout.prompts=4 --set rollout.group=4 --set rollout.max_new_tokens=8 \
   --set optimiser.steps=2 --set optimiser.learning_rate=1e-5 --set loss.entropy=0.01 --set train.stages=2 --set eval.every=0 \
   --set eval.prompts=1 --set trust_region.delta=1 --out "$work/random-0.1b"
+./mvnw -q -B -Dmaven.javadoc.skip test-compile # ThreadRule is among the tests, which reach the package-private parts of a policy
 run org.teamtr.torch.ThreadRule docs/data/threads.csv
 OMP_WAIT_POLICY=PASSIVE run org.teamtr.torch.ThreadRule docs/data/threads-passive.csv # as ./teamtr sets it
 run org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/data/threads-passive.csv docs/method.md \

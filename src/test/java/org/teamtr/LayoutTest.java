@@ -3,8 +3,10 @@ package org.teamtr;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -12,6 +14,7 @@ import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.spi.ToolProvider;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 /** Arrows between packages go one way: see the picture in CONTRIBUTING.md. */
@@ -48,6 +51,13 @@ class LayoutTest {
         assertEquals(List.of(), wrong);
         assertTrue(ORDER.containsAll(packages), "a new package needs a place in ORDER, and in CONTRIBUTING.md: " + packages);
         assertTrue(packages.size() > 10, "jdeps found too little: " + packages);
+    }
+
+    @Test
+    void benchmarksAreInAPackageOfTheirOwn() throws IOException {
+        try (Stream<Path> files = Files.walk(Path.of("jmh", "src"))) {
+            assertEquals(List.of(), files.filter(f -> f.toString().endsWith(".java") && !f.getParent().endsWith("org/teamtr/jmh")).toList());
+        }
     }
 
     /** Who links the kernels gets JavaCPP and nothing else; device memory of one's own needs the CUDA presets besides. */

@@ -18,7 +18,7 @@ public final class TrainerTables {
     private TrainerTables() {
     }
 
-    /** Arguments: the CSV to write, those of {@link org.teamtr.torch.ThreadRule} without and with OMP_WAIT_POLICY=PASSIVE,
+    /** Arguments: the CSV to write, those of {@code org.teamtr.torch.ThreadRule} without and with OMP_WAIT_POLICY=PASSIVE,
             the page, the machine in words, LABEL=RUN... */
     public static void main(String[] args) throws IOException {
         final List<String> lines =

@@ -17,8 +17,7 @@ import org.teamtr.model.ModelConfig;
 
 /**
  * What the rule of {@link Workers} rests on: forward and backward over micro-batches of 512 tokens, by as many workers as
- * there are threads with one thread per operation, and by one worker whose operations have all threads. In this package
- * because the rule is nobody else's business.
+ * there are threads with one thread per operation, and by one worker whose operations have all threads. {@code jmh/trainer.sh} runs it.
  */
 public final class ThreadRule {
     private static final int VOCAB = 1024;
