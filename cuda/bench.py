@@ -22,18 +22,21 @@ relative for KL (that is, to at least 1e-6), and for gradients |d - ref| / (|ref
 within the stated tolerance or the run ends with exit code 1; a peer outside it is marked (!).
 
 Ours is measured first, at all shapes; then again beside its peers, at one shape after the other, until --seconds are over. So a
-peer that takes long takes only from other peers.
+peer that takes long takes only from other peers. Of 1 and 16 rows, the launch of an empty kernel is measured beside ours. After
+each case, bench.json and table.md are written anew.
 
 Peers: PyTorch eager, the composition that one would write; torch.compile of the same (of log-probs backward also of the
 closed formula); a plain one-sweep Triton kernel; and, where they are installed or on PYTHONPATH, kernels of Liger, Fast-LLM,
 fla, flash-attn, verl, cut-cross-entropy, flashinfer and vLLM, each called as its own library calls it. What is not installed is
 named at the end. A peer that does not load, fails, runs out of memory or time keeps its row with the reason. Backward passes
-alone of PyTorch are timed after an untimed forward; cases named "with gradient" are forward and backward together.
+alone of PyTorch are timed after an untimed forward; cases named "with gradient" or "fwd + bwd" are forward and backward together.
+A peer that computes a part of the job is named with it ("log-prob alone"), and its error is of that part.
 """
 import argparse
 import ctypes
 import datetime
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -57,8 +60,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DTYPE = {torch.float32: 0, torch.bfloat16: 1}  # TEAMTR_F32, TEAMTR_BF16
 NAME = {torch.float32: "f32", torch.bfloat16: "bf16"}
 MAIN = (8192, 151936, torch.bfloat16)
+FEW = [(1, 151936, torch.bfloat16), (16, 151936, torch.bfloat16)]  # beside the launch of an empty kernel
 SHAPES = [MAIN, (256, 151936, torch.bfloat16), (8192, 32000, torch.bfloat16), (2048, 151936, torch.float32)]
 LENGTH = 64  # tokens of a message
+RATIO_MESSAGE, RATIO_MESSAGE_MEAN = 0, 2  # of teamtr.h
 TOP_P = 0.95
 BETA = 0.1
 EPS = 0.2
@@ -66,6 +71,7 @@ PROVIDER_SECONDS = 40  # for the first call of a peer, compilation included
 HIDDEN = 4096  # width of the hidden states that a head makes logits of
 CHUNK = 2048  # rows of logits at a time, there
 ROUNDS = 40
+LAUNCH = "launch of an empty kernel"
 
 
 class Wrong(Exception):
@@ -156,19 +162,20 @@ def peer_kl(p, q):
     return (lp.exp() * (lp - lq)).sum(-1)
 
 
-def peer_policy_loss(x, targets, log_probs_old, advantages, old=None):
+def peer_policy_loss(x, targets, log_probs_old, advantages, level, old=None):
     lp = log_softmax(x)
     new = lp.gather(-1, targets[:, None]).squeeze(-1)
-    loss = clipped(new, log_probs_old, advantages)
+    loss = clipped(new, log_probs_old, advantages, level)
     if old is not None:
         lo = log_softmax(old)
         loss = loss + BETA * (lo.exp() * (lo - lp)).sum(-1).view(-1, LENGTH).sum(-1).mean()
     return loss
 
 
-def clipped(new, log_probs_old, advantages):
-    """Eq. 10: one ratio for each message, the product over its tokens."""
-    w = (new - log_probs_old).view(-1, LENGTH).sum(-1).clamp(-20, 20).exp()
+def clipped(new, log_probs_old, advantages, level):
+    """One ratio for each message: the product over its tokens (Eq. 10), or their geometric mean (GSPO)."""
+    log_ratios = (new - log_probs_old).view(-1, LENGTH)
+    w = (log_ratios.mean(-1) if level == RATIO_MESSAGE_MEAN else log_ratios.sum(-1)).clamp(-20, 20).exp()
     return -torch.minimum(w * advantages, w.clamp(1 - EPS, 1 + EPS) * advantages).mean()
 
 
@@ -227,13 +234,55 @@ def liger_log_probs():
     return lambda x, t: (fused_selective_log_softmax(x[None], t[None, :-1], temperature=1.0).view(-1), None)
 
 
+def by_name(function, skipped=0, **given):
+    """Positional arguments of a function, which a torch.autograd.Function takes only; defaults where nothing is given."""
+    parameters = list(inspect.signature(function).parameters.values())[skipped:]
+    unknown = given.keys() - {p.name for p in parameters}
+    if unknown:
+        raise TypeError(f"{function.__qualname__} has no {', '.join(sorted(unknown))}")
+    return [given[p.name] if p.name in given else p.default for p in parameters]
+
+
+def liger_policy_loss():
+    """Of [messages, length + 1, vocab], whose last rows are left out; the gradient goes in their place."""
+    from liger_kernel.ops.grpo_loss import GrpoLossFunction as function
+
+    def call(x, t, log_probs_old, advantages):
+        shape = -1, x.shape[1] - 1
+        loss = function.apply(*by_name(
+            function.forward, 1, logits=x, old_logp=log_probs_old.view(shape), ref_logp=None, completion_ids=t.view(shape),
+            advantages=advantages, completion_mask=None, temperature=1.0, beta=0.0, eps_low=EPS, eps_high=EPS, inplace=True,
+            loss_type="grpo", importance_sampling_level="sequence"))[0]
+        return loss.detach(), torch.autograd.grad(loss, x)[0]
+    return call
+
+
+def liger_linear():
+    from liger_kernel.ops.fused_linear_cross_entropy import fused_linear_cross_entropy_forward as function
+    return lambda hidden, weight, t: (-function(hidden, weight, t, reduction="none")[0], None)
+
+
 def flash_attn_log_probs():
     from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
     return lambda x, t: (-cross_entropy_loss(x, t)[0], None)
 
 
-def fast_llm_block(vocab):
-    return min(triton.next_power_of_2(vocab), 16384)
+def flash_attn_gradient():
+    """In place."""
+    from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
+
+    def call(x, t, g):
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(-cross_entropy_loss(leaf, t, inplace_backward=True)[0], leaf, g)[0]
+    return call
+
+
+def fast_llm_options(kernel, vocab):
+    """Block and warps. Newer versions choose the warps of kernels over two rows themselves."""
+    if hasattr(kernel, "configs"):
+        return dict(block_size=min(triton.next_power_of_2(vocab), 16384))
+    block = min(triton.next_power_of_2(vocab), 32768)
+    return dict(block_size=block, num_warps=4 if block < 2048 else 8 if block < 8192 else 16)
 
 
 def fast_llm_log_probs():
@@ -242,9 +291,34 @@ def fast_llm_log_probs():
     def call(x, t):
         rows, vocab = x.shape
         top, total, logit = torch.empty(3, rows, device=x.device)
-        kernel[(rows,)](x, t, n_cols=vocab, logits_stride_0=x.stride(0), block_size=fast_llm_block(vocab), max_logits_ptr=top,
-                        sum_exp_logits_ptr=total, predicted_logits_ptr=logit, num_warps=8)
+        kernel[(rows,)](x, t, n_cols=vocab, logits_stride_0=x.stride(0), max_logits_ptr=top, sum_exp_logits_ptr=total,
+                        predicted_logits_ptr=logit, **fast_llm_options(kernel, vocab))
         return logit - top - total.log(), None
+    return call
+
+
+def fast_llm_gradient():
+    """Of minus the log-prob."""
+    from fast_llm.functional.triton.entropy_loss import triton_cross_entropy_forward_backward_from_labels_kernel as kernel
+
+    def call(x, t):
+        rows, vocab = x.shape
+        losses, d = torch.empty(rows, device=x.device), torch.empty_like(x)
+        kernel[(rows,)](x, t, n_cols=vocab, logits_stride_0=x.stride(0), losses_ptr=losses, grad_losses=1.0, grad_logits_ptr=d,
+                        grad_logits_stride_0=vocab, **fast_llm_options(kernel, vocab))
+        return d
+    return call
+
+
+def fast_llm_policy_loss():
+    from fast_llm.functional.triton.gspo_loss import triton_gspo_loss_forward_backward as function
+
+    def call(x, t, log_probs_old, advantages):
+        rows = len(t)
+        messages = torch.arange(rows, device=x.device) // LENGTH
+        return function(x, t, advantages=advantages[messages], old_log_probabilities=log_probs_old,
+                        document_index_zero_based=messages, num_segments=rows // LENGTH, divisor=float(rows),
+                        num_labels_in_seq=torch.full_like(t, LENGTH), grad_output=1.0, epsilon_low=EPS, epsilon_high=EPS)[:2]
     return call
 
 
@@ -256,8 +330,8 @@ def fast_llm_kl(with_gradient):
         kl = torch.empty(rows, device=q.device)
         d = torch.empty_like(q) if with_gradient else None
         gradient = dict(grad_losses=1.0, grad_logits_ptr=d, grad_logits_stride_0=vocab) if with_gradient else {}
-        kernel[(rows,)](q, p, n_cols=vocab, logits_stride_0=vocab, target_stride_0=vocab, block_size=fast_llm_block(vocab),
-                        losses_ptr=kl, return_kl_loss=True, num_warps=8, **gradient)
+        kernel[(rows,)](q, p, n_cols=vocab, logits_stride_0=vocab, target_stride_0=vocab, losses_ptr=kl, return_kl_loss=True,
+                        **fast_llm_options(kernel, vocab), **gradient)
         return (kl, d) if with_gradient else kl
     return call
 
@@ -295,13 +369,24 @@ def flashinfer_sample_top_p():
     return lambda x: (top_p_sampling_from_probs(torch.softmax(x, -1, dtype=torch.float32), TOP_P).long(), None)
 
 
-def vllm_sample():
+def vllm_log_probs():
+    from vllm.v1.worker.gpu.sample.logprob import compute_token_logprobs
+    return lambda x, t: (compute_token_logprobs(x, t[:, None])[:, 0], None)
+
+
+def vllm_sample(top_p):
     from vllm.v1.worker.gpu.sample.gumbel import gumbel_sample
+    from vllm.v1.worker.gpu.sample.logprob import compute_token_logprobs
+    if top_p < 1:
+        from vllm.v1.sample.ops.topk_topp_triton import apply_top_k_top_p_triton
 
     def call(x):
         rows = torch.arange(x.shape[0], device=x.device)
-        tokens = gumbel_sample(x, rows, torch.ones(len(rows), device=x.device), rows + 17, torch.zeros_like(rows), True, False)
-        return tokens, None
+        kept = x
+        if top_p < 1:
+            kept = apply_top_k_top_p_triton(x.float(), None, torch.full((len(rows),), top_p, device=x.device))  # it takes f32
+        tokens = gumbel_sample(kept, rows, torch.ones(len(rows), device=x.device), rows + 17, torch.zeros_like(rows), True, False)
+        return tokens, compute_token_logprobs(x, tokens[:, None])[:, 0]
     return call
 
 
@@ -366,7 +451,7 @@ class Inputs:
         self.targets = torch.where(torch.rand(rows, **f32) < 0.5, peak[:, 0], torch.randint(vocab, (rows,), **f32))
         self.g, self.h = torch.randn(rows, **f32), torch.randn(rows, **f32) * 0.01
         self.generator = generator
-        self.some = sorted({0, rows // 3, rows // 2 + 1, rows - 1})  # the rows that are checked
+        self.some = sorted({0, rows // 3, rows // 2, rows - 1})  # the rows that are checked
 
     def near(self):
         """A policy about a trust-region step from x."""
@@ -382,14 +467,15 @@ class Inputs:
 
 
 class Provider:
-    """call(i, state) is timed on input set i; state is what prepare(i) left, untimed."""
+    """call(i, state) is timed on input set i; state is what prepare(i) left, untimed. check: instead of the case's, where the
+    outputs are others."""
 
-    def __init__(self, name, call, prepare=None):
-        self.name, self.call, self.prepare = name, call, prepare or (lambda i: None)
+    def __init__(self, name, call, prepare=None, check=None):
+        self.name, self.call, self.prepare, self.check = name, call, prepare or (lambda i: None), check
         self.error, self.failure, self.samples, self.seconds = None, None, [], None
 
 
-def of_library(name, load, call, prepare=None):
+def of_library(name, load, call, prepare=None, check=None):
     """A list of one provider, whose call(kernel, i, state) is of what load() answers; of none where it is not installed."""
     try:
         kernel = load()
@@ -400,7 +486,7 @@ def of_library(name, load, call, prepare=None):
     except Exception as e:  # whatever another library's import throws
         reason = e
     else:
-        return [Provider(name, lambda i, state: call(kernel, i, state), prepare)]
+        return [Provider(name, lambda i, state: call(kernel, i, state), prepare, check)]
     provider = Provider(name, None)
     provider.failure = failure(reason)
     return [provider]
@@ -476,7 +562,8 @@ class Bench:
                 providers.append(Provider("torch.compile", of(compiled(peer_log_probs))))
             if triton and self.device.type == "cuda":
                 providers.append(Provider("Triton, one sweep", of(triton_log_probs)))
-            for name, load in (("Liger", liger_log_probs), ("flash-attn", flash_attn_log_probs), ("Fast-LLM", fast_llm_log_probs)):
+            for name, load in (("Liger", liger_log_probs), ("flash-attn", flash_attn_log_probs), ("Fast-LLM", fast_llm_log_probs),
+                               ("vLLM", vllm_log_probs)):
                 providers += of_library(f"{name}, log-prob alone", load, lambda kernel, i, _: kernel(sets[i].x, sets[i].targets))
         return Case("log-probs + entropy", size, check, 1e-4, providers)
 
@@ -622,6 +709,14 @@ class Bench:
             providers.append(Provider("PyTorch eager", of(peer_log_probs)))
             if compiled(peer_log_probs):
                 providers.append(Provider("torch.compile", of(compiled(peer_log_probs))))
+            alone = F.one_hot(s.targets[some], vocab).double() - p  # without the entropy's part
+            providers += of_library(
+                "flash-attn, log-prob alone, in place", flash_attn_gradient,
+                lambda kernel, i, x: kernel(x, sets[i].targets, sets[i].g), lambda i: d.copy_(sets[i].x),
+                lambda found: of_gradient(found[some], s.g[some, None].double() * alone))
+            providers += of_library(
+                "Fast-LLM, log-prob alone", fast_llm_gradient, lambda kernel, i, _: kernel(sets[i].x, sets[i].targets),
+                check=lambda found: of_gradient(found[some], -alone))
         return Case("log-probs + entropy with gradient", size, lambda d: of_gradient(d[some], expected),
                     gradient_tolerance(d.dtype), providers)
 
@@ -656,12 +751,13 @@ class Bench:
         providers = [self.ours([(ours, (out[0], out[2]))] * len(sets))]
         if self.peers:
             providers.append(Provider(f"the product alone, chunks of {chunk}", lambda i, _: tuple(multiply(c) for c in parts)[:0]))
-            for name, load in (("verl", verl_linear), ("cut-cross-entropy, log-prob alone", cut_cross_entropy_linear)):
+            for name, load in (("verl", verl_linear), ("cut-cross-entropy, log-prob alone", cut_cross_entropy_linear),
+                               ("Liger, log-prob alone", liger_linear)):
                 providers += of_library(name, load, lambda kernel, i, _: kernel(hidden, weight, targets))
         tolerance = 0.3 if dtype == torch.bfloat16 else 1e-3  # logits of N(0, 3) and more, rounded to bf16
         return Case("linear log-probs + entropy", size, check, tolerance, providers, 2 * rows * vocab * width)
 
-    def policy_loss(self, sets, olds):
+    def policy_loss(self, sets, olds, level=RATIO_MESSAGE):
         """Forward and backward. Two sweeps: the logits are read twice, the old ones too, the gradient is written once."""
         rows, vocab = sets[0].x.shape
         messages = rows // LENGTH
@@ -684,16 +780,16 @@ class Bench:
             call = self.native.bind(
                 "teamtr_policy_loss", **view("logits", s.x), targets=s.targets, target_type=1, temperature=1.0,
                 log_probs_old=lp_old, advantages=advantages, advantage_per_token=0, cu_seqlens=cu, cu_type=0, messages=messages,
-                ratio_level=0, eps_low=EPS, eps_high=EPS, dual_clip=math.inf, kl_aggregation=1, entropy_coef=0.0,
+                ratio_level=level, eps_low=EPS, eps_high=EPS, dual_clip=math.inf, kl_aggregation=1, entropy_coef=0.0,
                 aggregation=2, fixed_length=0.0, total_tokens=0, total_messages=0, stats=stats, **vectors, **given,
                 **view("d_logits", d, dtype=False))
-            inputs.append((s.x, s.targets, lp_old, advantages) + ((olds[k],) if olds else ()))
+            inputs.append((s.x, s.targets, lp_old, advantages, level) + ((olds[k],) if olds else ()))
             calls.append((call, (stats, d)))
             if k == 0:
                 new0 = new
         s, some = sets[0], sets[0].some
         leaf = new0.clone().requires_grad_()
-        loss = clipped(leaf, inputs[0][2].double(), inputs[0][3].double())
+        loss = clipped(leaf, inputs[0][2].double(), inputs[0][3].double(), level)
         d_log_probs = torch.autograd.grad(loss, leaf)[0][some, None]
         loss = loss.detach()
         p = log_softmax64(s.x[some]).exp()
@@ -705,8 +801,11 @@ class Bench:
             loss = loss + BETA * by_chunks(kl, rows).sum() / messages
             expected = expected + BETA / messages * (p - log_softmax64(olds[0][some]).exp())
 
-        def check(outputs):  # the loss has the tighter tolerance: brought to the gradient's scale
-            return worst(absolute(outputs[0].reshape(-1)[0], loss) * tolerance / 1e-4, of_gradient(outputs[1][some], expected))
+        def errors(value, rows_found):  # the loss has the tighter tolerance: brought to the gradient's scale
+            return worst(absolute(value.reshape(-1)[0], loss) * tolerance / 1e-4, of_gradient(rows_found, expected))
+
+        def check(outputs):
+            return errors(outputs[0], outputs[1][some])
         tolerance = gradient_tolerance(d.dtype)
         providers = [self.ours(calls)]
         if self.peers:
@@ -719,7 +818,18 @@ class Bench:
             providers.append(Provider("PyTorch eager", of(peer_policy_loss)))
             if compiled(peer_policy_loss):
                 providers.append(Provider("torch.compile", of(compiled(peer_policy_loss))))
-        return Case("policy loss, fwd + bwd" + (", exact KL" if olds else ""), size, check, tolerance, providers)
+        if self.peers and level == RATIO_MESSAGE_MEAN and not olds:
+            providers += of_library("Fast-LLM GSPO loss", fast_llm_policy_loss, lambda kernel, i, _: kernel(*inputs[i][:4]))
+
+            def padded(i):
+                x = torch.empty(messages, LENGTH + 1, vocab, dtype=d.dtype, device=self.device)
+                x[:, :-1] = inputs[i][0].view(messages, LENGTH, vocab)
+                return x.requires_grad_()
+            providers += of_library(
+                "Liger GRPO loss, sequence-level, in place", liger_policy_loss, lambda kernel, i, x: kernel(x, *inputs[i][1:4]), padded,
+                lambda found: errors(found[0], found[1][[r // LENGTH for r in some], [r % LENGTH for r in some]]))
+        title = "policy loss with length-normalised message ratios (GSPO)" if level == RATIO_MESSAGE_MEAN else "policy loss"
+        return Case(title + ", fwd + bwd" + (", exact KL" if olds else ""), size, check, tolerance, providers)
 
     def sample(self, sets, top_p):
         rows, vocab = sets[0].x.shape
@@ -750,10 +860,10 @@ class Bench:
             if fast:
                 providers.append(Provider("torch.compile", lambda i, _: fast(sets[i].x)))
             if top_p == 1:
-                others = [("flashinfer, token alone", flashinfer_sample), ("vLLM, token alone", vllm_sample)]
+                others = [("flashinfer, token alone", flashinfer_sample)]
             else:
                 others = [("flashinfer, of a softmax, token alone", flashinfer_sample_top_p)]
-            for name, load in others:
+            for name, load in (*others, ("vLLM", lambda: vllm_sample(top_p))):
                 providers += of_library(name, load, lambda kernel, i, _: kernel(sets[i].x))
         return Case("sample" + (f", top-p {top_p}" if top_p < 1 else ""), size, check, 1e-4, providers)
 
@@ -768,13 +878,16 @@ class Bench:
         yield lambda: self.kl(sets, near, "a step apart")
         yield lambda: self.kl_backward(sets, near)
         yield lambda: self.kl_with_gradient(sets, near)
-        yield lambda: self.policy_loss(sets, None)
-        yield lambda: self.policy_loss(sets, near)
+        if len(sets[0].targets) % LENGTH == 0:
+            yield lambda: self.policy_loss(sets, None)
+            yield lambda: self.policy_loss(sets, None, RATIO_MESSAGE_MEAN)
+            yield lambda: self.policy_loss(sets, near)
         del near
         far = [s.far() for s in sets]
         yield lambda: self.kl(sets, far, "arbitrary policies")
         del far
-        yield lambda: self.linear(sets)
+        if len(sets[0].targets) % LENGTH == 0:
+            yield lambda: self.linear(sets)
 
 
 # ---- measuring --------------------------------------------------------------------------------------------------
@@ -811,6 +924,9 @@ class Timer:
 
     def copy(self):
         return Provider("copy", lambda i, _: self.target.copy_(self.source))
+
+    def launch(self):
+        return Provider(LAUNCH, lambda i, _: torch.cuda._sleep(0))
 
     def once(self, provider, i):
         state = provider.prepare(i)
@@ -853,7 +969,7 @@ def first_call(provider, case, seconds=PROVIDER_SECONDS):
             raise Wrong(f"{case.name}: error {provider.error:.2g}, at most {case.tolerance:.2g} is allowed")
     else:
         try:
-            provider.error = limited(seconds, lambda: case.check(provider.call(0, provider.prepare(0))))
+            provider.error = limited(seconds, lambda: (provider.check or case.check)(provider.call(0, provider.prepare(0))))
         except Exception as e:  # whatever a compiler or another library throws
             provider.failure = failure(e)
     provider.seconds = time.monotonic() - began
@@ -874,7 +990,7 @@ def results(case, shape, copied):
     for p in case.providers:
         error = p.error if p.error is None or math.isfinite(p.error) else str(p.error)  # JSON has no NaN
         record = {"case": case.name, "rows": shape[0], "vocab": shape[1], "dtype": NAME[shape[2]], "provider": p.name,
-                  "bytes": copied if p.name == "copy" else case.bytes, "max_error": error, "tolerance": case.tolerance,
+                  "bytes": copied if p.name == "copy" else 0 if p.name == LAUNCH else case.bytes, "max_error": error, "tolerance": case.tolerance,
                   "failure": p.failure, "first_call_s": p.seconds}
         if p.samples:
             ms = medians[p.name]
@@ -1006,6 +1122,17 @@ def main():
     timer = Timer(device) if not given.dry_run else None
     records, failed = {}, None
     shapes = [(128, 1000, torch.bfloat16), (128, 777, torch.float32)] if given.dry_run else SHAPES
+    few = [(1, 70000, torch.bfloat16)] if given.dry_run else FEW  # long enough for a cluster
+
+    def save():
+        found = [r for case in records.values() for r in case]
+        machine["seconds"] = round(time.monotonic() - began, 1)
+        if given.out and not given.dry_run:
+            given.out.mkdir(parents=True, exist_ok=True)
+            everything = {"machine": machine, "failed": failed, "results": found}
+            (given.out / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
+            text = banner(machine) + "\n\n" + HEADER + "\n" + "\n".join(row(r) for r in found) + "\n"
+            (given.out / "table.md").write_text(text + (f"\nFAILED: {failed}\n" if failed else ""))
 
     def left():
         return given.seconds - (time.monotonic() - began)
@@ -1028,10 +1155,13 @@ def main():
                     p.failure = p.failure or "left out: no time left"
             if timer:
                 case.providers.append(timer.copy())
+                if shape in few:
+                    case.providers.append(timer.launch())
                 timer.time([p for p in case.providers if not p.failure], count)
             found = results(case, shape, timer.copied if timer else 0)
             print("\n".join(row(r) for r in found), flush=True)
             records[case.name, shape] = found  # the second time beside its peers
+            save()
             del case, make
             if on_gpu:
                 torch.cuda.empty_cache()
@@ -1040,8 +1170,10 @@ def main():
         if hasattr(torch, "compiler"):
             torch.compiler.reset()  # else the next shape counts as a recompilation, of which there may be few
 
+    if not given.no_peers:
+        machine["not_installed"] = ", ".join(not_installed()) or None
     try:
-        for shape in shapes:
+        for shape in shapes + few:
             measure(shape, Bench(library, device, False))
         if not given.no_peers:
             print("\nBeside peers:\n\n" + HEADER, flush=True)
@@ -1050,16 +1182,7 @@ def main():
                     measure(shape, Bench(library, device, True))
     except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
         failed = f"{type(e).__name__}: {e}"
-    records = [r for found in records.values() for r in found]
-    machine["seconds"] = round(time.monotonic() - began, 1)
-    if not given.no_peers:
-        machine["not_installed"] = ", ".join(not_installed()) or None
-    if given.out and not given.dry_run:
-        given.out.mkdir(parents=True, exist_ok=True)
-        everything = {"machine": machine, "failed": failed, "results": records}
-        (given.out / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
-        text = banner(machine) + "\n\n" + HEADER + "\n" + "\n".join(row(r) for r in records) + "\n"
-        (given.out / "table.md").write_text(text + (f"\nFAILED: {failed}\n" if failed else ""))
+    save()
     if machine.get("not_installed"):
         print(f"\nNot installed: {machine['not_installed']}")
     print(f"\n{machine['seconds']} s")

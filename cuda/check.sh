@@ -1,35 +1,43 @@
 #!/usr/bin/env bash
-# All that can only be seen on a GPU, in one command and under 10 minutes: build, tests, sanitizers, training, benchmark.
+# All that can only be seen on a GPU, in one command and under 10 minutes: build, tests, benchmark, sanitizers, Java, training.
 #
-#   cuda/check.sh [--out FOLDER] [--bundle FOLDER] [--build FOLDER] [--python PYTHON]
+#   cuda/check.sh [--out FOLDER] [--steps LIST] [--bundle FOLDER] [--build FOLDER] [--python PYTHON]
 #
-# Wants Linux x86-64 with an NVIDIA driver, nvcc, cmake and g++. More is tested with more:
+# Wants Linux x86-64 with an NVIDIA GPU and its driver, nvcc, cmake and g++. More is tested with more:
+#   Python with PyTorch             the benchmark beside its peers (cuda/bench.py); else the kernels alone (cuda/bench.cu)
 #   compute-sanitizer               memcheck, racecheck, initcheck, synccheck on small shapes
 #   a JDK and Maven's repository    the Java tests tagged cuda, and those of the kernels with all their memory on the GPU
 #   --bundle FOLDER                 the same without a JDK or a network: see cuda/bundle.sh
 #   libtorch's natives for CUDA     training, of the built-in task and of three policies of a real size: see cuda/train.sh, which
 #                                   names what it wants, and may be run by itself
-#   Python with PyTorch             the benchmark beside its peers (cuda/bench.py); else the kernels alone (cuda/bench.cu)
 #
-# --out gets bench.json, table.md and check.log; the default is cuda/results/GPU-COMMIT. --build is where things are compiled
-# (default target/check). Every step runs, whatever became of those before it; one that cannot run is skipped with the reason.
-# Exit code 0 if no step failed. TEAMTR_COMMIT names the commit where there is no git to ask.
+# Steps are in this order, and each has a time limit: build (always), tests, bench, sanitizers, java, training. --steps names those to
+# run, with commas; the default is all. Every step runs, whatever became of those before it; one that cannot run is skipped with the
+# reason. --out gets check.log, bench.json and table.md, which say machine, driver and commit and are written as results come, and
+# training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
+# Exit code 0 if no step failed, 3 if there is no GPU. TEAMTR_COMMIT names the commit where there is no git to ask.
 set -uo pipefail
 
-total=580   # seconds for everything
-reserve=170 # of these, kept for the benchmark
+total=580 # seconds for everything
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-out="" bundle="" build=$root/target/check python=""
+out="" bundle="" build=$root/target/check python="" steps=tests,bench,sanitizers,java,training
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --out | --bundle | --build | --python)
+    --out | --steps | --bundle | --build | --python)
       [[ $# -ge 2 ]] || { echo "check.sh: $1 needs a value" >&2; exit 2; }
       printf -v "${1#--}" %s "$2"
       shift 2
       ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ $1 == -h || $1 == --help ]]; exit $(($? * 2)) ;;
+  esac
+done
+wants() { [[ ,$steps, == *,$1,* ]]; }
+for step in ${steps//,/ }; do
+  case $step in
+    tests | bench | sanitizers | java | training) ;;
+    *) echo "check.sh: no step is called $step; they are tests, bench, sanitizers, java, training" >&2; exit 2 ;;
   esac
 done
 if [[ -n $bundle ]]; then
@@ -40,11 +48,19 @@ if [[ -n $bundle ]]; then
   bundle=$(cd "$bundle" && pwd)
 fi
 
-for folder in "${CUDA_HOME:-/usr/local/cuda}/bin" "${CUDA_HOME:-/usr/local/cuda}/compute-sanitizer"; do
+for folder in "${CUDA_HOME:-/usr/local/cuda}/bin" "${CUDA_HOME:-/usr/local/cuda}/compute-sanitizer" /usr/local/nvidia/bin; do
   [[ ! -d $folder ]] || PATH=$PATH:$folder
 done
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2> /dev/null | head -n 1)
 architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0 2> /dev/null | head -n 1 | tr -d .)
+if [[ -z $gpu && ! -e /dev/nvidia0 ]]; then
+  if command -v nvidia-smi > /dev/null; then echo "check.sh: nvidia-smi finds no GPU; nothing can be checked here" >&2
+  else echo "check.sh: no nvidia-smi and no /dev/nvidia0: this machine has no NVIDIA GPU, and nothing can be checked here" >&2; fi
+  exit 3
+fi
+for tool in nvcc cmake "${CXX:-g++}"; do
+  command -v "$tool" > /dev/null || { echo "check.sh: no $tool found; the kernels cannot be built" >&2; exit 2; }
+done
 [[ $architecture =~ ^[0-9]+$ ]] || architecture=90
 commit=${TEAMTR_COMMIT:-}
 if [[ -z $commit ]] && commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null); then
@@ -82,7 +98,7 @@ skip() { # title, reason
 run() { # title, seconds, command...
   local title=$1 limit=$2 started=$SECONDS status=0
   shift 2
-  [[ $limit -le $(($(left) - reserve)) ]] || limit=$(($(left) - reserve))
+  [[ $limit -le $(left) ]] || limit=$(left)
   say "" "== $title (at most $limit s)"
   if [[ $limit -lt 5 ]]; then
     note "$title" "FAILED: no time left"
@@ -164,12 +180,47 @@ export root native prefix CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:
 built=0
 run "Build for sm_$architecture" 200 bash -o pipefail -c 'compile "$@"' compile "${tests[@]}" && built=1
 
-# ---- native tests and sanitizers ----------------------------------------------------------------------------------
+# ---- native tests -------------------------------------------------------------------------------------------------
 
-for name in "${tests[@]}"; do
-  title="Native tests: $name"
-  if [[ $built == 1 ]]; then run "$title" 60 "$native/test/$name"; else skip "$title" "not built"; fi
+if wants tests; then
+  for name in "${tests[@]}"; do
+    title="Native tests: $name"
+    if [[ $built == 1 ]]; then run "$title" 50 "$native/test/$name"; else skip "$title" "not built"; fi
+  done
+fi
+
+# ---- benchmark ----------------------------------------------------------------------------------------------------
+
+for candidate in "$python" python3 python; do
+  if [[ -n $candidate ]] && "$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' > /dev/null 2>&1; then
+    python=$candidate
+    break
+  fi
+  python=""
 done
+title="Benchmark"
+seconds=$(($(left) - 40))
+[[ $seconds -le 190 ]] || seconds=190
+if ! wants bench; then
+  :
+elif [[ $built == 0 ]]; then
+  skip "$title" "not built"
+elif [[ -n $python ]]; then
+  run "$title" 230 "$python" "$here/bench.py" --natives "$library" --out "$out" --seconds "$seconds"
+elif [[ -f $here/bench.cu ]]; then
+  bench() {
+    nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \
+      "$library" -Xlinker -rpath -Xlinker "$prefix/gpu" && "$build/bench" | tee "$out/table.md"
+  }
+  export -f bench
+  export here out library
+  say "" "No Python with PyTorch that sees the GPU: the kernels without their peers."
+  run "$title" 120 bash -o pipefail -c bench
+else
+  skip "$title" "no Python with PyTorch that sees the GPU"
+fi
+
+# ---- sanitizers ---------------------------------------------------------------------------------------------------
 
 sanitize() { # tool, program...
   local tool=$1 program status=0
@@ -180,16 +231,18 @@ sanitize() { # tool, program...
   return $status
 }
 export -f sanitize
-for tool in memcheck racecheck initcheck synccheck; do
-  title="compute-sanitizer $tool"
-  if [[ $built == 0 ]]; then
-    skip "$title" "not built"
-  elif ! have compute-sanitizer; then
-    skip "$title" "compute-sanitizer is not installed"
-  else
-    run "$title" 50 bash -c 'sanitize "$@"' sanitize "$tool" "${tests[@]}"
-  fi
-done
+if wants sanitizers; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    title="compute-sanitizer $tool"
+    if [[ $built == 0 ]]; then
+      skip "$title" "not built"
+    elif ! have compute-sanitizer; then
+      skip "$title" "compute-sanitizer is not installed"
+    else
+      run "$title" 45 bash -c 'sanitize "$@"' sanitize "$tool" "${tests[@]}"
+    fi
+  done
+fi
 
 # ---- Java ---------------------------------------------------------------------------------------------------------
 
@@ -202,7 +255,9 @@ heap=4g
 toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
 export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$toolkit/lib64 # libcudart.so, for the JavaCPP Presets for CUDA
 
-if [[ $built == 0 ]]; then
+if ! wants java; then
+  :
+elif [[ $built == 0 ]]; then
   skip "$tagged" "not built"
   skip "$placed" "not built"
 elif [[ -n $bundle ]]; then
@@ -241,50 +296,24 @@ fi
 # ---- training -----------------------------------------------------------------------------------------------------
 
 title="Training"
-if [[ $built == 0 ]]; then
+if ! wants training; then
+  :
+elif [[ $built == 0 ]]; then
   skip "$title" "not built"
 elif [[ -n $bundle && -z ${TEAMTR_CLASSPATH:-} ]]; then
   skip "$title" "the bundle has no libtorch; TEAMTR_CLASSPATH names jars and folders that have"
 else
   [[ -z $bundle ]] || export JAVA=$bundle/runtime/bin/java
   # Its own answer for what is missing is 3.
-  wanted=$("$here/train.sh" --out "$out/training" --check 2>&1) && wanted=""
+  wanted=$("$here/train.sh" --out "$build/training" --check 2>&1) && wanted=""
   if [[ -n $wanted ]]; then
     skip "$title" "${wanted#train.sh: }"
   else
-    run "$title" 200 "$here/train.sh" --out "$out/training"
-    rm -rf "$out"/training/{built-in,team-*}/{warm-start,checkpoint-*} "$out"/training/qwen3-* # the models are large
+    run "$title" 200 "$here/train.sh" --out "$build/training"
+    for metrics in "$build"/training/*/metrics.jsonl; do
+      [[ ! -f $metrics ]] || cp "$metrics" "$out/training-$(basename "$(dirname "$metrics")").jsonl"
+    done
   fi
-fi
-
-# ---- benchmark ----------------------------------------------------------------------------------------------------
-
-reserve=0
-for candidate in "$python" python3 python; do
-  if [[ -n $candidate ]] && "$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' > /dev/null 2>&1; then
-    python=$candidate
-    break
-  fi
-  python=""
-done
-title="Benchmark"
-seconds=$(($(left) - 40))
-[[ $seconds -le 190 ]] || seconds=190
-if [[ $built == 0 ]]; then
-  skip "$title" "not built"
-elif [[ -n $python ]]; then
-  run "$title" 280 "$python" "$here/bench.py" --natives "$library" --out "$out" --seconds "$seconds"
-elif [[ -f $here/bench.cu ]]; then
-  bench() {
-    nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \
-      "$library" -Xlinker -rpath -Xlinker "$prefix/gpu" && "$build/bench" | tee "$out/table.md"
-  }
-  export -f bench
-  export here out library
-  say "" "No Python with PyTorch that sees the GPU: the kernels without their peers."
-  run "$title" 120 bash -o pipefail -c bench
-else
-  skip "$title" "no Python with PyTorch that sees the GPU"
 fi
 
 # ---- the end ------------------------------------------------------------------------------------------------------

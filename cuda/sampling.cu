@@ -990,6 +990,7 @@ __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
       if (rank == 0 && threadIdx.x == 0) write(a, r, -1, NAN, NAN);
       continue;
     }
+    if (blocks > 1) prefetch_row(a.x.row(r), a.x.vocab * D::kBytes);
     const int chunks = (int)((a.x.vocab + kChunk - 1) / kChunk);
     for (int begin = 0; begin < chunks; begin += kMostChunks) { /* mostly once */
       const int end = chunks - begin < kMostChunks ? chunks : begin + kMostChunks;

@@ -15,7 +15,8 @@ Wanted: cuobjdump and nvdisasm, on the PATH, beside nvcc, or in Triton's Python 
 What is counted: of each kernel the loop that has 16-byte loads from global memory and MUFU.EX2 and is entered the way an
 aligned row takes, and without a budget the one of rows that are not aligned to 16 bytes, two of whose loads make a vector
 (LDG.E.EL). Where it branches, the cheapest way around it with the budget's number of MUFU.EX2 for each element is
-taken: for a KL, one is the way of vectors whose elements are near, two that of the others. The count is divided by the
+taken: for a KL, one is the way of vectors whose elements are near, two that of the others, and "2, mixed" that of vectors that hold
+both kinds, whose exponentials stand beside selections (FSEL). The count is divided by the
 elements (or pairs) that the loop's 16-byte loads hold. Instructions of all kinds count, but NOP."""
 import argparse
 import collections
@@ -31,7 +32,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-Loop = collections.namedtuple("Loop", "first last loads shifted ways")  # ways: {MUFU.EX2: least instructions}
+Loop = collections.namedtuple("Loop", "first last loads shifted ways mixed")  # ways: {MUFU.EX2: least instructions}; mixed: the same
 
 
 def say(words, status=2):
@@ -122,6 +123,12 @@ def loops(code):
 
 def ways(code, first, last):
     """The least instructions around a loop, for each number of MUFU.EX2 on the way."""
+    mixed = walked(code, first, last, lambda names: any(o.startswith("FSEL") for o in names))
+    return walked(code, first, last, lambda names: True)._replace(mixed=mixed.ways)
+
+
+def walked(code, first, last, good):
+    """The same, through blocks without MUFU.EX2 and those whose opcodes are good."""
     body = [(a, i) for a, i in code if first <= a <= last]
     leaders = {first} | {target(i) for _, i in body if opcode(i).startswith("BRA")}
     blocks = []  # (address, instructions)
@@ -133,6 +140,8 @@ def ways(code, first, last):
     least, done = {(0, 0, 0): 0}, {}  # (block, MUFU, loads): instructions
     for n, (_, instructions) in enumerate(blocks):
         names = [opcode(i) for i in instructions]
+        if any(o.startswith("MUFU.EX2") for o in names) and not good(names):
+            continue
         count = sum(not o.startswith("NOP") for o in names)
         mufu = sum(o.startswith("MUFU.EX2") for o in names)
         loads = sum(bool(re.match(r"LDG\S*\.128", o)) for o in names)
@@ -152,7 +161,7 @@ def ways(code, first, last):
                     least[state] = min(least.get(state, sum_), sum_)
     most = max((l for _, l in done), default=0)
     shifted = any(re.match(r"LDG\S*\.EL\S*\.128", opcode(i)) for _, i in body)
-    return Loop(first, last, most // 2 if shifted else most, shifted, {m: c for (m, l), c in done.items() if l == most})
+    return Loop(first, last, most // 2 if shifted else most, shifted, {m: c for (m, l), c in done.items() if l == most}, {})
 
 
 def budgets():
@@ -161,7 +170,8 @@ def budgets():
             line = line.split("#")[0].strip()
             if line and not line.startswith("nvcc"):
                 file, kernel, rows, exps, budget = [part.strip() for part in line.split("|")]
-                yield file, kernel, int(rows), fractions.Fraction(exps), float(budget)
+                exps, _, mixed = exps.partition(", ")
+                yield file, kernel, int(rows), fractions.Fraction(exps), mixed, float(budget)
 
 
 def budgets_compiler():
@@ -170,14 +180,15 @@ def budgets_compiler():
         return re.search(r"^nvcc ([\d.]+)$", f.read(), re.M)[1]
 
 
-def count_of(code, kernel, rows, exps, shifted=False):
+def count_of(code, kernel, rows, exps, mixed, shifted=False):
     """Instructions for an element, or None. Shifted: of rows that are not aligned."""
     elements = 4 if "F32" in kernel else 8
     counts = []
     for loop in code:
         each = loop.loads // rows * elements  # elements, or pairs, of one way around
         wanted = each * exps  # half a number of them: one more every other time
-        ways = [loop.ways.get(math.floor(wanted)), loop.ways.get(math.ceil(wanted))]
+        of = loop.mixed if mixed else loop.ways
+        ways = [of.get(math.floor(wanted)), of.get(math.ceil(wanted))]
         if loop.shifted == shifted and each and wanted * 2 % 1 == 0 and None not in ways:
             counts.append((loop.loads, sum(ways) / 2 / each))
     most = max((l for l, _ in counts), default=0)
@@ -224,20 +235,20 @@ def main():
             if len(cells) >= 5:
                 before[cells[0], cells[1]] = cells[2]
     rows, bad = [], []
-    for file, kernel, streams, exps, budget in wanted:
+    for file, kernel, streams, exps, mixed, budget in wanted:
         if sources and file not in sources:
             continue
         name = kernel.replace(", ", ",")
         found = next((c for k, c in kernels.items() if k.replace(", ", ",") == name), None)
-        count = None if found is None else count_of(found, kernel, streams, exps)
-        shown = f"`{kernel}`", str(exps)
-        other = None if found is None else count_of(found, kernel, streams, exps, shifted=True)
+        count = None if found is None else count_of(found, kernel, streams, exps, mixed)
+        shown = f"`{kernel}`", f"{exps}, {mixed}" if mixed else str(exps)
+        other = None if found is None else count_of(found, kernel, streams, exps, mixed, shifted=True)
         rows.append((*shown, before.get(shown, "–"), "–" if count is None else f"{count:.1f}", f"{budget:g}",
                      "–" if other is None else f"{other:.1f}"))
         if count is None:
             bad.append(f"{kernel}: {'no such kernel' if found is None else f'no loop with {exps} MUFU.EX2 for each element'}")
         elif count > budget + 0.05:
-            bad.append(f"{kernel}, {exps} MUFU.EX2: {count:.1f} instructions, of which {budget:g} are allowed")
+            bad.append(f"{kernel}, {shown[1]} MUFU.EX2: {count:.1f} instructions, of which {budget:g} are allowed")
     lines = [f"sm_{given.arch}, instructions for an element, or for a pair where two rows are read.\n",
              "| kernel | exponentials | before | now | budget | now, rows not aligned |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(r) + " |" for r in rows]
