@@ -748,9 +748,9 @@ class Bench:
         def check(outputs):
             return worst(0.0, *(absolute(o[some], e) for o, e in zip(outputs, expected) if o is not None))
         size = (rows + vocab) * width * hidden.element_size() + rows * (8 + 3 * 4)
-        providers = [self.ours([(ours, (out[0], out[2]))] * len(sets))]
+        providers = [self.ours([(ours, (out[0], out[2]))] * len(sets)),
+                     Provider(f"the product alone, chunks of {chunk}", lambda i, _: tuple(multiply(c) for c in parts)[:0])]
         if self.peers:
-            providers.append(Provider(f"the product alone, chunks of {chunk}", lambda i, _: tuple(multiply(c) for c in parts)[:0]))
             for name, load in (("verl", verl_linear), ("cut-cross-entropy, log-prob alone", cut_cross_entropy_linear),
                                ("Liger, log-prob alone", liger_linear)):
                 providers += of_library(name, load, lambda kernel, i, _: kernel(hidden, weight, targets))

@@ -148,7 +148,6 @@ inline void prefetch_l2(const void* p) { (void)*static_cast<const volatile char*
 inline float max_nan(float a, float b) { return a != a || b != b ? NAN : a > b ? a : b; }
 
 inline float exp2_approx(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
-inline float log2_approx(float x) { return log2f(x); }
 
 inline float f16_to_float(uint16_t h) {
   Matrix m(0, TEAMTR_F16, 1, 1, 1, 1, 0);

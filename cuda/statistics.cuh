@@ -341,6 +341,7 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
     return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
   }
 
+  prefetch_row(row, vocab * D::kBytes);
   OnePlace* places = reinterpret_cast<OnePlace*>(shared + 1);
   const int rank = (int)this_cluster().block_rank(), vectors = vectors_of<D>(vocab);
   const auto load = [&](int j, int place) {
