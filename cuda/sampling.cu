@@ -979,7 +979,7 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
   }
 }
 
-/* A cluster, or a block, has a row. */
+/* One cluster, or one block, per row. */
 template <class D, bool kFilters>
 __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
     sample_kernel(const __grid_constant__ Sample a, const __grid_constant__ Filters f, const bool with_table) {

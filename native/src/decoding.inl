@@ -280,7 +280,7 @@ template <class D> static void swiglu(const void* gate, const void* up, int64_t 
   for (int64_t i = 0; i < n; i += 16) {
     const int64_t m = n - i < 16 ? n - i : 16;
     const F x = load_up_to<D>(g + i, m);
-    const F e = exp2_of(mul(abs(x), set(-1.44269504088896340736f))); /* at most 1 */
+    const F e = exp2_of(mul(abs(x), set((float)-kLog2e))); /* at most 1 */
     const F half = div(set(1), add(set(1), e));
     float v[16];
     store(v, mul(mul(x, select(lt(x, set(0)), mul(e, half), half)), load_up_to<D>(u + i, m)));
@@ -317,7 +317,7 @@ template <class D> static void attend(const Attend& a, int64_t row, int64_t kv_h
 
   int64_t first = a.column - position;
   if (a.window && first < a.column + 1 - a.window) first = a.column + 1 - a.window;
-  const F scale = set((float)(1.44269504088896340736 / std::sqrt((double)d))); /* scores in powers of two */
+  const F scale = set((float)(kLog2e / std::sqrt((double)d))); /* scores in powers of two */
   for (int64_t h = kv_head * share; h < (kv_head + 1) * share; h++) {
     F sums[kMaxHeadDim / 16];
     for (int64_t v = 0; v < vectors; v++) sums[v] = set(0);

@@ -766,23 +766,5 @@ template <class D> static void kl_gradient(const void* p, const void* q, int64_t
   else kl_gradient_of<D, true, false>(p, q, vocab, g, d);
 }
 
-/* ---- the floor: every byte read once (and written back), and nothing done with it ---- */
-
-static uint32_t floor_sweep(void* data, int64_t bytes, bool write) {
-  U a[4];
-  for (auto& v : a) v = set_u(0);
-  uint32_t* p = static_cast<uint32_t*>(data);
-  for (int64_t i = 0; i + 256 <= bytes; i += 256, p += 64)
-    for (int k = 0; k < 4; k++) {
-      const U v = load_u(p + 16 * k);
-      a[k] = xor_u(a[k], v);
-      if (write) store_u(p + 16 * k, v);
-    }
-  uint32_t lanes[16], sum = 0;
-  store_u(lanes, xor_u(xor_u(a[0], a[1]), xor_u(a[2], a[3])));
-  for (uint32_t lane : lanes) sum ^= lane;
-  return sum;
-}
-
 }  // namespace TEAMTR_ISA
 }  // namespace teamtr

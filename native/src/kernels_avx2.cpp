@@ -17,7 +17,6 @@ const RowKernels kRowKernelsAvx2 = {
     {rms_norm<F32>, rms_norm<Bf16>, rms_norm<F16>},
     {swiglu<F32>, swiglu<Bf16>, swiglu<F16>},
     {attend<F32>, attend<Bf16>, attend<F16>},
-    floor_sweep,
     philox_of,
 };
 }  // namespace teamtr

@@ -6,7 +6,6 @@
  * message needs all of its log-probs before any gradient is known, so two sweeps are the least. Rows that do not
  * count, and in the second sweep rows whose gradient is 0, are not read.
  */
-#include <cstring>
 #include <limits>
 
 #include "abi.h"
@@ -47,6 +46,37 @@ static int32_t check_surrogate(const Place& place, const Surrogate& a) {
   if (a.kl_term == TEAMTR_KL_EXACT && !a.kl && a.tokens > 0) return fail(TEAMTR_INVALID, "kl: the exact KL term needs it");
   if (a.entropy_coef != 0 && !a.entropy && a.tokens > 0) return fail(TEAMTR_INVALID, "entropy: entropyCoef %g needs it", a.entropy_coef);
   return TEAMTR_OK;
+}
+
+static bool left_out(const cuda::PolicyLoss& a, int64_t r) { return a.targets[r] == TEAMTR_IGNORE || (a.mask && !a.mask[r]); }
+
+/* The gradient with respect to the logits, from those with respect to what the first sweep has computed. */
+static void second_sweep(const cuda::PolicyLoss& a) {
+  const int64_t vocab = a.x.vocab;
+  const auto gradient = row_kernels().gradient[a.x.dtype];
+  const auto kl_gradient = row_kernels().kl_gradient[a.x.dtype];
+  parallel_for(a.x.rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const double g = a.d_log_probs ? a.d_log_probs[r] : 0, gh = a.d_entropy ? a.d_entropy[r] : 0, gk = a.d_kl ? a.d_kl[r] : 0;
+      if (left_out(a, r) || (g == 0 && gh == 0 && gk == 0)) {
+        zero_row(a.d, r);
+        continue;
+      }
+      const double T = a.temperature[r];
+      const int64_t target = a.targets[r];
+      const char* row = a.x.row(r);
+      const float x_t = a.x.value(row, target);
+      RowGradient rg = row_gradient(T, target, x_t, a.log_probs[r], a.lse[r], a.entropy ? a.entropy[r] : 0, g, gh);
+      if (gk == 0) {
+        gradient(row, vocab, rg, a.d.row(r));
+        continue;
+      }
+      const double difference = kl_target_difference(T, a.old.value(r, target), x_t, a.log_probs[r], a.lse_old[r], a.log_ratio[r]);
+      rg.at_target = (float)(rg.at_target + gk * difference / T);
+      const KlGradient kg{softmax_from_lse(a.lse_old[r], T), rg.softmax, T, a.log_ratio[r], 0, (float)gk, true, &rg};
+      kl_gradient(a.old.row(r), row, vocab, kg, a.d.row(r));
+    }
+  });
 }
 
 }  // namespace teamtr
@@ -160,21 +190,18 @@ int32_t teamtr_policy_loss(
                     ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
                     aggregation, fixed_length, total_tokens, total_messages, d_lp, d_kl, d_h, at<double>(stats)};
   TEAMTR_TRY(check_surrogate(place, a));
-  const bool entropy_counts = entropy_coef != 0, kl_counts = kl_term == TEAMTR_KL_EXACT && beta != 0;
+  const cuda::PolicyLoss sweeps{x, old, d, t, temp, counts, lp, out_lse, h, out_kl, lse_old, log_ratio, d_lp,
+                                kl_term == TEAMTR_KL_EXACT && beta != 0 ? d_kl : nullptr, entropy_coef != 0 ? d_h : nullptr};
   if (!place.on_cpu()) {
-    const cuda::PolicyLoss sweeps{x, old, d, t, temp, counts, lp, out_lse, h, out_kl, lse_old, log_ratio,
-                                  d_lp, kl_counts ? d_kl : nullptr, entropy_counts ? d_h : nullptr};
     TEAMTR_TRY(cuda::policy_loss_forward(place, sweeps));
     TEAMTR_TRY(cuda::surrogate(place, a));
     return cuda::policy_loss_backward(place, sweeps);
   }
-  const auto left_out = [&](int64_t r) { return t[r] == TEAMTR_IGNORE || (counts && !counts[r]); };
-
   const auto row_stats = row_kernels().stats[dtype];
   const auto row_kl = row_kernels().kl[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
-      if (left_out(r)) {
+      if (left_out(sweeps, r)) {
         lp[r] = out_lse[r] = 0;
         if (h) h[r] = 0;
         if (out_kl) out_kl[r] = 0;
@@ -195,32 +222,41 @@ int32_t teamtr_policy_loss(
       KlResults{out_kl, nullptr, lp, nullptr, h, lse_old, out_lse, log_ratio}.write(r, k, T, old.value(r, t[r]), x_t);
     }
   });
-
   surrogate(a);
+  second_sweep(sweeps);
+  return TEAMTR_OK;
+}
 
-  const auto row_gradient_of = row_kernels().gradient[dtype];
-  const auto row_kl_gradient = row_kernels().kl_gradient[dtype];
-  parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; r++) {
-      const double g = d_lp[r], gh = entropy_counts ? d_h[r] : 0, gk = kl_counts ? d_kl[r] : 0;
-      if (left_out(r) || (g == 0 && gh == 0 && gk == 0)) {
-        std::memset(d.row(r), 0, vocab * bytes_of(dtype));
-        continue;
-      }
-      const double T = temp[r];
-      const char* row = x.row(r);
-      const float x_t = x.value(row, t[r]);
-      RowGradient rg = row_gradient(T, t[r], x_t, lp[r], out_lse[r], h ? h[r] : 0, g, gh);
-      if (gk == 0) {
-        row_gradient_of(row, vocab, rg, d.row(r));
-        continue;
-      }
-      const double difference = kl_target_difference(T, old.value(r, t[r]), x_t, lp[r], lse_old[r], log_ratio[r]);
-      rg.at_target = (float)(rg.at_target + gk * difference / T);
-      const KlGradient kg{softmax_from_lse(lse_old[r], T), rg.softmax, T, log_ratio[r], out_kl[r], (float)gk, true, &rg};
-      row_kl_gradient(old.row(r), row, vocab, kg, d.row(r));
-    }
-  });
+int32_t teamtr_policy_loss_backward(
+    int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
+    int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address old_logits,
+    int64_t old_row_stride, int64_t old_rows_per_batch, int64_t old_batch_stride, teamtr_address targets,
+    int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address entropy,
+    teamtr_address lse_old, teamtr_address lse_new, teamtr_address log_ratio, teamtr_address grad_log_probs,
+    teamtr_address grad_entropy, teamtr_address grad_kl, teamtr_address d_logits, int64_t d_row_stride,
+    int64_t d_rows_per_batch, int64_t d_batch_stride) {
+  const Place place{device, stream};
+  const cuda::PolicyLoss a{{logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride},
+                           {old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride},
+                           {d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride},
+                           {at<void>(targets), target_type}, {temperature, at<float>(temperatures)}, nullptr,
+                           at<float>(log_probs), at<float>(lse_new), at<float>(entropy), nullptr, at<float>(lse_old),
+                           at<float>(log_ratio), at<float>(grad_log_probs), at<float>(grad_kl), at<float>(grad_entropy)};
+  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check("logits", a.x));
+  TEAMTR_TRY(check("oldLogits", a.old));
+  TEAMTR_TRY(check("dLogits", a.d));
+  TEAMTR_TRY(check_given("targets", targets, rows));
+  TEAMTR_TRY(check_targets(place, a.targets, rows, vocab));
+  TEAMTR_TRY(check_temperature(place, temperature, a.temperature.per_row, rows, false));
+  TEAMTR_TRY(check_given("logProbs", log_probs, rows));
+  TEAMTR_TRY(check_given("lseOld", lse_old, rows));
+  TEAMTR_TRY(check_given("lseNew", lse_new, rows));
+  TEAMTR_TRY(check_given("logRatio", log_ratio, rows));
+  TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
+  if (grad_entropy) TEAMTR_TRY(check_given("entropy", entropy, rows));
+  if (!place.on_cpu()) return cuda::policy_loss_backward(place, a);
+  second_sweep(a);
   return TEAMTR_OK;
 }
 

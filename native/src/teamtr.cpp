@@ -122,7 +122,11 @@ int32_t check_cu_seqlens(const Place& place, Ids cu, int64_t messages, int64_t t
   return TEAMTR_OK;
 }
 
-static void zero_row(const Matrix& d, int64_t r) { std::memset(d.row(r), 0, d.vocab * bytes_of(d.dtype)); }
+static int32_t check_columns(int64_t start, int64_t vocab, int64_t global_vocab) {
+  if (start >= 0 && global_vocab <= INT32_MAX && start <= global_vocab - vocab) return TEAMTR_OK;
+  return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld", (long long)start,
+              (long long)start, (long long)(start + vocab - 1), (long long)global_vocab);
+}
 
 }  // namespace teamtr
 
@@ -166,20 +170,6 @@ int32_t teamtr_cuda_synchronize(int32_t device, teamtr_address stream) {
   const Place place{device, stream};
   TEAMTR_TRY(check(place));
   return place.on_cpu() ? TEAMTR_OK : cuda::synchronize(place);
-}
-
-int32_t teamtr_sweep(teamtr_address data, int64_t bytes, int32_t write, teamtr_address checksum) {
-  if (bytes < 0 || data % 4) return fail(TEAMTR_INVALID, "data: %lld bytes at an address of alignment %d", (long long)bytes, (int)(data % 4));
-  TEAMTR_TRY(check_given("data", data, bytes));
-  const int64_t piece = 1 << 20;
-  std::atomic<uint32_t> sum{0};
-  const auto floor_sweep = row_kernels().floor_sweep;
-  parallel_for((bytes + piece - 1) / piece, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++)
-      sum ^= floor_sweep(at<char>(data) + i * piece, bytes - i * piece < piece ? bytes - i * piece : piece, write != 0);
-  });
-  if (checksum) *at<uint32_t>(checksum) = sum;
-  return TEAMTR_OK;
 }
 
 int32_t teamtr_log_probs(
@@ -235,9 +225,7 @@ int32_t teamtr_log_probs_backward(
   TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check("dLogits", d));
-  if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
-    return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
-                (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
+  TEAMTR_TRY(check_columns(vocab_start, vocab, global_vocab));
   TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
   TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   TEAMTR_TRY(check_given("lse", lse, rows));
@@ -393,9 +381,7 @@ int32_t teamtr_log_probs_parts(
   TEAMTR_TRY(check(place));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check_given("parts", parts, rows));
-  if (vocab_start < 0 || global_vocab > INT32_MAX || vocab_start > global_vocab - vocab)
-    return fail(TEAMTR_INVALID, "vocabStart %lld: columns %lld..%lld do not lie in a vocabulary of %lld",
-                (long long)vocab_start, (long long)vocab_start, (long long)(vocab_start + vocab - 1), (long long)global_vocab);
+  TEAMTR_TRY(check_columns(vocab_start, vocab, global_vocab));
   TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
   TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
   if (!place.on_cpu()) return cuda::log_probs_parts(place, x, t, vocab_start, global_vocab, temp, out);

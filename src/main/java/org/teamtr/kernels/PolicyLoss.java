@@ -157,6 +157,71 @@ public final class PolicyLoss implements AutoCloseable {
         rows = n;
     }
 
+    /**
+     * The second sweep alone, for a loss of more rows than there is room for logits: the gradient with respect to {@code logits} of
+     * <pre>
+     *   sum_r gradLogProbs[r] * logProb[r] + gradEntropy[r] * entropy[r] + gradKl[r] * KL(old || new)[r]
+     * </pre>
+     * from what {@link TokenKl#oldNew(Logits, Logits, Indices, Temperature, Floats, Floats, Floats, Floats, Floats, KlStatistics)} has
+     * left of these rows. Reads both logits once, and writes {@code dLogits} once. Without a KL that is {@link LogProbs#backward}.
+     *
+     * @param targets [rows]; {@link Indices#IGNORE}: the row's gradient is 0
+     * @param logProbs [rows] of the new policy
+     * @param entropy [rows] of the new policy; may be null without {@code gradEntropy}
+     * @param statistics [rows] each, P = old and Q = new
+     * @param gradLogProbs [rows], or null for zeros
+     * @param gradEntropy [rows], or null for zeros
+     * @param gradKl [rows]
+     * @param dLogits written; as for {@link #forwardBackward}
+     * @throws IllegalArgumentException as {@link #forwardBackward}
+     * @throws IllegalStateException as {@link #forwardBackward}
+     */
+    public static void backward(Logits logits, Logits oldLogits, Indices targets, Temperature temperature, Floats logProbs,
+            Floats entropy, KlStatistics statistics, Floats gradLogProbs, Floats gradEntropy, Floats gradKl, Logits dLogits) {
+        final long n = Check.given(logits, "logits").rows();
+        Check.sameShape(Check.given(oldLogits, "oldLogits"), "oldLogits", logits, "logits");
+        Check.length(Check.given(targets, "targets"), "targets", n, Check.ROWS);
+        Check.temperature(temperature, n);
+        Check.gradient(dLogits, "dLogits", logits, "logits");
+        Check.apart(dLogits, "dLogits", oldLogits, "oldLogits");
+        Check.apart(dLogits, "dLogits", targets, "targets");
+        Check.apart(dLogits, "dLogits", temperature.vector(), "temperature");
+        Check.given(logProbs, "logProbs");
+        Check.given(gradKl, "gradKl");
+        if (gradEntropy != null) {
+            Check.needed(entropy, "entropy", "gradEntropy is given");
+        }
+        checkRow(logProbs, "logProbs", n, dLogits);
+        checkRow(entropy, "entropy", n, dLogits);
+        checkRow(gradLogProbs, "gradLogProbs", n, dLogits);
+        checkRow(gradEntropy, "gradEntropy", n, dLogits);
+        checkRow(gradKl, "gradKl", n, dLogits);
+        Check.given(statistics, "statistics").checkInputs(n, dLogits, "dLogits");
+        Backend.current();
+        final Place place = logits.place();
+        final int status = teamtr.teamtr_policy_loss_backward(place.device(), place.stream(),
+                Check.address(logits, "logits", place), logits.dtype().code, n, logits.vocab(),
+                logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
+                Check.address(oldLogits, "oldLogits", place), oldLogits.rowStride(), oldLogits.rowsPerBatch(), oldLogits.batchStride(),
+                Check.address(targets, "targets", place), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, place),
+                Check.address(logProbs, "logProbs", place), Check.address(entropy, "entropy", place),
+                Check.address(statistics.lseP(), "lseP", place), Check.address(statistics.lseQ(), "lseQ", place),
+                Check.address(statistics.logRatio(), "logRatio", place),
+                Check.address(gradLogProbs, "gradLogProbs", place), Check.address(gradEntropy, "gradEntropy", place),
+                Check.address(gradKl, "gradKl", place),
+                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
+        Check.alive(logits, oldLogits, targets, temperature);
+        Check.alive(logProbs, entropy, statistics, gradLogProbs);
+        Check.alive(gradEntropy, gradKl, dLogits, null);
+        Check.status(status);
+    }
+
+    private static void checkRow(Floats vector, String name, long rows, Logits dLogits) {
+        Check.length(vector, name, rows, Check.ROWS);
+        Check.apart(dLogits, "dLogits", vector, name);
+    }
+
     private void checkOwn(Floats argument, String name) {
         if (argument != null && (argument.overlaps(logProbs) || argument.overlaps(lse) || argument.overlaps(entropy)
                 || argument.overlaps(kl))) {

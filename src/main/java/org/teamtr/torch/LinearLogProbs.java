@@ -16,6 +16,7 @@ import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.KlStatistics;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Logits;
+import org.teamtr.kernels.PolicyLoss;
 import org.teamtr.kernels.Temperature;
 import org.teamtr.kernels.TokenKl;
 
@@ -51,7 +52,7 @@ import org.teamtr.kernels.TokenKl;
  * device. Only the first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
  *
  * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of f32 logits, two with old hidden states; in bf16
- * and f16, 16 MB of widened weight on the CPU, and on CUDA, while dHidden is multiplied, half a chunk; 12 bytes a row, 16 with
+ * and f16, 16 MB of widened weight on the CPU, and on CUDA, while dHidden is multiplied, half a chunk; 12 bytes a row, 24 with
  * old hidden states. A chunk has one row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
  *
  * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone.
@@ -182,10 +183,10 @@ public final class LinearLogProbs implements AutoCloseable {
             this.temperature = temperatures == null ? Temperature.of((float) temperature) : null;
             this.temperatures = temperatures == null ? null : Decoder.kept(temperatures.detach());
             this.logProbs = vector(hidden);
-            this.lse = vector(hidden);
             this.entropy = vector(hidden);
             this.kl = oldHidden == null ? null : vector(hidden);
             this.klStatistics = oldHidden == null ? null : List.of(vector(hidden), vector(hidden), vector(hidden));
+            this.lse = oldHidden == null ? vector(hidden) : klStatistics.get(1);
             this.now = new Head(hidden, weight, vocab, chunkRows);
             this.old = oldHidden == null ? null : new Head(oldHidden, oldWeight, vocab, chunkRows);
         }
@@ -371,9 +372,10 @@ public final class LinearLogProbs implements AutoCloseable {
 
         void results(Tensor logits) {
             final Logits view = TensorViews.logits(logits);
-            LogProbs.forward(view, target, t, of(logProbs), of(lse), of(entropy));
-            if (old != null) {
-                TokenKl.oldNew(TensorViews.logits(old.logits(from, n)), view, target, t, of(kl), null, null, null, null,
+            if (old == null) {
+                LogProbs.forward(view, target, t, of(logProbs), of(lse), of(entropy));
+            } else {
+                TokenKl.oldNew(TensorViews.logits(old.logits(from, n)), view, target, t, of(kl), null, of(logProbs), null, of(entropy),
                         statistics());
             }
         }
@@ -381,21 +383,14 @@ public final class LinearLogProbs implements AutoCloseable {
         /** In place of the logits. */
         Tensor gradient(Tensor logits, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl) {
             final Logits view = TensorViews.logits(logits);
-            Tensor ofKl = null;
-            if (gradKl != null) {
-                // The kernels write gradients and do not add to them. The KL's goes in place of the old logits, while the new
-                // ones are still there, and is added afterwards: there is no third chunk.
-                ofKl = old.logits(from, n);
-                final Logits oldView = TensorViews.logits(ofKl);
-                old.held = -1;
-                TokenKl.oldNewBackward(oldView, view, target, t, statistics(), of(gradKl), oldView);
-                if (gradLogProbs == null && gradEntropy == null) {
-                    return ofKl;
-                }
-            }
             now.held = -1;
-            LogProbs.backward(view, target, t, of(logProbs), of(lse), of(entropy), of(gradLogProbs), of(gradEntropy), view);
-            return ofKl == null ? logits : logits.add_(ofKl);
+            if (gradKl == null) {
+                LogProbs.backward(view, target, t, of(logProbs), of(lse), of(entropy), of(gradLogProbs), of(gradEntropy), view);
+            } else {
+                PolicyLoss.backward(view, TensorViews.logits(old.logits(from, n)), target, t, of(logProbs), of(entropy), statistics(),
+                        of(gradLogProbs), of(gradEntropy), of(gradKl), view);
+            }
+            return logits;
         }
     }
 

@@ -203,6 +203,14 @@ final class KernelTable {
                     logits("logits", "mr"), logits("oldLogits", ""), ids("targets", "r"), TEMPERATURE, perRow("logProbsOld", "r"),
                     perMessage("advantages", "r"), BOUNDS, MASK, perMessage("centredReturns", ""), logits("dLogits", "or")),
 
+            kernel("PolicyLoss.backward", a -> PolicyLoss.backward(a.logits("logits"), a.logits("oldLogits"), a.ids("targets"),
+                    a.temperature(), a.floats("logProbs"), a.floats("entropy"),
+                    new KlStatistics(a.floats("lseP"), a.floats("lseQ"), a.floats("logRatio")), a.floats("gradLogProbs"),
+                    a.floats("gradEntropy"), a.floats("gradKl"), a.logits("dLogits")),
+                    logits("logits", "mr"), logits("oldLogits", "r"), ids("targets", "r"), TEMPERATURE, perRow("logProbs", "r"),
+                    perRow("entropy", ""), perRow("lseP", "r"), perRow("lseQ", "r"), perRow("logRatio", "r"),
+                    perRow("gradLogProbs", ""), perRow("gradEntropy", ""), perRow("gradKl", "r"), logits("dLogits", "or")),
+
             kernel("Advantages", a -> Advantages.groupNormalised(a.floats("returns"), 3, 1e-6, 1, true, a.floats("advantages"),
                     a.floats("centred")),
                     perRow("returns", "mr"), perRow("advantages", "or"), perRow("centred", "o")),

@@ -97,7 +97,7 @@ public class AdvantagesBenchmark extends TokensBenchmark {
 
     @Benchmark
     public void floor() {
-        read(returns);
-        readWrite(advantages);
+        Bandwidth.read(returns);
+        Bandwidth.readWrite(advantages);
     }
 }

@@ -28,8 +28,7 @@ final class Data {
         this.dtype = dtype;
         this.rows = rows;
         this.vocab = vocab;
-        final long bytes = (long) rows * vocab * dtype.bytes();
-        memory = new BytePointer(bytes + ALIGNMENT);
+        memory = new BytePointer(bytes() + ALIGNMENT);
         address = memory.address() + (-memory.address() & ALIGNMENT - 1);
         logits = columns(0, vocab);
         final float[] x = new float[vocab];
@@ -49,9 +48,13 @@ final class Data {
         }
     }
 
+    long bytes() {
+        return (long) rows * vocab * dtype.bytes();
+    }
+
     /** Keeps a copy for {@link #restore}. */
     void keep() {
-        copy = new BytePointer((long) rows * vocab * dtype.bytes());
+        copy = new BytePointer(bytes());
         Pointer.memcpy(copy, new Raw(address), copy.capacity());
     }
 
@@ -63,7 +66,7 @@ final class Data {
     /** {@return a view of some columns of every row} */
     Logits columns(int from, int to) {
         final long skipped = (long) from * dtype.bytes();
-        return Logits.ofAddress(address + skipped, (long) rows * vocab * dtype.bytes() - skipped, dtype, 1, rows, to - from, 0,
+        return Logits.ofAddress(address + skipped, bytes() - skipped, dtype, 1, rows, to - from, 0,
                 vocab, memory);
     }
 

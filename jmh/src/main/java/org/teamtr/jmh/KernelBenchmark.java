@@ -22,7 +22,7 @@ import org.openjdk.jmh.infra.BenchmarkParams;
  * <li>{@code libtorch}: the operations a user of libtorch writes for the same result today. Where there are several ways
  *     it is the faster one;
  * <li>{@code plainJava}: a scalar loop over float arrays on the heap, rows in parallel, on a share of the rows ({@link #share});
- * <li>{@code floor}: the same bytes read, or read and written back, by the same threads, and nothing done with them.
+ * <li>{@code floor}: the same bytes read, or read and written back, by as many threads, and nothing done with them.
  * </ul>
  * Before a side is timed its result is compared with sums in double; a wrong one ends the benchmark.
  */

@@ -7,7 +7,6 @@ import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Temperature;
@@ -127,6 +126,6 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.readWrite(data.logits);
+        Bandwidth.readWrite(data);
     }
 }

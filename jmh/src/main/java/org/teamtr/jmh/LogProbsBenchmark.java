@@ -5,7 +5,6 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Temperature;
@@ -111,6 +110,6 @@ public class LogProbsBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.read(data.logits);
+        Bandwidth.read(data);
     }
 }

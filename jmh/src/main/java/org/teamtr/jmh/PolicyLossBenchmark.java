@@ -4,7 +4,6 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.PolicyLoss;
@@ -127,7 +126,7 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.read(data.logits);
-        BandwidthProbe.readWrite(data.logits);
+        Bandwidth.read(data);
+        Bandwidth.readWrite(data);
     }
 }

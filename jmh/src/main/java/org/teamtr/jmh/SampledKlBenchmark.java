@@ -92,8 +92,8 @@ public class SampledKlBenchmark extends TokensBenchmark {
 
     @Benchmark
     public void floor() {
-        read(fresh);
-        read(old);
-        readWrite(perToken);
+        Bandwidth.read(fresh);
+        Bandwidth.read(old);
+        Bandwidth.readWrite(perToken);
     }
 }

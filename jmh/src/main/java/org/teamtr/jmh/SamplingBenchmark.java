@@ -10,7 +10,6 @@ import org.bytedeco.pytorch.global.torch;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.SamplingConfig;
@@ -163,6 +162,6 @@ public class SamplingBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.read(data.logits);
+        Bandwidth.read(data);
     }
 }

@@ -118,8 +118,8 @@ public class SurrogateBenchmark extends TokensBenchmark {
 
     @Benchmark
     public void floor() {
-        read(fresh);
-        read(old);
-        readWrite(gradient);
+        Bandwidth.read(fresh);
+        Bandwidth.read(old);
+        Bandwidth.readWrite(gradient);
     }
 }

@@ -129,7 +129,7 @@ public final class Tables {
     private String levels() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
-                + " one thread, of its floor | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.level(),
+                + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.level(),
                 results.level(),
                 results.threads()));
         for (Run run : mainRuns(results)) {

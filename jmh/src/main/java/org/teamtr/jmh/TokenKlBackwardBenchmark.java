@@ -5,7 +5,6 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Temperature;
 import org.teamtr.kernels.TokenKl;
 
@@ -102,7 +101,7 @@ public class TokenKlBackwardBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.read(before.logits);
-        BandwidthProbe.readWrite(after.logits);
+        Bandwidth.read(before);
+        Bandwidth.readWrite(after);
     }
 }

@@ -6,7 +6,6 @@ import org.bytedeco.pytorch.Tensor;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.TokenKl;
 
 /** Exact KL(old || new) of every token. I/O: read the logits of both policies. */
@@ -109,7 +108,7 @@ public class TokenKlBenchmark extends LogitsBenchmark {
 
     @Benchmark
     public void floor() {
-        BandwidthProbe.read(before.logits);
-        BandwidthProbe.read(after.logits);
+        Bandwidth.read(before);
+        Bandwidth.read(after);
     }
 }

@@ -2,11 +2,8 @@ package org.teamtr.jmh;
 
 import java.util.SplittableRandom;
 import org.openjdk.jmh.annotations.Param;
-import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.BandwidthProbe;
 import org.teamtr.kernels.Indices;
-import org.teamtr.kernels.Logits;
 
 /** A kernel over numbers per token, whose vectors mostly fit the caches: a batch of messages of equal length. */
 public abstract class TokensBenchmark extends KernelBenchmark {
@@ -41,17 +38,5 @@ public abstract class TokensBenchmark extends KernelBenchmark {
             x.set(i, (float) (mean + scale * 1.73 * n));
         }
         return x;
-    }
-
-    static void read(Floats x) {
-        BandwidthProbe.read(asLogits(x));
-    }
-
-    static void readWrite(Floats x) {
-        BandwidthProbe.readWrite(asLogits(x));
-    }
-
-    private static Logits asLogits(Floats x) {
-        return Logits.ofAddress(x.address(), x.length() * Float.BYTES, DType.F32, 1, 1, x.length(), x.length(), x.length(), x);
     }
 }
