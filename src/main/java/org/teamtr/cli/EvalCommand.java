@@ -24,6 +24,7 @@ import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
+import org.teamtr.train.Estimate;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -201,27 +202,22 @@ final class EvalCommand implements Callable<Integer> {
         }
         final Generation generation = generation(c);
         final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, Chance.seed(c.seed(), -1));
-        double sum = 0;
-        double squares = 0;
+        final double[] returns = new double[n];
         double correct = 0;
         int any = 0;
         int all = 0;
         for (int p = 0; p < n; p++) {
-            double reward = 0;
             int right = 0;
             for (Episode e : episodes.subList(p * k, (p + 1) * k)) {
-                reward += e.reward() / k;
+                returns[p] += e.reward() / k;
                 right += e.score().correct() ? 1 : 0;
             }
-            sum += reward;
-            squares += reward * reward;
             correct += right;
             any += right > 0 ? 1 : 0;
             all += right == k ? 1 : 0;
         }
-        final double mean = sum / n;
-        final double error = n < 2 ? Double.NaN : Math.sqrt(Math.max(0, squares / n - mean * mean) / (n - 1));
-        return new Result(team, n, k, mean, error, correct / ((double) n * k), (double) any / n, (double) all / n,
+        final Estimate reward = Estimate.of(returns);
+        return new Result(team, n, k, reward.mean(), reward.error(), correct / ((double) n * k), (double) any / n, (double) all / n,
                 episodes.stream().mapToLong(Episode::tokens).sum(), (System.nanoTime() - started) * 1e-9);
     }
 }

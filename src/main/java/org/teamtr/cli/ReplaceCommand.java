@@ -345,10 +345,12 @@ final class ReplaceCommand implements Callable<Integer> {
         final Config.Agent a = config.team().agents().get(k);
         final Estimate shockSwapped = shock(before, swapped, group);
         final Estimate shock = shock(before, after, group);
-        return new RunLog.Replacement(stage, a.role(), config.policies().get(a.policy()).model(), with, align, unify, system,
-                same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius, r.klSwapped().mean(), r.klSwapped().error(),
-                r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy(), after.size(), measured(before, group),
-                measured(swapped, group), measured(after, group), shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error(), seconds,
+        return new RunLog.Replacement(stage, a.role(),
+                new RunLog.Models(config.policies().get(a.policy()).model(), with, align, unify, system),
+                new RunLog.Probes(same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius),
+                new RunLog.Aligned(r.klSwapped().mean(), r.klSwapped().error(), r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy()),
+                new RunLog.Moments(after.size(), measured(before, group), measured(swapped, group), measured(after, group),
+                        shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error()), seconds,
                 "./teamtr " + Words.command(spec.commandLine().getParent().getParseResult().originalArgs()));
     }
 
@@ -378,18 +380,18 @@ final class ReplaceCommand implements Callable<Integer> {
     }
 
     private static void say(RunLog.Replacement r, Path to, Path report) {
-        line("before:", r.before());
-        line("swapped:", r.swapped());
-        if (r.steps() > 0) {
-            line("aligned:", r.after());
+        line("before:", r.moments().before());
+        line("swapped:", r.moments().swapped());
+        if (r.aligned().steps() > 0) {
+            line("aligned:", r.moments().after());
         }
-        say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.shock(), 100 * r.shockError()));
-        say("KL(old || new):   %s at the swap, %s, on %d messages held back", Words.plusMinus("%.4g", r.klSwapped(), r.klSwappedError()),
-                r.measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probesHeldBack());
-        if (r.align().equals("stage0")) {
-            say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s", Words.plusMinus("%.4g", r.kl(), r.klError()),
-                    r.steps(), r.probes(), r.delta0(),
-                    r.stoppedBy().equals("delta0") ? "" : " NOT reached: the steps are used up");
+        say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.moments().shock(), 100 * r.moments().shockError()));
+        say("KL(old || new):   %s at the swap, %s, on %d messages held back", Words.plusMinus("%.4g", r.aligned().klSwapped(), r.aligned().klSwappedError()),
+                r.probing().measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probing().probesHeldBack());
+        if (r.models().align().equals("stage0")) {
+            say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s", Words.plusMinus("%.4g", r.aligned().kl(), r.aligned().klError()),
+                    r.aligned().steps(), r.probing().probes(), r.probing().delta0(),
+                    r.aligned().stoppedBy().equals("delta0") ? "" : " NOT reached: the steps are used up");
         }
         say("report:           %s", report);
         say("go on with:       %s", Words.resume(to));

@@ -356,13 +356,13 @@ final class TrainCommand implements Callable<Integer> {
 
     private static void say(Path run, Path report) throws IOException {
         final RunSummary s = RunFiles.summary(run);
-        if (!Double.isNaN(s.accuracyUntrained())) {
-            say("untrained:        return %.3f, accuracy %.1f %%", s.returnUntrained(), 100 * s.accuracyUntrained());
+        if (!Double.isNaN(s.accuracies().accuracyUntrained())) {
+            say("untrained:        return %.3f, accuracy %.1f %%", s.returns().returnUntrained(), 100 * s.accuracies().accuracyUntrained());
         }
-        say("before stage 1:   return %.3f, accuracy %.1f %%", s.returnBefore(), 100 * s.accuracyBefore());
-        say("after stage %-4d  return %.3f, accuracy %.1f %%", s.stages(), s.returnLast(), 100 * s.accuracyLast());
-        say("gain in all:      predicted %.3f, realised %.3f", s.predictedGain(), s.realisedGain());
-        say("trust region:     %d of %d updates left it", s.outOfRegionUpdates(), s.updates());
+        say("before stage 1:   return %.3f, accuracy %.1f %%", s.returns().returnBefore(), 100 * s.accuracies().accuracyBefore());
+        say("after stage %-4d  return %.3f, accuracy %.1f %%", s.run().stages(), s.returns().returnLast(), 100 * s.accuracies().accuracyLast());
+        say("gain in all:      predicted %.3f, realised %.3f", s.returns().predictedGain(), s.returns().realisedGain());
+        say("trust region:     %d of %d updates left it", s.monitored().outOfRegionUpdates(), s.run().updates());
         if (Double.isFinite(s.bounded().gainBound())) {
             say("certificate:      a gain of at least %.3f in all, by bounds that hold for a stage at %.3g %%; %d updates taken back",
                     s.bounded().gainBound(), 100 * (1 - s.bounded().boundLevel()), s.bounded().boundSkipped());

@@ -173,8 +173,9 @@ public final class ExactRelay {
                 final double kl = kl(i, old, updated, rollouts);
                 promised.add(predicted);
                 listener.updated(log(stage, k, roles.get(i), names, rollouts, predicted, kl, madeFor == k, gain));
-                listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), kl > delta, gap, 0, stale, 0, Double.NaN,
-                        Diagnostics.Weights.NONE, kl, delta, Double.NaN, Double.NaN, List.of(), 0, 0, 0));
+                listener.diagnosed(new RunLog.Diagnosis(stage, k + 1, roles.get(i), new RunLog.Staleness(gap, 0, stale, 0, Double.NaN),
+                        Diagnostics.Weights.NONE, new RunLog.Monitored(kl > delta, kl, delta, Double.NaN, Double.NaN), List.of(),
+                        new RunLog.Played(0, 0, 0)));
                 now = then;
             }
             listener.staged(staged(stage, names, now, first, promised, gains, (System.nanoTime() - started) * 1e-9), List.of());
@@ -210,11 +211,11 @@ public final class ExactRelay {
 
     private RunLog.Stage staged(int stage, List<String> order, Team now, Team before, List<Double> promised, List<GainBound> gains,
             double seconds) {
-        return new RunLog.Stage(stage, order, now.value(), accuracy(now),
-                promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
-                before == null ? null : now.value() - before.value(), before == null ? null : 0.0, goals, 0, 0, 0, 0, 0, 0, 0,
-                seconds, Unchanged.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
-                        GainBound.Sum.of(gains, config.certificate().level())), RunLog.Coordination.NONE);
+        return new RunLog.Stage(stage, order, new RunLog.HeldOut(now.value(), accuracy(now), goals, RunLog.Coordination.NONE),
+                new RunLog.Gain(promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
+                        before == null ? null : now.value() - before.value(), before == null ? null : 0.0), 0,
+                new RunLog.Spent(0, 0, 0, 0, 0, 0, seconds), Unchanged.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN,
+                        Double.NaN, Double.NaN, GainBound.Sum.of(gains, config.certificate().level())));
     }
 
     private double accuracy(Team team) {

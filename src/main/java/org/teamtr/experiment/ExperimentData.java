@@ -15,6 +15,7 @@ import java.util.stream.IntStream;
 import org.teamtr.report.Charts;
 import org.teamtr.report.Json;
 import org.teamtr.report.RunWriter;
+import org.teamtr.train.Estimate;
 
 /**
  * What the runs of an experiment came to. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code
@@ -64,9 +65,7 @@ public final class ExperimentData {
         /** {@return that of the values that are numbers; a mean of NaN of none} */
         static Stat of(double... values) {
             final double[] there = Arrays.stream(values).filter(Double::isFinite).toArray();
-            final double mean = Arrays.stream(there).average().orElse(Double.NaN);
-            final double squares = Arrays.stream(there).map(x -> (x - mean) * (x - mean)).sum();
-            return new Stat(mean, there.length < 2 ? Double.NaN : Math.sqrt(squares / (there.length - 1)), there.length);
+            return new Stat(Arrays.stream(there).average().orElse(Double.NaN), Estimate.deviation(there), there.length);
         }
 
         /**

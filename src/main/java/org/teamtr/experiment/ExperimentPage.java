@@ -12,7 +12,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
-import org.knowm.xchart.internal.chartpart.Chart;
 import org.teamtr.report.Charts;
 import org.teamtr.report.Html;
 import org.teamtr.report.Panels;
@@ -55,7 +54,7 @@ public final class ExperimentPage {
     /** Draws the charts; nothing where there is nothing to see. */
     private static boolean picture(Experiment experiment, ExperimentData data, Path file) throws IOException {
         Panels.check(file);
-        final List<Chart<?, ?>> panels = new ExperimentPictures(experiment, data, Color.DARK_GRAY, Color.WHITE).panels();
+        final List<Charts.Drawing> panels = new ExperimentPictures(experiment, data, Color.DARK_GRAY, Color.WHITE).panels();
         if (!panels.isEmpty()) {
             Panels.write(panels, 2, file);
         }
@@ -213,7 +212,7 @@ public final class ExperimentPage {
         out.append("</div>\n");
     }
 
-    private static void figure(StringBuilder out, Chart<?, ?> chart, String label) {
+    private static void figure(StringBuilder out, Charts.Drawing chart, String label) {
         out.append("<figure>").append(Charts.svg(chart, label)).append("</figure>\n");
     }
 

@@ -9,7 +9,6 @@ import java.util.Map;
 import java.util.stream.Collectors;
 import org.knowm.xchart.CategoryChart;
 import org.knowm.xchart.XYChart;
-import org.knowm.xchart.internal.chartpart.Chart;
 import org.knowm.xchart.style.Styler;
 import org.teamtr.report.Charts;
 import org.teamtr.report.Panels;
@@ -38,7 +37,7 @@ final class ExperimentPictures {
     }
 
     /** What is measured, and what the paper has of it: a chart or null each. */
-    record Pair(String label, Chart<?, ?> ours, Chart<?, ?> papers) {
+    record Pair(String label, Charts.Drawing ours, Charts.Drawing papers) {
     }
 
     /** {@return a pair for each column that gets a picture, then one for each curve} */
@@ -55,10 +54,10 @@ final class ExperimentPictures {
     }
 
     /** {@return all charts for a picture of two columns} */
-    List<Chart<?, ?>> panels() {
+    List<Charts.Drawing> panels() {
         final List<Pair> pairs = pairs().stream().filter(pair -> pair.ours() != null).toList();
         final boolean beside = pairs.stream().anyMatch(pair -> pair.papers() != null);
-        final List<Chart<?, ?>> panels = new ArrayList<>();
+        final List<Charts.Drawing> panels = new ArrayList<>();
         for (Pair pair : pairs) {
             panels.add(pair.ours());
             if (beside) {
@@ -76,7 +75,7 @@ final class ExperimentPictures {
         return published ? new ExperimentData.Stat(experiment.published(point, column), Double.NaN, 1) : data.stat(point, column);
     }
 
-    private Chart<?, ?> bars(String column, String title, boolean published) {
+    private Charts.Drawing bars(String column, String title, boolean published) {
         final List<Experiment.Point> points = shown().stream()
                 .filter(p -> Double.isFinite(stat(p.name(), column, published).mean())).toList();
         final List<String> there = points.stream().map(Experiment.Point::name).toList();
@@ -91,7 +90,8 @@ final class ExperimentPictures {
         final CategoryChart chart = Charts.bars(labels, List.of(new Charts.Series(title, indices(there.size()), y, published ? null
                 : error,
                 published ? Charts.GREY : Charts.PALETTE.get(0), Charts.Look.LINE)), false);
-        Panels.dress(chart, chart.getStyler(), title, ink, paper);
+        Panels.dress(chart.getStyler(), ink, paper);
+        chart.setTitle(title);
         chart.getStyler().setLegendVisible(false);
         chart.getStyler().setXAxisMaxLabelCount(Math.max(2, there.size()));
         if (Arrays.stream(y).allMatch(d -> d == 0)) { // a scale of its own, or XChart makes none
@@ -100,7 +100,7 @@ final class ExperimentPictures {
         if (there.size() > 4 || labels.stream().mapToInt(String::length).max().orElse(0) > 14) {
             chart.getStyler().setXAxisLabelRotation(there.size() > 8 ? 60 : 35);
         }
-        return chart;
+        return chart::paint;
     }
 
     private static double[] indices(int size) {
@@ -111,7 +111,7 @@ final class ExperimentPictures {
         return x;
     }
 
-    private Chart<?, ?> lines(String column, String title, boolean published) {
+    private Charts.Drawing lines(String column, String title, boolean published) {
         final String axis = experiment.pictureX();
         final Map<String, List<Experiment.Point>> byOthers = new LinkedHashMap<>();
         for (Experiment.Point p : shown()) {
@@ -134,7 +134,7 @@ final class ExperimentPictures {
         return dressed(Charts.xy(series, Charts.Scale.LINEAR), title, axis, series.size());
     }
 
-    private Chart<?, ?> curves(String name, Experiment.Column curve) {
+    private Charts.Drawing curves(String name, Experiment.Column curve) {
         final double width = curve.bin() > 0 ? curve.bin() : 1;
         final double first = curve.bin() / 2; // a bin's share stands over its middle
         final List<Charts.Series> series = new ArrayList<>();
@@ -149,15 +149,16 @@ final class ExperimentPictures {
         return dressed(Charts.xy(shown, Charts.Scale.LINEAR), curve.titled(), axis, shown.size());
     }
 
-    private XYChart dressed(XYChart chart, String title, String axis, int lines) {
+    private Charts.Drawing dressed(XYChart chart, String title, String axis, int lines) {
         if (chart != null) {
-            Panels.dress(chart, chart.getStyler(), title, ink, paper);
+            Panels.dress(chart.getStyler(), ink, paper);
+            chart.setTitle(title);
             chart.setXAxisTitle(axis);
             chart.getStyler().setYAxisTitleVisible(false).setLegendVisible(lines > 1);
             if (lines > ABREAST) {
                 chart.getStyler().setLegendPosition(Styler.LegendPosition.OutsideE).setLegendLayout(Styler.LegendLayout.Vertical);
             }
         }
-        return chart;
+        return Charts.Drawing.of(chart);
     }
 }

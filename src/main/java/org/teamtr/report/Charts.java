@@ -3,6 +3,7 @@ package org.teamtr.report;
 import java.awt.BasicStroke;
 import java.awt.Color;
 import java.awt.Font;
+import java.awt.Graphics2D;
 import java.awt.font.FontRenderContext;
 import java.awt.geom.AffineTransform;
 import java.io.StringWriter;
@@ -24,7 +25,6 @@ import org.knowm.xchart.CategoryChart;
 import org.knowm.xchart.CategorySeries;
 import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYSeries;
-import org.knowm.xchart.internal.chartpart.Chart;
 import org.knowm.xchart.style.AxesChartStyler;
 import org.knowm.xchart.style.markers.Marker;
 import org.knowm.xchart.style.markers.SeriesMarkers;
@@ -41,6 +41,17 @@ public final class Charts {
     public static final Color GREY = new Color(0x8a93a0);
     /** Stands for the page's text colour, whatever that is. */
     public static final Color INK = new Color(1, 2, 3);
+
+    /** A chart as what draws it: XChart's own type of all charts is internal to it. */
+    @FunctionalInterface
+    public interface Drawing {
+        void paint(Graphics2D graphics, int width, int height);
+
+        /** {@return the drawing of a chart, null of null} */
+        static Drawing of(XYChart chart) {
+            return chart == null ? null : chart::paint;
+        }
+    }
 
     /** How a series is drawn. */
     public enum Look { LINE, DASHES, POINTS }
@@ -198,16 +209,16 @@ public final class Charts {
     }
 
     /** {@return the chart as an {@code <svg>} element to stand in a page, in the page's text colour, as wide as there is room} */
-    public static String svg(Chart<?, ?> chart, String label) {
+    public static String svg(Drawing chart, String label) {
         final SVGGraphics2D graphics = graphics();
-        chart.paint(graphics, chart.getWidth(), chart.getHeight());
+        chart.paint(graphics, WIDTH, HEIGHT);
         final String svg = write(graphics);
         final String body = svg.substring(svg.indexOf('>', svg.indexOf("<svg")) + 1)
                 .replace("rgb(1,2,3)", "currentColor").replaceAll("<!--.*?-->", "")
                 .replaceAll("\\s+(?=/?>)", "")
                 // Every chart counts its clip paths from 1, and in a page their names have to differ.
                 .replaceAll("(clipPath|defs)(\\d+)", "$1" + Integer.toHexString(label.hashCode()) + "-$2");
-        return "<svg viewBox=\"0 0 " + chart.getWidth() + " " + chart.getHeight() + "\" role=\"img\" aria-label=\""
+        return "<svg viewBox=\"0 0 " + WIDTH + " " + HEIGHT + "\" role=\"img\" aria-label=\""
                 + Html.escape(label)
                 + "\" stroke-linecap=\"square\" stroke-miterlimit=\"10\">" + body;
     }

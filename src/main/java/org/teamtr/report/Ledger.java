@@ -25,10 +25,10 @@ final class Ledger {
         final List<Entry> entries = new ArrayList<>();
         double predicted = 0;
         for (RunLog.Stage s : stages) {
-            predicted += s.predictedGain() == null ? 0 : s.predictedGain();
-            if (s.realisedGain() != null) {
-                entries.add(new Entry(s.stage(), predicted, s.realisedGain(),
-                        s.realisedGainError() == null ? 0 : s.realisedGainError()));
+            predicted += s.gain().predictedGain() == null ? 0 : s.gain().predictedGain();
+            if (s.gain().realisedGain() != null) {
+                entries.add(new Entry(s.stage(), predicted, s.gain().realisedGain(),
+                        s.gain().realisedGainError() == null ? 0 : s.gain().realisedGainError()));
                 predicted = 0;
             }
         }

@@ -88,7 +88,7 @@ public final class LedgerPicture {
      */
     public static void draw(Path csv, Path picture) throws IOException {
         Panels.check(picture);
-        final List<XYChart> panels = panels(read(csv));
+        final List<Charts.Drawing> panels = panels(read(csv));
         final int columns = panels.size() == 4 ? 2 : Math.min(COLUMNS, panels.size());
         Panels.write(panels, columns, picture);
     }
@@ -116,16 +116,17 @@ public final class LedgerPicture {
         return runs;
     }
 
-    private static List<XYChart> panels(Map<String, List<double[]>> runs) {
+    private static List<Charts.Drawing> panels(Map<String, List<double[]>> runs) {
         final List<double[]> all = runs.values().stream().flatMap(List::stream).toList();
         final double least = Math.min(0, all.stream().mapToDouble(r -> Math.min(r[1], r[2] - r[3])).min().orElseThrow());
         final double most = Math.max(0, all.stream().mapToDouble(r -> Math.max(r[1], r[2] + r[3])).max().orElseThrow());
         final double last = all.stream().mapToDouble(r -> r[0]).max().orElseThrow();
         final double room = most > least ? 0.04 * (most - least) : 1;
-        final List<XYChart> panels = new ArrayList<>();
+        final List<Charts.Drawing> panels = new ArrayList<>();
         runs.forEach((label, rows) -> {
             final XYChart chart = new XYChart(Panels.WIDTH, Panels.HEIGHT);
-            Panels.dress(chart, chart.getStyler(), label, Color.DARK_GRAY, Color.WHITE);
+            Panels.dress(chart.getStyler(), Color.DARK_GRAY, Color.WHITE);
+            chart.setTitle(label);
             chart.setXAxisTitle("stage");
             chart.setYAxisTitle("gain so far");
             chart.getStyler().setYAxisMin(least - room).setYAxisMax(most + room).setXAxisMin(0.0).setXAxisMax(1.03 * last);
@@ -142,7 +143,7 @@ public final class LedgerPicture {
                     points.stream().mapToDouble(r -> r[3]).toArray(), Charts.PALETTE.get(0), Charts.Look.LINE);
             Charts.add(chart, predicted);
             Charts.add(chart, realised);
-            panels.add(chart);
+            panels.add(chart::paint);
         });
         return panels;
     }

@@ -14,7 +14,6 @@ import java.util.List;
 import java.util.Locale;
 import javax.imageio.ImageIO;
 import org.apache.batik.svggen.SVGGraphics2D;
-import org.knowm.xchart.internal.chartpart.Chart;
 import org.knowm.xchart.style.AxesChartStyler;
 import org.knowm.xchart.style.Styler;
 
@@ -29,8 +28,7 @@ public final class Panels {
     }
 
     /** Title, legend and axis titles on top of {@link Charts}' looks. */
-    public static void dress(Chart<?, ?> chart, AxesChartStyler styler, String title, Color ink, Color paper) {
-        chart.setTitle(title);
+    public static void dress(AxesChartStyler styler, Color ink, Color paper) {
         Charts.style(styler, ink, paper);
         styler.setXAxisTitleVisible(true).setYAxisTitleVisible(true).setAxisTitleFont(new Font(Font.SANS_SERIF, Font.PLAIN, 12));
         styler.setChartTitleVisible(true).setChartTitleBoxVisible(false)
@@ -48,7 +46,7 @@ public final class Panels {
      * @throws IOException if it cannot be written or there are no fonts to draw with
      * @throws IllegalArgumentException if the picture's name ends otherwise
      */
-    public static void write(List<? extends Chart<?, ?>> panels, int columns, Path picture) throws IOException {
+    public static void write(List<Charts.Drawing> panels, int columns, Path picture) throws IOException {
         check(picture);
         final int rows = (panels.size() + columns - 1) / columns;
         if (ending(picture).equals("svg")) {
@@ -87,7 +85,7 @@ public final class Panels {
         return name.substring(name.lastIndexOf('.') + 1);
     }
 
-    private static void paint(Graphics2D graphics, List<? extends Chart<?, ?>> panels, int columns) {
+    private static void paint(Graphics2D graphics, List<Charts.Drawing> panels, int columns) {
         final AffineTransform origin = graphics.getTransform();
         for (int i = 0; i < panels.size(); i++) {
             if (panels.get(i) != null) {

@@ -109,9 +109,9 @@ public final class Progress implements AutoCloseable {
     public void stage(RunLog.Stage s) {
         if (bar == null) {
             final RunLog.Update last = updates.isEmpty() ? null : updates.get(updates.size() - 1);
-            final boolean measured = s.heldOutEpisodes() > 0 || last == null; // otherwise what the training episodes say
-            final double reward = measured ? s.returnMean() : last.returnMean();
-            final double accuracy = measured ? s.accuracy() : last.accuracy();
+            final boolean measured = s.heldOut().heldOutEpisodes() > 0 || last == null; // otherwise what the training episodes say
+            final double reward = measured ? s.heldOut().returnMean() : last.returnMean();
+            final double accuracy = measured ? s.heldOut().accuracy() : last.accuracy();
             out.println("stage " + numbers(s.stage(), reward, updates)
                     + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + nothing(s.unchanged()) + time());
             out.flush();

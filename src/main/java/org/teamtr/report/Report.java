@@ -19,7 +19,6 @@ import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.knowm.xchart.internal.chartpart.Chart;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
@@ -64,7 +63,7 @@ public final class Report {
             byAgent.computeIfAbsent(updates.get(i).agent(), a -> new ArrayList<>()).add(i);
         }
         // In the team's order where it is known, and those of the transcripts too: frozen agents speak but are not updated.
-        final List<String> roles = new ArrayList<>(written == null ? List.of() : written.agents());
+        final List<String> roles = new ArrayList<>(written == null ? List.of() : written.run().agents());
         roles.addAll(byAgent.keySet());
         transcripts.forEach(t -> t.messages().forEach(m -> roles.add(m.role())));
         roles.stream().distinct().forEach(r -> colours.put(r, Charts.PALETTE.get(colours.size() % Charts.PALETTE.size())));
@@ -94,14 +93,14 @@ public final class Report {
         try (InputStream css = Report.class.getResourceAsStream("report.css")) {
             out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
         }
-        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.version()))
+        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.run().version()))
                 .append(" · run ")
                 .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
         for (String sentence : Unchanged.plainly(updates)) { // first of all: such a run looks like one that trains
             out.append("<p class=\"note\">").append(Html.escape(sentence)).append("</p>\n");
         }
-        if (summary.unchanged().overflows() > 0) {
-            out.append("<p class=\"note\">").append(Html.escape(count(summary.unchanged().overflows(), "gradient")
+        if (summary.monitored().unchanged().overflows() > 0) {
+            out.append("<p class=\"note\">").append(Html.escape(count(summary.monitored().unchanged().overflows(), "gradient")
                     + " overflowed f16 and were computed again with a smaller loss scale.")).append("</p>\n");
         }
         tiles();
@@ -130,38 +129,38 @@ public final class Report {
     private String headline() {
         final RunSummary s = summary;
         final String left = updates.stream().noneMatch(u -> Double.isFinite(u.delta())) ? "without a trust region"
-                : s.outOfRegionUpdates() == 0 ? "no update left its trust region"
-                : s.outOfRegionUpdates() + " of " + s.updates() + " left the trust region";
-        final String work = count(s.updates(), "update");
-        if (s.updates() == 0) {
-            return "Before the first update" + (Double.isFinite(s.returnBefore()) ? ": accuracy " + percent(s.accuracyBefore())
-                    + ", return " + Charts.number(s.returnBefore()) : "");
+                : s.monitored().outOfRegionUpdates() == 0 ? "no update left its trust region"
+                : s.monitored().outOfRegionUpdates() + " of " + s.run().updates() + " left the trust region";
+        final String work = count(s.run().updates(), "update");
+        if (s.run().updates() == 0) {
+            return "Before the first update" + (Double.isFinite(s.returns().returnBefore()) ? ": accuracy " + percent(s.accuracies().accuracyBefore())
+                    + ", return " + Charts.number(s.returns().returnBefore()) : "");
         }
-        if (Double.isFinite(s.accuracyBefore()) && Double.isFinite(s.accuracyLast())) {
-            return "Accuracy from " + percent(s.accuracyBefore()) + " to " + percent(s.accuracyLast()) + " over " + work + "; "
+        if (Double.isFinite(s.accuracies().accuracyBefore()) && Double.isFinite(s.accuracies().accuracyLast())) {
+            return "Accuracy from " + percent(s.accuracies().accuracyBefore()) + " to " + percent(s.accuracies().accuracyLast()) + " over " + work + "; "
                     + left;
         }
-        return Double.isFinite(s.returnBefore()) ? "Return from " + Charts.number(s.returnBefore()) + " to "
-                + Charts.number(s.returnLast()) + " over " + work + "; " + left : "After " + work + ", " + left;
+        return Double.isFinite(s.returns().returnBefore()) ? "Return from " + Charts.number(s.returns().returnBefore()) + " to "
+                + Charts.number(s.returns().returnLast()) + " over " + work + "; " + left : "After " + work + ", " + left;
     }
 
     private void tiles() {
         final RunSummary s = summary;
         out.append("<dl class=\"tiles\">\n");
-        tile("Accuracy", percent(s.accuracyLast()), "before " + percent(s.accuracyBefore()) + ", best "
-                + percent(s.accuracyBest()));
-        tile("Return", Charts.number(s.returnLast()), "before " + Charts.number(s.returnBefore()) + ", best "
-                + Charts.number(s.returnBest()) + " in stage " + s.bestStage());
-        tile("Gain, realised", Charts.number(s.realisedGain()), "predicted " + Charts.number(s.predictedGain()));
-        tile("Out of region", percent(s.outOfRegionRate()), s.outOfRegionUpdates() + " of " + count(s.updates(), "update"));
-        tile("Updates", grouped(s.updates()), "in " + count(s.stages(), "stage") + ", " + count(s.agents().size(), "agent"));
-        tile("Episodes", grouped(s.episodes()), grouped(s.tokens()) + " tokens");
-        tile("Time", duration(s.seconds()), Double.isFinite(s.tokensPerSecond())
-                ? grouped(Math.round(s.tokensPerSecond())) + " tokens/s in rollouts" : "");
-        tile("Monitor’s share", percent(s.monitorShareOfUpdate()), "of an update’s time, rollouts included");
-        tile("Score gap", Charts.number(s.scoreGap()), "nats, scored less sampled, largest");
-        if (s.peakResidentBytes() != null) {
-            tile("Memory", String.format(Locale.ROOT, "%.2f GiB", s.peakResidentBytes() / 0x1p30), "largest resident");
+        tile("Accuracy", percent(s.accuracies().accuracyLast()), "before " + percent(s.accuracies().accuracyBefore()) + ", best "
+                + percent(s.accuracies().accuracyBest()));
+        tile("Return", Charts.number(s.returns().returnLast()), "before " + Charts.number(s.returns().returnBefore()) + ", best "
+                + Charts.number(s.returns().returnBest()) + " in stage " + s.accuracies().bestStage());
+        tile("Gain, realised", Charts.number(s.returns().realisedGain()), "predicted " + Charts.number(s.returns().predictedGain()));
+        tile("Out of region", percent(s.monitored().outOfRegionRate()), s.monitored().outOfRegionUpdates() + " of " + count(s.run().updates(), "update"));
+        tile("Updates", grouped(s.run().updates()), "in " + count(s.run().stages(), "stage") + ", " + count(s.run().agents().size(), "agent"));
+        tile("Episodes", grouped(s.spent().episodes()), grouped(s.spent().tokens()) + " tokens");
+        tile("Time", duration(s.spent().seconds()), Double.isFinite(s.spent().tokensPerSecond())
+                ? grouped(Math.round(s.spent().tokensPerSecond())) + " tokens/s in rollouts" : "");
+        tile("Monitor’s share", percent(s.spent().shares().monitorShareOfUpdate()), "of an update’s time, rollouts included");
+        tile("Score gap", Charts.number(s.monitored().scoreGap()), "nats, scored less sampled, largest");
+        if (s.spent().peakResidentBytes() != null) {
+            tile("Memory", String.format(Locale.ROOT, "%.2f GiB", s.spent().peakResidentBytes() / 0x1p30), "largest resident");
         }
         out.append("</dl>\n");
     }
@@ -174,24 +173,24 @@ public final class Report {
     private void progress() {
         section("Does it learn?", "Held-out episodes after each stage, always of the same prompts; and the rollouts that each "
                 + "update learnt from, averaged over a stage.");
-        final List<RunLog.Stage> measured = stages.stream().filter(s -> s.heldOutEpisodes() > 0).toList();
+        final List<RunLog.Stage> measured = stages.stream().filter(s -> s.heldOut().heldOutEpisodes() > 0).toList();
         final double[] stage = of(measured, s -> s.stage());
         final Map<Integer, List<RunLog.Update>> perStage =
                 updates.stream().collect(Collectors.groupingBy(RunLog.Update::stage, TreeMap::new, Collectors.toList()));
         final double[] trained = perStage.keySet().stream().mapToDouble(k -> k).toArray();
         final List<Charts.Series> accuracy = new ArrayList<>(List.of(
-                Charts.Series.line("held-out", stage, of(measured, s -> 100 * s.accuracy()), Charts.PALETTE.get(0)),
+                Charts.Series.line("held-out", stage, of(measured, s -> 100 * s.heldOut().accuracy()), Charts.PALETTE.get(0)),
                 new Charts.Series("training", trained, means(perStage.values(), u -> 100 * u.accuracy()), null, Charts.GREY,
                         Charts.Look.DASHES)));
         final List<Charts.Series> returns = new ArrayList<>(List.of(
-                Charts.Series.line("held-out", stage, of(measured, RunLog.Stage::returnMean), Charts.PALETTE.get(0)),
+                Charts.Series.line("held-out", stage, of(measured, v -> v.heldOut().returnMean()), Charts.PALETTE.get(0)),
                 new Charts.Series("training", trained, means(perStage.values(), RunLog.Update::returnMean), null, Charts.GREY,
                         Charts.Look.DASHES)));
         if (!replacements.isEmpty()) { // the stage itself is that of the old team
             final double[] swaps = of(replacements, r -> r.stage());
-            accuracy.add(new Charts.Series("replaced", swaps, of(replacements, r -> 100 * r.after().accuracy()), null, Charts.RED,
+            accuracy.add(new Charts.Series("replaced", swaps, of(replacements, r -> 100 * r.moments().after().accuracy()), null, Charts.RED,
                     Charts.Look.POINTS));
-            returns.add(new Charts.Series("replaced", swaps, of(replacements, r -> r.after().returnMean()), null, Charts.RED,
+            returns.add(new Charts.Series("replaced", swaps, of(replacements, r -> r.moments().after().returnMean()), null, Charts.RED,
                     Charts.Look.POINTS));
         }
         lines("Accuracy", "Right answers in percent", "stage", accuracy, Charts.Scale.LINEAR);
@@ -222,7 +221,7 @@ public final class Report {
                     Charts.bars(labels, List.of(
                             new Charts.Series("predicted", none, column(sums, 0), null, Charts.PALETTE.get(1), Charts.Look.LINE),
                             new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0),
-                                    Charts.Look.LINE)), false));
+                                    Charts.Look.LINE)), false)::paint);
             final List<Ledger.Entry> total = Ledger.cumulated(entries);
             final double[] stage = of(total, e -> e.stage());
             lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
@@ -287,13 +286,13 @@ public final class Report {
         final String alarm = Tracking.alarm(stages);
         return "The bound on an update’s gain (docs/theory.md) comes from prompts that nobody learns from, played once by the team before "
                 + "and once by the team after. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
-                + ". Stages that gained less than their bound: " + percent(s.boundViolationRate()) + " (" + below + " of " + entries.size()
+                + ". Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()
                 + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
                 + percent(bounds.stream().mapToDouble(b -> b.gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
-                + (Double.isFinite(s.boundInformativeRateUpdates()) ? ", " + percent(s.boundInformativeRateUpdates())
+                + (Double.isFinite(s.ofUpdates().boundInformativeRateUpdates()) ? ", " + percent(s.ofUpdates().boundInformativeRateUpdates())
                 + " of those that helped on held-out episodes" : "") + ". Rank correlation (Spearman’s) with the realised gain: "
-                + correlation(s.boundRankCorrelation()) + " by stage" + (Double.isFinite(s.boundRankCorrelationUpdates())
-                ? ", " + correlation(s.boundRankCorrelationUpdates()) + " by update" : "") + ". "
+                + correlation(s.ofStages().boundRankCorrelation()) + " by stage" + (Double.isFinite(s.ofUpdates().boundRankCorrelationUpdates())
+                ? ", " + correlation(s.ofUpdates().boundRankCorrelationUpdates()) + " by update" : "") + ". "
                 + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and taken back. " : "")
                 + (alarm == null ? "" : "An " + alarm + ". ")
                 + "It does not promise anything about other kinds of prompts, greedy decoding, or every stage of a long run; "
@@ -329,15 +328,15 @@ public final class Report {
                 diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::stage, TreeMap::new, Collectors.toList()));
         final double[] stage = perStage.keySet().stream().mapToDouble(k -> k).toArray();
         lines("Staleness Δ", "Surrogate on the team it learnt from and on the team after, in units of return", "stage",
-                List.of(Charts.Series.line("Δ stale", stage, sums(perStage.values(), RunLog.Diagnosis::deltaStale),
+                List.of(Charts.Series.line("Δ stale", stage, sums(perStage.values(), v -> v.staleness().deltaStale()),
                         Charts.PALETTE.get(0)),
-                        Charts.Series.line("gap to the stage’s start", stage, sums(perStage.values(), RunLog.Diagnosis::gap),
+                        Charts.Series.line("gap to the stage’s start", stage, sums(perStage.values(), v -> v.staleness().gap()),
                                 Charts.PALETTE.get(1))), Charts.Scale.FROM_ZERO);
         lines("Occupancy shift", "½ mean |W − 1|, summed over the stage’s updates", "stage",
-                List.of(Charts.Series.line("D occ", stage, sums(perStage.values(), RunLog.Diagnosis::dOcc),
+                List.of(Charts.Series.line("D occ", stage, sums(perStage.values(), v -> v.staleness().dOcc()),
                         Charts.PALETTE.get(0))), Charts.Scale.FROM_ZERO);
         final List<Charts.Series> shifts = new ArrayList<>();
-        diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::outOfRegion, TreeMap::new, Collectors.toList()))
+        diagnoses.stream().collect(Collectors.groupingBy(v -> v.monitored().outOfRegion(), TreeMap::new, Collectors.toList()))
                 .forEach((out, some) -> {
                     final int ranks = some.stream().mapToInt(d -> d.logitShift().size()).max().orElse(0);
                     final double[] bucket = IntStream.range(0, ranks).mapToDouble(k -> k + 1).toArray();
@@ -409,8 +408,8 @@ public final class Report {
         for (int b = 0; b + 1 < bins.length; b++) {
             final List<RunLog.Stage> bin = timed.subList(bins[b], bins[b + 1]);
             labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
-            means.add(new double[] {mean(bin, RunLog.Stage::secondsRollout), mean(bin, RunLog.Stage::secondsUpdate),
-                    mean(bin, RunLog.Stage::secondsKl), mean(bin, RunLog.Stage::secondsEval)});
+            means.add(new double[] {mean(bin, v -> v.spent().secondsRollout()), mean(bin, v -> v.spent().secondsUpdate()),
+                    mean(bin, v -> v.spent().secondsKl()), mean(bin, v -> v.spent().secondsEval())});
         }
         if (timed.isEmpty()) {
             out.append("<p class=\"lead\">No stage is finished yet.</p>");
@@ -427,7 +426,7 @@ public final class Report {
             legend.put(parts[i], paint[i]);
         }
         figure("Seconds per stage", "Wall-clock time" + (bins.length - 1 < timed.size() ? ", mean of " + (bins[1] - bins[0])
-                + " stages to a bar" : ""), "stage", legend(legend), Charts.bars(labels, series, true));
+                + " stages to a bar" : ""), "stage", legend(legend), Charts.bars(labels, series, true)::paint);
         end();
     }
 
@@ -486,15 +485,16 @@ public final class Report {
         }
         out.append("<h2>Replaced agents</h2>\n<p>Accuracy of the same held-out episodes before the swap, right after it and ")
                 .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per ")
-                .append(replacements.get(0).klUnit().name().toLowerCase(Locale.ROOT)).append(" ")
+                .append(replacements.get(0).probing().klUnit().name().toLowerCase(Locale.ROOT)).append(" ")
                 .append("on probes that were not learnt from, which alignment brings under δ₀.</p>\n")
                 .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>after stage<th>new model<th>align<th>before")
                 .append("<th>swapped<th>after<th>shock<th>KL, swapped<th>KL, after<th>δ₀<th>steps</tr></thead><tbody>\n");
         for (RunLog.Replacement r : replacements) {
             out.append("<tr><td>").append(chip(r.agent()));
-            for (String cell : List.of(grouped(r.stage()), r.replacement(), r.align(), measured(r.before()),
-                    measured(r.swapped()), measured(r.after()), percent(r.shock()) + " ± " + percent(r.shockError()),
-                    Charts.number(r.klSwapped()), Charts.number(r.kl()), Charts.number(r.delta0()), grouped(r.steps()))) {
+            for (String cell : List.of(grouped(r.stage()), r.models().replacement(), r.models().align(), measured(r.moments().before()),
+                    measured(r.moments().swapped()), measured(r.moments().after()), percent(r.moments().shock()) + " ± " + percent(r.moments().shockError()),
+                    Charts.number(r.aligned().klSwapped()), Charts.number(r.aligned().kl()), Charts.number(r.probing().delta0()),
+                    grouped(r.aligned().steps()))) {
                 out.append("<td>").append(Html.escape(cell));
             }
             out.append("</tr>\n");
@@ -566,8 +566,8 @@ public final class Report {
 
     private void configuration() {
         out.append("<h2>Configuration</h2>\n<p>Everything that was set, defaults included.");
-        if (!summary.command().isEmpty()) {
-            out.append(" Started as <code>").append(Html.escape(summary.command())).append("</code>.");
+        if (!summary.run().command().isEmpty()) {
+            out.append(" Started as <code>").append(Html.escape(summary.run().command())).append("</code>.");
         }
         out.append("</p>\n<details class=\"card\"><summary>").append(RunFiles.CONFIG).append("</summary><pre>")
                 .append(Html.escape(config)).append("</pre></details>\n");
@@ -597,10 +597,10 @@ public final class Report {
         series.stream().filter(s -> s.x().length > 0).forEach(s -> legend.put(s.name(), s.color()));
         final List<Charts.Series> thinned = series.stream().map(s -> s.look() == Charts.Look.POINTS ? s : thin(s, POINTS))
                 .toList();
-        figure(title, caption, axis, legend(legend), Charts.xy(thinned, scale));
+        figure(title, caption, axis, legend(legend), Charts.Drawing.of(Charts.xy(thinned, scale)));
     }
 
-    private void figure(String title, String caption, String axis, String legend, Chart<?, ?> chart) {
+    private void figure(String title, String caption, String axis, String legend, Charts.Drawing chart) {
         if (chart == null) {
             return;
         }

@@ -25,25 +25,25 @@ public final class RunTable {
 
     private static Map<String, ToDoubleFunction<RunSummary>> columns() {
         final Map<String, ToDoubleFunction<RunSummary>> c = new LinkedHashMap<>();
-        c.put("stages", RunSummary::stages);
-        c.put("updates", RunSummary::updates);
-        c.put("accuracy_untrained", RunSummary::accuracyUntrained);
-        c.put("accuracy_before", RunSummary::accuracyBefore);
-        c.put("accuracy_best", RunSummary::accuracyBest);
-        c.put("accuracy_last", RunSummary::accuracyLast);
-        c.put("return_before", RunSummary::returnBefore);
-        c.put("return_last", RunSummary::returnLast);
-        c.put("out_of_region_updates", RunSummary::outOfRegionUpdates);
-        c.put("predicted_gain", RunSummary::predictedGain);
-        c.put("realised_gain", RunSummary::realisedGain);
-        c.put("score_gap", RunSummary::scoreGap);
-        c.put("episodes", RunSummary::episodes);
-        c.put("tokens_per_second", RunSummary::tokensPerSecond);
-        c.put("seconds", RunSummary::seconds);
-        c.put("share_rollout", RunSummary::shareRollout);
-        c.put("share_update", RunSummary::shareUpdate);
-        c.put("monitor_share_of_update", RunSummary::monitorShareOfUpdate);
-        c.put("peak_resident_bytes", s -> s.peakResidentBytes() == null ? Double.NaN : s.peakResidentBytes());
+        c.put("stages", v -> v.run().stages());
+        c.put("updates", v -> v.run().updates());
+        c.put("accuracy_untrained", v -> v.accuracies().accuracyUntrained());
+        c.put("accuracy_before", v -> v.accuracies().accuracyBefore());
+        c.put("accuracy_best", v -> v.accuracies().accuracyBest());
+        c.put("accuracy_last", v -> v.accuracies().accuracyLast());
+        c.put("return_before", v -> v.returns().returnBefore());
+        c.put("return_last", v -> v.returns().returnLast());
+        c.put("out_of_region_updates", v -> v.monitored().outOfRegionUpdates());
+        c.put("predicted_gain", v -> v.returns().predictedGain());
+        c.put("realised_gain", v -> v.returns().realisedGain());
+        c.put("score_gap", v -> v.monitored().scoreGap());
+        c.put("episodes", v -> v.spent().episodes());
+        c.put("tokens_per_second", v -> v.spent().tokensPerSecond());
+        c.put("seconds", v -> v.spent().seconds());
+        c.put("share_rollout", v -> v.spent().shares().shareRollout());
+        c.put("share_update", v -> v.spent().shares().shareUpdate());
+        c.put("monitor_share_of_update", v -> v.spent().shares().monitorShareOfUpdate());
+        c.put("peak_resident_bytes", s -> s.spent().peakResidentBytes() == null ? Double.NaN : s.spent().peakResidentBytes());
         return c;
     }
 
@@ -52,12 +52,12 @@ public final class RunTable {
         final StringBuilder text = new StringBuilder("label,seed," + String.join(",", COLUMNS.keySet()) + ",command\n");
         for (LedgerPicture.Labelled run : runs) {
             final RunSummary s = RunFiles.summary(run.run());
-            text.append(quoted(run.label())).append(',').append(s.seed());
+            text.append(quoted(run.label())).append(',').append(s.run().seed());
             for (ToDoubleFunction<RunSummary> column : COLUMNS.values()) {
                 final double value = column.applyAsDouble(s);
                 text.append(',').append(value == Math.rint(value) ? String.format(Locale.ROOT, "%.0f", value) : Double.toString(value));
             }
-            text.append(',').append(quoted(s.command().replaceFirst(" --out \\S+", ""))).append('\n'); // where does not matter
+            text.append(',').append(quoted(s.run().command().replaceFirst(" --out \\S+", ""))).append('\n'); // where does not matter
         }
         RunWriter.replace(file, text.toString().getBytes(StandardCharsets.UTF_8));
     }
@@ -87,19 +87,20 @@ public final class RunTable {
                 + "|---|---|---|---|---|---|---|---|---|\n");
         byLabel.forEach((label, seeds) -> table.append(String.format(Locale.ROOT,
                 "| %s | %.1f %% | %.1f %% | **%.1f %%** | %s | %.3f | %.3f | %d of %d | %.0f / %.0f / %.1f %% |%n", label,
-                100 * mean(seeds, RunSummary::accuracyUntrained), 100 * mean(seeds, RunSummary::accuracyBefore),
-                100 * mean(seeds, RunSummary::accuracyLast),
-                seeds.stream().map(s -> String.format(Locale.ROOT, "%.1f", 100 * s.accuracyLast())).collect(Collectors.joining(", ")),
-                mean(seeds, RunSummary::predictedGain), mean(seeds, RunSummary::realisedGain),
-                seeds.stream().mapToInt(RunSummary::outOfRegionUpdates).sum(), seeds.stream().mapToInt(RunSummary::updates).sum(),
-                100 * mean(seeds, s -> s.shareRollout() / busy(s)), 100 * mean(seeds, s -> s.shareUpdate() / busy(s)),
-                100 * mean(seeds, s -> s.shareMonitor() / busy(s)))));
+                100 * mean(seeds, v -> v.accuracies().accuracyUntrained()), 100 * mean(seeds, v -> v.accuracies().accuracyBefore()),
+                100 * mean(seeds, v -> v.accuracies().accuracyLast()),
+                seeds.stream().map(s -> String.format(Locale.ROOT, "%.1f", 100 * s.accuracies().accuracyLast())).collect(Collectors.joining(", ")),
+                mean(seeds, v -> v.returns().predictedGain()), mean(seeds, v -> v.returns().realisedGain()),
+                seeds.stream().mapToInt(v -> v.monitored().outOfRegionUpdates()).sum(), seeds.stream().mapToInt(v -> v.run().updates()).sum(),
+                100 * mean(seeds, s -> s.spent().shares().shareRollout() / busy(s)),
+                100 * mean(seeds, s -> s.spent().shares().shareUpdate() / busy(s)),
+                100 * mean(seeds, s -> s.spent().shares().shareMonitor() / busy(s)))));
         RunWriter.replace(file, (text.substring(0, begin + BEGIN.length() + 1) + table + text.substring(end)).getBytes(StandardCharsets.UTF_8));
     }
 
     /** Rollouts, updates and monitor together: what the split is of. */
     private static double busy(RunSummary s) {
-        return s.shareRollout() + s.shareUpdate() + s.shareMonitor();
+        return s.spent().shares().shareRollout() + s.spent().shares().shareUpdate() + s.spent().shares().shareMonitor();
     }
 
     private static double mean(List<RunSummary> seeds, ToDoubleFunction<RunSummary> value) {

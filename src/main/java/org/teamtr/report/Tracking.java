@@ -38,9 +38,10 @@ public final class Tracking {
             if (s.stage() > 0) {
                 sum += bound.applyAsDouble(s.certified());
             }
-            if (s.realisedGain() != null) {
+            if (s.gain().realisedGain() != null) {
                 if (Double.isFinite(sum)) {
-                    entries.add(new Entry(s.stage(), sum, s.realisedGain(), s.realisedGainError() == null ? Double.NaN : s.realisedGainError()));
+                    entries.add(new Entry(s.stage(), sum, s.gain().realisedGain(), s.gain().realisedGainError() == null ? Double.NaN
+                            : s.gain().realisedGainError()));
                 }
                 sum = 0;
             }

@@ -143,8 +143,7 @@ public final class Diagnostics {
         for (int k = 0; k < changes.length; k++) {
             changes[k] = 100 * (accuracies[k + 1] - accuracies[k]);
         }
-        final double mean = Arrays.stream(changes).average().orElseThrow();
-        return Math.sqrt(Arrays.stream(changes).map(x -> (x - mean) * (x - mean)).sum() / (changes.length - 1));
+        return Estimate.deviation(changes);
     }
 
     /** {@return the deepest fall of accuracy below what it had been before, in points; 0 if it never fell} */

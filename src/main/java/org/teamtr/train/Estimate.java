@@ -10,8 +10,16 @@ import java.util.Arrays;
 public record Estimate(double mean, double error) {
     /** {@return the mean of values that are independent of each other; NaN of none} */
     public static Estimate of(double... values) {
+        return new Estimate(Arrays.stream(values).average().orElse(Double.NaN), Math.sqrt(variance(values) / values.length));
+    }
+
+    /** {@return the standard deviation of a sample, s; NaN of fewer than two values} */
+    public static double deviation(double... values) {
+        return Math.sqrt(variance(values));
+    }
+
+    private static double variance(double... values) {
         final double mean = Arrays.stream(values).average().orElse(Double.NaN);
-        final double squares = Arrays.stream(values).map(x -> (x - mean) * (x - mean)).sum();
-        return new Estimate(mean, values.length < 2 ? Double.NaN : Math.sqrt(squares / (values.length - 1) / values.length));
+        return values.length < 2 ? Double.NaN : Arrays.stream(values).map(x -> (x - mean) * (x - mean)).sum() / (values.length - 1);
     }
 }

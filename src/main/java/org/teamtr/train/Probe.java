@@ -158,9 +158,10 @@ final class Probe {
 
     /** {@return what there is to say of the update that was reported last} */
     RunLog.Diagnosis diagnosis(RunLog.Update u) {
-        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(u.stage(), u.step(), u.agent(), u.outOfRegion(), gap.value(),
-                gap.error(), deltaStale.value(), deltaStale.error(), dOcc, weights, u.klReached(), u.delta(), monitor25,
-                monitor50, logitShift, episodes, tokens, seconds);
+        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(u.stage(), u.step(), u.agent(),
+                new RunLog.Staleness(gap.value(), gap.error(), deltaStale.value(), deltaStale.error(), dOcc), weights,
+                new RunLog.Monitored(u.outOfRegion(), u.klReached(), u.delta(), monitor25, monitor50), logitShift,
+                new RunLog.Played(episodes, tokens, seconds));
         clear();
         return diagnosis;
     }

@@ -118,11 +118,23 @@ public final class RunLog {
             long exchanges) {
     }
 
-    /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. Gains are null where not measured. */
-    public record Stage(int stage, List<String> order, double returnMean, double accuracy, Double predictedGain, Double realisedGain,
-            Double realisedGainError, int heldOutEpisodes, double outOfRegionRate, long episodes, long tokens, double secondsRollout,
-            double secondsUpdate, double secondsKl, double secondsEval, double seconds, @JsonUnwrapped Unchanged.Counts unchanged,
-            @JsonUnwrapped Certified certified, @JsonUnwrapped Coordination coordination) {
+    /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. */
+    public record Stage(int stage, List<String> order, @JsonUnwrapped HeldOut heldOut, @JsonUnwrapped Gain gain, double outOfRegionRate,
+            @JsonUnwrapped Spent spent, @JsonUnwrapped Unchanged.Counts unchanged, @JsonUnwrapped Certified certified) {
+    }
+
+    /** Held-out episodes after a stage, or the latest before it where none were played after it; then there are 0 of them. */
+    public record HeldOut(double returnMean, double accuracy, int heldOutEpisodes, @JsonUnwrapped Coordination coordination) {
+    }
+
+    /** Of a stage, null where not measured. */
+    public record Gain(Double predictedGain, Double realisedGain, Double realisedGainError) {
+        public static final Gain NONE = new Gain(null, null, null);
+    }
+
+    /** What a stage has cost. */
+    public record Spent(long episodes, long tokens, double secondsRollout, double secondsUpdate, double secondsKl, double secondsEval,
+            double seconds) {
     }
 
     /**
@@ -143,19 +155,44 @@ public final class RunLog {
      * What was measured beside one update, a line of {@code diagnostics.jsonl}: NaN and empty where the configuration does not
      * ask for it.
      */
-    public record Diagnosis(int stage, int step, String agent, boolean outOfRegion, double gap, double gapError,
-            double deltaStale, double deltaStaleError, double dOcc,
-            @JsonUnwrapped Diagnostics.Weights weights, double klReached, double delta,
-            @JsonProperty("monitor_25") double monitor25,
-            @JsonProperty("monitor_50") double monitor50, List<Double> logitShift, int episodes, long tokens, double seconds) {
+    public record Diagnosis(int stage, int step, String agent, @JsonUnwrapped Staleness staleness,
+            @JsonUnwrapped Diagnostics.Weights weights, @JsonUnwrapped Monitored monitored, List<Double> logitShift,
+            @JsonUnwrapped Played played) {
+    }
+
+    /** What it is to learn from episodes of an earlier team. */
+    public record Staleness(double gap, double gapError, double deltaStale, double deltaStaleError, double dOcc) {
+    }
+
+    /** The monitor's KL after the update, of all messages and of a quarter and a half of them. */
+    public record Monitored(boolean outOfRegion, double klReached, double delta, @JsonProperty("monitor_25") double monitor25,
+            @JsonProperty("monitor_50") double monitor50) {
+    }
+
+    /** What a diagnosis has cost. */
+    public record Played(int episodes, long tokens, double seconds) {
     }
 
     /** An agent's new model, a line of {@code replacements.jsonl}; {@link Alignment} brought it into its place. */
-    public record Replacement(int stage, String agent, String incumbent, String replacement, String align, List<String> unify,
-            String system, String measure, Config.Unit klUnit, int probes, int probesHeldBack, double delta0, double klSwapped, double klSwappedError,
-            double kl, double klError, int steps, String stoppedBy, int heldOutEpisodes, Measured before, Measured swapped,
-            Measured after, double shockSwapped, double shockSwappedError, double shock, double shockError, double seconds,
-            String command) {
+    public record Replacement(int stage, String agent, @JsonUnwrapped Models models, @JsonUnwrapped Probes probing,
+            @JsonUnwrapped Aligned aligned, @JsonUnwrapped Moments moments, double seconds, String command) {
+    }
+
+    /** Which model stood in for which, and how it was made alike. */
+    public record Models(String incumbent, String replacement, String align, List<String> unify, String system) {
+    }
+
+    /** What the KL of a replacement was measured on, and how far it may be. */
+    public record Probes(String measure, Config.Unit klUnit, int probes, int probesHeldBack, double delta0) {
+    }
+
+    /** KL from the incumbent at the swap and after the alignment. */
+    public record Aligned(double klSwapped, double klSwappedError, double kl, double klError, int steps, String stoppedBy) {
+    }
+
+    /** The team before, at the swap and after the alignment; a shock is the accuracy lost since before. */
+    public record Moments(int heldOutEpisodes, Measured before, Measured swapped, Measured after, double shockSwapped,
+            double shockSwappedError, double shock, double shockError) {
     }
 
     /** Held-out episodes of the team of a {@link Replacement} at one moment, with standard errors over the prompts. */

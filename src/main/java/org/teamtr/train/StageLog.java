@@ -18,17 +18,17 @@ final class StageLog {
     static RunLog.Stage of(int stage, List<String> order, List<RunLog.Update> updates, Evaluation after, Evaluation before, Estimate gain,
             double level, double seconds) {
         final Evaluation now = after == null ? before : after;
-        return new RunLog.Stage(stage, order, now.returnMean(), now.accuracy(),
-                updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(),
-                gain == null ? null : gain.mean(), gain == null || Double.isNaN(gain.error()) ? null : gain.error(),
-                after == null ? 0 : now.scores().size(),
+        return new RunLog.Stage(stage, order, new RunLog.HeldOut(now.returnMean(), now.accuracy(), after == null ? 0 : now.scores().size(),
+                after == null ? RunLog.Coordination.NONE : after.coordination()),
+                new RunLog.Gain(updates.isEmpty() ? null : updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(),
+                        gain == null ? null : gain.mean(), gain == null || Double.isNaN(gain.error()) ? null : gain.error()),
                 updates.stream().mapToDouble(u -> u.outOfRegion() ? 1 : 0).average().orElse(0),
-                updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() + u.dropped() : 0).sum(),
-                updates.stream().mapToLong(RunLog.Update::tokens).sum(),
-                updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
-                updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
-                updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds(), seconds,
-                Unchanged.Counts.of(updates), certified(updates, level), after == null ? RunLog.Coordination.NONE : after.coordination());
+                new RunLog.Spent(updates.stream().mapToLong(u -> u.secondsRollout() > 0 ? u.episodes() + u.dropped() : 0).sum(),
+                        updates.stream().mapToLong(RunLog.Update::tokens).sum(),
+                        updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
+                        updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
+                        updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds(), seconds),
+                Unchanged.Counts.of(updates), certified(updates, level));
     }
 
     /** Theorem 3.6, in units of return, and the bound that takes its place. */

@@ -154,12 +154,12 @@ class ExperimentCommandTest {
         final Map<String, Long> episodes = new HashMap<>();
         for (String point : List.of("n2-delta0.2-stale", "n2-delta0.2-fresh", "n2-delta0.2-fresh-equal", "n3-delta0.2-stale",
                 "n3-delta0.2-fresh")) {
-            episodes.put(point, RunFiles.summary(folder.resolve("stale-gap-quick").resolve(point + "-seed1")).episodes());
+            episodes.put(point, RunFiles.summary(folder.resolve("stale-gap-quick").resolve(point + "-seed1")).spent().episodes());
         }
         assertEquals(episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh-equal"));
         assertEquals(2 * episodes.get("n2-delta0.2-stale"), episodes.get("n2-delta0.2-fresh"));
         assertEquals(3 * episodes.get("n3-delta0.2-stale"), episodes.get("n3-delta0.2-fresh"));
-        assertEquals(0, RunFiles.summary(folder.resolve("out-of-region-quick").resolve("TeamTR-seed1")).outOfRegionUpdates());
+        assertEquals(0, RunFiles.summary(folder.resolve("out-of-region-quick").resolve("TeamTR-seed1")).monitored().outOfRegionUpdates());
         double share = 0;
         for (String line : Files.readAllLines(folder.resolve("out-of-region-quick").resolve(ExperimentData.STAGES))) {
             share += line.startsWith("PPO,kl,") ? Double.parseDouble(line.split(",")[3]) : 0;

@@ -126,8 +126,8 @@ class RanksTrainTest {
         assertClose(a, b, "gradient norm", RunLog.Update::gradNorm);
         assertClose(a, b, "certificate", u -> u.bound().certificate());
         assertEquals(RunFiles.transcripts(one), RunFiles.transcripts(many)); // what was said, word for word
-        assertEquals(RunFiles.stages(one).stream().map(RunLog.Stage::accuracy).toList(),
-                RunFiles.stages(many).stream().map(RunLog.Stage::accuracy).toList());
+        assertEquals(RunFiles.stages(one).stream().map(v -> v.heldOut().accuracy()).toList(),
+                RunFiles.stages(many).stream().map(v -> v.heldOut().accuracy()).toList());
     }
 
     /** Of the first rank that said something of this kind. */

@@ -112,27 +112,27 @@ class ReplaceCommandTest {
         final byte[] metrics = Files.readAllBytes(run.resolve(RunFiles.METRICS));
         final String said = ok("replace", run, "--agent", "solver", "--with", narrow, "--out", out, "--learning-rate", 5e-3);
         final RunLog.Replacement r = log(out);
-        assertEquals("delta0", r.stoppedBy(), r.toString());
-        assertEquals("exact", r.measure());
-        assertEquals(0.05, r.delta0(), "the agent's own radius");
-        assertTrue(r.klSwapped() > 0.5 && r.kl() <= 0.05 && r.kl() > 0.01, r.toString());
-        assertTrue(r.steps() > 0 && r.steps() < 1000, r.toString());
-        assertEquals(400, r.probes());
-        assertEquals(100, r.probesHeldBack());
+        assertEquals("delta0", r.aligned().stoppedBy(), r.toString());
+        assertEquals("exact", r.probing().measure());
+        assertEquals(0.05, r.probing().delta0(), "the agent's own radius");
+        assertTrue(r.aligned().klSwapped() > 0.5 && r.aligned().kl() <= 0.05 && r.aligned().kl() > 0.01, r.toString());
+        assertTrue(r.aligned().steps() > 0 && r.aligned().steps() < 1000, r.toString());
+        assertEquals(400, r.probing().probes());
+        assertEquals(100, r.probing().probesHeldBack());
         assertEquals(1, r.stage());
         assertEquals("solver", r.agent());
-        assertEquals("tiny", r.incumbent());
-        assertEquals(narrow.toString(), r.replacement());
-        assertEquals(128, r.heldOutEpisodes());
+        assertEquals("tiny", r.models().incumbent());
+        assertEquals(narrow.toString(), r.models().replacement());
+        assertEquals(128, r.moments().heldOutEpisodes());
         final RunLog.Stage last = RunFiles.stages(run).get(1);
-        assertEquals(last.accuracy(), r.before().accuracy(), 1e-12, "the same held-out episodes as the stages'");
-        assertEquals(last.returnMean(), r.before().returnMean(), 1e-12);
-        assertEquals(r.before().accuracy() - r.after().accuracy(), r.shock(), 1e-12);
-        assertEquals(r.before().accuracy() - r.swapped().accuracy(), r.shockSwapped(), 1e-12);
-        assertTrue(r.swapped().returnMean() < r.before().returnMean() - 0.05, "random weights do worse: " + r);
-        assertTrue(r.after().returnMean() > r.swapped().returnMean() + 0.05, "aligned ones less so: " + r);
-        assertTrue(said.contains(String.format(Locale.ROOT, "before:           return %.3f", r.before().returnMean())), said);
-        assertTrue(said.contains(String.format(Locale.ROOT, "aligned:          return %.3f", r.after().returnMean())), said);
+        assertEquals(last.heldOut().accuracy(), r.moments().before().accuracy(), 1e-12, "the same held-out episodes as the stages'");
+        assertEquals(last.heldOut().returnMean(), r.moments().before().returnMean(), 1e-12);
+        assertEquals(r.moments().before().accuracy() - r.moments().after().accuracy(), r.moments().shock(), 1e-12);
+        assertEquals(r.moments().before().accuracy() - r.moments().swapped().accuracy(), r.moments().shockSwapped(), 1e-12);
+        assertTrue(r.moments().swapped().returnMean() < r.moments().before().returnMean() - 0.05, "random weights do worse: " + r);
+        assertTrue(r.moments().after().returnMean() > r.moments().swapped().returnMean() + 0.05, "aligned ones less so: " + r);
+        assertTrue(said.contains(String.format(Locale.ROOT, "before:           return %.3f", r.moments().before().returnMean())), said);
+        assertTrue(said.contains(String.format(Locale.ROOT, "aligned:          return %.3f", r.moments().after().returnMean())), said);
         assertTrue(said.contains("./teamtr train --resume " + out), said);
         // The others are the same to the bit; the new one has nothing of an optimiser, and β and δ as configured.
         assertSameFiles(run.resolve("checkpoints/stage-0001/planner"), out.resolve("checkpoints/stage-0001/planner"));
@@ -159,16 +159,16 @@ class ReplaceCommandTest {
                     5e-3);
         }
         assertSameFiles(a.resolve("checkpoints/stage-0001/solver"), b.resolve("checkpoints/stage-0001/solver"));
-        assertEquals("steps", log(a).stoppedBy(), "30 are too few, and it says so");
+        assertEquals("steps", log(a).aligned().stoppedBy(), "30 are too few, and it says so");
         ok("train", "--resume", a, "--set", "train.stages=3");
         ok("train", "--resume", b, "--set", "train.stages=2");
         ok("train", "--resume", b, "--set", "train.stages=3");
         assertSameRun(a, b, "");
         assertEquals(lines(run, RunFiles.METRICS), lines(a, RunFiles.METRICS).subList(0, 2));
         final List<RunLog.Stage> stages = RunFiles.stages(a);
-        assertEquals(stages.get(2).returnMean() - log(a).after().returnMean(), stages.get(2).realisedGain(), 1e-12,
+        assertEquals(stages.get(2).heldOut().returnMean() - log(a).moments().after().returnMean(), stages.get(2).gain().realisedGain(), 1e-12,
                 "the next gain counts from the team with its new member");
-        assertEquals(List.of(3L, 0L), List.of((long) RunFiles.summary(a).stages(), RunFiles.updates(a).stream()
+        assertEquals(List.of(3L, 0L), List.of((long) RunFiles.summary(a).run().stages(), RunFiles.updates(a).stream()
                 .filter(u -> u.stage() == 2 && u.step() == 1).findFirst().orElseThrow().policyVersions().get("solver")));
         assertTrue(Files.readString(a.resolve(RunFiles.REPORT)).contains("<h2>Replaced agents</h2>"));
         ok("eval", a);
@@ -185,9 +185,10 @@ class ReplaceCommandTest {
         final Path out = folder.resolve("out");
         ok("replace", run, "--agent", "solver", "--with", own, "--align", "none", "--probes", 50, "--out", out);
         final RunLog.Replacement r = log(out);
-        assertEquals(List.of(0.0, 0.0, 0.0, 0.0), List.of(r.klSwapped(), r.kl(), r.shock(), r.shockSwapped()));
-        assertEquals(r.before(), r.after());
-        assertEquals("none", r.stoppedBy());
+        assertEquals(List.of(0.0, 0.0, 0.0, 0.0), List.of(r.aligned().klSwapped(), r.aligned().kl(), r.moments().shock(),
+                r.moments().shockSwapped()));
+        assertEquals(r.moments().before(), r.moments().after());
+        assertEquals("none", r.aligned().stoppedBy());
         assertArrayEquals(Files.readAllBytes(own.resolve("model.safetensors")),
                 Files.readAllBytes(out.resolve("checkpoints/stage-0001/solver/model.safetensors")));
         // The old run will throw its checkpoint away: the new one has a copy.
@@ -202,9 +203,9 @@ class ReplaceCommandTest {
         final Path out = folder.resolve("out");
         ok("replace", run, "--agent", "solver", "--with", narrow, "--align", "scratch", "--probes", 50, "--out", out);
         final RunLog.Replacement r = log(out);
-        assertEquals(0, r.steps());
-        assertEquals(r.swapped(), r.after());
-        assertTrue(r.klSwapped() > 0.5, r.toString());
+        assertEquals(0, r.aligned().steps());
+        assertEquals(r.moments().swapped(), r.moments().after());
+        assertTrue(r.aligned().klSwapped() > 0.5, r.toString());
         final byte[] weights = Files.readAllBytes(out.resolve("checkpoints/stage-0001/solver/model.safetensors"));
         final byte[] given = Files.readAllBytes(narrow.resolve("model.safetensors"));
         assertEquals(given.length, weights.length);
@@ -225,10 +226,10 @@ class ReplaceCommandTest {
         final Path out = folder.resolve("out");
         ok("replace", run, "--agent", "solver", "--with", foreign, "--out", out, "--learning-rate", 5e-3, "--delta0", 0.1);
         final RunLog.Replacement r = log(out);
-        assertEquals("text", r.measure());
-        assertEquals("delta0", r.stoppedBy(), r.toString());
-        assertTrue(r.klSwapped() > 0.5 && r.kl() <= 0.1, r.toString());
-        assertTrue(r.after().returnMean() > r.swapped().returnMean() + 0.05, r.toString());
+        assertEquals("text", r.probing().measure());
+        assertEquals("delta0", r.aligned().stoppedBy(), r.toString());
+        assertTrue(r.aligned().klSwapped() > 0.5 && r.aligned().kl() <= 0.1, r.toString());
+        assertTrue(r.moments().after().returnMean() > r.moments().swapped().returnMean() + 0.05, r.toString());
         ok("train", "--resume", out, "--set", "train.stages=2");
     }
 
@@ -241,7 +242,7 @@ class ReplaceCommandTest {
         final Path planner = run.resolve("checkpoints/stage-0001/planner");
         ok("replace", lora, "--agent", "solver", "--with", planner, "--out", out, "--delta0", 1e-7, "--steps", 100);
         final RunLog.Replacement r = log(out);
-        assertTrue(r.kl() < 0.5 * r.klSwapped(), r.toString());
+        assertTrue(r.aligned().kl() < 0.5 * r.aligned().klSwapped(), r.toString());
         assertEquals(Set.of("adapter_config.json", "adapter_model.safetensors", "training.safetensors"),
                 names(out.resolve("checkpoints/stage-0001/solver")));
         assertArrayEquals(Files.readAllBytes(planner.resolve("model.safetensors")),
@@ -279,8 +280,8 @@ class ReplaceCommandTest {
         assertEquals(thinking, config.policies().get("solver").thinking());
         assertNull(config.team().agents().get(0).system());
         assertFalse(config.policies().get("planner").thinking());
-        assertEquals(unify.equals("none") ? List.of() : List.of(unify.split(",")), log(out).unify());
-        assertEquals(system, log(out).system());
+        assertEquals(unify.equals("none") ? List.of() : List.of(unify.split(",")), log(out).models().unify());
+        assertEquals(system, log(out).models().system());
     }
 
     @Test
@@ -303,7 +304,7 @@ class ReplaceCommandTest {
             assertEquals("=", agents.get(0).system());
             assertEquals(unify.equals("none") ? null : "=", agents.get(1).system());
         }
-        assertNotEquals(log(folder.resolve("none")).klSwapped(), log(folder.resolve("system")).klSwapped(),
+        assertNotEquals(log(folder.resolve("none")).aligned().klSwapped(), log(folder.resolve("system")).aligned().klSwapped(),
                 "it is asked otherwise");
     }
 

@@ -72,10 +72,10 @@ class ReportCommandsTest {
     private Path run(String name) throws IOException {
         final Path run = folder.resolve(name);
         try (RunWriter writer = new RunWriter(run)) {
-            writer.stage(new RunLog.Stage(0, List.of(), 0.1, 0.1, null, null, null, 8, 0, 0, 0, 0, 0, 0, 1, 1,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
-            writer.stage(new RunLog.Stage(1, List.of("a"), 0.3, 0.3, 0.25, 0.2, 0.01, 8, 0, 8, 80, 1, 1, 0, 1, 3,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
+            writer.stage(new RunLog.Stage(0, List.of(), new RunLog.HeldOut(0.1, 0.1, 8, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
+                    new RunLog.Spent(0, 0, 0, 0, 0, 1, 1), Unchanged.Counts.NONE, RunLog.Certified.NONE));
+            writer.stage(new RunLog.Stage(1, List.of("a"), new RunLog.HeldOut(0.3, 0.3, 8, RunLog.Coordination.NONE),
+                    new RunLog.Gain(0.25, 0.2, 0.01), 0, new RunLog.Spent(8, 80, 1, 1, 0, 1, 3), Unchanged.Counts.NONE, RunLog.Certified.NONE));
         }
         return run;
     }

@@ -142,19 +142,19 @@ class TrainCommandTest {
             assertTrue(u.trainedTokens() >= 12 && u.trainedTokens() < u.tokens(), u.toString());
             assertTrue(u.scoreGap() < 1e-4, u.toString());
         }
-        assertEquals(0, s.outOfRegionUpdates());
-        assertEquals(0, s.outOfRegionRate());
-        assertEquals(List.of("planner", "solver"), s.agents());
-        assertEquals(3, s.stages());
-        assertEquals(6, s.updates());
-        assertEquals(stages.get(0).accuracy(), s.accuracyBefore());
-        assertEquals(stages.get(3).returnMean(), s.returnLast());
-        assertEquals(stages.stream().mapToDouble(RunLog.Stage::returnMean).max().orElseThrow(), s.returnBest());
-        assertEquals(updates.stream().mapToLong(RunLog.Update::tokens).sum(), s.tokens());
-        assertEquals(6 * 16, s.episodes());
-        assertEquals(updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), s.predictedGain(), 1e-12);
-        assertEquals(s.returnLast() - s.returnBefore(), s.realisedGain(), 1e-12);
-        assertEquals(Words.command(List.of("./teamtr", "train", small.toString(), "--out", whole.toString())), s.command());
+        assertEquals(0, s.monitored().outOfRegionUpdates());
+        assertEquals(0, s.monitored().outOfRegionRate());
+        assertEquals(List.of("planner", "solver"), s.run().agents());
+        assertEquals(3, s.run().stages());
+        assertEquals(6, s.run().updates());
+        assertEquals(stages.get(0).heldOut().accuracy(), s.accuracies().accuracyBefore());
+        assertEquals(stages.get(3).heldOut().returnMean(), s.returns().returnLast());
+        assertEquals(stages.stream().mapToDouble(v -> v.heldOut().returnMean()).max().orElseThrow(), s.returns().returnBest());
+        assertEquals(updates.stream().mapToLong(RunLog.Update::tokens).sum(), s.spent().tokens());
+        assertEquals(6 * 16, s.spent().episodes());
+        assertEquals(updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), s.returns().predictedGain(), 1e-12);
+        assertEquals(s.returns().returnLast() - s.returns().returnBefore(), s.returns().realisedGain(), 1e-12);
+        assertEquals(Words.command(List.of("./teamtr", "train", small.toString(), "--out", whole.toString())), s.run().command());
         assertEquals(Setup.resolved(ConfigFile.load(small, List.of())), ConfigFile.read(whole.resolve(RunFiles.CONFIG)));
         final List<RunLog.Transcript> transcripts = RunFiles.transcripts(whole);
         assertEquals(List.of("held-out:0", "held-out:1", "held-out:0"),
@@ -165,7 +165,7 @@ class TrainCommandTest {
         }
         assertEquals(Set.of("stage-0002", "stage-0003"), names(whole.resolve("checkpoints")), "the two newest are kept");
         assertTrue(Files.readString(whole.resolve(RunFiles.REPORT)).startsWith("<!DOCTYPE html>"));
-        assertTrue(said.out().contains(String.format(Locale.ROOT, "before stage 1:   return %.3f", s.returnBefore())), said.out());
+        assertTrue(said.out().contains(String.format(Locale.ROOT, "before stage 1:   return %.3f", s.returns().returnBefore())), said.out());
         assertTrue(said.out().contains("trust region:     0 of 6 updates left it"), said.out());
         assertTrue(said.out().contains("report:           " + whole.resolve(RunFiles.REPORT)), said.out());
     }
@@ -226,7 +226,7 @@ class TrainCommandTest {
                 Files.exists(reference.resolve("checkpoints/stage-0003/solver/adapter_model.safetensors")));
         final Path run = folder.resolve("run");
         ok(with(more, "train", small, "--out", run, "--set", "train.stages=" + stages));
-        assertEquals(stages, RunFiles.summary(run).stages());
+        assertEquals(stages, RunFiles.summary(run).run().stages());
         ok("train", "--resume", run, "--set", "train.stages=3");
         assertSameRun(reference, run, "");
         assertEquals(3, ConfigFile.read(run.resolve(RunFiles.CONFIG)).train().stages());
@@ -252,17 +252,17 @@ class TrainCommandTest {
         final List<RunLog.Diagnosis> diagnoses = RunFiles.diagnoses(run);
         assertEquals(List.of(1, 1, 2, 2, 3, 3), diagnoses.stream().map(RunLog.Diagnosis::stage).toList());
         for (RunLog.Diagnosis d : diagnoses) {
-            assertEquals(d.step() == 1 ? 32 : 16, d.episodes());
-            assertTrue(d.step() > 1 || d.gap() == 0 && d.weights().equals(new Diagnostics.Weights(1, 1, 1, 1, 0)), d.toString());
-            assertTrue(d.dOcc() > 0 && d.logitShift().get(0) > 0 && Double.isFinite(d.monitor25()), d.toString());
+            assertEquals(d.step() == 1 ? 32 : 16, d.played().episodes());
+            assertTrue(d.step() > 1 || d.staleness().gap() == 0 && d.weights().equals(new Diagnostics.Weights(1, 1, 1, 1, 0)), d.toString());
+            assertTrue(d.staleness().dOcc() > 0 && d.logitShift().get(0) > 0 && Double.isFinite(d.monitored().monitor25()), d.toString());
         }
         final RunSummary s = RunFiles.summary(run);
-        assertEquals(3 * 48, s.diagnosed().diagnosticEpisodes());
-        assertEquals(6 * 16, s.episodes(), "without those");
-        assertEquals(diagnoses.stream().mapToDouble(RunLog.Diagnosis::deltaStale).sum() / 3, s.diagnosed().deltaStale(), 1e-12);
+        assertEquals(3 * 48, s.diagnosed().played().diagnosticEpisodes());
+        assertEquals(6 * 16, s.spent().episodes(), "without those");
+        assertEquals(diagnoses.stream().mapToDouble(v -> v.staleness().deltaStale()).sum() / 3, s.diagnosed().deltaStale(), 1e-12);
         assertEquals(RunFiles.stages(run).stream().mapToDouble(t -> t.stage() == 0 ? 0 : t.certified().certificate()).sum(),
                 s.certified().certificate(), 1e-12);
-        assertTrue(s.certified().certificate() < s.realisedGain());
+        assertTrue(s.certified().certificate() < s.returns().realisedGain());
         final String page = Files.readString(run.resolve(RunFiles.REPORT));
         assertTrue(page.contains("Is the gain certified?") && page.contains("How stale, how local?"));
         assertFalse(Files.exists(whole.resolve(RunFiles.DIAGNOSTICS)));
@@ -276,7 +276,7 @@ class TrainCommandTest {
         ok("train", "--resume", run);
         assertSameRun(whole, run, "");
         ok("train", "--resume", run, "--set", "train.stages=5");
-        assertEquals(5, RunFiles.summary(run).stages());
+        assertEquals(5, RunFiles.summary(run).run().stages());
         assertEquals(lines(whole, RunFiles.METRICS), lines(run, RunFiles.METRICS).subList(0, 6));
         assertEquals(Set.of("stage-0004", "stage-0005"), names(run.resolve("checkpoints")));
     }

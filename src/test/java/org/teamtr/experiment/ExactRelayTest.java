@@ -26,7 +26,7 @@ class ExactRelayTest {
         }
 
         double realised() {
-            return stages.stream().skip(1).mapToDouble(RunLog.Stage::realisedGain).sum();
+            return stages.stream().skip(1).mapToDouble(v -> v.gain().realisedGain()).sum();
         }
     }
 
@@ -74,7 +74,7 @@ class ExactRelayTest {
         final double mean = reward / count;
         final double error = Math.sqrt((squares / count - mean * mean) / count);
         assertTrue(error < 0.01, "error " + error);
-        assertEquals(mean, run(agents, 0.1, 1, 0, "fixed").stages.get(0).returnMean(), 4 * error);
+        assertEquals(mean, run(agents, 0.1, 1, 0, "fixed").stages.get(0).heldOut().returnMean(), 4 * error);
     }
 
     /** Every agent speaks once, so the fresh surrogate is the gain, at any step size. */
@@ -84,10 +84,10 @@ class ExactRelayTest {
         for (int agents = 1; agents < 8; agents++) {
             final Heard fresh = run(agents % 2 == 0 ? "none" : "transcript", agents, delta, 1, 3, "random");
             for (int stage = 1; stage <= 3; stage++) {
-                assertEquals(fresh.stages.get(stage).predictedGain(), fresh.stages.get(stage).realisedGain(), 1e-12);
-                assertTrue(fresh.stages.get(stage).realisedGain() > (stage == 1 ? 0.01 : -1e-12));
+                assertEquals(fresh.stages.get(stage).gain().predictedGain(), fresh.stages.get(stage).gain().realisedGain(), 1e-12);
+                assertTrue(fresh.stages.get(stage).gain().realisedGain() > (stage == 1 ? 0.01 : -1e-12));
             }
-            assertTrue(fresh.diagnoses.stream().allMatch(d -> d.deltaStale() < 1e-14));
+            assertTrue(fresh.diagnoses.stream().allMatch(d -> d.staleness().deltaStale() < 1e-14));
         }
     }
 
@@ -98,12 +98,12 @@ class ExactRelayTest {
         for (int agents : new int[] {3, 5, 8}) {
             final Heard stale = run(view, agents, 0.2, 0, 1, "random");
             final Heard fresh = run(view, agents, 0.2, 1, 1, "random");
-            final double gaps = stale.diagnoses.stream().mapToDouble(RunLog.Diagnosis::gap).sum();
+            final double gaps = stale.diagnoses.stream().mapToDouble(v -> v.staleness().gap()).sum();
             final double missing = stale.predicted() - stale.realised();
             assertTrue(missing > 1e-3, agents + " agents: " + missing);
             assertTrue(missing <= gaps + 1e-12, missing + " of " + gaps);
-            assertEquals(0, stale.diagnoses.get(0).gap(), 0);
-            assertEquals(gaps, stale.diagnoses.stream().mapToDouble(RunLog.Diagnosis::deltaStale).sum(), 1e-12);
+            assertEquals(0, stale.diagnoses.get(0).staleness().gap(), 0);
+            assertEquals(gaps, stale.diagnoses.stream().mapToDouble(v -> v.staleness().deltaStale()).sum(), 1e-12);
             assertEquals(stale.updates.get(0).predictedGain(), fresh.updates.get(0).predictedGain(), 0);
         }
     }
@@ -116,7 +116,7 @@ class ExactRelayTest {
         double more = 0;
         for (int k = 0; k < n.length; k++) {
             final Heard old = run("none", (int) n[k], 0.05, 0, 1, "fixed");
-            stale[k] = old.diagnoses.stream().mapToDouble(RunLog.Diagnosis::deltaStale).sum();
+            stale[k] = old.diagnoses.stream().mapToDouble(v -> v.staleness().deltaStale()).sum();
             final double ahead = run("none", (int) n[k], 0.2, 1, 1, "fixed").realised()
                     - run("none", (int) n[k], 0.2, 0, 1, "fixed").realised();
             assertTrue(ahead > more, n[k] + " agents: " + ahead);
@@ -135,8 +135,8 @@ class ExactRelayTest {
         }
         final Heard wide = run(2, 1000, 1, 3, "fixed");
         assertTrue(wide.updates.stream().allMatch(u -> u.kl() < 1000 && Double.isFinite(u.predictedGain())));
-        assertEquals(1, wide.stages.get(3).returnMean(), 1e-9);
-        assertEquals(1, wide.stages.get(3).accuracy(), 1e-9);
+        assertEquals(1, wide.stages.get(3).heldOut().returnMean(), 1e-9);
+        assertEquals(1, wide.stages.get(3).heldOut().accuracy(), 1e-9);
     }
 
     /** Two agents by hand: all 256 pairs of numbers of every goal. */
@@ -156,9 +156,9 @@ class ExactRelayTest {
             }
         }
         final RunLog.Stage start = run(2, 0.1, 1, 0, "fixed").stages.get(0);
-        assertEquals(reward, start.returnMean(), 1e-12);
-        assertEquals(right, start.accuracy(), 1e-12);
-        assertEquals(goals, start.heldOutEpisodes());
+        assertEquals(reward, start.heldOut().returnMean(), 1e-12);
+        assertEquals(right, start.heldOut().accuracy(), 1e-12);
+        assertEquals(goals, start.heldOut().heldOutEpisodes());
     }
 
     /** A radius that is none would have no step to find. */
@@ -183,6 +183,6 @@ class ExactRelayTest {
         final Heard heard = run(4, 0.1, 2, 1, "fixed");
         assertEquals(List.of(true, false, true, false), heard.updates.stream().map(RunLog.Update::fresh).toList());
         assertEquals(List.of(true, false, true, false),
-                heard.diagnoses.stream().map(d -> d.deltaStale() < 1e-14).toList());
+                heard.diagnoses.stream().map(d -> d.staleness().deltaStale() < 1e-14).toList());
     }
 }

@@ -12,7 +12,6 @@ import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
 
 class LedgerPictureTest {
     @TempDir
@@ -85,7 +84,6 @@ class LedgerPictureTest {
     }
 
     private static RunLog.Stage stage(int stage, Double predicted, Double realised, Double error) {
-        return new RunLog.Stage(stage, List.of(), 0, 0, predicted, realised, error, realised == null ? 0 : 8, 0, 0, 0, 0, 0, 0, 0,
-                0, Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+        return SyntheticRun.stage(stage, 0, 0, realised == null ? 0 : 8, new RunLog.Gain(predicted, realised, error));
     }
 }

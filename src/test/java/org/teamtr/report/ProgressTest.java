@@ -7,10 +7,8 @@ import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
-import org.teamtr.train.Certificate;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
@@ -31,8 +29,7 @@ class ProgressTest {
             progress.stage(stage(1, 0.4125, 0.41));
             nanos = 3_600_000_000_000L;
             progress.update(update(2, "planner", 0.2, Double.NaN), 3_600_000);
-            progress.stage(new RunLog.Stage(2, List.of(), 0.9, 0.9, null, null, null, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE)); // not measured
+            progress.stage(SyntheticRun.stage(2, 0.9, 0.9, 0)); // not measured
         }
         assertEquals("""
                 warm start: 200 steps [2J
@@ -72,8 +69,8 @@ class ProgressTest {
             try (Progress progress = Progress.open(out, terminal, 4, 3, () -> nanos)) {
                 nanos = 10_000_000_000L;
                 progress.update(update(1, "s", 0.012, 0.05), 5_000);
-                progress.stage(new RunLog.Stage(1, List.of(), 0.4, 0.4, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
-                        new Unchanged.Counts(0, 1, 0, 2, 0, 5), RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                progress.stage(new RunLog.Stage(1, List.of(), new RunLog.HeldOut(0.4, 0.4, 8, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
+                        SyntheticRun.NOTHING_SPENT, new Unchanged.Counts(0, 1, 0, 2, 0, 5), RunLog.Certified.NONE));
             }
             final String all = bytes.toString();
             assertTrue(all.contains("  unchanged 2 rolled back 1 equal returns 5 overflows"), all);
@@ -133,13 +130,27 @@ class ProgressTest {
     }
 
     private static RunLog.Update update(int stage, String agent, double kl, double delta) {
-        return new RunLog.Update(stage, 1, agent, List.of(agent), Map.of(), 10, 0, 10, 100, 100, 0.3, 0.2, 0, 0, 0, kl, kl, kl,
-                delta, 0, 0, 1,
-                "steps", false, 0, false, 0, 1, 1, 0, 1, 1, true, 0, 1, 1, 0, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
+        final RunLog.Update.Builder u = new RunLog.Update.Builder();
+        u.stage = stage;
+        u.step = 1;
+        u.agent = agent;
+        u.order = List.of(agent);
+        u.episodes = u.messages = 10;
+        u.tokens = u.trainedTokens = 100;
+        u.returnMean = 0.3;
+        u.accuracy = 0.2;
+        u.kl = u.klMax = u.klReached = kl;
+        u.delta = delta;
+        u.innerSteps = 1;
+        u.stoppedBy = "steps";
+        u.entropy = u.gradNorm = 1;
+        u.fresh = true;
+        u.shift = 0;
+        u.secondsRollout = u.secondsUpdate = 1;
+        return u.build();
     }
 
     private static RunLog.Stage stage(int stage, double reward, double accuracy) {
-        return new RunLog.Stage(stage, List.of(), reward, accuracy, null, null, null, 8, 0, 0, 0, 0, 0, 0, 0, 0,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+        return SyntheticRun.stage(stage, reward, accuracy, 8);
     }
 }

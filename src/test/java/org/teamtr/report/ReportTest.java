@@ -35,7 +35,7 @@ class ReportTest {
         assertTrue(html.contains("currentColor") && !html.contains("rgb(1,2,3)"), "the page's own text colour");
         final RunSummary s = RunFiles.summary(run);
         assertTrue(Pattern.compile("<h1>Accuracy from 12\\.0 % to \\d\\d\\.\\d % over 36 updates; (no update left its trust region|"
-                + s.outOfRegionUpdates() + " of 36 left the trust region)</h1>").matcher(html).find(), html.substring(0, 9000));
+                + s.monitored().outOfRegionUpdates() + " of 36 left the trust region)</h1>").matcher(html).find(), html.substring(0, 9000));
         // Six prompts, before and after, each marked in the line above it and beside it; one is still wrong after.
         assertEquals(2 * 7, count(html, "✗ wrong</b>"));
         assertEquals(2 * 5, count(html, "✓ right</b>"));
@@ -82,8 +82,8 @@ class ReportTest {
         assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
         assertTrue(html.contains("The floor is what the monitor makes of no step at all"));
         final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
-        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.unchanged());
-        assertEquals(2 * u.delta(), s.klFloor());
+        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.monitored().unchanged());
+        assertEquals(2 * u.delta(), s.monitored().klFloor());
     }
 
     @Test
@@ -126,8 +126,9 @@ class ReportTest {
             for (int s = 1; s <= 4; s++) {
                 writer.stage(RunFilesTest.certified(s, -0.1 * s, 0.1 * s - 0.35));
                 for (int i = 1; i <= 2; i++) {
-                    writer.diagnosis(new RunLog.Diagnosis(s, i, "planner", i == 2, 0.1, 0.01, 0.2, 0.01, 0.3,
-                            new Diagnostics.Weights(1, 1, 1, 1, 0), 0.1, 0.1, 0.1, 0.1, List.of(0.5, 0.2, 0.1), 10, 100, 1));
+                    writer.diagnosis(new RunLog.Diagnosis(s, i, "planner", new RunLog.Staleness(0.1, 0.01, 0.2, 0.01, 0.3),
+                            new Diagnostics.Weights(1, 1, 1, 1, 0), new RunLog.Monitored(i == 2, 0.1, 0.1, 0.1, 0.1), List.of(0.5, 0.2, 0.1),
+                            new RunLog.Played(10, 100, 1)));
                 }
             }
         }

@@ -50,17 +50,10 @@ class RunFilesTest {
         final RunLog.Update u = update(3);
         final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, 0.01, 0.02, 0.03, -1.5, -1.7, true, 0.25,
                 new GainBound(0.01, 0.02, 0.003, 0.0125, 512, 0.2, GainBound.Decision.SHORTENED, 2, 0.015, 0.004, 1024, 6000, 1.5));
-        final RunLog.Update certified = new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(),
-                u.episodes(), u.dropped(),
-                u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
-                u.objective(),
-                u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),
-                u.rolledBack(),
-                u.halvings(), u.outOfRegion(), u.clipFraction(), u.ess(), u.ratioMax(), u.scoreGap(), u.entropy(), u.gradNorm(),
-                u.fresh(), u.shift(), u.secondsRollout(), u.secondsUpdate(), u.secondsKl(), bound,
-                new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, Unchanged.ROLLED_BACK));
-        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", false, 0.1, 0.01, 0.2, 0.02, Double.NaN,
-                new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), 0.01, 0.05, 0.2, 0.3, List.of(1.0, 0.5), 64, 1000, 2);
+        final RunLog.Update certified = SyntheticRun.with(u, bound, new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, Unchanged.ROLLED_BACK));
+        final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", new RunLog.Staleness(0.1, 0.01, 0.2, 0.02, Double.NaN),
+                new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), new RunLog.Monitored(false, 0.01, 0.05, 0.2, 0.3), List.of(1.0, 0.5),
+                new RunLog.Played(64, 1000, 2));
         try (RunWriter writer = new RunWriter(run)) {
             assertEquals(List.of(), RunFiles.diagnoses(run), "no file where nothing is diagnosed");
             writer.update(certified);
@@ -84,31 +77,31 @@ class RunFilesTest {
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(stage(1, 0.25));
         }
-        assertEquals("{\"stage\":1,\"order\":[\"planner\",\"solver\"],\"return_mean\":0.5,\"accuracy\":0.25,\"predicted_gain\":0.25,"
-                + "\"realised_gain\":0.25,\"realised_gain_error\":0.01,\"held_out_episodes\":64,\"out_of_region_rate\":0.5,"
+        assertEquals("{\"stage\":1,\"order\":[\"planner\",\"solver\"],\"return_mean\":0.5,\"accuracy\":0.25,\"held_out_episodes\":64,"
+                + "\"coord\":null,\"coord_hand_offs\":null,"
+                + "\"predicted_gain\":0.25,\"realised_gain\":0.25,\"realised_gain_error\":0.01,\"out_of_region_rate\":0.5,"
                 + "\"episodes\":10,\"tokens\":1000,\"seconds_rollout\":2.0,\"seconds_update\":3.0,\"seconds_kl\":0.5,"
                 + "\"seconds_eval\":1.0,\"seconds\":7.0,\"unchanged_silent\":0,\"unchanged_equal_returns\":0,"
                 + "\"unchanged_zero_gradient\":0,\"unchanged_rolled_back\":0,\"unchanged_not_certified\":0,\"overflows\":0,"
                 + "\"l_seq\":null,\"zeta\":null,\"certificate\":null,"
                 + "\"certificate_radius\":null,\"vacuous_rate\":null,\"gain_bound\":null,\"gain_estimate\":null,\"bound_level\":null,"
-                + "\"informative\":0,\"skipped\":0,\"bound_episodes\":0,\"bound_tokens\":0,\"seconds_bound\":0.0,\"coord\":null,\"coord_hand_offs\":null}\n",
+                + "\"informative\":0,\"skipped\":0,\"bound_episodes\":0,\"bound_tokens\":0,\"seconds_bound\":0.0}\n",
                 Files.readString(run.resolve("stages.jsonl")));
     }
 
     @Test
     void numbersThatAreNotFiniteAreNullAndComeBackAsNan() throws IOException {
-        final RunLog.Stage odd = new RunLog.Stage(1, ROLES, Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY, null,
-                Double.NaN, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+        final RunLog.Stage odd = SyntheticRun.stage(1, Double.NaN, Double.POSITIVE_INFINITY, 0,
+                new RunLog.Gain(Double.NEGATIVE_INFINITY, null, Double.NaN));
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(odd);
         }
         final String line = Files.readString(run.resolve("stages.jsonl"));
-        assertTrue(line.contains("\"return_mean\":null,\"accuracy\":null,\"predicted_gain\":null,\"realised_gain\":null"), line);
+        assertTrue(line.contains("\"return_mean\":null,\"accuracy\":null,") && line.contains("\"predicted_gain\":null,\"realised_gain\":null"), line);
         final RunLog.Stage back = RunFiles.stages(run).get(0);
-        assertTrue(Double.isNaN(back.returnMean()) && Double.isNaN(back.accuracy()), back.toString());
-        assertEquals(null, back.predictedGain());
-        assertEquals(null, back.realisedGainError());
+        assertTrue(Double.isNaN(back.heldOut().returnMean()) && Double.isNaN(back.heldOut().accuracy()), back.toString());
+        assertEquals(null, back.gain().predictedGain());
+        assertEquals(null, back.gain().realisedGainError());
     }
 
     @Test
@@ -194,22 +187,22 @@ class RunFilesTest {
         final List<RunLog.Stage> stages = List.of(stage(0, null), stage(1, 0.25), stage(2, -0.05));
         final List<RunLog.Update> updates = List.of(update(1), update(1), update(2), update(2));
         final RunSummary s = RunSummary.of("1", "train", 7, ROLES, new double[] {0.01, Double.NaN}, updates, stages, List.of());
-        assertEquals(2, s.stages());
-        assertEquals(4, s.updates());
-        assertEquals(0.20, s.realisedGain(), 1e-15);
-        assertEquals(0.50, s.predictedGain(), 1e-15);
-        assertEquals(3000, s.tokens());
-        assertEquals(30, s.episodes());
-        assertEquals(500, s.tokensPerSecond(), 1e-12);
-        assertEquals(21, s.seconds());
-        assertEquals(6 / 21.0, s.shareRollout(), 1e-15);
-        assertEquals(9 / 21.0, s.shareUpdate(), 1e-15);
-        assertEquals(1.5 / 21, s.shareMonitor(), 1e-15);
-        assertEquals(3 / 21.0, s.shareEval(), 1e-15);
-        assertEquals(1.5 / 16.5, s.monitorShareOfUpdate(), 1e-15);
-        assertEquals(0.5, s.returnBefore());
-        assertEquals(0, s.bestStage()); // equal everywhere: the first
-        assertEquals(updates.stream().filter(RunLog.Update::outOfRegion).count() / 4.0, s.outOfRegionRate());
+        assertEquals(2, s.run().stages());
+        assertEquals(4, s.run().updates());
+        assertEquals(0.20, s.returns().realisedGain(), 1e-15);
+        assertEquals(0.50, s.returns().predictedGain(), 1e-15);
+        assertEquals(3000, s.spent().tokens());
+        assertEquals(30, s.spent().episodes());
+        assertEquals(500, s.spent().tokensPerSecond(), 1e-12);
+        assertEquals(21, s.spent().seconds());
+        assertEquals(6 / 21.0, s.spent().shares().shareRollout(), 1e-15);
+        assertEquals(9 / 21.0, s.spent().shares().shareUpdate(), 1e-15);
+        assertEquals(1.5 / 21, s.spent().shares().shareMonitor(), 1e-15);
+        assertEquals(3 / 21.0, s.spent().shares().shareEval(), 1e-15);
+        assertEquals(1.5 / 16.5, s.spent().shares().monitorShareOfUpdate(), 1e-15);
+        assertEquals(0.5, s.returns().returnBefore());
+        assertEquals(0, s.accuracies().bestStage()); // equal everywhere: the first
+        assertEquals(updates.stream().filter(RunLog.Update::outOfRegion).count() / 4.0, s.monitored().outOfRegionRate());
         try (RunWriter writer = new RunWriter(run)) {
             writer.summary(s);
         }
@@ -235,18 +228,15 @@ class RunFilesTest {
     /** With the bound of docs/theory.md alone. */
     static RunLog.Stage bounded(int stage, double bound, Double realised) {
         final RunLog.Stage s = stage(stage, realised);
-        return new RunLog.Stage(s.stage(), s.order(), s.returnMean(), s.accuracy(), s.predictedGain(), s.realisedGain(), s.realisedGainError(),
-                s.heldOutEpisodes(), s.outOfRegionRate(), s.episodes(), s.tokens(), s.secondsRollout(), s.secondsUpdate(), s.secondsKl(),
-                s.secondsEval(), s.seconds(), s.unchanged(), new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
-                        new GainBound.Sum(bound, bound + 0.01, 0.05, 2, 0, 1024, 6000, 1)), s.coordination());
+        return new RunLog.Stage(s.stage(), s.order(), s.heldOut(), s.gain(), s.outOfRegionRate(), s.spent(), s.unchanged(),
+                new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
+                        new GainBound.Sum(bound, bound + 0.01, 0.05, 2, 0, 1024, 6000, 1)));
     }
 
     static RunLog.Stage certified(int stage, double certificate, Double realised) {
-        return new RunLog.Stage(stage, ROLES, 0.5, 0.25, 0.25, realised, realised == null ? null : 0.01, realised == null ? 0
-                : 64, 0.5, 10,
-                1000, 2, 3, 0.5, 1, 7, Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25,
-                GainBound.Sum.NONE),
-                RunLog.Coordination.NONE);
+        return new RunLog.Stage(stage, ROLES, new RunLog.HeldOut(0.5, 0.25, realised == null ? 0 : 64, RunLog.Coordination.NONE),
+                new RunLog.Gain(0.25, realised, realised == null ? null : 0.01), 0.5, new RunLog.Spent(10, 1000, 2, 3, 0.5, 1, 7),
+                Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25, GainBound.Sum.NONE));
     }
 
     /** Two stages of two updates, and all that is said of their diagnoses together. */
@@ -260,21 +250,22 @@ class RunFilesTest {
         assertEquals(0.2, d.gap(), 1e-12); // of second updates
         assertEquals(0.5, d.deltaStale(), 1e-12); // 0.6 and 0.4
         assertEquals(0.5, d.dOcc(), 1e-12);
-        assertEquals(0.05, d.monitorError25(), 1e-12); // 0.06, 0.08, 0.04, 0
-        assertEquals(0.074, d.monitorError25P90(), 1e-12);
-        assertEquals(1, d.monitorFlipRate25(), 0);
-        assertEquals(0, d.monitorError50(), 0);
-        assertEquals(40, d.diagnosticEpisodes());
-        assertEquals(400, d.diagnosticTokens());
+        assertEquals(0.05, d.monitorErrors().error25(), 1e-12); // 0.06, 0.08, 0.04, 0
+        assertEquals(0.074, d.monitorErrors().error25P90(), 1e-12);
+        assertEquals(1, d.monitorErrors().flipRate25(), 0);
+        assertEquals(0, d.monitorErrors().error50(), 0);
+        assertEquals(40, d.played().diagnosticEpisodes());
+        assertEquals(400, d.played().diagnosticTokens());
         final RunSummary.Diagnosed none = RunSummary.of("1", "", 7, ROLES, new double[2], List.of(), List.of(stage(0, null)),
                 List.of())
                 .diagnosed();
-        assertTrue(Double.isNaN(none.deltaStale()) && Double.isNaN(none.monitorError25()) && Double.isNaN(none.coord()));
+        assertTrue(Double.isNaN(none.deltaStale()) && Double.isNaN(none.monitorErrors().error25()) && Double.isNaN(none.coordination().coord()));
     }
 
     private static RunLog.Diagnosis diagnosis(int stage, int step, double gap, double stale, double kl, double quarter) {
-        return new RunLog.Diagnosis(stage, step, "planner", kl > 0.01, gap, 0.1, stale, 0.1, 0.25,
-                new Diagnostics.Weights(1, 1, 1, 1, 0), kl, 0.01, quarter, kl, List.of(1.0, 0.5), 10, 100, 1);
+        return new RunLog.Diagnosis(stage, step, "planner", new RunLog.Staleness(gap, 0.1, stale, 0.1, 0.25),
+                new Diagnostics.Weights(1, 1, 1, 1, 0), new RunLog.Monitored(kl > 0.01, kl, 0.01, quarter, kl), List.of(1.0, 0.5),
+                new RunLog.Played(10, 100, 1));
     }
 
     @Test
@@ -289,10 +280,9 @@ class RunFilesTest {
     }
 
     private static RunLog.Stage stage(int stage, Double realised) {
-        return new RunLog.Stage(stage, ROLES, 0.5, 0.25, realised == null ? null : 0.25, realised, realised == null ? null : 0.01,
-                64, 0.5,
-                10, 1000, 2, 3, 0.5, 1, 7,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE);
+        return new RunLog.Stage(stage, ROLES, new RunLog.HeldOut(0.5, 0.25, 64, RunLog.Coordination.NONE), realised == null ? RunLog.Gain.NONE
+                : new RunLog.Gain(0.25, realised, 0.01), 0.5, new RunLog.Spent(10, 1000, 2, 3, 0.5, 1, 7), Unchanged.Counts.NONE,
+                RunLog.Certified.NONE);
     }
 
     private static RunLog.Transcript transcript(int stage, String text) {

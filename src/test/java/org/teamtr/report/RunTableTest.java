@@ -36,7 +36,7 @@ class RunTableTest {
         assertTrue(lines.get(0).startsWith("label,seed,stages,updates,accuracy_untrained,accuracy_before,"), lines.get(0));
         assertTrue(lines.get(1).startsWith("\"two, \"\"quoted\"\"\",7,4,8,0.01,0.12,"), lines.get(1));
         assertTrue(lines.get(3).startsWith("\"three\",7,5,15,0.01,0.12,"), lines.get(3));
-        final double last = RunFiles.summary(folder.resolve("c")).accuracyLast();
+        final double last = RunFiles.summary(folder.resolve("c")).accuracies().accuracyLast();
         assertTrue(lines.get(3).contains("," + last + ","), lines.get(3));
         assertTrue(lines.get(3).endsWith(",\"./teamtr train --set seed=7\""), lines.get(3));
     }
@@ -53,8 +53,9 @@ class RunTableTest {
         final RunSummary b = RunFiles.summary(folder.resolve("b"));
         final String row = lines.get(4);
         assertTrue(row.startsWith("| two, \"quoted\" | 1.0 % | 12.0 % | **" + String.format(java.util.Locale.ROOT, "%.1f %%** | %.1f, %.1f |",
-                50 * (a.accuracyLast() + b.accuracyLast()), 100 * a.accuracyLast(), 100 * b.accuracyLast())), row);
-        assertTrue(row.contains(" | " + (a.outOfRegionUpdates() + b.outOfRegionUpdates()) + " of 14 | "), row);
+                50 * (a.accuracies().accuracyLast() + b.accuracies().accuracyLast()),
+                100 * a.accuracies().accuracyLast(), 100 * b.accuracies().accuracyLast())), row);
+        assertTrue(row.contains(" | " + (a.monitored().outOfRegionUpdates() + b.monitored().outOfRegionUpdates()) + " of 14 | "), row);
         RunTable.markdown(runs, page);
         assertEquals(lines, Files.readAllLines(page), "written again, it is the same");
         Files.writeString(page, "no marks\n");

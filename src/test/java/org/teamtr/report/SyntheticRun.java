@@ -29,8 +29,8 @@ final class SyntheticRun {
         final ArrayList<RunLog.Stage> done = new ArrayList<>();
         try (RunWriter writer = new RunWriter(run)) {
             double reward = 0.12;
-            done.add(new RunLog.Stage(0, List.of(), reward, reward, null, null, null, 256, 0, 0, 0, 0, 0, 0, 4.2, 4.2,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
+            done.add(new RunLog.Stage(0, List.of(), new RunLog.HeldOut(reward, reward, 256, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
+                    new RunLog.Spent(0, 0, 0, 0, 0, 4.2, 4.2), Unchanged.Counts.NONE, RunLog.Certified.NONE));
             writer.stage(done.get(0));
             transcripts(writer, 0, roles);
             for (int s = 1; s <= stages; s++) {
@@ -43,10 +43,9 @@ final class SyntheticRun {
                     writer.update(u);
                 }
                 reward += gain;
-                done.add(new RunLog.Stage(s, roles, reward, Math.min(1, reward * 1.02), predicted, gain, 0.015, 256, 0,
-                        512L * agents,
-                        40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2,
-                    Unchanged.Counts.NONE, RunLog.Certified.NONE, RunLog.Coordination.NONE));
+                done.add(new RunLog.Stage(s, roles, new RunLog.HeldOut(reward, Math.min(1, reward * 1.02), 256, RunLog.Coordination.NONE),
+                        new RunLog.Gain(predicted, gain, 0.015), 0, new RunLog.Spent(512L * agents, 40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2),
+                        Unchanged.Counts.NONE, RunLog.Certified.NONE));
                 writer.stage(done.get(done.size() - 1));
                 if (s == stages || s % 50 == 0) {
                     transcripts(writer, s, roles);
@@ -72,6 +71,17 @@ final class SyntheticRun {
                 1.4 / Math.sqrt(stage) + random.nextDouble(0.1), 0.8, true, Double.NaN, 0.7, 1.3, 0.1, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
     }
 
+    static final RunLog.Spent NOTHING_SPENT = new RunLog.Spent(0, 0, 0, 0, 0, 0, 0);
+
+    static RunLog.Stage stage(int stage, double reward, double accuracy, int episodes) {
+        return stage(stage, reward, accuracy, episodes, RunLog.Gain.NONE);
+    }
+
+    static RunLog.Stage stage(int stage, double reward, double accuracy, int episodes, RunLog.Gain gain) {
+        return new RunLog.Stage(stage, List.of(), new RunLog.HeldOut(reward, accuracy, episodes, RunLog.Coordination.NONE), gain, 0, NOTHING_SPENT,
+                Unchanged.Counts.NONE, RunLog.Certified.NONE);
+    }
+
     /** The same update with another outcome. */
     static RunLog.Update with(RunLog.Update u, RunLog.Outcome outcome) {
         return with(u, u.bound(), outcome);
@@ -84,7 +94,7 @@ final class SyntheticRun {
                 none.certificate(), none.certificateRadius(), none.vacuous(), none.advantageScale(), gain), u.outcome());
     }
 
-    private static RunLog.Update with(RunLog.Update u, Certificate.Terms bound, RunLog.Outcome outcome) {
+    static RunLog.Update with(RunLog.Update u, Certificate.Terms bound, RunLog.Outcome outcome) {
         return new RunLog.Update(u.stage(), u.step(), u.agent(), u.order(), u.policyVersions(), u.episodes(), u.dropped(),
                 u.messages(), u.tokens(), u.trainedTokens(), u.returnMean(), u.accuracy(), u.surrogate(), u.predictedGain(),
                 u.objective(), u.kl(), u.klMax(), u.klReached(), u.delta(), u.beta(), u.betaNext(), u.innerSteps(), u.stoppedBy(),

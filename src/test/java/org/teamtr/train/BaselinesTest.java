@@ -187,8 +187,8 @@ class BaselinesTest {
             renewed += played && !starts ? 1 : 0;
         }
         assertTrue(reused > 3 && renewed > 3, reused + " updates used rollouts again, " + renewed + " renewed them in a stage");
-        assertEquals(game.stages.get(0).episodes(), 0);
-        assertEquals((24 - reused) * 12, game.stages.stream().mapToLong(RunLog.Stage::episodes).sum());
+        assertEquals(game.stages.get(0).spent().episodes(), 0);
+        assertEquals((24 - reused) * 12, game.stages.stream().mapToLong(v -> v.spent().episodes()).sum());
     }
 
     // ---- dynamic sampling ----
@@ -205,7 +205,7 @@ class BaselinesTest {
             assertEquals(12, u.episodes());
             assertEquals("none", u.stoppedBy());
         }
-        assertEquals(2 * (12 + 24), game.stages.get(1).episodes(), "what was dropped was played too");
+        assertEquals(2 * (12 + 24), game.stages.get(1).spent().episodes(), "what was dropped was played too");
         // held-out episodes before (4 prompts x 2); in each update one batch and three times two groups; held-out episodes after
         assertEquals(List.of(8, 12, 8, 8, 8, 12, 8, 8, 8, 8), game.policies.get(0).generated.subList(0, 10));
     }

@@ -13,7 +13,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.DoubleStream;
 import java.util.stream.IntStream;
@@ -166,9 +165,9 @@ class DiagnosticsTest {
         });
         probe.reached(new double[] {1, 2, 3, 4}, new int[] {2, 0, 3, 1});
         final RunLog.Diagnosis d = probe.diagnosis(SyntheticUpdate.OF);
-        assertEquals(3, d.monitor25(), 0);
-        assertEquals(2, d.monitor50(), 0);
-        assertTrue(Double.isNaN(probe.diagnosis(SyntheticUpdate.OF).monitor25()), "each is said once");
+        assertEquals(3, d.monitored().monitor25(), 0);
+        assertEquals(2, d.monitored().monitor50(), 0);
+        assertTrue(Double.isNaN(probe.diagnosis(SyntheticUpdate.OF).monitored().monitor25()), "each is said once");
     }
 
     @Test
@@ -301,8 +300,7 @@ class DiagnosticsTest {
 
     /** For the columns that a probe copies. */
     private static final class SyntheticUpdate {
-        static final RunLog.Update OF = new RunLog.Update(1, 1, "", List.of(), Map.of(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                0, 0, "", false, 0, false, 0, 0, 0, 0, 0, 0, true, 0, 0, 0, 0, Certificate.Terms.NONE, RunLog.Outcome.PLAIN);
+        static final RunLog.Update OF = new RunLog.Update.Builder().build();
     }
 
     private static int said(Context c, int turn) {
@@ -315,18 +313,18 @@ class DiagnosticsTest {
         for (int madeFor = 0; madeFor < 2; madeFor++) {
             final RunLog.Diagnosis first = probed(verifier, madeFor, 3, 1).get(0);
             final RunLog.Diagnosis second = probed(verifier, madeFor, 3, 1).get(1);
-            assertEquals(0, first.gap(), 1e-6);
-            assertEquals(0, first.deltaStale(), 1e-6);
-            assertEquals(0.25, first.dOcc(), 1e-6);
+            assertEquals(0, first.staleness().gap(), 1e-6);
+            assertEquals(0, first.staleness().deltaStale(), 1e-6);
+            assertEquals(0.25, first.staleness().dOcc(), 1e-6);
             assertEquals(new Diagnostics.Weights(1, 1, 1, 1, 0), first.weights());
-            assertEquals(0.0625, second.gap(), 1e-6);
-            assertEquals(madeFor == 0 ? 0.0625 : 0, second.deltaStale(), 1e-6);
-            assertEquals(madeFor == 0 ? 0.3125 : 0.25, second.dOcc(), 1e-6);
+            assertEquals(0.0625, second.staleness().gap(), 1e-6);
+            assertEquals(madeFor == 0 ? 0.0625 : 0, second.staleness().deltaStale(), 1e-6);
+            assertEquals(madeFor == 0 ? 0.3125 : 0.25, second.staleness().dOcc(), 1e-6);
             assertEquals(0.8, second.weights().ess(), 1e-6);
             assertEquals(1.5, second.weights().max(), 1e-6);
-            assertEquals(32, first.episodes(), "the team before and the team after");
-            assertEquals(16, second.episodes());
-            assertEquals(32, second.tokens());
+            assertEquals(32, first.played().episodes(), "the team before and the team after");
+            assertEquals(16, second.played().episodes());
+            assertEquals(32, second.played().tokens());
         }
     }
 
@@ -352,18 +350,18 @@ class DiagnosticsTest {
                     tv += Math.abs(a[x] * b[y] - (madeFor == 0 ? half[x] : a[x]) * half[y]) / 2;
                 }
             }
-            assertEquals(Math.abs(surrogates[1] - surrogates[0]), d.gap(), 1e-6);
-            assertEquals(Math.abs(surrogates[madeFor] - surrogates[1]), d.deltaStale(), 1e-6);
-            assertEquals(tv, d.dOcc(), 1e-6);
+            assertEquals(Math.abs(surrogates[1] - surrogates[0]), d.staleness().gap(), 1e-6);
+            assertEquals(Math.abs(surrogates[madeFor] - surrogates[1]), d.staleness().deltaStale(), 1e-6);
+            assertEquals(tv, d.staleness().dOcc(), 1e-6);
         }
     }
 
     @Test
     void nothingMovesWithoutUpdates() {
         for (RunLog.Diagnosis d : probed(c -> new Verifier.Score(said(c, 0) + said(c, 1), false), 0, 2, 2)) {
-            assertEquals(0, d.gap(), 1e-12);
-            assertEquals(0, d.deltaStale(), 1e-12);
-            assertEquals(0, d.dOcc(), 1e-7);
+            assertEquals(0, d.staleness().gap(), 1e-12);
+            assertEquals(0, d.staleness().deltaStale(), 1e-12);
+            assertEquals(0, d.staleness().dOcc(), 1e-7);
             assertEquals(1, d.weights().ess(), 1e-6);
         }
     }

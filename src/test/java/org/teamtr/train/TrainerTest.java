@@ -388,7 +388,8 @@ public class TrainerTest {
         final Game one = Game.play(s, separate(3));
         final Game two = Game.play(s, separate(3));
         assertEquals(one.fingerprints, two.fingerprints);
-        assertEquals(one.stages.stream().map(RunLog.Stage::returnMean).toList(), two.stages.stream().map(RunLog.Stage::returnMean).toList());
+        assertEquals(one.stages.stream().map(v -> v.heldOut().returnMean()).toList(),
+                two.stages.stream().map(v -> v.heldOut().returnMean()).toList());
         s.seed = 2;
         assertNotEquals(one.fingerprints, Game.play(s, separate(3)).fingerprints);
     }
@@ -413,13 +414,13 @@ public class TrainerTest {
         final Settings s = new Settings();
         final Game game = Game.play(s, separate(2));
         assertEquals(4, game.stages.size());
-        assertEquals(null, game.stages.get(0).predictedGain());
+        assertEquals(null, game.stages.get(0).gain().predictedGain());
         for (int k = 1; k <= 3; k++) {
             final int stage = k;
             final RunLog.Stage log = game.stages.get(k);
             assertEquals(game.updates.stream().filter(u -> u.stage() == stage).mapToDouble(RunLog.Update::predictedGain).sum(),
-                    log.predictedGain(), 1e-12);
-            assertEquals(log.returnMean() - game.stages.get(k - 1).returnMean(), log.realisedGain(), 1e-6);
+                    log.gain().predictedGain(), 1e-12);
+            assertEquals(log.heldOut().returnMean() - game.stages.get(k - 1).heldOut().returnMean(), log.gain().realisedGain(), 1e-6);
         }
     }
 
@@ -518,24 +519,24 @@ public class TrainerTest {
             assertEquals(plain.fingerprints, seen.fingerprints);
             assertEquals(plain.updates.stream().map(RunLog.Update::kl).toList(), seen.updates.stream().map(RunLog.Update::kl)
                     .toList());
-            assertEquals(plain.stages.stream().map(RunLog.Stage::episodes).toList(), seen.stages.stream()
-                    .map(RunLog.Stage::episodes).toList());
+            assertEquals(plain.stages.stream().map(v -> v.spent().episodes()).toList(), seen.stages.stream()
+                    .map(v -> v.spent().episodes()).toList());
             assertEquals(List.of(), plain.diagnoses);
             assertEquals(seen.updates.size(), seen.diagnoses.size());
             double gaps = 0;
             for (int i = 0; i < seen.diagnoses.size(); i++) {
                 final RunLog.Diagnosis d = seen.diagnoses.get(i);
                 assertEquals(seen.updates.get(i).agent(), d.agent());
-                assertEquals(d.step() == 1 ? 24 : 12, d.episodes());
-                assertTrue(d.step() > 1 || d.gap() == 0 && d.weights().ess() == 1);
-                assertTrue(d.dOcc() >= 0 && d.weights().ess() <= 1 + 1e-12 && d.weights().p95() <= d.weights().max());
+                assertEquals(d.step() == 1 ? 24 : 12, d.played().episodes());
+                assertTrue(d.step() > 1 || d.staleness().gap() == 0 && d.weights().ess() == 1);
+                assertTrue(d.staleness().dOcc() >= 0 && d.weights().ess() <= 1 + 1e-12 && d.weights().p95() <= d.weights().max());
                 assertEquals(3, d.logitShift().size()); // ranks 1, 2-3, 4
                 assertTrue(seen.updates.get(i).innerSteps() == 0 || d.logitShift().get(0) > 0);
-                assertTrue(Double.isFinite(d.monitor25()) && Double.isFinite(d.monitor50()));
-                gaps += d.gap();
+                assertTrue(Double.isFinite(d.monitored().monitor25()) && Double.isFinite(d.monitored().monitor50()));
+                gaps += d.staleness().gap();
             }
             assertTrue(gaps > 0);
-            assertTrue(seen.stages.stream().allMatch(t -> t.coordination().coord() >= 0 && t.coordination().coord() <= 100));
+            assertTrue(seen.stages.stream().allMatch(t -> t.heldOut().coordination().coord() >= 0 && t.heldOut().coordination().coord() <= 100));
         }
     }
 
@@ -555,15 +556,15 @@ public class TrainerTest {
             for (int i = 0; i < game.diagnoses.size(); i++) {
                 final RunLog.Diagnosis d = game.diagnoses.get(i);
                 final RunLog.Update u = game.updates.get(i);
-                assertEquals(d.monitor25(), d.monitor50(), 0);
-                final double other = 2 * u.kl() - d.monitor25();
+                assertEquals(d.monitored().monitor25(), d.monitored().monitor50(), 0);
+                final double other = 2 * u.kl() - d.monitored().monitor25();
                 if (monitor.equals("k1")) {
-                    assertEquals(u.klMax(), Math.max(d.monitor25(), other), 1e-6);
+                    assertEquals(u.klMax(), Math.max(d.monitored().monitor25(), other), 1e-6);
                 } else {
-                    assertTrue(d.monitor25() >= 0 && other >= -1e-6);
+                    assertTrue(d.monitored().monitor25() >= 0 && other >= -1e-6);
                 }
-                differ += Math.abs(d.monitor25() - u.kl()) > 0.01 * u.kl() ? 1 : 0;
-                assertTrue(Double.isNaN(d.gap()) && d.logitShift().isEmpty() && d.episodes() == 0);
+                differ += Math.abs(d.monitored().monitor25() - u.kl()) > 0.01 * u.kl() ? 1 : 0;
+                assertTrue(Double.isNaN(d.staleness().gap()) && d.logitShift().isEmpty() && d.played().episodes() == 0);
             }
             assertTrue(differ > 5, monitor + ": " + differ);
         }
@@ -579,15 +580,15 @@ public class TrainerTest {
         s.resampleEvery = 0;
         final Game stale = Game.play(s, separate(3));
         assertTrue(stale.updates.stream().allMatch(u -> u.episodes() == 12));
-        assertEquals(fresh.stages.stream().map(RunLog.Stage::episodes).toList(), stale.stages.stream().map(RunLog.Stage::episodes)
+        assertEquals(fresh.stages.stream().map(v -> v.spent().episodes()).toList(), stale.stages.stream().map(v -> v.spent().episodes())
                 .toList());
-        assertEquals(12, fresh.stages.get(1).episodes());
+        assertEquals(12, fresh.stages.get(1).spent().episodes());
         s.resampleEvery = 1;
         s.joint = true;
-        assertEquals(12, Game.play(s, separate(3)).stages.get(1).episodes());
+        assertEquals(12, Game.play(s, separate(3)).stages.get(1).spent().episodes());
         s.joint = false;
         s.resampleEvery = 2; // two rollouts of one prompt: what does not divide is left out
-        assertEquals(8, Game.play(s, separate(3)).stages.get(1).episodes());
+        assertEquals(8, Game.play(s, separate(3)).stages.get(1).spent().episodes());
     }
 
     /** Costs are counted: what the log says was generated is what the verifier was shown between two lines of it. */
@@ -615,8 +616,8 @@ public class TrainerTest {
                 @Override
                 public void diagnosed(RunLog.Diagnosis d) {
                     final RunLog.Update u = updates.get(updates.size() - 1);
-                    assertEquals(seen[0], u.episodes() + d.episodes());
-                    assertEquals(seen[1], u.tokens() + d.tokens());
+                    assertEquals(seen[0], u.episodes() + d.played().episodes());
+                    assertEquals(seen[1], u.tokens() + d.played().tokens());
                 }
 
                 @Override

@@ -27,19 +27,20 @@ public final class FormatsTable {
             final RunSummary s = RunFiles.summary(run);
             final List<RunLog.Update> updates = RunFiles.updates(run);
             final double[] floors = updates.stream().mapToDouble(u -> u.outcome().klFloor()).filter(Double::isFinite).toArray();
-            final int accepted = s.updates() - s.unchanged().unchanged();
+            final int accepted = s.run().updates() - s.monitored().unchanged().unchanged();
             final double kl = updates.stream().mapToDouble(RunLog.Update::kl).average().orElse(Double.NaN);
             final double tries = updates.stream().filter(RunLog.Update::rolledBack).mapToInt(RunLog.Update::halvings).average()
                     .orElse(Double.NaN);
-            lines.add(String.format(Locale.ROOT, "%s,%d,%g,%.4g,%.4g,%d,%d,%d,%.3g,%.4g,%d,%.4g,%.5f,%.5f,%.5f,%.5f", label, s.seed(),
-                    updates.get(0).delta(), floors[0], floors[floors.length - 1], s.updates(), accepted, s.unchanged().unchangedRolledBack(),
-                    tries, kl, s.unchanged().overflows(), s.scoreGap(), s.returnBefore(), s.returnLast(), s.accuracyBefore(),
-                    s.accuracyLast()));
+            lines.add(String.format(Locale.ROOT, "%s,%d,%g,%.4g,%.4g,%d,%d,%d,%.3g,%.4g,%d,%.4g,%.5f,%.5f,%.5f,%.5f", label, s.run().seed(),
+                    updates.get(0).delta(), floors[0], floors[floors.length - 1], s.run().updates(), accepted,
+                    s.monitored().unchanged().unchangedRolledBack(), tries, kl, s.monitored().unchanged().overflows(), s.monitored().scoreGap(),
+                    s.returns().returnBefore(),
+                    s.returns().returnLast(), s.accuracies().accuracyBefore(), s.accuracies().accuracyLast()));
             System.out.println(lines.get(lines.size() - 1));
             table.append(String.format(Locale.ROOT, "| %s | %s | %.1e, %.1e | %d of %d | %s | %.1e | %.3f → %.3f | %.1f → %.1f %% |%n", label,
-                    updates.get(0).delta(), floors[0], floors[floors.length - 1], accepted, s.updates(),
-                    Double.isNaN(tries) ? "none left" : String.format(Locale.ROOT, "%.1f", tries), kl, s.returnBefore(), s.returnLast(),
-                    100 * s.accuracyBefore(), 100 * s.accuracyLast()));
+                    updates.get(0).delta(), floors[0], floors[floors.length - 1], accepted, s.run().updates(),
+                    Double.isNaN(tries) ? "none left" : String.format(Locale.ROOT, "%.1f", tries), kl, s.returns().returnBefore(), s.returns().returnLast(),
+                    100 * s.accuracies().accuracyBefore(), 100 * s.accuracies().accuracyLast()));
         }
         Files.write(Path.of(args[0]), lines);
         Tables.between(Path.of(args[1]), "deep", table.toString());

@@ -69,7 +69,7 @@ public final class TrainerTables {
                 monitor,
                 monitor / (rollout + update + monitor), mean(updates, u -> u.tokens()) / rollout,
                 mean(updates, u -> (double) u.trainedTokens() * u.innerSteps()) / update,
-                RunFiles.summary(run).peakResidentBytes(),
+                RunFiles.summary(run).spent().peakResidentBytes(),
                 machine.replace(',', ';'));
     }
 
