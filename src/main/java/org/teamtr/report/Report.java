@@ -245,16 +245,16 @@ public final class Report {
                 + (paper.isEmpty() ? "" : paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty())));
         final List<Tracking.Entry> entries = horizon.isEmpty() ? paper : horizon;
         if (!horizon.isEmpty()) {
-            final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().boundPrompts() > 0).toList();
+            final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().bound().boundPrompts() > 0).toList();
             final int[] bins = Charts.bins(bounded.size(), POINTS);
             final double[] x = Arrays.stream(bins, 0, bins.length - 1).mapToDouble(b -> b + 1).toArray();
             lines("Each update", "Bound and estimate; the promise of the surrogate; what held-out episodes gained, where measured", "update",
-                    List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().gainBound()), Charts.PALETTE.get(1)),
-                            new Charts.Series("estimate", x, binned(bounded, bins, u -> u.bound().horizon().gainEstimate()), null,
+                    List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainBound()), Charts.PALETTE.get(1)),
+                            new Charts.Series("estimate", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainEstimate()), null,
                                     Charts.GREY, Charts.Look.LINE),
                             new Charts.Series("promise", x, binned(bounded, bins, RunLog.Update::predictedGain), null, Charts.GREY,
                                     Charts.Look.DASHES),
-                            new Charts.Series("realised", x, binned(bounded, bins, u -> u.bound().horizon().realisedGain()), null,
+                            new Charts.Series("realised", x, binned(bounded, bins, u -> u.bound().horizon().realised().realisedGain()), null,
                                     Charts.PALETTE.get(0), Charts.Look.POINTS)), Charts.Scale.LINEAR);
         }
         final List<Tracking.Entry> total = Tracking.cumulated(entries);
@@ -282,13 +282,13 @@ public final class Report {
     private String horizon(RunSummary.Bounded s, List<Tracking.Entry> entries) {
         final long below = entries.stream().filter(Tracking.Entry::violated).count();
         final double[] interval = Diagnostics.wilson((int) below, entries.size());
-        final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.boundPrompts() > 0).toList();
+        final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.bound().boundPrompts() > 0).toList();
         final String alarm = Tracking.alarm(stages);
         return "The bound on an update’s gain (docs/theory.md) comes from prompts that nobody learns from, played once by the team before "
                 + "and once by the team after. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
                 + ". Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()
                 + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
-                + percent(bounds.stream().mapToDouble(b -> b.gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
+                + percent(bounds.stream().mapToDouble(b -> b.bound().gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
                 + (Double.isFinite(s.ofUpdates().boundInformativeRateUpdates()) ? ", " + percent(s.ofUpdates().boundInformativeRateUpdates())
                 + " of those that helped on held-out episodes" : "") + ". Rank correlation (Spearman’s) with the realised gain: "
                 + correlation(s.ofStages().boundRankCorrelation()) + " by stage" + (Double.isFinite(s.ofUpdates().boundRankCorrelationUpdates())

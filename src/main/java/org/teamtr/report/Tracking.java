@@ -61,9 +61,9 @@ public final class Tracking {
 
     /** {@return likewise, an entry for each update whose own gain was measured} */
     static List<Entry> updates(List<RunLog.Update> updates) {
-        return updates.stream().filter(u -> u.bound().horizon().boundPrompts() > 0)
-                .map(u -> new Entry(u.stage(), u.bound().horizon().gainBound(), u.bound().horizon().realisedGain(),
-                        u.bound().horizon().realisedGainError()))
+        return updates.stream().filter(u -> u.bound().horizon().bound().boundPrompts() > 0)
+                .map(u -> new Entry(u.stage(), u.bound().horizon().bound().gainBound(), u.bound().horizon().realised().realisedGain(),
+                        u.bound().horizon().realised().realisedGainError()))
                 .filter(e -> Double.isFinite(e.bound()) && Double.isFinite(e.improvement())).toList();
     }
 

@@ -22,7 +22,7 @@ import org.teamtr.team.Verifier;
  *   <tr><td>{@code math}</td><td>the same mathematics: {@link org.teamtr.task.math.MathAnswer} of the last box</td></tr>
  *   <tr><td>{@code integer}</td><td>the same integer in the last box, as in AIME</td></tr>
  *   <tr><td>{@code hendrycks}, {@code dapo}</td><td>the string rules of MATH and of DAPO, to reproduce figures</td></tr>
- *   <tr><td>{@code zebralogic}</td><td>the grid in the last JSON object; {@code zebralogic_tolerant} minds braces in texts</td></tr>
+ *   <tr><td>{@code zebralogic}</td><td>the grid in the last JSON object; {@code zebralogic_tolerant} allows for braces inside texts</td></tr>
  *   <tr><td>{@code autologi}</td><td>the item's own verifier, in a Python process</td></tr>
  *   <tr><td>{@code planbench}</td><td>a plan, a verdict or a state: {@link PlanBench}; {@code planbench_official} reads plans as published</td></tr>
  *   <tr><td>{@code detective}, {@code overlap}</td><td>AR-Bench's final answers: a letter behind Answer:, word F1</td></tr>

@@ -25,7 +25,7 @@ import org.teamtr.kernels.TokenKl;
  * holding more logits than a chunk of rows has:
  * <pre>
  *   logits  = hidden weightᵀ                                      [rows, vocab]
- *   logProb, lse, entropy                                         as {@link LogProbs} has them
+ *   logProb, lse, entropy                                         as {@link LogProbs} has them, with a KL as {@link TokenKl} has them
  *   kl      = KL(old || new), old logits = oldHidden oldWeightᵀ   as {@link TokenKl#oldNew}
  *   dHidden = dLogits weight,   dWeight += dLogitsᵀ hidden
  * </pre>

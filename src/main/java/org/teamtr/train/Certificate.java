@@ -35,30 +35,37 @@ public record Certificate(double gamma, double aMax) {
      * @param gamma γ
      * @param c what one sqrt(nat) costs
      * @param lSeq estimate of L<sup>seq</sup>
-     * @param zetaClip bias of the ratio clip
-     * @param zetaRatio error of the ratios
-     * @param zetaNorm bias of normalising advantages
-     * @param certificate the bound with the KL that was measured, its positive part
-     * @param certificateRadius the bound with the radius δ
-     * @param vacuous whether the penalty of the measured KL is larger than the largest gain there can be
      * @param advantageScale units of return in a unit of advantage
      * @param horizon the bound that takes the paper's place
      */
-    public record Terms(double gamma, double c, double lSeq, double zetaClip, double zetaRatio, double zetaNorm,
-            double certificate, double certificateRadius, boolean vacuous, double advantageScale, @JsonUnwrapped GainBound horizon) {
+    public record Terms(double gamma, double c, double lSeq, @JsonUnwrapped Zetas zetas, @JsonUnwrapped Bounds bounds, double advantageScale,
+            @JsonUnwrapped GainBound horizon) {
         /** Where there is no certificate: no bound on advantages is known. */
-        public static final Terms NONE = new Terms(Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN, Double.NaN,
-                Double.NaN, Double.NaN, false, Double.NaN, GainBound.NONE);
+        public static final Terms NONE = new Terms(Double.NaN, Double.NaN, Double.NaN, new Zetas(Double.NaN, Double.NaN, Double.NaN),
+                new Bounds(Double.NaN, Double.NaN, false), Double.NaN, GainBound.NONE);
 
         /** {@return the same with another bound in the paper's place} */
         public Terms with(GainBound bound) {
-            return new Terms(gamma, c, lSeq, zetaClip, zetaRatio, zetaNorm, certificate, certificateRadius, vacuous, advantageScale, bound);
+            return new Terms(gamma, c, lSeq, zetas, bounds, advantageScale, bound);
         }
+    }
 
+    /** Bias of the ratio clip, error of the ratios, bias of normalising advantages. */
+    public record Zetas(double zetaClip, double zetaRatio, double zetaNorm) {
         /** {@return ζ, the sum of its parts} */
-        public double zeta() {
+        public double sum() {
             return zetaClip + zetaRatio + zetaNorm;
         }
+    }
+
+    /**
+     * The paper's bound.
+     *
+     * @param certificate with the KL that was measured, its positive part
+     * @param certificateRadius with the radius δ
+     * @param vacuous whether the penalty of the measured KL is larger than the largest gain there can be
+     */
+    public record Bounds(double certificate, double certificateRadius, boolean vacuous) {
     }
 
     /** {@return c = sqrt(2) γ A_max / (1 - γ)<sup>2</sup>: what one sqrt(nat) costs} */
@@ -97,16 +104,15 @@ public record Certificate(double gamma, double aMax) {
      *
      * @param surrogate as in {@link #lSeq}
      * @param turns as in {@link #lSeq}
-     * @param zetas bias of the clip, error of the ratios, bias of normalising
+     * @param zetas of the update
      * @param roots as in {@link #bound}, of the KL that was measured, its positive part
      * @param radii the same of the radius δ
      * @param advantageScale units of return in a unit of advantage
      */
-    Terms terms(double surrogate, double turns, double[] zetas, double roots, double radii, double advantageScale) {
+    Terms terms(double surrogate, double turns, Zetas zetas, double roots, double radii, double advantageScale) {
         final double lSeq = lSeq(surrogate, turns);
-        final double zeta = zetas[0] + zetas[1] + zetas[2];
-        return new Terms(gamma, c(), lSeq, zetas[0], zetas[1], zetas[2], bound(lSeq, roots, zeta), bound(lSeq, radii, zeta),
-                vacuous(roots), advantageScale, GainBound.NONE);
+        return new Terms(gamma, c(), lSeq, zetas, new Bounds(bound(lSeq, roots, zetas.sum()), bound(lSeq, radii, zetas.sum()),
+                vacuous(roots)), advantageScale, GainBound.NONE);
     }
 
     /**

@@ -125,8 +125,8 @@ final class Certifier {
                 }
                 second.addAll(play(asked.subList(second.size(), second.size() + c.prompts()), batch, i, 1 + t));
                 found = found(learner, old, first.subList(0, second.size()), second, v, level);
-            } while (found.gainBound() <= 0 && second.size() + c.prompts() <= c.budget());
-            if (found.gainBound() > 0) {
+            } while (found.bound().gainBound() <= 0 && second.size() + c.prompts() <= c.budget());
+            if (found.bound().gainBound() > 0) {
                 return found.decided(t == 0 ? GainBound.Decision.KEPT : GainBound.Decision.SHORTENED, t + 1);
             }
         }

@@ -1,6 +1,7 @@
 package org.teamtr.train;
 
 import com.fasterxml.jackson.annotation.JsonProperty;
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import java.util.List;
 import org.teamtr.team.Verifier;
 
@@ -8,19 +9,33 @@ import org.teamtr.team.Verifier;
  * The lower bound on what an update gains, and what it was found from, in units of return; docs/theory.md has the proof, docs/metrics.md
  * the names. NaN where there is none.
  *
- * @param gainBound that the gain is below with probability {@code boundLevel} at most; 0 of an update that changed nothing
- * @param gainEstimate mean of X, without bias
- * @param gainError its standard error
- * @param boundPrompts N
- * @param messageTv total variation between what the agent writes in an episode before and after
  * @param decision null where an update is kept whatever the bound
  * @param boundTries steps of different lengths that were looked at
- * @param realisedGain of this update alone on held-out episodes; NaN unless {@code certificate.check}
- * @param boundEpisodes played for this, of both teams, tokens in them, and seconds for all of it
  */
-public record GainBound(double gainBound, double gainEstimate, double gainError, double boundLevel, int boundPrompts, double messageTv,
-        Decision decision, int boundTries, double realisedGain, double realisedGainError, int boundEpisodes, long boundTokens,
-        double secondsBound) {
+public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int boundTries, @JsonUnwrapped Realised realised,
+        @JsonUnwrapped Cost cost) {
+    /**
+     * The bound and what it comes from.
+     *
+     * @param gainBound that the gain is below with probability {@code boundLevel} at most; 0 of an update that changed nothing
+     * @param gainEstimate mean of X, without bias
+     * @param gainError its standard error
+     * @param boundPrompts N
+     * @param messageTv total variation between what the agent writes in an episode before and after
+     */
+    public record Bound(double gainBound, double gainEstimate, double gainError, double boundLevel, int boundPrompts, double messageTv) {
+    }
+
+    /** What this update alone gained on held-out episodes; NaN unless {@code certificate.check}. */
+    public record Realised(double realisedGain, double realisedGainError) {
+        static final Realised NONE = new Realised(Double.NaN, Double.NaN);
+    }
+
+    /** Episodes that were played for this, of both teams, tokens in them, and seconds for all of it. */
+    public record Cost(int boundEpisodes, long boundTokens, double secondsBound) {
+        static final Cost NONE = new Cost(0, 0, 0);
+    }
+
     /** What became of an update that is kept only if its bound is positive. */
     public enum Decision {
         /** As it was. */
@@ -32,13 +47,12 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
     }
 
     /** Where none is asked for. */
-    public static final GainBound NONE = new GainBound(Double.NaN, Double.NaN, Double.NaN, Double.NaN, 0, Double.NaN, null, 0, Double.NaN,
-            Double.NaN, 0, 0, 0);
+    public static final GainBound NONE = new GainBound(new Bound(Double.NaN, Double.NaN, Double.NaN, Double.NaN, 0, Double.NaN), null, 0,
+            Realised.NONE, Cost.NONE);
 
     /** {@return the bound of an update that left everything as it was: its gain is 0} */
     static GainBound unchanged(boolean checked) {
-        final double realised = checked ? 0 : Double.NaN;
-        return new GainBound(0, 0, 0, 0, 0, 0, null, 0, realised, realised, 0, 0, 0);
+        return new GainBound(new Bound(0, 0, 0, 0, 0, 0), null, 0, checked ? new Realised(0, 0) : Realised.NONE, Cost.NONE);
     }
 
     /**
@@ -56,24 +70,22 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
         final double centre = Math.max(range.least(), Math.min(range.most(), v));
         final double[] x = BalancedGain.of(oldRatios, oldReturns, newRatios, newReturns, centre);
         final Estimate mean = Estimate.of(x);
-        return new GainBound(MeanBound.lower(x, BalancedGain.least(range.least(), range.most(), centre), level, planned), mean.mean(), mean.error(),
-                level, x.length, BalancedGain.totalVariation(oldRatios, newRatios), null, 1, Double.NaN, Double.NaN, 0, 0, 0);
+        return new GainBound(new Bound(MeanBound.lower(x, BalancedGain.least(range.least(), range.most(), centre), level, planned), mean.mean(),
+                mean.error(), level, x.length, BalancedGain.totalVariation(oldRatios, newRatios)), null, 1, Realised.NONE, Cost.NONE);
     }
 
     GainBound decided(Decision what, int tries) {
-        return new GainBound(what == Decision.SKIPPED ? 0 : gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, what, tries,
-                realisedGain, realisedGainError, boundEpisodes, boundTokens, secondsBound);
+        return new GainBound(what == Decision.SKIPPED ? new Bound(0, bound.gainEstimate, bound.gainError, bound.boundLevel, bound.boundPrompts,
+                bound.messageTv) : bound, what, tries, realised, cost);
     }
 
     GainBound cost(int episodes, long tokens, double seconds) {
-        return new GainBound(gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, decision, boundTries, realisedGain,
-                realisedGainError, episodes, tokens, seconds);
+        return new GainBound(bound, decision, boundTries, realised, new Cost(episodes, tokens, seconds));
     }
 
     /** {@return the same with what the update really gained} */
     public GainBound realised(Estimate gain) {
-        return new GainBound(gainBound, gainEstimate, gainError, boundLevel, boundPrompts, messageTv, decision, boundTries, gain.mean(),
-                gain.error(), boundEpisodes, boundTokens, secondsBound);
+        return new GainBound(bound, decision, boundTries, new Realised(gain.mean(), gain.error()), cost);
     }
 
     /**
@@ -88,12 +100,12 @@ public record GainBound(double gainBound, double gainEstimate, double gainError,
 
         /** {@return that of a stage's updates; none where one has no bound} */
         public static Sum of(List<GainBound> all, double level) {
-            return all.isEmpty() || all.stream().anyMatch(b -> Double.isNaN(b.gainBound)) ? NONE
-                    : new Sum(all.stream().mapToDouble(GainBound::gainBound).sum(), all.stream().mapToDouble(GainBound::gainEstimate).sum(),
-                            level, (int) all.stream().filter(b -> b.gainBound > 0).count(),
+            return all.isEmpty() || all.stream().anyMatch(b -> Double.isNaN(b.bound.gainBound)) ? NONE
+                    : new Sum(all.stream().mapToDouble(b -> b.bound.gainBound).sum(), all.stream().mapToDouble(b -> b.bound.gainEstimate).sum(),
+                            level, (int) all.stream().filter(b -> b.bound.gainBound > 0).count(),
                             (int) all.stream().filter(b -> b.decision == Decision.SKIPPED).count(),
-                            all.stream().mapToInt(GainBound::boundEpisodes).sum(), all.stream().mapToLong(GainBound::boundTokens).sum(),
-                            all.stream().mapToDouble(GainBound::secondsBound).sum());
+                            all.stream().mapToInt(b -> b.cost.boundEpisodes).sum(), all.stream().mapToLong(b -> b.cost.boundTokens).sum(),
+                            all.stream().mapToDouble(b -> b.cost.secondsBound).sum());
         }
     }
 }

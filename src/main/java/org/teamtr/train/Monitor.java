@@ -43,8 +43,8 @@ final class Monitor {
         }
 
         /** {@return bias of the clip, error of the ratios, bias of normalising} */
-        double[] zetas() {
-            return stats == null ? new double[3] : new double[] {stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm()};
+        Certificate.Zetas zetas() {
+            return stats == null ? new Certificate.Zetas(0, 0, 0) : new Certificate.Zetas(stats.zetaClip(), stats.zetaRatio(), stats.zetaNorm());
         }
     }
 

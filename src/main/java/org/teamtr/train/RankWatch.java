@@ -43,7 +43,7 @@ final class RankWatch {
                 bits(u.surrogate()), bits(u.predictedGain()), bits(u.objective()), bits(u.kl()), bits(u.klMax()), bits(u.klReached()),
                 bits(u.betaNext()), bits(learner.delta), u.innerSteps(), u.stoppedBy().hashCode(), u.rolledBack() ? 1 : 0, u.halvings(),
                 bits(u.clipFraction()), bits(u.ess()), bits(u.ratioMax()), bits(u.scoreGap()), bits(u.entropy()), bits(u.gradNorm()),
-                bits(u.shift()), bits(u.bound().certificate()), bits(u.outcome().klFloor()), u.outcome().overflows()));
+                bits(u.shift()), bits(u.bound().bounds().certificate()), bits(u.outcome().klFloor()), u.outcome().overflows()));
         final Ranks.Traffic now = ranks.traffic();
         final Ranks.Traffic since = now.since(then);
         then = now;

@@ -36,10 +36,10 @@ final class StageLog {
         final List<Certificate.Terms> terms = updates.stream().map(RunLog.Update::bound).toList();
         return terms.isEmpty() ? RunLog.Certified.NONE : new RunLog.Certified(
                 terms.stream().mapToDouble(t -> t.advantageScale() * t.lSeq()).sum(),
-                terms.stream().mapToDouble(t -> t.advantageScale() * t.zeta()).sum(),
-                terms.stream().mapToDouble(t -> t.advantageScale() * t.certificate()).sum(),
-                terms.stream().mapToDouble(t -> t.advantageScale() * t.certificateRadius()).sum(),
-                terms.stream().mapToDouble(t -> t.vacuous() ? 1 : 0).average().orElseThrow(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.zetas().sum()).sum(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.bounds().certificate()).sum(),
+                terms.stream().mapToDouble(t -> t.advantageScale() * t.bounds().certificateRadius()).sum(),
+                terms.stream().mapToDouble(t -> t.bounds().vacuous() ? 1 : 0).average().orElseThrow(),
                 GainBound.Sum.of(terms.stream().map(Certificate.Terms::horizon).toList(), level));
     }
 }

@@ -124,7 +124,7 @@ class RanksTrainTest {
         assertClose(a, b, "surrogate", RunLog.Update::surrogate);
         assertClose(a, b, "predicted gain", RunLog.Update::predictedGain);
         assertClose(a, b, "gradient norm", RunLog.Update::gradNorm);
-        assertClose(a, b, "certificate", u -> u.bound().certificate());
+        assertClose(a, b, "certificate", u -> u.bound().bounds().certificate());
         assertEquals(RunFiles.transcripts(one), RunFiles.transcripts(many)); // what was said, word for word
         assertEquals(RunFiles.stages(one).stream().map(v -> v.heldOut().accuracy()).toList(),
                 RunFiles.stages(many).stream().map(v -> v.heldOut().accuracy()).toList());

@@ -152,8 +152,8 @@ class ReportTest {
         Files.writeString(run.resolve("stages.jsonl"), "");
         try (RunWriter writer = new RunWriter(run)) {
             for (RunLog.Update u : updates) {
-                writer.update(SyntheticRun.with(u, new GainBound(0.01 * u.stage(), 0.02, 0.003, 0.025, 512, 0.2, null, 1, 0.01 * u.stage(), 0.004,
-                        1024, 6000, 1.5)));
+                writer.update(SyntheticRun.with(u, new GainBound(new GainBound.Bound(0.01 * u.stage(), 0.02, 0.003, 0.025, 512, 0.2), null, 1,
+                        new GainBound.Realised(0.01 * u.stage(), 0.004), new GainBound.Cost(1024, 6000, 1.5))));
             }
             for (int s = 1; s <= 4; s++) { // bounds 0.02 .. 0.08, gains 0.03, 0.06, 0.09 and, one less, 0.07
                 writer.stage(RunFilesTest.bounded(s, 0.02 * s, s == 4 ? 0.07 : 0.03 * s));

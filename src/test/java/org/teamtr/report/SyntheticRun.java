@@ -89,9 +89,7 @@ final class SyntheticRun {
 
     /** The same update with a bound on its gain. */
     static RunLog.Update with(RunLog.Update u, GainBound gain) {
-        final Certificate.Terms none = Certificate.Terms.NONE;
-        return with(u, new Certificate.Terms(none.gamma(), none.c(), none.lSeq(), none.zetaClip(), none.zetaRatio(), none.zetaNorm(),
-                none.certificate(), none.certificateRadius(), none.vacuous(), none.advantageScale(), gain), u.outcome());
+        return with(u, Certificate.Terms.NONE.with(gain), u.outcome());
     }
 
     static RunLog.Update with(RunLog.Update u, Certificate.Terms bound, RunLog.Outcome outcome) {

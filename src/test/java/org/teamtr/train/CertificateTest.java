@@ -18,13 +18,13 @@ class CertificateTest {
         final Certificate certificate = new Certificate(0.2, 1);
         assertEquals(0.442, certificate.c(), 5e-4);
         assertEquals(1.25, certificate.largestGain(), 1e-12);
-        final Certificate.Terms terms = certificate.terms(0.06, 2, new double[] {0.001, 0.002, 0.001}, Math.sqrt(0.0025),
+        final Certificate.Terms terms = certificate.terms(0.06, 2, new Certificate.Zetas(0.001, 0.002, 0.001), Math.sqrt(0.0025),
                 Math.sqrt(0.01), 0.5);
         assertEquals(0.0375, terms.lSeq(), 1e-12);
-        assertEquals(0.004, terms.zeta(), 1e-12);
-        assertEquals(0.0104, terms.certificate(), 5e-5);
-        assertEquals(0.0375 - 0.0442 - 0.005, terms.certificateRadius(), 5e-5);
-        assertFalse(terms.vacuous());
+        assertEquals(0.004, terms.zetas().sum(), 1e-12);
+        assertEquals(0.0104, terms.bounds().certificate(), 5e-5);
+        assertEquals(0.0375 - 0.0442 - 0.005, terms.bounds().certificateRadius(), 5e-5);
+        assertFalse(terms.bounds().vacuous());
         assertEquals(0, new Certificate(0, 3).c(), 0); // a single turn has no occupancy to shift
     }
 
@@ -47,12 +47,12 @@ class CertificateTest {
     @Test
     void proposition39ABetterMemberTightensTheCertificate() {
         final Certificate certificate = new Certificate(0.5, 2);
-        final double[] zetas = {0.001, 0.002, 0.003};
+        final Certificate.Zetas zetas = new Certificate.Zetas(0.001, 0.002, 0.003);
         for (double surrogate = -0.1; surrogate < 0.5; surrogate += 0.1) {
             for (double kl = 0.0001; kl < 1; kl *= 3) {
-                final double bound = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).certificate();
-                final double better = certificate.terms(surrogate + 0.05, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).certificate();
-                final double nearer = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl) / 2, Math.sqrt(kl), 1).certificate();
+                final double bound = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).bounds().certificate();
+                final double better = certificate.terms(surrogate + 0.05, 4, zetas, Math.sqrt(kl), Math.sqrt(kl), 1).bounds().certificate();
+                final double nearer = certificate.terms(surrogate, 4, zetas, Math.sqrt(kl) / 2, Math.sqrt(kl), 1).bounds().certificate();
                 assertEquals(0.05 / 4 / 0.5, better - bound, 1e-12);
                 assertEquals(Math.sqrt(2) * 0.5 * 2 / 0.25 * Math.sqrt(kl) / 2, nearer - bound, 1e-12);
             }

@@ -187,18 +187,18 @@ class CertifierTest {
         assertEquals(without.updates.stream().map(RunLog.Update::kl).toList(), with.updates.stream().map(RunLog.Update::kl).toList());
         for (RunLog.Update u : with.updates) {
             final GainBound b = u.bound().horizon();
-            assertTrue(b.gainBound() < b.gainEstimate() && b.gainError() > 0 && b.boundPrompts() == 64, b.toString());
-            assertEquals(0.025, b.boundLevel(), 1e-12); // two updates
-            assertEquals(u.step() == 1 ? 128 : 64, b.boundEpisodes()); // the team after is the next one's team before
+            assertTrue(b.bound().gainBound() < b.bound().gainEstimate() && b.bound().gainError() > 0 && b.bound().boundPrompts() == 64, b.toString());
+            assertEquals(0.025, b.bound().boundLevel(), 1e-12); // two updates
+            assertEquals(u.step() == 1 ? 128 : 64, b.cost().boundEpisodes()); // the team after is the next one's team before
             assertNull(b.decision());
         }
         for (RunLog.Stage stage : with.stages.subList(1, 4)) {
-            final double sum = with.updates.stream().filter(u -> u.stage() == stage.stage()).mapToDouble(u -> u.bound().horizon().gainBound())
+            final double sum = with.updates.stream().filter(u -> u.stage() == stage.stage()).mapToDouble(u -> u.bound().horizon().bound().gainBound())
                     .sum();
             assertEquals(sum, stage.certified().horizon().gainBound(), 1e-12);
             assertEquals(0.05, stage.certified().horizon().boundLevel(), 0);
         }
-        assertTrue(without.updates.stream().allMatch(u -> Double.isNaN(u.bound().horizon().gainBound())));
+        assertTrue(without.updates.stream().allMatch(u -> Double.isNaN(u.bound().horizon().bound().gainBound())));
     }
 
     /** A step that no bound certifies is tried shorter, then taken back, parameters and optimiser; the log says so. */
@@ -210,11 +210,11 @@ class CertifierTest {
             final GainBound b = u.bound().horizon();
             assertEquals(GainBound.Decision.SKIPPED, b.decision());
             assertEquals(3, b.boundTries());
-            assertEquals(8, b.boundPrompts());
-            assertEquals(8 * (1 + 3), b.boundEpisodes()); // once before, and after each of three steps
-            assertEquals(0.05 / 2 / 3, b.boundLevel(), 1e-12);
-            assertEquals(0, b.gainBound(), 0);
-            assertEquals(0, b.realisedGain(), 0);
+            assertEquals(8, b.bound().boundPrompts());
+            assertEquals(8 * (1 + 3), b.cost().boundEpisodes()); // once before, and after each of three steps
+            assertEquals(0.05 / 2 / 3, b.bound().boundLevel(), 1e-12);
+            assertEquals(0, b.bound().gainBound(), 0);
+            assertEquals(0, b.realised().realisedGain(), 0);
             assertEquals(Unchanged.NOT_CERTIFIED, u.outcome().unchangedBy());
             assertEquals(0, u.kl(), 1e-9);
         }
@@ -235,7 +235,7 @@ class CertifierTest {
         final List<RunLog.Update> updates = one(s);
         assertTrue(updates.stream().anyMatch(u -> u.bound().horizon().decision() == GainBound.Decision.KEPT), updates.toString());
         for (RunLog.Update u : updates) {
-            assertTrue(u.bound().horizon().gainBound() >= 0);
+            assertTrue(u.bound().horizon().bound().gainBound() >= 0);
         }
     }
 
@@ -266,7 +266,7 @@ class CertifierTest {
     void withoutARangeThereIsNone() {
         final TrainerTest.Settings s = new TrainerTest.Settings();
         s.certificate = new Config.Bound(Config.Kind.HORIZON, 0.05, 16, 0, 0, null, null, false, 0.75, 2.0);
-        assertTrue(one(s).stream().allMatch(u -> Double.isNaN(u.bound().horizon().gainBound())));
+        assertTrue(one(s).stream().allMatch(u -> Double.isNaN(u.bound().horizon().bound().gainBound())));
         s.accept = Config.Accept.CERTIFIED;
         assertTrue(assertThrows(IllegalArgumentException.class, () -> one(s)).getMessage().startsWith("trust_region.accept: expected region"));
     }
@@ -298,8 +298,8 @@ class CertifierTest {
     /** Prompts are those of the training set, and the context of an episode is what it was. */
     @Test
     void theSameSeedBoundsTheSame() {
-        final List<Double> once = play(HORIZON, Config.Accept.REGION).updates.stream().map(u -> u.bound().horizon().gainBound()).toList();
-        assertEquals(once, play(HORIZON, Config.Accept.REGION).updates.stream().map(u -> u.bound().horizon().gainBound()).toList());
-        assertTrue(play(CERTIFIED, Config.Accept.CERTIFIED).updates.stream().allMatch(u -> u.bound().horizon().boundPrompts() <= 256));
+        final List<Double> once = play(HORIZON, Config.Accept.REGION).updates.stream().map(u -> u.bound().horizon().bound().gainBound()).toList();
+        assertEquals(once, play(HORIZON, Config.Accept.REGION).updates.stream().map(u -> u.bound().horizon().bound().gainBound()).toList());
+        assertTrue(play(CERTIFIED, Config.Accept.CERTIFIED).updates.stream().allMatch(u -> u.bound().horizon().bound().boundPrompts() <= 256));
     }
 }

@@ -484,21 +484,21 @@ public class TrainerTest {
                 radii = (u.fresh() ? 0 : radii) + Math.sqrt(u.delta());
                 assertEquals(Math.sqrt(2) * 0.75 * 2 / 0.0625, b.c(), 1e-12);
                 assertEquals(u.surrogate() / 3 / 0.25, b.lSeq(), 1e-12); // three turns
-                assertEquals(b.lSeq() - b.c() * roots - (b.zetaClip() + b.zetaRatio() + b.zetaNorm()) / 0.25, b.certificate(),
+                assertEquals(b.lSeq() - b.c() * roots - b.zetas().sum() / 0.25, b.bounds().certificate(),
                 1e-12);
-                assertEquals(b.lSeq() - b.c() * radii - b.zeta() / 0.25, b.certificateRadius(), 1e-12);
-                assertEquals(b.c() * roots > 8, b.vacuous());
-                assertTrue(b.certificate() < b.lSeq() && b.zetaRatio() >= 0 && b.advantageScale() >= 0);
+                assertEquals(b.lSeq() - b.c() * radii - b.zetas().sum() / 0.25, b.bounds().certificateRadius(), 1e-12);
+                assertEquals(b.c() * roots > 8, b.bounds().vacuous());
+                assertTrue(b.bounds().certificate() < b.lSeq() && b.zetas().zetaRatio() >= 0 && b.advantageScale() >= 0);
             }
             for (RunLog.Stage stage : game.stages.subList(1, 4)) {
                 assertEquals(game.updates.stream().filter(u -> u.stage() == stage.stage())
-                        .mapToDouble(u -> u.bound().advantageScale() * u.bound().certificate()).sum(), stage.certified()
+                        .mapToDouble(u -> u.bound().advantageScale() * u.bound().bounds().certificate()).sum(), stage.certified()
                         .certificate(), 1e-12);
             }
         }
         final Settings unknown = new Settings();
         unknown.certificate = Config.Bound.paper(0.5, null);
-        assertTrue(Double.isNaN(Game.play(unknown, separate(2)).updates.get(0).bound().certificate()));
+        assertTrue(Double.isNaN(Game.play(unknown, separate(2)).updates.get(0).bound().bounds().certificate()));
         unknown.certificate = Config.Bound.paper(1.0, 2.0);
         assertTrue(assertThrows(IllegalArgumentException.class, () -> Game.play(unknown, separate(2))).getMessage()
                 .contains("gamma"));

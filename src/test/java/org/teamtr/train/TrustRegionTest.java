@@ -266,8 +266,8 @@ class TrustRegionTest {
         assertEquals(token.trainedTokens(), message.trainedTokens());
         // The theorem's KL is of messages in either unit, and so is its penalty.
         final Run again = run(settings(1), x -> 0.01);
-        assertEquals(message.bound().certificate(), again.updates.get(0).bound().certificate(), 1e-12);
-        assertTrue(again.updates.get(0).bound().certificateRadius() < again.updates.get(0).bound().certificate());
+        assertEquals(message.bound().bounds().certificate(), again.updates.get(0).bound().bounds().certificate(), 1e-12);
+        assertTrue(again.updates.get(0).bound().bounds().certificateRadius() < again.updates.get(0).bound().bounds().certificate());
     }
 
     private static TrainerTest.Settings settings(double delta) {
