@@ -1,19 +1,17 @@
 package org.teamtr.jmh;
 
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.util.stream.LongStream;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
 import org.teamtr.kernels.Floats;
 
 /**
  * What a kernel's time is compared with: the same bytes read once, or read and written back, by as many threads (those of the common
- * pool), and nothing done with them.
+ * pool), and nothing done with them. Read is what memcpy brings into a buffer that stays in the cache.
  */
 final class Bandwidth {
-    private static final int PIECE = 1 << 20;
-    /** Keeps the compiler from leaving the reading out. */
-    private static volatile long result;
+    private static final int PIECE = 1 << 15;
+    private static final ThreadLocal<BytePointer> BUFFER = ThreadLocal.withInitial(() -> new BytePointer(PIECE));
 
     private Bandwidth() {
     }
@@ -35,32 +33,13 @@ final class Bandwidth {
     }
 
     private static void sweep(long address, long bytes, boolean write) {
-        result = LongStream.range(0, (bytes + PIECE - 1) / PIECE).parallel()
-                .map(i -> piece(address + i * PIECE, (int) Math.min(PIECE, bytes - i * PIECE), write)).reduce(0, (a, b) -> a ^ b);
-    }
-
-    private static long piece(long address, int bytes, boolean write) {
-        final ByteBuffer memory = new BytePointer(new Data.Raw(address)).capacity(bytes).asByteBuffer().order(ByteOrder.nativeOrder());
-        long a = 0;
-        long b = 0;
-        long c = 0;
-        long d = 0;
-        for (int i = 0; i <= bytes - 32; i += 32) {
-            final long p = memory.getLong(i);
-            final long q = memory.getLong(i + 8);
-            final long r = memory.getLong(i + 16);
-            final long s = memory.getLong(i + 24);
-            a ^= p;
-            b ^= q;
-            c ^= r;
-            d ^= s;
+        LongStream.range(0, (bytes + PIECE - 1) / PIECE).parallel().forEach(i -> {
+            final Pointer piece = new Data.Raw(address + i * PIECE);
+            final long size = Math.min(PIECE, bytes - i * PIECE);
+            Pointer.memcpy(BUFFER.get(), piece, size);
             if (write) {
-                memory.putLong(i, p);
-                memory.putLong(i + 8, q);
-                memory.putLong(i + 16, r);
-                memory.putLong(i + 24, s);
+                Pointer.memcpy(piece, BUFFER.get(), size);
             }
-        }
-        return a ^ b ^ c ^ d;
+        });
     }
 }
