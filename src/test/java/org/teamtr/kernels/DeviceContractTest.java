@@ -87,7 +87,7 @@ class DeviceContractTest {
                 }
             }
         }
-        assertEquals(9, kernels);
+        assertEquals(10, kernels);
     }
 
     @Test
