@@ -239,6 +239,15 @@ final class PolicyLossReference {
                 c.lse = lse.toArray();
                 c.entropy = h.toArray();
                 c.kl = kl.toArray();
+                if (exact) {
+                    final Floats entropy = monitorEntropy || config.entropyCoef() != 0 ? h : null;
+                    final KlStatistics left = new KlStatistics(Floats.allocate(rows), Floats.allocate(rows), Floats.allocate(rows));
+                    final Matrix d = Matrix.layout(0, logits.dtype, 1, rows, logits.vocab);
+                    TokenKl.oldNew(old.view, logits.view, t, temperature(), kl, null, lp, null, entropy, left);
+                    Surrogate.compute(config, lp, lpOld, a, cu, m, kl, h, null, dLp, dKl, dH, stats);
+                    PolicyLoss.backward(logits.view, old.view, t, temperature(), lp, h, left, dLp, dH, dKl, d.view);
+                    c.bySweeps = rows(d);
+                }
                 for (int r = 0; r < rows; r++) {
                     for (int v = 0; v < logits.vocab; v++) {
                         if (exact) { // the sum is rounded once in the fused kernel, its parts here: wide enough only in f32
@@ -260,6 +269,8 @@ final class PolicyLossReference {
     }
 
     static final class Composed {
+        /** The gradient by the two sweeps apart; null without the exact KL in the loss. */
+        double[][] bySweeps;
         String stats;
         double loss;
         float[] logProbs;

@@ -122,6 +122,7 @@ class PolicyLossTest {
                                         + (kl == KlTerm.EXACT ? rounding(dtype) : 0), "composed, " + what));
                                 worstDense = Math.max(worstDense, compare(Dense.gradient(b), b.d, 1e-5, "in doubles, " + what));
                                 final double[][] apart = rows(b.d);
+                                assertTrue(c.bySweeps == null || Arrays.deepEquals(apart, c.bySweeps), "sweep by sweep, " + what);
                                 b.fused(loss, withOld, b.logits.view);
                                 assertTrue(Arrays.deepEquals(apart, rows(b.logits)), "in place, " + what);
                                 b.logits.checkGaps();
