@@ -74,11 +74,7 @@ public final class RetailShop {
         return at;
     }
 
-    /**
-     * {@return what a tool says}
-     *
-     * @return null if there is no such tool
-     */
+    /** {@return what a tool says; null if there is no such tool} */
     public String call(String tool, Map<String, Object> a) {
         try {
             return switch (tool) {
