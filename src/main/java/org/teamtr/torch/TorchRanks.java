@@ -116,7 +116,7 @@ public final class TorchRanks implements Ranks {
         try {
             greet(facts, until);
             watch.start();
-            gloo = gloo();
+            gloo = connected();
         } catch (RuntimeException e) {
             fail(words(e));
             leaving = true;
@@ -286,6 +286,15 @@ public final class TorchRanks implements Ranks {
             final ProcessGroupGloo.Options options = ProcessGroupGloo.Options.create(new Milliseconds(patience.toMillis()));
             options.devices(devices);
             return Decoder.kept(new ProcessGroupGloo(counted("gloo"), rank(), size(), options));
+        }
+    }
+
+    /** A rank that fails as soon as it is connected closes what the others are still connecting to: then its words count, not Gloo's. */
+    private ProcessGroupGloo connected() {
+        try {
+            return gloo();
+        } catch (RuntimeException e) {
+            throw why("the start", e);
         }
     }
 
