@@ -30,7 +30,11 @@ def row(n, machine, flops, memory, within, between):
     exchange = (STEPS * (gradient + scores) + episodes) / link if n > 1 else 0
     computing = STEPS * 6 * PARAMETERS * EPISODES * (PROMPT + MESSAGE) / n / (UTILISATION * flops)
     reading = MESSAGE * 2 * PARAMETERS / memory  # each step of generation reads all weights in bf16, however few the rows
-    return gradient, scores + episodes / STEPS, exchange, computing, reading
+    # shard: weights. In a step bf16 weights forward, back and for the monitor, and f32 sums of the gradient; for an update all weights once
+    # more, to speak. Each layer is computed a second time on the way back: 8 operations instead of 6.
+    weights = (n - 1) / n * (2 + 2 + 2 + 4) * PARAMETERS
+    sharded = (STEPS * (weights + scores) + episodes + (n - 1) / n * 2 * PARAMETERS) / link if n > 1 else 0
+    return gradient, scores + episodes / STEPS, exchange, computing, reading, weights, sharded, computing * 8 / 6
 
 
 def table():
@@ -38,13 +42,15 @@ def table():
     for name, machine, flops, memory, within, between, sizes in GPUS:
         lines += ["", f"**{name}**", "",
                   "| GPUs | gradient, GB sent by each in a step | the rest, MB in a step | exchange, s | computing, s | reading weights, s"
-                  " | exchange's share | as fast as one |", "|---|---|---|---|---|---|---|---|"]
-        one = sum(row(1, machine, flops, memory, within, between)[3:])
+                  " | exchange's share | as fast as one | `weights`: GB in a step | exchange, s | computing, s | as fast as one |",
+                  "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+        one = sum(row(1, machine, flops, memory, within, between)[3:5])
         for n in sizes:
-            gradient, rest, exchange, computing, reading = row(n, machine, flops, memory, within, between)
+            gradient, rest, exchange, computing, reading, weights, exchange_w, computing_w = row(n, machine, flops, memory, within, between)
             total = exchange + computing + reading
             lines.append(f"| {n} | {gradient / 1e9:.1f} | {rest / 1e6:.1f} | {exchange:.1f} | {computing:.1f} | {reading:.1f}"
-                         f" | {100 * exchange / total:.0f} % | {one / total:.1f} x |")
+                         f" | {100 * exchange / total:.0f} % | {one / total:.1f} x"
+                         f" | {weights / 1e9:.1f} | {exchange_w:.1f} | {computing_w:.1f} | {one / (exchange_w + computing_w + reading):.1f} x |")
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Several processes train one team, started by torchrun itself: src/conformance/ranks.sh PYTHON [cpu|cuda] [FOLDER]
-# PYTHON has torch. Compares the runs of 2 and 4 processes with that of one, kills a rank and sees torchrun's restart go on, lets an
+# PYTHON has torch. Compares the runs of 2 and 4 processes, and of 2 that divide weights, with that of one, kills a rank and sees torchrun's restart go on, lets an
 # elastic job lose one of its two nodes, and resumes with other numbers of ranks. With cuda, each process needs a GPU, and what is
 # exchanged goes through NCCL: for machines with two GPUs or more (RANKS="2" where there are not four).
 set -euo pipefail
@@ -57,6 +57,13 @@ for n in ${RANKS:-2 4}; do
   say "$n processes by torchrun"
   run_torch --nproc-per-node "$n" --master-port "$port" "$teamtr" train "$file" --out "$folder/$n" > "$folder/$n.log" 2>&1
   "$python" "$root/src/conformance/ranks.py" "$folder/one" "$folder/$n"
+done
+
+for shard in state gradients weights; do
+  say "2 processes by torchrun, shard: $shard"
+  run_torch --nproc-per-node 2 --master-port "$port" "$teamtr" train "$file" --out "$folder/$shard" --set hardware.ranks.shard=$shard \
+    > "$folder/$shard.log" 2>&1
+  "$python" "$root/src/conformance/ranks.py" "$folder/one" "$folder/$shard"
 done
 
 say "a rank is killed, and torchrun starts all anew"

@@ -29,6 +29,7 @@ import java.util.Objects;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import org.teamtr.train.Config;
+import org.teamtr.train.Sharding;
 
 /**
  * Configurations as files: {@code defaults.yaml}, over it {@code budget.yaml} where that is the task, the user's file, a variant
@@ -119,6 +120,10 @@ public final class ConfigFile {
             set(tree, root, set);
         }
         fillEntries(root, known);
+        if (root.at("/hardware/ranks/shard").isBoolean()) { // as it was written when there was one stage
+            final ObjectNode ranks = (ObjectNode) root.at("/hardware/ranks");
+            ranks.put("shard", (ranks.get("shard").asBoolean() ? Sharding.STATE : Sharding.NONE).name().toLowerCase(Locale.ROOT));
+        }
         final Config config = MAPPER.convertValue(ConfigRules.values(tree, root, known), Config.class);
         ConfigRules.conflicts(tree, config);
         tree.check();

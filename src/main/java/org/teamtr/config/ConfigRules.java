@@ -30,6 +30,7 @@ import org.teamtr.team.View;
 import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
+import org.teamtr.train.Sharding;
 import org.teamtr.train.StepLength;
 
 /** What each key of a configuration may hold, and what does not go together. */
@@ -175,7 +176,7 @@ public final class ConfigRules {
             entry("hardware.memory.device", notNegative()),
             entry("hardware.memory.host", notNegative()),
             entry("hardware.ranks.timeout", positive()),
-            entry("hardware.ranks.shard", flag()),
+            entry("hardware.ranks.shard", oneOf(Sharding.class)),
             entry("certificate.bound", oneOf(Config.Kind.class)),
             entry("certificate.level", number("a number more than 0 and less than 1", d -> d > 0 && d < 1)),
             entry("certificate.prompts", whole(1)),

@@ -28,6 +28,7 @@ import org.teamtr.torch.ModelPreview;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
 import org.teamtr.train.Policy;
+import org.teamtr.train.Sharding;
 
 /**
  * What a run needs of memory, before anything is loaded: the sizes that config.json files and the configuration say, for messages that
@@ -174,9 +175,32 @@ public final class MemoryPlan {
 
     // ---- what there is to count ----
 
-    /** What a rank keeps of numbers that are divided among ranks. */
-    private long part(long numbers) {
-        return config.hardware().ranks().shard() ? (numbers + processes - 1) / processes : numbers;
+    private boolean divides(Sharding stage) {
+        return config.hardware().ranks().shard().divides(stage) && processes > 1;
+    }
+
+    /** What a rank keeps of numbers that a stage divides among ranks. */
+    private long part(long numbers, Sharding stage) {
+        return divides(stage) ? (numbers + processes - 1) / processes : numbers;
+    }
+
+    /**
+     * Bytes that are there at most at once of weights of one layer, of the embedding or of the head, where ranks have weights together,
+     * and of their gradients, where each keeps a part: f32 sums over micro-batches, and the gradients of a micro-batch.
+     */
+    private long ofALayer(Of p, int micros, boolean exact, boolean finer) {
+        final ModelConfig s = p.size;
+        final long vocab = (long) s.vocab() * s.hidden();
+        final long layer = ((p.frozen > 0 ? p.frozen : p.trained) - (s.tied() ? 1 : 2) * vocab) / s.layers();
+        final long trained = p.frozen > 0 ? p.trained / s.layers() : layer;
+        final int c = p.width();
+        final boolean weights = divides(Sharding.WEIGHTS);
+        final long gathered = weights ? c : 0;
+        final long heads = weights && exact ? vocab * c : 0; // of the old policy, meanwhile
+        final long ofLayer = (layer + (p.frozen > 0 ? trained : 0)) * gathered + trained * (Float.BYTES + (long) micros * c);
+        final long ofVocab = vocab * gathered + (p.frozen > 0 ? 0 : vocab * Float.BYTES * (1L + micros));
+        final long measuring = weights && finer ? vocab * (2L * Float.BYTES + c) : 0;
+        return Math.max(heads + Math.max(ofLayer, ofVocab), measuring);
     }
 
     /** @param suffix appended to the names of this device's rows where there are several devices */
@@ -185,17 +209,22 @@ public final class MemoryPlan {
         final Set<String> bases = new HashSet<>();
         long learning = 0; // f32 weights and moments that come to the device with a gradient
         long[] update = new long[5];
+        long weights = 0; // of all policies, and what of one that learns other ranks have meanwhile, at least
+        long elsewhere = Long.MAX_VALUE;
         long activations = 0;
+        long waiting = 0; // what went into each layer, for the way back
         long cache = 0;
         long prefill = 0;
         for (Of p : policies.stream().filter(p -> p.on().equals(on)).toList()) {
             final int c = p.width();
             final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
                     Boolean.toString(p.model.random())));
-            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), on,
-                    (p.trained + (shared ? 0 : p.frozen)) * c, 0, When.ALWAYS);
-            final long masters = c == Float.BYTES ? 0 : part(p.trained) * Float.BYTES;
-            final long moments = part(p.trained) * 2 * Float.BYTES;
+            final long whole = (p.trained + (shared ? 0 : p.frozen)) * c;
+            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), on, whole, 0,
+                    divides(Sharding.WEIGHTS) ? When.GENERATING : When.ALWAYS);
+            weights += whole;
+            final long masters = c == Float.BYTES ? 0 : part(p.trained, Sharding.STATE) * Float.BYTES;
+            final long moments = part(p.trained, Sharding.STATE) * 2 * Float.BYTES;
             if (offload) {
                 add(p.name + ": f32 weights, optimiser", on, 0, masters + moments, When.ALWAYS);
             } else {
@@ -206,17 +235,23 @@ public final class MemoryPlan {
                 final boolean finer = c != Float.BYTES && config.trustRegion().monitorDtype() != Policy.Precision.SAME;
                 final boolean exact = config.trustRegion().monitor() == Config.KlEstimator.EXACT
                         || config.loss().klTerm() == SurrogateConfig.KlTerm.EXACT;
-                learning = Math.max(learning, offload ? masters + moments : 0);
-                update[0] = Math.max(update[0], p.trained * Float.BYTES);
+                final boolean byLayer = divides(Sharding.GRADIENTS);
+                elsewhere = Math.min(elsewhere, (p.trained + p.frozen - part(p.trained, Sharding.WEIGHTS) - part(p.frozen, Sharding.WEIGHTS)) * c);
+                learning = Math.max(learning, offload && !divides(Sharding.WEIGHTS) ? masters + moments : 0);
+                update[0] = Math.max(update[0], part(p.trained, Sharding.GRADIENTS) * Float.BYTES);
                 final long head = p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES;
-                update[1] = Math.max(update[1], micros * (p.trained * c + head));
-                update[2] = Math.max(update[2], !exact ? 0 : offload ? p.trained * (c + (finer ? Float.BYTES : 0))
-                        : c == Float.BYTES ? p.trained * Float.BYTES : masters + p.trained * c);
-                final long copy = c == Float.BYTES ? p.trained * Float.BYTES : masters;
+                update[1] = Math.max(update[1], byLayer ? ofALayer(p, micros, exact, finer) : micros * (p.trained * c + head));
+                final long computed = part(p.trained, Sharding.WEIGHTS);
+                update[2] = Math.max(update[2], !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
+                        : c == Float.BYTES ? computed * Float.BYTES : masters + computed * c);
+                final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
                 update[3] = Math.max(update[3], (exact && offload ? copy : 0) + (config.trustRegion().rollback() ? copy + moments : 0)
                         // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
-                        + (config.certificate().bound() == Config.Kind.HORIZON ? p.trained * 5 * Float.BYTES : 0));
-                activations = Math.max(activations, micros * microTokens() * kept(p.size, c, c != Float.BYTES));
+                        + (config.certificate().bound() == Config.Kind.HORIZON ? 2 * copy + moments + moments / 2 : 0));
+                final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
+                activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
+                waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
+                        * (longest + config.rollout().maxNewTokens()) * (p.size.layers() + 2L) * p.size.hidden() * c);
                 update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }
             cache = Math.max(cache, 2L * p.size.layers() * p.size.kvHeads() * p.size.headDim() * c * generated()
@@ -225,11 +260,16 @@ public final class MemoryPlan {
             prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4L * p.size.heads() * p.size.headDim()
                     + 3L * p.size.intermediate()) * c + (long) generated() * p.size.vocab() * Float.BYTES);
         }
-        if (offload) {
+        if (divides(Sharding.WEIGHTS)) {
+            add("learning: weights, of one a part" + suffix, on, weights - (elsewhere == Long.MAX_VALUE ? 0 : elsewhere), 0, When.LEARNING);
+        }
+        if (offload && !divides(Sharding.WEIGHTS)) {
             add("learning: f32 weights, optimiser of one" + suffix, on, learning, -learning, When.LEARNING);
         }
         add("learning: gradient" + suffix, on, update[0], 0, When.LEARNING);
-        add("learning: gradients of a micro-batch" + suffix, on, update[1], 0, When.LEARNING);
+        add((!divides(Sharding.GRADIENTS) ? "learning: gradients of a micro-batch" : divides(Sharding.WEIGHTS)
+                ? "learning: weights, gradients of a layer" : "learning: gradients of a layer") + suffix, on, update[1], 0, When.LEARNING);
+        add("learning: what went into each layer" + suffix, on, offload ? 0 : waiting, offload ? waiting : 0, When.LEARNING);
         add("learning: the old policy" + suffix, on, update[2], 0, When.LEARNING);
         add("learning: copies to go back to" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);

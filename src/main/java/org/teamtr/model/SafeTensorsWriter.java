@@ -75,9 +75,7 @@ public final class SafeTensorsWriter {
      */
     public static void write(Path file, Collection<Tensor> tensors, Map<String, String> metadata) throws IOException {
         byName(tensors);
-        final List<Tensor> order = new ArrayList<>(tensors);
-        // Large elements first: then every tensor begins at a multiple of its element.
-        order.sort(Comparator.comparingInt((Tensor t) -> -t.dtype().bytes()).thenComparing(Tensor::name));
+        final List<Tensor> order = order(tensors);
         final Map<String, Object> header = new LinkedHashMap<>();
         if (!metadata.isEmpty()) {
             header.put(SafeTensors.METADATA, new TreeMap<>(metadata));
@@ -114,6 +112,35 @@ public final class SafeTensorsWriter {
         }
     }
 
+    /** Large elements first: then every tensor begins at a multiple of its element. */
+    private static List<Tensor> order(Collection<Tensor> tensors) {
+        final List<Tensor> order = new ArrayList<>(tensors);
+        order.sort(Comparator.comparingInt((Tensor t) -> -t.dtype().bytes()).thenComparing(Tensor::name));
+        return order;
+    }
+
+    private static List<List<Tensor>> files(Collection<Tensor> tensors, long maxShardBytes) {
+        final List<List<Tensor>> files = new ArrayList<>();
+        long room = 0;
+        for (Tensor t : byName(tensors).values()) {
+            if (files.isEmpty() || t.bytes() > room) {
+                files.add(new ArrayList<>());
+                room = maxShardBytes;
+            }
+            files.get(files.size() - 1).add(t);
+            room -= t.bytes();
+        }
+        return files;
+    }
+
+    /**
+     * {@return tensors in the order in which they are asked for what is in them} By {@link #writeModel}, or with no limit by {@link #write}:
+     * for those who have a part of it.
+     */
+    public static List<Tensor> order(Collection<Tensor> tensors, long maxShardBytes) {
+        return files(tensors, maxShardBytes).stream().flatMap(file -> order(file).stream()).toList();
+    }
+
     /**
      * Writes a model into a folder: {@code model.safetensors}, or shards with their index if it is larger than one shard may be.
      * A model that is there is replaced.
@@ -124,18 +151,8 @@ public final class SafeTensorsWriter {
      */
     public static void writeModel(Path folder, Collection<Tensor> tensors, Map<String, String> metadata, long maxShardBytes)
             throws IOException {
-        final List<List<Tensor>> shards = new ArrayList<>();
-        long total = 0;
-        long room = 0;
-        for (Tensor t : byName(tensors).values()) {
-            if (shards.isEmpty() || t.bytes() > room) {
-                shards.add(new ArrayList<>());
-                room = maxShardBytes;
-            }
-            shards.get(shards.size() - 1).add(t);
-            room -= t.bytes();
-            total = Math.addExact(total, t.bytes());
-        }
+        final List<List<Tensor>> shards = files(tensors, maxShardBytes);
+        final long total = tensors.stream().mapToLong(Tensor::bytes).reduce(0, Math::addExact);
         // Readers look for the single file first, so one that is left over would hide the shards.
         Files.deleteIfExists(folder.resolve(SafeTensors.SINGLE));
         Files.deleteIfExists(folder.resolve(SafeTensors.INDEX));

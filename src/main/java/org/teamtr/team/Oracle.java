@@ -14,10 +14,24 @@ public interface Oracle {
      */
     List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids);
 
+    /** Makes ready to answer, as {@link Speaker#ready} does. */
+    default void ready() {
+    }
+
     /** {@return a policy as an oracle}; it is asked in its own chat template and stays as it is while others learn */
     static Oracle of(Speaker speaker, Generation generation) {
-        return (questions, seed, ids) -> speaker.generate(questions.stream().map(speaker::encode).toList(), generation, seed, ids).stream()
-                .map(Utterance::text).toList();
+        return new Oracle() {
+            @Override
+            public List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids) {
+                return speaker.generate(questions.stream().map(speaker::encode).toList(), generation, seed, ids).stream().map(Utterance::text)
+                        .toList();
+            }
+
+            @Override
+            public void ready() {
+                speaker.ready();
+            }
+        };
     }
 
     /** A question was not answered. */

@@ -4,12 +4,14 @@ import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntUnaryOperator;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.teamtr.distributed.Ranks;
 
 /**
- * Plays episodes, many at once: in every turn, all rows whose next speakers share a policy are generated together.
+ * Plays episodes, many at once: in every turn, all rows whose next speakers share a policy are generated together. Where policies of a
+ * team are on different devices, episodes are played in {@link Groups}, so that one policy generates while another does.
  */
 public final class Rollout {
     /** What random draws of environments and oracles are keyed by, apart from the policies'. */
@@ -43,7 +45,9 @@ public final class Rollout {
      */
     public static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed,
             Ranks ranks) {
-        return play(team, prompts, group, generation, verifier, seed, ranks, (speaker, rows, asked, turn) ->
+        team.agents().stream().map(Agent::speaker).distinct().forEach(Speaker::ready);
+        ready(verifier);
+        return play(team, prompts, group, generation, verifier, seed, ranks, episodes -> Groups.count(team, episodes), (speaker, rows, asked, turn) ->
                 speaker.generate(asked, generation, Chance.seed(seed, turn), rows.stream().mapToLong(row -> row.context().episode()).toArray()));
     }
 
@@ -53,7 +57,7 @@ public final class Rollout {
      * @return the episodes; of their messages the prompts' tokens and the texts count, they have no tokens of their own
      */
     public static List<Episode> demonstrate(Team team, List<Prompt> prompts, Generation generation, Verifier verifier, long seed, Teacher teacher) {
-        return play(team, prompts, 1, generation, verifier, seed, Ranks.ONE, (speaker, rows, asked, turn) -> {
+        return play(team, prompts, 1, generation, verifier, seed, Ranks.ONE, episodes -> 1, (speaker, rows, asked, turn) -> {
             final List<Utterance> said = new ArrayList<>(rows.size());
             for (int i = 0; i < rows.size(); i++) {
                 final Context context = rows.get(i).context();
@@ -74,7 +78,7 @@ public final class Rollout {
     }
 
     private static List<Episode> play(Team team, List<Prompt> prompts, int group, Generation generation, Verifier verifier, long seed,
-            Ranks ranks, Voice voice) {
+            Ranks ranks, IntUnaryOperator groups, Voice voice) {
         final List<Context> contexts = new ArrayList<>(prompts.size() * group);
         final int[] mine = ranks.size() == 1 ? IntStream.range(0, prompts.size()).toArray()
                 : ranks.share(Chance.permutation(prompts.size(), seed, DIVIDED));
@@ -84,10 +88,12 @@ public final class Rollout {
             }
         }
         final World world = new World(verifier, contexts, seed);
-        List<Context> open = contexts;
-        for (int turn = 0; turn < team.maxTurns() && !open.isEmpty(); turn++) {
-            open = turn(team, open, turn, generation, seed, world, voice);
-        }
+        Groups.play(contexts, groups.applyAsInt(contexts.size()), (some, turns) -> {
+            List<Context> open = some;
+            for (int turn = 0; turn < team.maxTurns() && !open.isEmpty(); turn++) {
+                open = turn(team, open, turn, generation, seed, world, voice, turns);
+            }
+        });
         final Episode[] episodes = new Episode[prompts.size() * group];
         for (Context context : contexts) {
             episodes[(int) context.episode()] = new Episode(context, world.score(context));
@@ -204,8 +210,15 @@ public final class Rollout {
         }
     }
 
+    private static void ready(Verifier verifier) {
+        if (verifier instanceof Environment environment && environment.oracle() != null) {
+            environment.oracle().ready();
+        }
+    }
+
     /** {@return the context that an episode of this prompt begins with} What an environment says first is in it. */
     public static Context begin(Prompt prompt, long episode, Verifier verifier, long seed) {
+        ready(verifier);
         final Context context = new Context(prompt, episode, Chance.seed(seed, ENVIRONMENT, 0));
         new World(verifier, List.of(context), seed); // which opens it
         return context;
@@ -240,43 +253,49 @@ public final class Rollout {
 
     /** One turn of all open episodes; returns those that go on. */
     private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed,
-            World world, Voice voice) {
+            World world, Voice voice, Groups.Turns turns) {
         final Map<Speaker, List<Row>> rows = new IdentityHashMap<>();
         final List<Speaker> order = new ArrayList<>(); // that of first appearance: an IdentityHashMap has none of its own
-        for (Context context : open) {
-            final int agent = team.router().next(context, team.agents().size(), seed);
-            if (agent == Router.STOP) {
-                continue;
+        turns.on(Groups.REST, () -> {
+            for (Context context : open) {
+                final int agent = team.router().next(context, team.agents().size(), seed);
+                if (agent == Router.STOP) {
+                    continue;
+                }
+                if (agent < 0 || agent >= team.agents().size()) {
+                    throw new IllegalArgumentException("router: expected an agent from 0 to " + (team.agents().size() - 1)
+                            + ", or STOP = " + Router.STOP + ", given " + agent + " in turn " + turn + " of " + context.prompt().id());
+                }
+                final Speaker speaker = team.agents().get(agent).speaker();
+                rows.computeIfAbsent(speaker, s -> {
+                    order.add(s);
+                    return new ArrayList<>();
+                }).add(new Row(context, agent));
             }
-            if (agent < 0 || agent >= team.agents().size()) {
-                throw new IllegalArgumentException("router: expected an agent from 0 to " + (team.agents().size() - 1)
-                        + ", or STOP = " + Router.STOP + ", given " + agent + " in turn " + turn + " of " + context.prompt().id());
-            }
-            final Speaker speaker = team.agents().get(agent).speaker();
-            rows.computeIfAbsent(speaker, s -> {
-                order.add(s);
-                return new ArrayList<>();
-            }).add(new Row(context, agent));
-        }
-        final List<Context> going = new ArrayList<>();
+        });
         for (Speaker speaker : order) {
             final List<Row> said = rows.get(speaker);
-            final List<int[]> prompts = new ArrayList<>(said.size());
-            for (Row row : said) {
-                prompts.add(ask(team.agents().get(row.agent()), row.context(), generation, world.tools()));
-            }
-            final List<Utterance> utterances = voice.speak(speaker, said, prompts, turn);
-            for (int i = 0; i < said.size(); i++) {
-                final Context context = said.get(i).context();
-                final int agent = said.get(i).agent();
-                context.append(new Message(turn, agent, team.agents().get(agent).role(), utterances.get(i)));
-            }
+            turns.on(speaker.device(), () -> {
+                final List<int[]> prompts = new ArrayList<>(said.size());
+                for (Row row : said) {
+                    prompts.add(ask(team.agents().get(row.agent()), row.context(), generation, world.tools()));
+                }
+                final List<Utterance> utterances = voice.speak(speaker, said, prompts, turn);
+                for (int i = 0; i < said.size(); i++) {
+                    final Context context = said.get(i).context();
+                    final int agent = said.get(i).agent();
+                    context.append(new Message(turn, agent, team.agents().get(agent).role(), utterances.get(i)));
+                }
+            });
         }
-        for (Context context : world.step(open.stream().filter(context -> context.turn() == turn + 1).toList(), turn)) {
-            if (!team.stop().test(context)) {
-                going.add(context);
+        final List<Context> going = new ArrayList<>();
+        turns.on(Groups.REST, () -> {
+            for (Context context : world.step(open.stream().filter(context -> context.turn() == turn + 1).toList(), turn)) {
+                if (!team.stop().test(context)) {
+                    going.add(context);
+                }
             }
-        }
+        });
         return going;
     }
 }

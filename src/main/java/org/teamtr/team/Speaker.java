@@ -28,6 +28,13 @@ public interface Speaker {
     int contextLength();
 
     /**
+     * Makes ready to {@link #generate}. Called before every rollout, on all ranks where several train together, since it may take all of
+     * them; whoever learns or is scored has to be made ready again.
+     */
+    default void ready() {
+    }
+
+    /**
      * Samples one message for every prompt, all at once.
      *
      * @param prompts token sequences of any lengths of 1 or more
@@ -36,6 +43,16 @@ public interface Speaker {
      *     row id, not on the other rows
      */
     List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds);
+
+    /** {@return the device that it computes on} Speakers on different devices may be asked to generate at once, by a thread each. */
+    default String device() {
+        return "cpu";
+    }
+
+    /** {@return how many messages it generates at once, where it is asked for more; 0 for all} */
+    default int atOnce() {
+        return 0;
+    }
 
     /** {@return a number that changes whenever the parameters do, and only then; 0 at the start of a run} */
     long version();

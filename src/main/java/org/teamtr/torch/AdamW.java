@@ -63,7 +63,8 @@ final class AdamW implements AutoCloseable {
     }
 
     /**
-     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link Settings#maxGradNorm}.
+     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link Settings#maxGradNorm}. Weights and moments
+     * that are on another device than the gradient come there, and go back, a piece after the other.
      *
      * @return the norm before
      * @throws ArithmeticException if the norm is not a number; nothing has been moved
@@ -84,9 +85,21 @@ final class AdamW implements AutoCloseable {
             }
             steps++;
             for (long from = 0; from < weights.numel(); from += CHUNK) {
-                final long n = Math.min(CHUNK, weights.numel() - from);
-                step(weights.narrow(0, from, n), gradient.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n),
-                        learningRate);
+                try (PointerScope part = new PointerScope(); Device here = gradient.device()) {
+                    final long n = Math.min(CHUNK, weights.numel() - from);
+                    final Tensor[] home = {weights.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n)};
+                    final Tensor[] near = new Tensor[home.length]; // where the gradient is
+                    for (int i = 0; i < home.length; i++) {
+                        near[i] = Weights.isOn(home[i], here) ? home[i] : Weights.copied(home[i], here);
+                    }
+                    step(near[0], gradient.narrow(0, from, n), near[1], near[2], learningRate);
+                    for (int i = 0; i < home.length; i++) {
+                        if (near[i] != home[i]) {
+                            home[i].copy_(near[i]);
+                            near[i].close();
+                        }
+                    }
+                }
             }
             return norm;
         }

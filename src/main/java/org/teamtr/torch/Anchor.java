@@ -2,6 +2,7 @@ package org.teamtr.torch;
 
 import java.util.Arrays;
 import java.util.EnumMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.UnaryOperator;
@@ -51,7 +52,7 @@ class Anchor implements Policy.Snapshot {
         if (known != null) {
             known.close();
         }
-        states.put(precision, new HiddenStates(batch, forward.decoder(precision), state.all(weights, precision), micros));
+        states.put(precision, new HiddenStates(batch, forward.decoder(precision), precision, micros));
         return states.get(precision);
     }
 
@@ -62,31 +63,50 @@ class Anchor implements Policy.Snapshot {
 
     /** Hidden states of a batch under the parameters of an anchor, kept since every inner step asks for them. */
     final class HiddenStates {
-        final Map<String, Tensor> weights;
         private final Batch batch;
         private final Decoder decoder;
+        private final Policy.Precision precision;
         private final Tensor[] hidden;
+        /** Whether those of all micro-batches that are computed here are there: the same on all ranks. */
+        private boolean complete;
 
-        HiddenStates(Batch batch, Decoder decoder, Map<String, Tensor> weights, int micros) {
+        HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, int micros) {
             this.batch = batch;
             this.decoder = decoder;
-            this.weights = weights;
+            this.precision = precision;
             this.hidden = new Tensor[micros];
         }
 
-        /** The anchor's own: another policy's may have another name. */
-        Tensor head() {
-            return weights.get(decoder.head());
+        /**
+         * To be called before the others, by every rank, since weights that are divided are asked for here.
+         *
+         * @return the weight of the anchor's own head, for the caller's PointerScope: another policy's may have another name
+         */
+        Tensor prepared(List<MicroBatch> micros) {
+            if (!state.divided()) {
+                return state.all(weights, precision).get(decoder.head());
+            }
+            state.divide();
+            final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
+            if (!complete) {
+                try (LayerPass pass = new LayerPass(forward, decoder, units, micros.stream().map(m -> m.withPrompts(prompted)).toList())) {
+                    pass.forward(false);
+                    final Tensor[] all = pass.hidden();
+                    System.arraycopy(all, 0, hidden, 0, all.length);
+                }
+                complete = true;
+            }
+            return units.apply(decoder.headUnit()).get(decoder.head());
         }
 
         /** {@return those of a micro-batch, [tokens, hidden]} Each part is asked for by one thread at a time. */
         Tensor of(int part, MicroBatch micro) {
             if (hidden[part] == null) {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    hidden[part] = Decoder.kept(forward.hidden(decoder, weights, micro.withPrompts(prompted)));
+                    hidden[part] = Decoder.kept(forward.hidden(decoder, state.all(weights, precision), micro.withPrompts(prompted)));
                 }
             }
-            return hidden[part];
+            return forward.back(hidden[part]);
         }
 
         /** Those of a micro-batch, computed by the policy itself while it was what the anchor is. */
@@ -94,6 +114,11 @@ class Anchor implements Policy.Snapshot {
             if (hidden[part] == null) {
                 hidden[part] = Decoder.kept(states.detach());
             }
+        }
+
+        /** All have been kept that are computed here. */
+        void keptAll() {
+            complete = true;
         }
 
         private void close() {

@@ -29,6 +29,11 @@ import org.teamtr.model.ModelConfig;
 final class Decoder implements AutoCloseable {
     /** Of a rotary table, where the model has as many. */
     private static final long FEWEST_POSITIONS = 256;
+    /** What the names of the tensors begin with that are in no layer. */
+    static final String EMBEDDING = "model.embed_tokens.";
+    static final String NORM = "model.norm.";
+    private static final String HEAD = "lm_head.";
+    private static final String WEIGHT = "weight";
     private final ModelConfig c;
     private final double loraScale;
     /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
@@ -142,11 +147,11 @@ final class Decoder implements AutoCloseable {
         final Tensor sine = table(rotary.sin(), positions, rows, length);
         final Tensor windowed = c.window() == null || before + length <= c.window().tokens() ? mask
                 : windowed(mask, before, length);
-        Tensor x = torch.embedding(w.get("model.embed_tokens.weight"), ids);
+        Tensor x = embedded(w, ids);
         for (int i = 0; i < c.layers(); i++) {
             final Tensor input = x;
             try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
-                x = kept(layer(w, "model.layers." + i + ".", input, cosine, sine, c.slides(i) ? windowed : mask, cache, i));
+                x = kept(layer(w, layer(i), input, cosine, sine, c.slides(i) ? windowed : mask, cache, i));
             }
             handed(x);
             input.close();
@@ -154,7 +159,32 @@ final class Decoder implements AutoCloseable {
         if (cache != null) {
             cache.length += (int) length;
         }
-        return norm(x, w.get("model.norm.weight"));
+        return normed(w, x);
+    }
+
+    // ---- the same without a cache, a step after the other ----
+
+    /** What goes into the first layer, [rows, length, hidden], of ids [rows, length]. */
+    Tensor embedded(Map<String, Tensor> w, Tensor ids) {
+        return torch.embedding(w.get(EMBEDDING + WEIGHT), ids);
+    }
+
+    /** What comes out of a layer, of whole sequences with plain causal attention. */
+    Tensor layer(Map<String, Tensor> w, int i, Tensor x) {
+        final long length = x.size(1);
+        final Rotary rotary = rotary(length);
+        final Tensor mask = c.window() == null || !c.slides(i) || length <= c.window().tokens() ? null : windowed(null, 0, length);
+        return layer(w, layer(i), x, table(rotary.cos(), null, 1, length), table(rotary.sin(), null, 1, length), mask, null, i);
+    }
+
+    /** The last hidden states, of what comes out of the last layer. */
+    Tensor normed(Map<String, Tensor> w, Tensor x) {
+        return norm(x, w.get(NORM + WEIGHT));
+    }
+
+    /** What the names of a layer's tensors begin with. */
+    static String layer(int i) {
+        return "model.layers." + i + ".";
     }
 
     /**
@@ -180,7 +210,12 @@ final class Decoder implements AutoCloseable {
 
     /** The name of the weight that makes logits of hidden states, [vocab, hidden]. */
     String head() {
-        return c.tied() ? "model.embed_tokens.weight" : "lm_head.weight";
+        return headUnit() + WEIGHT;
+    }
+
+    /** What that name begins with. */
+    String headUnit() {
+        return c.tied() ? EMBEDDING : HEAD;
     }
 
     /** Logits [n, vocab] of hidden states [n, hidden]; in f32 where those are of 16 bits. */

@@ -1,9 +1,11 @@
 package org.teamtr.torch;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.Callable;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
@@ -24,19 +26,22 @@ final class ForwardPass implements AutoCloseable {
     final Workers workers;
     private final TorchPolicy.Settings settings;
     private final TorchRanks ranks;
+    /** Where what is kept for the way back waits. */
+    private final Device away;
     private final Decoder decoder;
     /** Those that the monitor had evaluate the f32 weights so far. */
     private final Map<Policy.Precision, Decoder> finer = new EnumMap<>(Policy.Precision.class);
 
-    /** @param ranks that compute micro-batches with this process; null for none */
-    ForwardPass(ModelConfig config, TorchPolicy.Settings settings, int vocab, TorchRanks ranks) {
+    /** @param memory whose ranks compute micro-batches with this process, if there are such */
+    ForwardPass(ModelConfig config, TorchPolicy.Settings settings, int vocab, TeamMemory memory) {
         this.config = config;
         this.settings = settings;
         this.vocab = vocab;
-        this.ranks = ranks;
+        this.ranks = memory.ranks;
         this.device = Decoder.kept(TrainingState.device(settings));
+        this.away = memory.offload() ? Decoder.kept(new Device("cpu")) : device;
         this.decoder = newDecoder(settings.scalarType(), settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32);
-        this.workers = new Workers(Layout.of(config).length(), settings.threads());
+        this.workers = new Workers(Layout.of(config).length(), settings.threads(), !device.is_cuda());
         workers.use();
     }
 
@@ -131,22 +136,73 @@ final class ForwardPass implements AutoCloseable {
 
     /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over the padded sequences. */
     Tensor hidden(Decoder decoder, Map<String, Tensor> w, MicroBatch micro) {
-        final int rows = micro.messages().size();
-        final Tensor all = decoder.hidden(w, longs(micro.ids(), rows, micro.width()), null, null, null);
+        return selected(decoder.hidden(w, ids(micro), null, null, null), micro);
+    }
+
+    /** [rows, length] */
+    Tensor ids(MicroBatch micro) {
+        return longs(micro.ids(), micro.messages().size(), micro.width());
+    }
+
+    /** Of hidden states of the padded sequences those at the tokens of the messages, [tokens, hidden]. */
+    Tensor selected(Tensor all, MicroBatch micro) {
         final long[] at = micro.positions();
-        return all.view((long) rows * micro.width(), config.hidden()).index_select(0, longs(at, at.length));
+        return all.view((long) micro.messages().size() * micro.width(), config.hidden()).index_select(0, longs(at, at.length));
+    }
+
+    /** {@return a tensor where it may wait}: on the device, or where that is for what is needed now, in the host's memory. */
+    Tensor away(Tensor tensor) {
+        return Weights.isOn(tensor, away) ? tensor : tensor.to(away, tensor.scalar_type().intern());
+    }
+
+    /** {@return it on the device again} */
+    Tensor back(Tensor tensor) {
+        return Weights.isOn(tensor, device) ? tensor : tensor.to(device, tensor.scalar_type().intern());
+    }
+
+    /** Hidden states of micro-batches at the tokens of the messages. */
+    interface Hidden {
+        Tensor of(int part, MicroBatch micro);
+    }
+
+    /** Those under some weights, and the weight of the head that they go through. */
+    record States(Hidden hidden, Tensor head) {
+    }
+
+    /**
+     * {@return what a policy makes of the micro-batches that are computed here, without a gradient}: each when it is asked for, or all
+     * at once where ranks have the weights together, so that every rank is to ask. The caller's PointerScope's.
+     */
+    States states(Decoder decoder, TrainingState state, Weights weights, Policy.Precision precision, List<MicroBatch> micros) {
+        if (!state.divided()) {
+            final Map<String, Tensor> w = state.all(weights, precision);
+            return new States((part, micro) -> hidden(decoder, w, micro), w.get(decoder.head()));
+        }
+        state.divide();
+        final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
+        final Tensor[] hidden;
+        try (LayerPass pass = new LayerPass(this, decoder, units, micros)) {
+            pass.forward(false);
+            hidden = pass.hidden();
+        }
+        Arrays.stream(hidden).filter(Objects::nonNull).forEach(Decoder::handed);
+        return new States((part, micro) -> back(hidden[part]), units.apply(decoder.headUnit()).get(decoder.head()));
     }
 
     private Tensor longs(long[] values, long... shape) {
         return Tensor.create(values, shape).to(device, torch.ScalarType.Long);
     }
 
-    /** @param anchor hidden states to take the exact KL from; null for none */
-    LinearLogProbs head(Decoder decoder, Tensor hidden, Map<String, Tensor> w, Anchor.HiddenStates anchor, int part, MicroBatch micro,
-            double temperature) {
+    /**
+     * @param weight of the head
+     * @param anchor hidden states to take the exact KL from; null for none
+     * @param anchorWeight of its own head
+     */
+    LinearLogProbs head(Decoder decoder, Tensor hidden, Tensor weight, Anchor.HiddenStates anchor, Tensor anchorWeight, int part,
+            MicroBatch micro, double temperature) {
         final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
-        return new LinearLogProbs(decoder.input(hidden), decoder.input(w.get(decoder.head())),
-                anchor == null ? null : decoder.input(anchor.of(part, micro)), anchor == null ? null : decoder.input(anchor.head()), vocab,
+        return new LinearLogProbs(decoder.input(hidden), decoder.input(weight),
+                anchor == null ? null : decoder.input(anchor.of(part, micro)), anchor == null ? null : decoder.input(anchorWeight), vocab,
                 targets, temperature, LinearLogProbs.CHUNK_BYTES);
     }
 
@@ -168,6 +224,9 @@ final class ForwardPass implements AutoCloseable {
         workers.close();
         decoder.close();
         finer.values().forEach(Decoder::close);
+        if (away != device) {
+            away.close();
+        }
         device.close();
     }
 }

@@ -4,12 +4,9 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
 import org.bytedeco.javacpp.PointerScope;
-import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
-import org.bytedeco.pytorch.TensorArrayRefOptional;
 import org.bytedeco.pytorch.global.torch;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
@@ -42,12 +39,12 @@ final class Gradients {
         final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
         // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
         final boolean moved = anchor != null && !state.isAt(anchor);
-        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, moved, part, temperature, (head, dHidden, dWeight) -> {
+        accumulate(decoder, micros, then, moved, temperature, (part, micro, head, dHidden, dWeight) -> {
             final SurrogateOfMessages messages = new SurrogateOfMessages(whole, micro, batch, head);
             head.backward(micro.cuSeqlens(), messages, messages.dLogProbs, loss.entropyCoef() == 0 ? null : messages.dEntropy,
                     klCounts && moved ? messages.dKl : null, dHidden, dWeight);
             Scorer.scatter(head, micro, batch, out);
-        })));
+        });
         return Policy.Gradient.of(batch, scorer.sum(out), loss);
     }
 
@@ -57,13 +54,13 @@ final class Gradients {
         final List<MicroBatch> micros = forward.split(messages);
         final double[] sums = new double[micros.size()];
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        accumulate(forward.tasks(micros, (part, micro) -> backward(decoder, micro, null, false, part, 1, (head, dHidden, dWeight) -> {
+        accumulate(decoder, micros, null, false, 1, (part, micro, head, dHidden, dWeight) -> {
             final Tensor slope = vector(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
             head.backward(scaled(slope), null, null, dHidden, dWeight);
             for (float lp : Host.floats(head.logProbs())) {
                 sums[part] -= lp;
             }
-        })));
+        });
         forward.sum("likelihoods", sums);
         return Arrays.stream(sums).sum() / tokens;
     }
@@ -133,36 +130,50 @@ final class Gradients {
 
     /** Writes a loss's gradient with respect to hidden states, and adds that to the head's weight, unless it is null. */
     private interface HeadGradient {
-        void compute(LinearLogProbs head, Tensor dHidden, Tensor dWeight);
+        void compute(int part, MicroBatch micro, LinearLogProbs head, Tensor dHidden, Tensor dWeight);
     }
 
     /**
-     * Forward and backward over one micro-batch; the gradients, by name, belong to the caller.
+     * Forward and backward over a batch.
      *
      * @param then of the policy that a KL is taken from, or null for none
      * @param moved whether that is another than this one
      */
-    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates then, boolean moved, int part,
+    private void accumulate(Decoder decoder, List<MicroBatch> micros, Anchor.HiddenStates then, boolean moved, double temperature,
+            HeadGradient loss) {
+        state.clearGradient();
+        try (PointerScope scope = new PointerScope()) {
+            final Tensor thenHead = moved ? then.prepared(micros) : null;
+            if (state.byLayer()) {
+                try (LayerPass pass = new LayerPass(forward, decoder, unit -> state.unit(state.weights, Policy.Precision.SAME, unit), micros)) {
+                    pass.forward(true);
+                    pass.back(state, List.of(Decoder.NORM, decoder.headUnit()), (w, x, part, micro) -> ofHead(decoder, w,
+                            forward.selected(decoder.normed(w, x), micro), micro, then, moved, thenHead, part, temperature, loss));
+                }
+                if (then != null && !moved) {
+                    then.keptAll();
+                }
+            } else {
+                forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, moved,
+                        thenHead, part, temperature, loss)), state::addGradients);
+            }
+        }
+        state.completeGradient();
+    }
+
+    /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
+    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates then, boolean moved, Tensor thenHead, int part,
             double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = state.weights.leaves();
             final Map<String, Tensor> w = state.all(leaves);
-            final Tensor hidden = forward.hidden(decoder, w, micro);
-            final Tensor dHidden = torch.empty_like(hidden);
-            final Layout.Part trainedHead = state.weights.layout.parts.get(decoder.head());
-            final Tensor dWeight = trainedHead == null ? null
-                    : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, forward.device).zero_();
-            if (then != null && !moved) {
-                then.keep(part, hidden);
-            }
-            try (LinearLogProbs head = forward.head(decoder, hidden, w, moved ? then : null, part, micro, temperature)) {
-                loss.compute(head, dHidden, dWeight);
-            }
-            hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional());
+            final Map<String, Tensor> ofHead = ofHead(decoder, w, forward.hidden(decoder, w, micro), micro, then, moved, thenHead, part,
+                    temperature, loss);
             final Map<String, Tensor> gradients = new HashMap<>();
             leaves.forEach((name, leaf) -> {
                 final Tensor grad = leaf.grad();
-                if (name.equals(decoder.head())) {
+                final Tensor dWeight = ofHead.get(name);
+                if (dWeight != null) {
                     gradients.put(name, Decoder.kept(grad.defined() ? dWeight.add_(grad) : dWeight)); // of a tied embedding
                 } else if (grad.defined()) {
                     gradients.put(name, Decoder.kept(grad.detach())); // grad itself is a part of the leaf
@@ -172,9 +183,19 @@ final class Gradients {
         }
     }
 
-    private void accumulate(List<Callable<Map<String, Tensor>>> tasks) {
-        state.clearGradient();
-        forward.workers.run(OutOfMemory.LEARNING, tasks, state::addGradients);
-        state.completeGradient();
+    /** The loss of one micro-batch and the way back to its hidden states and on. {@return the gradient of the head's weight, if that is trained} */
+    private Map<String, Tensor> ofHead(Decoder decoder, Map<String, Tensor> w, Tensor hidden, MicroBatch micro, Anchor.HiddenStates then,
+            boolean moved, Tensor thenHead, int part, double temperature, HeadGradient loss) {
+        final Tensor dHidden = torch.empty_like(hidden);
+        final Layout.Part trainedHead = state.weights.layout.parts.get(decoder.head());
+        final Tensor dWeight = trainedHead == null ? null : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, forward.device).zero_();
+        if (then != null && !moved) {
+            then.keep(part, hidden);
+        }
+        try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? then : null, thenHead, part, micro, temperature)) {
+            loss.compute(part, micro, head, dHidden, dWeight);
+        }
+        LayerPass.backward(hidden, dHidden);
+        return dWeight == null ? Map.of() : Map.of(decoder.head(), dWeight);
     }
 }

@@ -94,6 +94,29 @@ final class Layout {
         length = Math.addExact(length, n);
     }
 
+    /** Tensors that lie side by side, from an element to behind another. */
+    record Unit(long from, long to, Map<String, Part> parts) {
+        long length() {
+            return to - from;
+        }
+    }
+
+    /** {@return the tensors whose names begin so: of a layer, for example; null if there are none} */
+    Unit unit(String prefix) {
+        final Map<String, Part> some = new LinkedHashMap<>();
+        long from = Long.MAX_VALUE;
+        long to = 0;
+        for (Map.Entry<String, Part> entry : parts.entrySet()) {
+            if (entry.getKey().startsWith(prefix)) {
+                final Part part = entry.getValue();
+                some.put(entry.getKey(), part);
+                from = Math.min(from, part.offset);
+                to = Math.max(to, part.offset + part.length);
+            }
+        }
+        return some.isEmpty() ? null : new Unit(from, to, some);
+    }
+
     /** Number of elements altogether. */
     long length() {
         return length;

@@ -5,7 +5,10 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.FileNotFoundException;
 import java.io.IOException;
+import java.io.OutputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
 import java.nio.channels.WritableByteChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -188,7 +191,8 @@ final class ModelFiles {
             default -> SafeTensors.DType.BF16;
         };
         weights.layout.parts.forEach((name, part) -> tensors.add(new SafeTensorsWriter.Tensor(prefix + name, dtype, part.shape(),
-                out -> write(out, weights.compute().get(name)))));
+                !weights.divided ? out -> write(out, weights.compute().get(name)) : out -> weights.shard.stream("weights", weights.own(),
+                part.offset(), part.offset() + part.length(), numbers -> write(out, numbers)))));
         return tensors;
     }
 
@@ -280,10 +284,20 @@ final class ModelFiles {
 
     /** What a rank does while another one writes. */
     static void give(TrainingState state) {
+        if (state.divided()) {
+            try (WritableByteChannel nowhere = Channels.newChannel(OutputStream.nullOutputStream())) {
+                for (SafeTensorsWriter.Tensor tensor : SafeTensorsWriter.order(tensors("", state.weights),
+                        state.base == null ? SHARD : Long.MAX_VALUE)) {
+                    tensor.data().writeTo(nowhere);
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
         state.shard.stream("exp_avg", state.optimiser.mean, numbers -> { });
         state.shard.stream("exp_avg_sq", state.optimiser.square, numbers -> { });
         final Weights weights = state.weights;
-        if (weights.shard != null) {
+        if (weights.shard != null && weights.dtype != torch.ScalarType.Float) {
             weights.shard.stream("master", weights.master, numbers -> { });
         }
     }

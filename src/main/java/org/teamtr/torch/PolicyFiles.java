@@ -47,7 +47,7 @@ final class PolicyFiles {
                 : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), notes::add);
         final Weights base = settings.loraRank() == 0 ? null
                 : memory.frozen(String.join("|", how, folder.toRealPath().toString(), settings.dtype().toString(), settings.device()), () -> {
-                    final Weights frozen = TrainingState.frozen(config, settings);
+                    final Weights frozen = TrainingState.frozen(config, settings, memory);
                     fill(filler, config, frozen, frozen);
                     return frozen;
                 });

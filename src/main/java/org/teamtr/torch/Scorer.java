@@ -2,7 +2,6 @@ package org.teamtr.torch;
 
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
@@ -23,18 +22,22 @@ final class Scorer {
     Policy.Scores score(Batch batch, double temperature, Policy.Snapshot anchor, Policy.Precision precision) {
         final Policy.Scores out = scores(batch, anchor);
         final Decoder decoder = forward.decoder(precision);
-        final Map<String, Tensor> now = state.all(state.weights, precision);
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), precision);
-        forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
-            try (NoGradGuard guard = new NoGradGuard();
-                    PointerScope scope = new PointerScope();
-                    LinearLogProbs head = forward.head(decoder, forward.hidden(decoder, now, micro), now, then, part, micro, temperature)) {
-                head.forward();
-                scatter(head, micro, batch, out);
-            }
-            return null;
-        }), nothing -> { });
+        try (PointerScope all = new PointerScope()) {
+            final Tensor thenHead = then == null ? null : then.prepared(micros);
+            final ForwardPass.States now = forward.states(decoder, state, state.weights, precision, micros);
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+                try (NoGradGuard guard = new NoGradGuard();
+                        PointerScope scope = new PointerScope();
+                        LinearLogProbs head = forward.head(decoder, now.hidden().of(part, micro), now.head(), then, thenHead, part, micro,
+                                temperature)) {
+                    head.forward();
+                    scatter(head, micro, batch, out);
+                }
+                return null;
+            }), nothing -> { });
+        }
         return sum(out);
     }
 
@@ -64,39 +67,42 @@ final class Scorer {
 
     double[] logitShift(Batch batch, Policy.Snapshot anchor) {
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        final Map<String, Tensor> now = state.all();
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Anchor.HiddenStates then = ((Anchor) anchor).hiddenStates(batch, micros.size(), Policy.Precision.SAME);
         final int columns = forward.vocab;
         final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
         final int ranks = 32 - Integer.numberOfLeadingZeros(columns);
         final double[] mean = new double[ranks];
-        forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
-            final double[] sums = new double[ranks];
-            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                final Tensor hidden = forward.hidden(decoder, now, micro);
-                for (long row = 0; row < micro.tokens(); row += chunk) {
-                    final long n = Math.min(chunk, micro.tokens() - row);
-                    final float[] before = logits(decoder, then.of(part, micro).narrow(0, row, n), then.weights);
-                    final float[] after = logits(decoder, hidden.narrow(0, row, n), now);
-                    for (int r = 0; r < n; r++) {
-                        final int from = r * columns;
-                        final double[] shift = Diagnostics.logitShift(Arrays.copyOfRange(before, from, from + columns),
-                                Arrays.copyOfRange(after, from, from + columns));
-                        for (int k = 0; k < sums.length; k++) {
-                            sums[k] += shift[k] / batch.tokens();
+        try (PointerScope all = new PointerScope()) {
+            final Tensor thenHead = then.prepared(micros);
+            final ForwardPass.States now = forward.states(decoder, state, state.weights, Policy.Precision.SAME, micros);
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+                final double[] sums = new double[ranks];
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                    final Tensor hidden = now.hidden().of(part, micro);
+                    for (long row = 0; row < micro.tokens(); row += chunk) {
+                        final long n = Math.min(chunk, micro.tokens() - row);
+                        final float[] before = logits(then.of(part, micro).narrow(0, row, n), thenHead);
+                        final float[] after = logits(hidden.narrow(0, row, n), now.head());
+                        for (int r = 0; r < n; r++) {
+                            final int from = r * columns;
+                            final double[] shift = Diagnostics.logitShift(Arrays.copyOfRange(before, from, from + columns),
+                                    Arrays.copyOfRange(after, from, from + columns));
+                            for (int k = 0; k < sums.length; k++) {
+                                sums[k] += shift[k] / batch.tokens();
+                            }
                         }
                     }
                 }
-            }
-            return sums;
-        }), sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+                return sums;
+            }), sums -> Arrays.setAll(mean, k -> mean[k] + sums[k]));
+        }
         forward.sum("shifts of logits", mean);
         return mean;
     }
 
     /** [rows, vocab] */
-    private float[] logits(Decoder decoder, Tensor hidden, Map<String, Tensor> w) {
-        return Host.floats(HeadProduct.logits(hidden, w.get(decoder.head()).narrow(0, 0, forward.vocab)));
+    private float[] logits(Tensor hidden, Tensor head) {
+        return Host.floats(HeadProduct.logits(hidden, head.narrow(0, 0, forward.vocab)));
     }
 }

@@ -6,8 +6,8 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 
 /**
- * The part of a flat vector whose f32 numbers and moments one rank keeps (ZeRO's first stage: Rajbhandari et al., 2020). Rank r has
- * the numbers from r s on, s of them, the last ranks fewer. What is exchanged goes in pieces, so that it needs little memory.
+ * The part of a flat vector that one rank keeps (ZeRO: Rajbhandari et al., 2020). Rank r has the numbers from r s on, s of them, the
+ * last ranks fewer. What is exchanged goes in pieces, so that it needs little memory.
  */
 final class Shard {
     /** Shards begin at multiples of this, as do the bits that {@link Weights#nudge} draws. */
@@ -113,6 +113,23 @@ final class Shard {
         });
     }
 
+    /** Something to do with numbers that one rank has, n of them from a place on. */
+    private interface Owned<E extends Exception> {
+        void of(int rank, long at, long n) throws E;
+    }
+
+    /** Goes through a range of the vector, rank by rank and in pieces. */
+    private <E extends Exception> void owners(long first, long last, Owned<E> todo) throws E {
+        for (long at = first; at < last;) {
+            final int rank = (int) (at / each);
+            final long n = Math.min(piece, Math.min(last, start(rank + 1)) - at);
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                todo.of(rank, at, n);
+            }
+            at += n;
+        }
+    }
+
     /**
      * Goes through a vector of which every rank has its part, from its beginning to its end.
      *
@@ -120,21 +137,50 @@ final class Shard {
      * @param then is given the next numbers, on the CPU; every rank gets them
      */
     <E extends Exception> void stream(String what, Tensor own, Numbers<E> then) throws E {
+        stream(what, own, 0, whole, then);
+    }
+
+    /** The same of a range of the vector. */
+    <E extends Exception> void stream(String what, Tensor own, long first, long last, Numbers<E> then) throws E {
         try (Device cpu = new Device("cpu")) {
-            for (int r = 0; r < ranks.size(); r++) {
-                for (long at = start(r); at < start(r + 1); at += piece) {
-                    try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                        final long n = Math.min(piece, start(r + 1) - at);
-                        final Tensor numbers = Decoder.empty(new long[] {n}, own.scalar_type().intern(), cpu);
-                        if (r == ranks.rank()) {
-                            numbers.copy_(own.narrow(0, at - from, n));
-                        }
-                        ranks.broadcast(what, numbers, r);
-                        then.accept(numbers);
-                    }
+            owners(first, last, (rank, at, n) -> {
+                final Tensor numbers = Decoder.empty(new long[] {n}, own.scalar_type().intern(), cpu);
+                if (rank == ranks.rank()) {
+                    numbers.copy_(own.narrow(0, at - from, n));
                 }
-            }
+                ranks.broadcast(what, numbers, rank);
+                then.accept(numbers);
+            });
         }
+    }
+
+    /**
+     * Brings a range of a vector to all ranks, each of which has its part.
+     *
+     * @param own part, on any device
+     * @return [last - first] on a device, the caller's PointerScope's
+     */
+    Tensor gathered(String what, Tensor own, long first, long last, Device device) {
+        final Tensor range = Decoder.empty(new long[] {last - first}, own.scalar_type().intern(), device);
+        owners(first, last, (rank, at, n) -> {
+            final Tensor numbers = range.narrow(0, at - first, n);
+            if (rank == ranks.rank()) {
+                numbers.copy_(own.narrow(0, at - from, n));
+            }
+            ranks.broadcast(what, numbers, rank);
+        });
+        return range;
+    }
+
+    /** Adds a range up over the ranks, and that to each one's part of the vector. The range is then worth nothing. */
+    void addSum(String what, Tensor range, long first, Tensor own) {
+        owners(first, first + range.numel(), (rank, at, n) -> {
+            final Tensor numbers = range.narrow(0, at - first, n);
+            ranks.reduce(what, numbers, rank);
+            if (rank == ranks.rank()) {
+                own.narrow(0, at - from, n).add_(numbers);
+            }
+        });
     }
 
     /** {@return the root of the sum of squares over the ranks} */

@@ -6,6 +6,7 @@ import java.util.HashMap;
 import java.util.IdentityHashMap;
 import java.util.Map;
 import java.util.Set;
+import org.teamtr.train.Sharding;
 
 /**
  * What the policies of a team share, so that a team fits where one policy does:
@@ -17,37 +18,37 @@ import java.util.Set;
  * </ul>
  * None of it changes a number. Copies between host and device are made one after the other on the current stream.
  *
- * <p>For policies that are used by one thread at a time, as the trainer uses them. It holds nothing that closing the policies does
+ * <p>For policies of which one learns at a time, as the trainer uses them. It holds nothing that closing the policies does
  * not free.
  */
 public final class TeamMemory {
     private final boolean offload;
     /** The processes that train the team together; null where that is one. */
     final TorchRanks ranks;
-    /** Whether each rank keeps a part of the f32 weights and the moments alone. */
-    private final boolean sharded;
+    /** What of a policy that learns each rank has a part of alone. */
+    final Sharding sharding;
     private final Map<String, Weights> frozen = new HashMap<>();
     /** One, unless another has a gradient that waits. */
     private final Set<TrainingState> learning = Collections.newSetFromMap(new IdentityHashMap<>());
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
-        this(offload, null, false);
+        this(offload, null, Sharding.NONE);
     }
 
     /**
      * @param ranks among which scoring and gradients of the policies are divided; null for one process
-     * @param sharded whether the f32 weights and the optimiser's moments of what is trained are, too
+     * @param sharding what else is divided among them
      */
-    public TeamMemory(boolean offload, TorchRanks ranks, boolean sharded) {
+    public TeamMemory(boolean offload, TorchRanks ranks, Sharding sharding) {
         this.offload = offload;
         this.ranks = ranks;
-        this.sharded = sharded && ranks != null;
+        this.sharding = ranks == null ? Sharding.NONE : sharding;
     }
 
-    /** {@return this process's part of a flat vector, or null where it has the whole} */
-    Shard shard(long length) {
-        return sharded ? new Shard(ranks, length) : null;
+    /** {@return this process's part of a flat vector that this stage divides, or null where it has the whole} */
+    Shard shard(long length, Sharding stage) {
+        return sharding.divides(stage) ? new Shard(ranks, length) : null;
     }
 
     /** Makes weights. */
@@ -71,7 +72,7 @@ public final class TeamMemory {
     }
 
     /** Gives a policy the room that one has, whoever had it before. */
-    void learns(TrainingState policy) {
+    synchronized void learns(TrainingState policy) {
         if (learning.contains(policy)) {
             return;
         }
@@ -81,11 +82,11 @@ public final class TeamMemory {
     }
 
     /** Frees the room; a policy with a gradient that waits for its step keeps its own. */
-    void rest() {
+    synchronized void rest() {
         learning.removeIf(TrainingState::depart);
     }
 
-    void closed(TrainingState policy) {
+    synchronized void closed(TrainingState policy) {
         learning.remove(policy);
     }
 }

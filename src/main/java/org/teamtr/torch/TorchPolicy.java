@@ -128,7 +128,7 @@ public final class TorchPolicy implements Policy {
             final Layout layout = Layout.of(config);
             final Layout trained = settings.loraRank() > 0 ? Layout.lora(layout, settings.loraRank(), settings.loraTargets())
                     : layout; // throws first
-            this.forward = new ForwardPass(config, settings, Math.min(config.vocab(), tokenizer.vocab()), memory.ranks);
+            this.forward = new ForwardPass(config, settings, Math.min(config.vocab(), tokenizer.vocab()), memory);
             this.state = new TrainingState(config, settings, trained, forward.device, memory, forward.workers, base);
         }
         this.sampler = new Sampler(forward, state, settings, tokenizer);
@@ -226,6 +226,21 @@ public final class TorchPolicy implements Policy {
     @Override
     public int contextLength() {
         return config.positions();
+    }
+
+    @Override
+    public String device() {
+        return settings.device().equals("cuda") ? "cuda:0" : settings.device();
+    }
+
+    @Override
+    public int atOnce() {
+        return settings.rows();
+    }
+
+    @Override
+    public void ready() {
+        state.ready();
     }
 
     @Override

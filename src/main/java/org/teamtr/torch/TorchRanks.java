@@ -30,6 +30,7 @@ import org.bytedeco.pytorch.GlooDeviceVector;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.PrefixStore;
 import org.bytedeco.pytorch.ProcessGroupGloo;
+import org.bytedeco.pytorch.ReduceOptions;
 import org.bytedeco.pytorch.Store;
 import org.bytedeco.pytorch.StringVector;
 import org.bytedeco.pytorch.TCPStore;
@@ -508,6 +509,11 @@ public final class TorchRanks implements Ranks {
     /** Adds up tensors that have a part for each rank, of which this rank gets its own. */
     void reduceScatter(String what, Tensor own, Tensor all) {
         run(what, own, ring(all.nbytes()), group -> group._reduce_scatter_base(own, all));
+    }
+
+    /** Adds a tensor up over the ranks, in place of one of them; the others' is then worth nothing. */
+    void reduce(String what, Tensor tensor, int root) {
+        run(what, tensor, ring(tensor.nbytes()), group -> group.reduce(new TensorVector(tensor), new ReduceOptions().rootRank(root)));
     }
 
     /** Gives one rank's tensor to all. */

@@ -12,6 +12,7 @@ import org.bytedeco.pytorch.Tensor;
 import org.teamtr.kernels.DType;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.train.Policy;
+import org.teamtr.train.Sharding;
 
 /**
  * What a policy is at the moment, and what its next step needs: frozen and trained weights, AdamW's moments, the gradient, the loss scale
@@ -27,7 +28,7 @@ final class TrainingState implements AutoCloseable {
     final Shard shard;
     /** Of f16; null where gradients need none. */
     final LossScale lossScale;
-    /** Null while the policy does not learn. */
+    /** Null while the policy does not learn; where gradients are divided, this rank's part. */
     Tensor gradient;
     private boolean hasGradient;
     private long version;
@@ -52,9 +53,9 @@ final class TrainingState implements AutoCloseable {
         this.device = device;
         this.home = Decoder.kept(memory.offload() && device.is_cuda() ? new Device("cpu") : device(settings));
         this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
-        this.base = settings.loraRank() == 0 ? null : base != null ? base : frozen(config, settings);
-        this.shard = memory.shard(trained.length());
-        this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard);
+        this.base = settings.loraRank() == 0 ? null : base != null ? base : frozen(config, settings, memory);
+        this.shard = memory.shard(trained.length(), Sharding.STATE);
+        this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard, memory.sharding.divides(Sharding.WEIGHTS));
         this.optimiser = new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
                 settings.maxGradNorm()), shard == null ? trained.length() : shard.length, home);
     }
@@ -64,9 +65,11 @@ final class TrainingState implements AutoCloseable {
         return new Device(settings.device().equals("cuda") ? "cuda:0" : settings.device());
     }
 
-    static Weights frozen(ModelConfig config, TorchPolicy.Settings settings) {
+    static Weights frozen(ModelConfig config, TorchPolicy.Settings settings, TeamMemory memory) {
         try (Device device = device(settings)) {
-            return new Weights(Layout.of(config), settings.scalarType(), Decoder.kept(device), device, false);
+            final Layout layout = Layout.of(config);
+            return new Weights(layout, settings.scalarType(), device, device, false, memory.shard(layout.length(), Sharding.WEIGHTS),
+                    memory.sharding.divides(Sharding.WEIGHTS));
         }
     }
 
@@ -92,7 +95,42 @@ final class TrainingState implements AutoCloseable {
                 : over(base == null ? null : base.masters(), trained.masters());
     }
 
-    private static Map<String, Tensor> over(Map<String, Tensor> frozen, Map<String, Tensor> trained) {
+    /** {@return the tensors whose names begin so, which all ranks ask for at once}: see {@link Weights#unit} */
+    Map<String, Tensor> unit(Weights trained, Policy.Precision precision, String prefix) {
+        final boolean unrounded = precision != Policy.Precision.SAME;
+        return over(base == null ? null : base.unit(prefix, unrounded), trained.unit(prefix, unrounded));
+    }
+
+    /** {@return whether the weights are divided among ranks, so that what all ranks compute goes a layer after the other} */
+    boolean divided() {
+        return weights.divided;
+    }
+
+    /** {@return whether gradients are divided, so that they are made a layer after the other} */
+    boolean byLayer() {
+        return memory.sharding.divides(Sharding.GRADIENTS);
+    }
+
+    /** Brings divided weights together, to speak; every rank calls it. */
+    void ready() {
+        if (divided()) {
+            rest();
+            weights.gather();
+            if (base != null) {
+                base.gather();
+            }
+        }
+    }
+
+    /** Lets go of what other ranks have of divided weights, to learn or to be scored. */
+    void divide() {
+        weights.divide();
+        if (base != null) {
+            base.divide();
+        }
+    }
+
+    static Map<String, Tensor> over(Map<String, Tensor> frozen, Map<String, Tensor> trained) {
         if (frozen == null) {
             return trained;
         }
@@ -106,9 +144,13 @@ final class TrainingState implements AutoCloseable {
 
     /** Makes room for learning. */
     void arrive() {
-        weights.moveMaster(device);
-        optimiser.move(device);
-        gradient = Weights.zeros(weights.layout.length(), device);
+        if (divided()) { // then a step brings its vectors to the device a piece at a time
+            divide();
+        } else {
+            weights.moveMaster(device);
+            optimiser.move(device);
+        }
+        gradient = Weights.zeros(byLayer() ? shard.length : weights.layout.length(), device);
     }
 
     /** Leaves that room, unless there is a gradient that waits for its step. {@return whether it did} */
@@ -151,8 +193,17 @@ final class TrainingState implements AutoCloseable {
         }
     }
 
+    /** Adds what all ranks have of some tensors to the parts that each has of the gradient. Every rank calls it. */
+    void addGradients(Layout.Unit unit, Tensor sum) {
+        shard.addSum("gradient", sum, unit.from(), gradient);
+    }
+
     /** All micro-batches have been added: adds those of other ranks, too. */
     void completeGradient() {
+        if (byLayer()) {
+            hasGradient = true;
+            return;
+        }
         if (shard != null) {
             shard.sum("gradient", gradient);
         } else if (memory.ranks != null) {
@@ -183,7 +234,7 @@ final class TrainingState implements AutoCloseable {
     /** Of this rank's part; the others step theirs. */
     private double shardedStep(double learningRate) {
         try (PointerScope scope = new PointerScope()) {
-            final Tensor own = shard.own(gradient);
+            final Tensor own = byLayer() ? gradient : shard.own(gradient);
             if (lossScale != null && !lossScale.unscale(own, shard::finite)) {
                 return Double.NaN;
             }

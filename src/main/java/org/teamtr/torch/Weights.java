@@ -29,7 +29,14 @@ final class Weights implements AutoCloseable {
     Tensor master;
     /** Null where the master is whole. */
     final Shard shard;
-    /** The same in {@link #dtype}, on the device; of a copy, made when it is first asked for. In f32, the master or a copy. */
+    /** Whether this rank has no more than its part of what is computed with, either, but between {@link #gather} and {@link #divide}. */
+    final boolean divided;
+    /** Of those: this rank's part in {@link #dtype}, on the device. In f32, the master. Made when it is first asked for. */
+    private Tensor own;
+    /**
+     * The same in {@link #dtype}, on the device; of a copy, made when it is first asked for. In f32, the master or a copy. Null
+     * of divided weights that are not gathered.
+     */
     private Tensor flat;
     private Map<String, Tensor> compute;
     /** The master on the device, and its parts; made when they are first asked for. */
@@ -44,29 +51,35 @@ final class Weights implements AutoCloseable {
      * @param home where the f32 vector is until {@link #moveMaster}; of f32 weights it is always on the device
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
-        this(layout, dtype, device, home, trained, null);
+        this(layout, dtype, device, home, trained, null, false);
     }
 
-    /** @param shard what this rank keeps of the f32 vector; null for all of it. f32 weights are whole, since they are computed with */
-    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained, Shard shard) {
-        this(layout, dtype, device, dtype == torch.ScalarType.Float ? null : shard);
+    /**
+     * @param shard what this rank keeps of the f32 vector; null for all of it
+     * @param divided whether it keeps no more of what is computed with; without, f32 weights are whole
+     */
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained, Shard shard, boolean divided) {
+        this(layout, dtype, device, divided || dtype != torch.ScalarType.Float ? shard : null, divided);
         try (PointerScope scope = new PointerScope()) {
-            if (dtype == torch.ScalarType.Float) {
-                master = zeros(layout.length(), device);
-                flat = master;
-            } else {
-                master = trained ? zeros(this.shard == null ? layout.length() : this.shard.length, home) : null;
-                flat = Decoder.kept(Decoder.empty(new long[] {layout.length()}, dtype, device).zero_());
-            }
+            final boolean f32 = dtype == torch.ScalarType.Float;
+            final long length = this.shard == null ? layout.length() : this.shard.length;
+            master = f32 ? zeros(length, device) : trained ? zeros(length, home) : null;
+            final Tensor there = f32 ? master
+                    : Decoder.kept(Decoder.empty(new long[] {divided ? length : layout.length()}, dtype, device).zero_());
+            own = divided ? there : null;
+            flat = divided ? null : there;
         }
     }
 
-    /** Neither vector is there yet. */
-    private Weights(Layout layout, torch.ScalarType dtype, Device device, Shard shard) {
+    /** No vector is there yet. */
+    private Weights(Layout layout, torch.ScalarType dtype, Device device, Shard shard, boolean divided) {
         this.layout = layout;
         this.shard = shard;
+        this.divided = divided;
         this.dtype = dtype;
-        this.device = device;
+        try (PointerScope scope = new PointerScope()) { // its own, since frozen weights outlive whoever made them
+            this.device = Decoder.kept(new Device(device.str()));
+        }
     }
 
     /** For another owner, who closes them too. */
@@ -100,7 +113,7 @@ final class Weights implements AutoCloseable {
 
     /** {@return the vector that new numbers are written to, before a {@link #refresh}} */
     Tensor stored() {
-        return master != null ? master : flat;
+        return master != null ? master : divided ? own() : flat;
     }
 
     /** Writes new numbers, as far as they are this rank's, before a {@link #refresh}. */
@@ -112,12 +125,15 @@ final class Weights implements AutoCloseable {
         final long from = Math.max(at, shard.from);
         final long to = Math.min(at + numbers.numel(), shard.from + shard.length);
         if (from < to) {
-            master.narrow(0, from - shard.from, to - from).copy_(numbers.narrow(0, from - at, to - from));
+            stored().narrow(0, from - shard.from, to - from).copy_(numbers.narrow(0, from - at, to - from));
         }
     }
 
     /** What the decoder computes with, without gradients. */
     synchronized Map<String, Tensor> compute() {
+        if (flat == null && divided) {
+            throw new IllegalStateException("weights: they are divided among ranks; expected a call of ready() before generate");
+        }
         if (flat == null) {
             flat = there(dtype);
         }
@@ -144,6 +160,92 @@ final class Weights implements AutoCloseable {
         }
         return masters;
     }
+
+    // ---- where they are divided ----
+
+    /** This rank's part of what is computed with. */
+    synchronized Tensor own() {
+        if (own == null) {
+            if (flat != null) {
+                try (PointerScope scope = new PointerScope()) {
+                    own = copied(shard.own(flat), device);
+                }
+            } else if (dtype == torch.ScalarType.Float) {
+                own = master;
+            } else {
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                    own = Decoder.kept(Decoder.empty(new long[] {shard.length}, dtype, device));
+                    round(master, own);
+                }
+            }
+        }
+        return own;
+    }
+
+    /** Brings divided weights together: every rank calls it, and has all of them until they change or it calls {@link #divide}. */
+    void gather() {
+        if (!divided || flat != null) {
+            return;
+        }
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            final Tensor whole = Decoder.kept(Decoder.empty(new long[] {layout.length()}, dtype, device));
+            shard.own(whole).copy_(own());
+            shard.gather("weights", whole);
+            flat = whole;
+            if (own != master) {
+                own.close();
+                own = null;
+            }
+        }
+    }
+
+    /** Keeps no more than this rank's part. */
+    void divide() {
+        if (divided && flat != null) {
+            own();
+            forgetGathered();
+        }
+    }
+
+    private void forgetGathered() {
+        if (compute != null) {
+            compute.values().forEach(Tensor::close);
+            compute = null;
+        }
+        if (flat != null) {
+            flat.close();
+            flat = null;
+        }
+    }
+
+    /**
+     * {@return the tensors whose names begin so, by name}, which every rank asks for at once where they are divided; they are then
+     * the caller's PointerScope's
+     *
+     * @param unrounded the f32 numbers
+     */
+    Map<String, Tensor> unit(String prefix, boolean unrounded) {
+        final Layout.Unit unit = layout.unit(prefix);
+        if (unit == null) {
+            return Map.of();
+        }
+        final Map<String, Tensor> tensors = new HashMap<>();
+        final boolean ofMaster = unrounded && master != null;
+        if (!divided || flat != null && !(ofMaster && dtype != torch.ScalarType.Float)) {
+            final Map<String, Tensor> all = unrounded && !divided ? masters() : compute();
+            unit.parts().keySet().forEach(name -> tensors.put(name, unrounded ? all.get(name).to(torch.ScalarType.Float) : all.get(name)));
+            return tensors;
+        }
+        try (NoGradGuard guard = new NoGradGuard()) {
+            final Tensor range = shard.gathered("weights of " + prefix, ofMaster ? master : own(), unit.from(), unit.to(), device);
+            final Tensor numbers = unrounded ? range.to(torch.ScalarType.Float) : range;
+            unit.parts().forEach((name, part) -> tensors.put(name, numbers.narrow(0, part.offset() - unit.from(), part.length())
+                    .view(part.shape()).detach()));
+        }
+        return tensors;
+    }
+
+    // ---- masters ----
 
     /** The master in a dtype on the device, or the master itself where it is that already. */
     private Tensor there(torch.ScalarType type) {
@@ -183,7 +285,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    private static boolean isOn(Tensor tensor, Device device) {
+    static boolean isOn(Tensor tensor, Device device) {
         try (Device at = tensor.device()) {
             return at.equals(device);
         }
@@ -224,6 +326,15 @@ final class Weights implements AutoCloseable {
     /** Brings rounded copies up to date; to be called whenever the vector was written. */
     void refresh() {
         changes++;
+        if (divided) {
+            forgetGathered(); // without a look at it: it is what was
+            if (own != null && master != null && own != master) {
+                try (NoGradGuard guard = new NoGradGuard()) {
+                    round(master, own);
+                }
+            }
+            return;
+        }
         if (dtype != torch.ScalarType.Float && master != null && flat != null) {
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
                 roundAll(flat);
@@ -236,7 +347,7 @@ final class Weights implements AutoCloseable {
 
     /** @param home where the copy's f32 vector is to be */
     Weights copy(Device home) {
-        final Weights copy = new Weights(layout, dtype, device, shard);
+        final Weights copy = new Weights(layout, dtype, device, shard, divided);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             copy.master = copied(master, home);
         }
@@ -333,6 +444,10 @@ final class Weights implements AutoCloseable {
         if (flat != null && flat != master) {
             flat.close();
         }
+        if (own != null && own != master) {
+            own.close();
+        }
+        device.close();
         if (master != null) {
             master.close();
         }

@@ -23,8 +23,11 @@ final class Workers implements AutoCloseable {
     private final int count;
     private final int perOperation;
     private final ExecutorService pool;
+    private final boolean host;
 
-    Workers(long parameters, int threads) {
+    /** @param host whether products are computed by OpenBLAS */
+    Workers(long parameters, int threads, boolean host) {
+        this.host = host;
         this.count = count(parameters, threads);
         this.perOperation = threads / count;
         this.pool = count == 1 ? null : Executors.newFixedThreadPool(count, task -> {
@@ -43,9 +46,12 @@ final class Workers implements AutoCloseable {
         return count;
     }
 
-    /** libtorch keeps the number of threads per operation for each calling thread by itself, OpenBLAS one for the process. */
+    /**
+     * libtorch keeps the number of threads per operation for each calling thread by itself, OpenBLAS one for the process: that is
+     * left to policies on the CPU, while one on a GPU may be used by another thread.
+     */
     void use() {
-        if (openblas_nolapack.blas_get_num_threads() != perOperation) { // its threads wait busily: on a busy machine, for long
+        if (host && openblas_nolapack.blas_get_num_threads() != perOperation) { // its threads wait busily: on a busy machine, for long
             openblas_nolapack.blas_set_num_threads(perOperation);
         }
         if (torch.get_num_threads() != perOperation) {

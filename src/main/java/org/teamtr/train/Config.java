@@ -408,12 +408,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: whether each
-     * keeps a part of what the optimiser needs.
+     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: what of the
+     * policy that learns each has a part of alone.
      */
-    public record Ranks(double timeout, boolean shard) {
+    public record Ranks(double timeout, Sharding shard) {
         /** What the defaults say. */
-        public static final Ranks DEFAULT = new Ranks(600, false);
+        public static final Ranks DEFAULT = new Ranks(600, Sharding.NONE);
     }
 
     /**

@@ -23,6 +23,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
@@ -166,16 +167,22 @@ class RanksTrainTest {
         assertSame(folder.resolve("one"), folder.resolve("four"));
     }
 
-    /** Optimiser's state in parts: the same run, and a checkpoint that one process goes on from. */
-    @Test
+    /** State, gradients, weights in parts: the same run, and a checkpoint that others go on from, with more or fewer processes. */
+    @ParameterizedTest
+    @CsvSource({"true, 1, false", "gradients, 1, none", "weights, 3, weights", "weights, 1, none"})
     @Tag("large")
-    void shardedProcessesTrainAsOneDoes() throws Exception {
+    void shardedProcessesTrainAsOneDoes(String shard, int next, String then) throws Exception {
         final Path file = small();
         final Path one = folder.resolve("one");
         final Path two = folder.resolve("two");
         TrainCommandTest.ok("train", file, "--out", one, "--set", "train.stages=4");
-        ok(ranks(2, "train", file, "--out", two, "--set", "hardware.ranks.shard=true"));
-        TrainCommandTest.ok("train", "--resume", two, "--set", "train.stages=4", "--set", "hardware.ranks.shard=false");
+        ok(ranks(2, "train", file, "--out", two, "--set", "hardware.ranks.shard=" + shard));
+        final Object[] resume = {"train", "--resume", two, "--set", "train.stages=4", "--set", "hardware.ranks.shard=" + then};
+        if (next == 1) {
+            TrainCommandTest.ok(resume);
+        } else {
+            ok(ranks(next, resume));
+        }
         assertSame(one, two);
     }
 

@@ -130,6 +130,43 @@ class MemoryPlanTest {
         assertEquals(12 * PARAMETERS * 1e-9, gigabytes(whole, "b: f32 weights, optimiser", 1), 0.01);
     }
 
+    /** Qwen3-8B's sizes, all weights trained: what docs/devices.md says of 8 GPUs of 24 GB. */
+    @Test
+    void eightBillionParametersTrainOnEightDevicesOfTwentyFourGigabytes() throws Exception {
+        for (String shard : List.of("none", "state", "gradients", "weights")) {
+            final MemoryPlan plan = MemoryPlan.of(eightBillion(shard), 8, 8);
+            if (shard.equals("weights")) {
+                plan.check();
+                final double n = 8_190_735_360.0;
+                assertEquals(2 * n * 1e-9, gigabytes(plan, "solver: weights", 0), 0.01);
+                assertEquals(2 * n / 8 * 1e-9, gigabytes(plan, "learning: weights, of one a part", 0), 0.01);
+                assertEquals(4 * n / 8 * 1e-9, gigabytes(plan, "learning: gradient ", 0), 0.01);
+                assertEquals(12 * n / 8 * 1e-9, gigabytes(plan, "solver: f32 weights, optimiser", 1), 0.01);
+                // the head: gathered in 16 bits, and f32 sums of it, one of all micro-batches and one of a micro-batch
+                assertEquals(151_936L * 4096 * (2 + 4 + 4) * 1e-9, gigabytes(plan, "learning: weights, gradients of a layer", 0), 0.01);
+            } else {
+                assertThrows(ConfigException.class, plan::check, shard);
+            }
+        }
+    }
+
+    private Config eightBillion(String shard) throws IOException, ConfigException {
+        final Path model = Files.createDirectories(folder.resolve("model-8b"));
+        Tokenizer.writeCharacters(model, "abcdefghijklmnopqrstuvwxyz .0123456789:\n", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        ModelConfig.qwen3(151_936, 4096, 12_288, 36, 32, 8, 128, 40_960).untied().write(model.resolve("config.json"), "bfloat16", 1);
+        final Path prompts = Files.writeString(folder.resolve("prompts.jsonl"), "{\"question\": \"how many apples\", \"answer\": \"1\"}\n");
+        return Setup.resolved(ConfigFile.load(Files.writeString(folder.resolve("run-8b.yaml"), """
+                task: {name: files, files: {train: %s, verifier: number}}
+                team: {agents: [{role: solver, policy: solver, template: "{prompt}", message: "{text}"}]}
+                policies: {solver: {model: %s, dtype: bf16}}
+                trust_region: {monitor: k3}
+                rollout: {prompts: 16, group: 8, max_new_tokens: 512}
+                certificate: {bound: paper}
+                optimiser: {micro_batch_tokens: 1024}
+                hardware: {device: cuda, memory: {device: 24, host: 512}, ranks: {shard: %s}}
+                """.formatted(prompts, model, shard)), List.of()));
+    }
+
     @Test
     void theBuiltInModelsNeedNoPlan() throws Exception {
         assertNull(MemoryPlan.of(Setup.resolved(ConfigFile.load(null, List.of()))));

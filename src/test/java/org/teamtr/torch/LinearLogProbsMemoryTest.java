@@ -97,7 +97,7 @@ class LinearLogProbsMemoryTest {
         final ScalarType dtype = args[1].equals("f32") ? ScalarType.Float : ScalarType.BFloat16;
         final int rows = Integer.parseInt(args[2]);
         try (PointerScope scope = new PointerScope()) {
-            new Workers(Long.MAX_VALUE, Runtime.getRuntime().availableProcessors()).use();
+            new Workers(Long.MAX_VALUE, Runtime.getRuntime().availableProcessors(), true).use();
             torch.manual_seed(3);
             final Tensor hidden = random(rows, 1, dtype);
             final Tensor weight = random(VOCAB, 0.06, dtype);

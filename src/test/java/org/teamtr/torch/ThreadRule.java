@@ -37,7 +37,7 @@ public final class ThreadRule {
         for (int hidden : HIDDEN) {
             final ModelConfig config = ModelConfig.qwen3(VOCAB, hidden, 5 * hidden / 2, 4, 4, 2, hidden / 4, LENGTH);
             try (PointerScope scope = new PointerScope();
-                    Workers several = new Workers(1, threads); Workers one = new Workers(Long.MAX_VALUE, threads)) {
+                    Workers several = new Workers(1, threads, true); Workers one = new Workers(Long.MAX_VALUE, threads, true)) {
                 final Device device = new Device("cpu");
                 final Weights weights = new Weights(Layout.of(config), torch.ScalarType.Float, device, device, true);
                 weights.random(1);

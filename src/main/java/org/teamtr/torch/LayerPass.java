@@ -1,0 +1,192 @@
+package org.teamtr.torch;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.function.Function;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorArrayRefOptional;
+
+/**
+ * A pass of all micro-batches of a rank through a layer before any goes through the next, forward and, from what was kept of what went
+ * into each layer, back. So a layer's weights are needed once each way and its gradient is ready at once, whatever the number of
+ * micro-batches, and ranks with more and with fewer of them ask each other for the same (layered gradient accumulation: Lamy-Poirier,
+ * 2021, "Layered gradient accumulation and modular pipeline parallelism", arXiv 2106.02679). On the way back a layer is computed again,
+ * one micro-batch after the other, so that activations are of one layer and one micro-batch.
+ *
+ * <p>Numbers are those of {@link Decoder#hidden} and of its gradient, to the bit.
+ */
+final class LayerPass implements AutoCloseable {
+    /** {@return the weights whose names begin so} All ranks ask for the same in the same order. */
+    interface Units extends Function<String, Map<String, Tensor>> {
+    }
+
+    /** Computes something of a micro-batch with some weights, and lets the gradient through to them and to {@code x}. */
+    interface Back {
+        /**
+         * {@return gradients, by name, beside those that the weights have}
+         *
+         * @param w the weights, those that are trained as leaves
+         * @param x what goes in, a leaf; null for tokens
+         * @param part the micro-batch's number
+         */
+        Map<String, Tensor> through(Map<String, Tensor> w, Tensor x, int part, MicroBatch micro);
+    }
+
+    private final ForwardPass forward;
+    private final Decoder decoder;
+    private final Units units;
+    private final List<MicroBatch> micros;
+    /** What goes into each layer and, last, what comes out of all, by micro-batch; null where that is another rank's, or is no longer needed. */
+    private final Tensor[][] inputs;
+    /** Gradients with respect to what comes out of the layer that the way back is at, by micro-batch. */
+    private final Tensor[] slopes;
+
+    LayerPass(ForwardPass forward, Decoder decoder, Units units, List<MicroBatch> micros) {
+        this.forward = forward;
+        this.decoder = decoder;
+        this.units = units;
+        this.micros = micros;
+        this.inputs = new Tensor[forward.config.layers() + 1][micros.size()];
+        this.slopes = new Tensor[micros.size()];
+    }
+
+    /** Something computed with some weights. */
+    private interface Step {
+        Tensor of(Map<String, Tensor> w, int part, MicroBatch micro);
+    }
+
+    private void forward(String unit, Tensor[] into, Step step) {
+        try (PointerScope scope = new PointerScope()) {
+            final Map<String, Tensor> w = units.apply(unit);
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+                try (NoGradGuard guard = new NoGradGuard(); PointerScope inner = new PointerScope()) {
+                    into[part] = Decoder.kept(forward.away(step.of(w, part, micro)));
+                }
+                return null;
+            }), nothing -> { });
+        }
+    }
+
+    /** Lets all micro-batches through all layers. @param keeps what {@link #back} needs */
+    void forward(boolean keeps) {
+        forward(Decoder.EMBEDDING, inputs[0], (w, part, micro) -> decoder.embedded(w, forward.ids(micro)));
+        for (int i = 0; i < inputs.length - 1; i++) {
+            final int layer = i;
+            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.back(inputs[layer][part])));
+            if (!keeps) {
+                close(inputs[i]);
+            }
+        }
+    }
+
+    /** {@return the last hidden states at the messages' tokens, by micro-batch}, which are the caller's; of other ranks null */
+    Tensor[] hidden() {
+        final Tensor[] hidden = new Tensor[micros.size()];
+        forward(Decoder.NORM, hidden, (w, part, micro) -> forward.selected(decoder.normed(w, forward.back(inputs[inputs.length - 1][part])), micro));
+        return hidden;
+    }
+
+    /** Goes back through all layers, after {@code last} from the loss to what comes out of them. {@code units} of that: final norm, head. */
+    void back(TrainingState state, List<String> lastUnits, Back last) {
+        back(state, lastUnits, inputs[inputs.length - 1], last);
+        for (int i = inputs.length - 2; i >= 0; i--) {
+            final int layer = i;
+            back(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, micro) -> {
+                backward(decoder.layer(w, layer, x), forward.back(slopes[part]));
+                return Map.of();
+            });
+        }
+        if (state.weights.layout.unit(Decoder.EMBEDDING) != null) {
+            back(state, List.of(Decoder.EMBEDDING), null, (w, x, part, micro) -> {
+                backward(decoder.embedded(w, forward.ids(micro)), forward.back(slopes[part]));
+                return Map.of();
+            });
+        }
+    }
+
+    static void backward(Tensor y, Tensor slope) {
+        y.backward(slope, new BoolOptional(), false, new TensorArrayRefOptional());
+    }
+
+    /** @param in what went in, which is no longer needed then; null for tokens */
+    private void back(TrainingState state, List<String> names, Tensor[] in, Back step) {
+        try (PointerScope scope = new PointerScope()) {
+            final List<Map<String, Tensor>> given = names.stream().map(units).toList();
+            final Map<String, Tensor> w = new Lookup(name -> given.stream().map(some -> some.get(name)).filter(Objects::nonNull).findFirst()
+                    .orElse(null));
+            final List<Layout.Unit> trained = new ArrayList<>();
+            final List<Tensor> sums = new ArrayList<>();
+            for (String name : names) {
+                final Layout.Unit unit = state.weights.layout.unit(name);
+                if (unit != null) {
+                    trained.add(unit);
+                    sums.add(Weights.zeros(unit.length(), forward.device));
+                }
+            }
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+                try (PointerScope inner = new PointerScope()) {
+                    final Map<String, Tensor> leaves = new HashMap<>();
+                    trained.forEach(unit -> unit.parts().keySet().forEach(name -> leaves.put(name, w.get(name).detach().set_requires_grad(true))));
+                    final Tensor x = in == null ? null : forward.back(in[part]).detach().set_requires_grad(true);
+                    final Map<String, Tensor> gradients = new HashMap<>();
+                    step.through(TrainingState.over(w, leaves), x, part, micro).forEach((name, grad) -> gradients.put(name, Decoder.kept(grad)));
+                    leaves.forEach((name, leaf) -> {
+                        if (leaf.grad().defined()) {
+                            gradients.put(name, Decoder.kept(leaf.grad().detach())); // grad itself is a part of the leaf
+                        }
+                    });
+                    if (x != null) {
+                        replace(slopes, part, Decoder.kept(forward.away(x.grad().detach())));
+                        replace(in, part, null);
+                    }
+                    return gradients;
+                }
+            }), gradients -> add(gradients, trained, sums));
+            for (int i = 0; i < sums.size(); i++) {
+                state.addGradients(trained.get(i), sums.get(i));
+                sums.get(i).close();
+            }
+        }
+    }
+
+    private static void add(Map<String, Tensor> gradients, List<Layout.Unit> units, List<Tensor> sums) {
+        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+            for (int i = 0; i < sums.size(); i++) {
+                final Layout.Unit unit = units.get(i);
+                final Tensor sum = sums.get(i);
+                unit.parts().forEach((name, part) -> {
+                    final Tensor grad = gradients.get(name);
+                    if (grad != null) {
+                        sum.narrow(0, part.offset() - unit.from(), part.length()).view(part.shape()).add_(grad);
+                    }
+                });
+            }
+        }
+        gradients.values().forEach(Tensor::close);
+    }
+
+    private static void replace(Tensor[] tensors, int at, Tensor with) {
+        if (tensors[at] != null) {
+            tensors[at].close();
+        }
+        tensors[at] = with;
+    }
+
+    private static void close(Tensor[] tensors) {
+        Arrays.stream(tensors).filter(Objects::nonNull).forEach(Tensor::close);
+        Arrays.fill(tensors, null);
+    }
+
+    @Override
+    public void close() {
+        Arrays.stream(inputs).forEach(LayerPass::close);
+        close(slopes);
+    }
+}
