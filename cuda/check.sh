@@ -273,7 +273,7 @@ elif [[ -n $bundle ]]; then
     skip "$tagged" "the bundle has no natives of the JavaCPP Presets for CUDA"
   fi
   if [[ $reach != 0 ]]; then
-    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${java[@]}" -Dteamtr.test.place=cuda \
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${java[@]}" -Dteamtr.test.device=cuda \
       RunTests org.teamtr.kernels -cuda -cpu -large
   else
     skip "$placed" "$no_reach"
@@ -283,7 +283,7 @@ elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
     "-Dtest.heap=$heap")
   run "$tagged" 120 "${maven[@]}" -Dgroups=cuda -Dtest.excludedGroups=large test
   if [[ $reach != 0 ]]; then
-    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.place=cuda '-Dtest=org.teamtr.kernels.*Test' \
+    run "$placed" 90 env CUDA_LAUNCH_BLOCKING=1 "${maven[@]}" -Dteamtr.test.device=cuda '-Dtest=org.teamtr.kernels.*Test' \
       -Dtest.excludedGroups=large,cuda,cpu test
   else
     skip "$placed" "$no_reach"

@@ -1003,7 +1003,7 @@ __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
   }
 }
 
-template <class D> int32_t run(const Place& place, const Sample& a, const Filters& f) {
+template <class D> int32_t run(const Device& place, const Sample& a, const Filters& f) {
   DeviceLimits device;
   TEAMTR_TRY(limits(place.device, &device));
   const int64_t chunks = (a.x.vocab + kChunk - 1) / kChunk, rows = a.x.rows;
@@ -1028,7 +1028,7 @@ template <class D> int32_t run(const Place& place, const Sample& a, const Filter
 
 }  // namespace
 
-int32_t sample(const Place& place, const Sample& a) {
+int32_t sample(const Device& place, const Sample& a) {
   const Filters f{a.top_k < a.x.vocab ? a.top_k : 0, a.top_p, a.min_p};
   if (a.x.dtype == TEAMTR_F32) return run<F32>(place, a, f);
   return a.x.dtype == TEAMTR_BF16 ? run<Bf16>(place, a, f) : run<F16>(place, a, f);

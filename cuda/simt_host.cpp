@@ -273,7 +273,7 @@ int32_t describe(int32_t, char* words) {
 }
 
 int32_t check_address(int32_t, teamtr_address) { return TEAMTR_OK; }
-int32_t synchronize(const Place&) { return TEAMTR_OK; }
+int32_t synchronize(const Device&) { return TEAMTR_OK; }
 
 /* As an H100 has them. */
 int32_t limits(int32_t, DeviceLimits* out) {

@@ -13,21 +13,21 @@ int32_t count() {
 }
 int32_t describe(int32_t, char*) { return none(); }
 int32_t check_address(int32_t, teamtr_address) { return none(); }
-int32_t synchronize(const Place&) { return none(); }
-int32_t log_probs(const Place&, const Matrix&, Ids, Temperature, float*, float*, float*) { return none(); }
-int32_t log_probs_backward(const Place&, const Matrix&, Ids, int64_t, int64_t, Temperature, const float*, const float*,
+int32_t synchronize(const Device&) { return none(); }
+int32_t log_probs(const Device&, const Matrix&, Ids, Temperature, float*, float*, float*) { return none(); }
+int32_t log_probs_backward(const Device&, const Matrix&, Ids, int64_t, int64_t, Temperature, const float*, const float*,
                            const float*, const float*, const float*, const Matrix&) { return none(); }
-int32_t log_probs_parts(const Place&, const Matrix&, Ids, int64_t, int64_t, Temperature, float*) { return none(); }
-int32_t log_probs_merge(const Place&, const float*, int64_t, int64_t, Ids, Temperature, float*, float*, float*) { return none(); }
-int32_t kl(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const KlResults&) { return none(); }
-int32_t kl_backward(const Place&, const Matrix&, const Matrix&, Ids, Temperature, const KlSaved&, const float*, bool,
+int32_t log_probs_parts(const Device&, const Matrix&, Ids, int64_t, int64_t, Temperature, float*) { return none(); }
+int32_t log_probs_merge(const Device&, const float*, int64_t, int64_t, Ids, Temperature, float*, float*, float*) { return none(); }
+int32_t kl(const Device&, const Matrix&, const Matrix&, Ids, Temperature, const KlResults&) { return none(); }
+int32_t kl_backward(const Device&, const Matrix&, const Matrix&, Ids, Temperature, const KlSaved&, const float*, bool,
                     const Matrix&) { return none(); }
-int32_t sampled_kl(const Place&, int32_t, const float*, const float*, int64_t, Ids, int64_t, float*, float*) { return none(); }
-int32_t surrogate(const Place&, const Surrogate&) { return none(); }
-int32_t group_advantages(const Place&, const float*, int64_t, int64_t, double, double, bool, float*, float*) { return none(); }
-int32_t policy_loss_forward(const Place&, const PolicyLoss&) { return none(); }
-int32_t policy_loss_backward(const Place&, const PolicyLoss&) { return none(); }
-int32_t sample(const Place&, const Sample&) { return none(); }
+int32_t sampled_kl(const Device&, int32_t, const float*, const float*, int64_t, Ids, int64_t, float*, float*) { return none(); }
+int32_t surrogate(const Device&, const Surrogate&) { return none(); }
+int32_t group_advantages(const Device&, const float*, int64_t, int64_t, double, double, bool, float*, float*) { return none(); }
+int32_t policy_loss_forward(const Device&, const PolicyLoss&) { return none(); }
+int32_t policy_loss_backward(const Device&, const PolicyLoss&) { return none(); }
+int32_t sample(const Device&, const Sample&) { return none(); }
 
 }  // namespace cuda
 }  // namespace teamtr

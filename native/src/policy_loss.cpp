@@ -22,7 +22,7 @@ static int32_t check_choice(const char* name, int32_t x, int32_t low, int32_t hi
   return fail(TEAMTR_INVALID, "%s: %d is none of the choices %d..%d", name, x, low, high);
 }
 
-static int32_t check_surrogate(const Place& place, const Surrogate& a) {
+static int32_t check_surrogate(const Device& place, const Surrogate& a) {
   const double inf = INFINITY, most = std::numeric_limits<double>::max();
   if (a.tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)a.tokens);
   TEAMTR_TRY(check_cu_seqlens(place, a.cu_seqlens, a.messages, a.tokens));
@@ -89,7 +89,7 @@ int32_t teamtr_sampled_kl(
     int32_t device, teamtr_address stream, int32_t estimator, teamtr_address log_probs_old,
     teamtr_address log_probs_new, int64_t tokens, teamtr_address cu_seqlens, int32_t cu_type, int64_t messages,
     teamtr_address per_token, teamtr_address per_message) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Ids cu{at<void>(cu_seqlens), cu_type};
   TEAMTR_TRY(check(place));
   TEAMTR_TRY(check_choice("estimator", estimator, TEAMTR_K1, TEAMTR_ABS));
@@ -108,7 +108,7 @@ int32_t teamtr_sampled_kl(
 int32_t teamtr_group_advantages(
     int32_t device, teamtr_address stream, teamtr_address returns, int64_t count, int64_t group_size, double eps_norm,
     double clip, int32_t normalise, teamtr_address advantages, teamtr_address centred) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   TEAMTR_TRY(check(place));
   if (count < 0) return fail(TEAMTR_INVALID, "returns: %lld of them", (long long)count);
   if (group_size < 1 || count % group_size)
@@ -133,7 +133,7 @@ int32_t teamtr_surrogate(
     int32_t kl_aggregation, double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
     int64_t total_messages, teamtr_address d_log_probs, teamtr_address d_kl, teamtr_address d_entropy,
     teamtr_address stats) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Surrogate a{at<float>(log_probs_new), at<float>(log_probs_old), tokens,
                     at<float>(advantages), advantage_per_token != 0, {at<void>(cu_seqlens), cu_type}, messages,
                     at<uint8_t>(mask), {}, at<float>(kl), at<float>(entropy), at<float>(centred_returns),
@@ -159,7 +159,7 @@ int32_t teamtr_policy_loss(
     teamtr_address log_probs_new, teamtr_address lse, teamtr_address entropy, teamtr_address kl, teamtr_address work,
     teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch, int64_t d_batch_stride,
     teamtr_address stats) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Matrix old(old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride);
@@ -235,7 +235,7 @@ int32_t teamtr_policy_loss_backward(
     teamtr_address lse_old, teamtr_address lse_new, teamtr_address log_ratio, teamtr_address grad_log_probs,
     teamtr_address grad_entropy, teamtr_address grad_kl, teamtr_address d_logits, int64_t d_row_stride,
     int64_t d_rows_per_batch, int64_t d_batch_stride) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const cuda::PolicyLoss a{{logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride},
                            {old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride},
                            {d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride},

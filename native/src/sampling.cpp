@@ -13,7 +13,7 @@ extern "C" int32_t teamtr_sample(
     int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, float temperature, teamtr_address temperatures,
     int64_t top_k, float top_p, float min_p, uint64_t seed, int32_t step, teamtr_address row_ids,
     teamtr_address tokens, int32_t token_type, teamtr_address log_probs, teamtr_address log_probs_kept) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Temperature temp{temperature, at<float>(temperatures)};
   const int64_t* ids = at<int64_t>(row_ids);

@@ -53,7 +53,7 @@ int32_t check_given(const char* name, teamtr_address a, int64_t count) {
   return TEAMTR_OK;
 }
 
-int32_t check(const Place& place) {
+int32_t check(const Device& place) {
   if (place.on_cpu()) return TEAMTR_OK;
   const int32_t count = cuda::count();
   if (count == 0) return TEAMTR_DEVICE; /* its words say why */
@@ -82,7 +82,7 @@ int32_t check_index_type(const char* name, int32_t type) {
   return TEAMTR_OK;
 }
 
-int32_t check_targets(const Place& place, Ids targets, int64_t rows, int64_t vocab) {
+int32_t check_targets(const Device& place, Ids targets, int64_t rows, int64_t vocab) {
   if (!targets) return TEAMTR_OK;
   TEAMTR_TRY(check_index_type("targets", targets.type));
   if (!place.on_cpu()) return TEAMTR_OK;
@@ -95,7 +95,7 @@ int32_t check_targets(const Place& place, Ids targets, int64_t rows, int64_t voc
   return TEAMTR_OK;
 }
 
-int32_t check_temperature(const Place& place, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
+int32_t check_temperature(const Device& place, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
   const auto good = [&](float t) { return (t > 0 && t < INFINITY) || (zero_allowed && t == 0); };
   const char* range = zero_allowed ? "finite and not negative" : "finite and positive";
   if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not %s", (double)scalar, range);
@@ -106,7 +106,7 @@ int32_t check_temperature(const Place& place, float scalar, const float* per_row
   return TEAMTR_OK;
 }
 
-int32_t check_cu_seqlens(const Place& place, Ids cu, int64_t messages, int64_t tokens) {
+int32_t check_cu_seqlens(const Device& place, Ids cu, int64_t messages, int64_t tokens) {
   if (messages < 0) return fail(TEAMTR_INVALID, "messages: %lld is negative", (long long)messages);
   TEAMTR_TRY(check_index_type("cuSeqlens", cu.type));
   if (!cu) return fail(TEAMTR_INVALID, "cuSeqlens: not given");
@@ -158,16 +158,16 @@ int32_t teamtr_cuda_count(void) { return cuda::count(); }
 
 const char* teamtr_cuda_device(int32_t device) {
   static thread_local char words[kErrorSize];
-  return check(Place{device, 0}) || device == TEAMTR_CPU || cuda::describe(device, words) ? nullptr : words;
+  return check(Device{device, 0}) || device == TEAMTR_CPU || cuda::describe(device, words) ? nullptr : words;
 }
 
 int32_t teamtr_cuda_check(int32_t device, teamtr_address address) {
-  TEAMTR_TRY(check(Place{device, 0}));
+  TEAMTR_TRY(check(Device{device, 0}));
   return device == TEAMTR_CPU ? TEAMTR_OK : cuda::check_address(device, address);
 }
 
 int32_t teamtr_cuda_synchronize(int32_t device, teamtr_address stream) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   TEAMTR_TRY(check(place));
   return place.on_cpu() ? TEAMTR_OK : cuda::synchronize(place);
 }
@@ -177,7 +177,7 @@ int32_t teamtr_log_probs(
     int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
     float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
     teamtr_address entropy) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
@@ -215,7 +215,7 @@ int32_t teamtr_log_probs_backward(
     teamtr_address log_probs, teamtr_address lse, teamtr_address entropy, teamtr_address grad_log_probs,
     teamtr_address grad_entropy, teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
     int64_t d_batch_stride) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Ids t{at<void>(targets), target_type};
@@ -260,7 +260,7 @@ int32_t teamtr_kl_with_statistics(
     teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p, teamtr_address log_probs_q,
     teamtr_address entropy_p, teamtr_address entropy_q, teamtr_address lse_p, teamtr_address lse_q,
     teamtr_address log_ratio) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Ids t{at<void>(targets), target_type};
@@ -309,7 +309,7 @@ int32_t teamtr_kl_backward_from_statistics(
     teamtr_address temperatures, teamtr_address kl, teamtr_address lse_p, teamtr_address lse_q, teamtr_address log_ratio,
     teamtr_address grad_kl, int32_t wrt_q, teamtr_address d, int64_t d_row_stride,
     int64_t d_rows_per_batch, int64_t d_batch_stride) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
@@ -373,7 +373,7 @@ int32_t teamtr_log_probs_parts(
     int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
     int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
     int64_t vocab_start, int64_t global_vocab, float temperature, teamtr_address temperatures, teamtr_address parts) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
@@ -409,7 +409,7 @@ int32_t teamtr_log_probs_merge(
     int32_t device, teamtr_address stream, teamtr_address parts, int64_t shards, int64_t rows, teamtr_address targets,
     int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
     teamtr_address entropy) {
-  const Place place{device, stream};
+  const Device place{device, stream};
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float* in = at<float>(parts);

@@ -35,19 +35,19 @@ public final class ConfigTree {
     private static final int DEEPEST = 32;
     private static final JsonNodeFactory JSON = JsonNodeFactory.instance;
 
-    private final Map<String, Place> places = new HashMap<>();
+    private final Map<String, Device> places = new HashMap<>();
     private final List<Problem> problems = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
 
     /** Where something was written. Lines and columns count from 1; line 0 for an option of the command line. */
-    private record Place(String source, int line, int column) {
+    private record Device(String source, int line, int column) {
         @Override
         public String toString() {
             return line == 0 ? source : source + ":" + line + ":" + column;
         }
     }
 
-    private record Problem(Place place, String text) {
+    private record Problem(Device device, String text) {
     }
 
     /**
@@ -90,16 +90,16 @@ public final class ConfigTree {
             return root == null ? JSON.nullNode() : convert(root, source, path, option, 0);
         } catch (MarkedYAMLException e) {
             final Mark mark = e.getProblemMark();
-            problems.add(new Problem(mark == null ? new Place(source, 0, 0) : place(mark, source, option), "no YAML: "
+            problems.add(new Problem(mark == null ? new Device(source, 0, 0) : device(mark, source, option), "no YAML: "
                     + e.getProblem() + (e.getContext() == null ? "" : " (" + e.getContext() + ")")));
         } catch (YAMLException e) {
-            problems.add(new Problem(new Place(source, 0, 0), "no YAML: " + e.getMessage().lines().findFirst().orElse("")));
+            problems.add(new Problem(new Device(source, 0, 0), "no YAML: " + e.getMessage().lines().findFirst().orElse("")));
         }
         return null;
     }
 
     private JsonNode convert(Node node, String source, String path, boolean option, int depth) {
-        places.put(path, place(node.getStartMark(), source, option));
+        places.put(path, device(node.getStartMark(), source, option));
         if (depth > DEEPEST) {
             problem(path, "nested deeper than " + DEEPEST);
             return JSON.nullNode();
@@ -108,12 +108,12 @@ public final class ConfigTree {
             final ObjectNode object = JSON.objectNode();
             for (NodeTuple entry : map.getValue()) {
                 if (!(entry.getKeyNode() instanceof ScalarNode key)) {
-                    problems.add(new Problem(place(entry.getKeyNode().getStartMark(), source, option), "expected a name as key"));
+                    problems.add(new Problem(device(entry.getKeyNode().getStartMark(), source, option), "expected a name as key"));
                     continue;
                 }
                 final String name = key.getValue();
                 final String child = path.isEmpty() ? name : path + "." + name;
-                final Place here = place(key.getStartMark(), source, option);
+                final Device here = device(key.getStartMark(), source, option);
                 if (object.has(name)) {
                     problems.add(new Problem(here, child + ": given twice, first in line " + places.get(child).line()));
                 }
@@ -158,8 +158,8 @@ public final class ConfigTree {
         return JSON.textNode(text);
     }
 
-    private static Place place(Mark mark, String source, boolean option) {
-        return option ? new Place(source, 0, 0) : new Place(source, mark.getLine() + 1, mark.getColumn() + 1);
+    private static Device device(Mark mark, String source, boolean option) {
+        return option ? new Device(source, 0, 0) : new Device(source, mark.getLine() + 1, mark.getColumn() + 1);
     }
 
     /** Notes what is wrong with the value of this key, or with its absence. */
@@ -169,18 +169,18 @@ public final class ConfigTree {
         while (!at.isEmpty() && !places.containsKey(at)) {
             at = at.substring(0, Math.max(0, Math.max(at.lastIndexOf('.'), at.lastIndexOf('['))));
         }
-        final Place place = places.get(at);
-        problems.add(new Problem(place != null && at.isEmpty() && !path.isEmpty() ? new Place(place.source(), 0, 0) : place,
+        final Device device = places.get(at);
+        problems.add(new Problem(device != null && at.isEmpty() && !path.isEmpty() ? new Device(device.source(), 0, 0) : device,
                 path.isEmpty() ? text : path + ": " + text));
     }
 
     /** A key has another name now: problems are told by the new one, and whoever loads the configuration is told, too. */
     void renamed(String old, String now) {
-        final Place place = places.get(old);
-        if (place != null) {
-            places.put(now, place);
+        final Device device = places.get(old);
+        if (device != null) {
+            places.put(now, device);
         }
-        warnings.add((place == null ? "" : place + ": ") + old + " is called " + now + " now");
+        warnings.add((device == null ? "" : device + ": ") + old + " is called " + now + " now");
     }
 
     /** {@return what a user should know of keys that were taken, a line each} */
@@ -190,15 +190,15 @@ public final class ConfigTree {
 
     /** Notes what is wrong with a source as a whole. */
     void problemOf(String source, String text) {
-        problems.add(new Problem(new Place(source, 0, 0), text));
+        problems.add(new Problem(new Device(source, 0, 0), text));
     }
 
     /** @throws ConfigException if something is wrong */
     public void check() throws ConfigException {
         if (!problems.isEmpty()) {
             final Comparator<Problem> byLine =
-                    Comparator.comparingInt(p -> p.place() == null || p.place().line() == 0 ? Integer.MAX_VALUE : p.place().line());
-            throw new ConfigException(problems.stream().sorted(byLine).map(p -> p.place() == null ? p.text() : p.place() + ": " + p.text())
+                    Comparator.comparingInt(p -> p.device() == null || p.device().line() == 0 ? Integer.MAX_VALUE : p.device().line());
+            throw new ConfigException(problems.stream().sorted(byLine).map(p -> p.device() == null ? p.text() : p.device() + ": " + p.text())
                     .toList());
         }
     }

@@ -57,10 +57,10 @@ public final class Advantages {
         Check.apart(advantages, "advantages", centred, "centred");
 
         Backend.current();
-        final Place place = returns.place();
-        final int status = teamtr.teamtr_group_advantages(place.device(), place.stream(),
-                Check.address(returns, "returns", place), count, groupSize, epsNorm, clip, normalise ? 1 : 0,
-                Check.address(advantages, "advantages", place), Check.address(centred, "centred", place));
+        final Device device = returns.device();
+        final int status = teamtr.teamtr_group_advantages(device.index(), device.stream(),
+                Check.address(returns, "returns", device), count, groupSize, epsNorm, clip, normalise ? 1 : 0,
+                Check.address(advantages, "advantages", device), Check.address(centred, "centred", device));
         Check.alive(returns, advantages, centred, null);
         Check.status(status);
     }

@@ -10,7 +10,7 @@ import org.teamtr.kernels.internal.global.teamtr;
  * What the kernels can run on here, found out once, when the first kernel is called or the first view of device memory made, and
  * logged in one line to the System.Logger {@code org.teamtr.kernels}: {@code TeamTR kernels: cpu avx512, 2 threads}, followed by
  * the CUDA devices or, where the natives have CUDA kernels, the reason that there is none. Which of them a call runs on, its
- * views decide: {@link Place}.
+ * views decide: {@link Device}.
  *
  * <table>
  * <caption>Settings, read once</caption>
@@ -117,19 +117,19 @@ public final class Backend {
      * @throws DeviceException if there is none
      * @throws IllegalStateException if there is none because of the setting
      */
-    static void require(Place place) {
+    static void require(Device device) {
         final Backend backend = current();
-        if (place.device() < backend.cudaDevices.size()) {
+        if (device.index() < backend.cudaDevices.size()) {
             return;
         }
         if (backend.cudaForbidden) {
-            throw new IllegalStateException("place: expected cpu, which org.teamtr.backend=cpu allows alone, given " + place);
+            throw new IllegalStateException("device: expected cpu, which org.teamtr.backend=cpu allows alone, given " + device);
         }
         if (backend.cudaDevices.isEmpty()) {
-            throw new DeviceException("place: expected cpu, given " + place + ": " + backend.whyNoCuda);
+            throw new DeviceException("device: expected cpu, given " + device + ": " + backend.whyNoCuda);
         }
         final int last = backend.cudaDevices.size() - 1;
-        throw new IllegalArgumentException("place: expected cuda:0 to cuda:" + last + ", given " + place);
+        throw new IllegalArgumentException("device: expected cuda:0 to cuda:" + last + ", given " + device);
     }
 
     // ---- the choice ----

@@ -164,13 +164,13 @@ final class Check {
 
     // ---- around the call ----
 
-    /** {@return the address for the native call at that place, 0 for null} */
-    static long address(NativeView view, String name, Place place) {
-        return view == null ? 0 : view.memory.open(name, place, view.start);
+    /** {@return the address for the native call on that device, 0 for null} */
+    static long address(NativeView view, String name, Device device) {
+        return view == null ? 0 : view.memory.open(name, device, view.start);
     }
 
-    static long address(Temperature temperature, Place place) {
-        return address(temperature.vector(), "temperature", place);
+    static long address(Temperature temperature, Device device) {
+        return address(temperature.vector(), "temperature", device);
     }
 
     static int type(Indices indices) {

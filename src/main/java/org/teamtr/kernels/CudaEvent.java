@@ -25,7 +25,7 @@ public final class CudaEvent implements AutoCloseable {
      * @throws IllegalStateException if the presets or libcudart are missing, or the setting forbids CUDA ({@link Backend})
      */
     public CudaEvent(int device) {
-        Backend.require(Place.cuda(device));
+        Backend.require(Device.cuda(device));
         this.device = device;
         this.event = Cudart.createEvent(device);
     }
@@ -33,13 +33,13 @@ public final class CudaEvent implements AutoCloseable {
     /**
      * Records the point behind all work that is now on the stream.
      *
-     * @throws IllegalArgumentException if the place is not of this event's device
+     * @throws IllegalArgumentException if it is not this event's device
      */
-    public void record(Place place) {
-        if (Check.given(place, "place").device() != device) {
-            throw new IllegalArgumentException("place: expected a stream of cuda:" + device + ", given " + place);
+    public void record(Device device) {
+        if (Check.given(device, "device").index() != this.device) {
+            throw new IllegalArgumentException("device: expected a stream of cuda:" + this.device + ", given " + device);
         }
-        Cudart.record(place, open());
+        Cudart.record(device, open());
     }
 
     /** Waits until the device has come to the point that was recorded last; at once if there is none. */

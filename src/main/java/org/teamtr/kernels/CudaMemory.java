@@ -3,12 +3,12 @@ package org.teamtr.kernels;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * Memory of a CUDA device: a JavaCPP Pointer that holds a device address, for {@link Logits#of(Place, Pointer, DType, long,
+ * Memory of a CUDA device: a JavaCPP Pointer that holds a device address, for {@link Logits#of(Device, Pointer, DType, long,
  * long)} and for the JavaCPP Presets for CUDA. Java must not look at its bytes: what {@link Pointer} offers to read or write on
  * the host (buffers, {@code fill}, {@code zero}, {@code put}, {@code memcpy}) would crash; {@code copyFrom} of the views copies.
  *
  * <pre>{@code
- * Place gpu = Place.cuda(0);
+ * Device gpu = Device.cuda(0);
  * try (CudaMemory memory = CudaMemory.allocate(gpu, rows * vocab * 2)) {
  *     Logits onDevice = Logits.of(gpu, memory, DType.BF16, rows, vocab).copyFrom(onHost);
  * }
@@ -22,13 +22,13 @@ import org.bytedeco.javacpp.Pointer;
  * Freeing waits for the work that the device has in hand. Immutable but for closing.
  */
 public final class CudaMemory extends Pointer {
-    private final Place place;
+    private final Device device;
 
-    private CudaMemory(Place place, long bytes) {
-        this.place = place;
-        this.address = Cudart.malloc(place, Math.max(bytes, 1));
+    private CudaMemory(Device device, long bytes) {
+        this.device = device;
+        this.address = Cudart.malloc(device, Math.max(bytes, 1));
         // While the capacity is 0: JavaCPP counts it against the Java heap's limit, which is none of the device's.
-        deallocator(new Free(place.device(), address));
+        deallocator(new Free(device.index(), address));
         this.limit = bytes;
         this.capacity = bytes;
     }
@@ -36,27 +36,27 @@ public final class CudaMemory extends Pointer {
     /**
      * {@return new memory of zero bytes}
      *
-     * @param place of a CUDA device; the memory may be used on any of its streams, once the zeros have been written on this one
-     * @throws IllegalArgumentException if the place is the CPU, or {@code bytes} is negative
+     * @param device of a CUDA device; the memory may be used on any of its streams, once the zeros have been written on this one
+     * @throws IllegalArgumentException if the device is the CPU, or {@code bytes} is negative
      * @throws DeviceException if the device has no such memory, or there is no device
      * @throws IllegalStateException if the presets or libcudart are missing, or the setting forbids CUDA ({@link Backend})
      */
-    public static CudaMemory allocate(Place place, long bytes) {
-        if (!Check.given(place, "place").isCuda()) {
-            throw new IllegalArgumentException("place: expected a CUDA device, given " + place);
+    public static CudaMemory allocate(Device device, long bytes) {
+        if (!Check.given(device, "device").isCuda()) {
+            throw new IllegalArgumentException("device: expected a CUDA device, given " + device);
         }
         Check.notNegative(bytes, "bytes");
-        Backend.require(place);
-        final CudaMemory memory = new CudaMemory(place, bytes);
+        Backend.require(device);
+        final CudaMemory memory = new CudaMemory(device, bytes);
         if (bytes > 0) {
-            Cudart.zero(place, memory.address, bytes);
+            Cudart.zero(device, memory.address, bytes);
         }
         return memory;
     }
 
-    /** {@return the place it was allocated at} */
-    public Place place() {
-        return place;
+    /** {@return the device it was allocated on} */
+    public Device device() {
+        return device;
     }
 
     /** {@return 1: sizes are in bytes} */

@@ -69,8 +69,8 @@ final class Cudart {
         }
     }
 
-    private static CUstream_st stream(Place place) {
-        return new CUstream_st(new Memory.Raw(place.stream(), 0));
+    private static CUstream_st stream(Device device) {
+        return new CUstream_st(new Memory.Raw(device.stream(), 0));
     }
 
     private static CUevent_st event(long event) {
@@ -79,9 +79,9 @@ final class Cudart {
 
     // ---- memory ----
 
-    static long malloc(Place place, long bytes) {
+    static long malloc(Device device, long bytes) {
         final Pointer memory = new Pointer();
-        on(place.device(), place + ": " + bytes + " bytes", () -> cudart.cudaMalloc(memory, bytes));
+        on(device.index(), device + ": " + bytes + " bytes", () -> cudart.cudaMalloc(memory, bytes));
         return memory.address();
     }
 
@@ -90,14 +90,14 @@ final class Cudart {
         on(device, "cudaFree on cuda:" + device, () -> cudart.cudaFree(new Memory.Raw(address, 0)));
     }
 
-    static void zero(Place place, long address, long bytes) {
-        on(place.device(), place + ": cudaMemset",
-                () -> cudart.cudaMemsetAsync(new Memory.Raw(address, bytes), 0, bytes, stream(place)));
+    static void zero(Device device, long address, long bytes) {
+        on(device.index(), device + ": cudaMemset",
+                () -> cudart.cudaMemsetAsync(new Memory.Raw(address, bytes), 0, bytes, stream(device)));
     }
 
-    static void copy(Place place, long to, long from, long bytes) {
-        on(place.device(), place + ": a copy of " + bytes + " bytes", () -> cudart.cudaMemcpyAsync(new Memory.Raw(to, bytes),
-                new Memory.Raw(from, bytes), bytes, cudart.cudaMemcpyDefault, stream(place)));
+    static void copy(Device device, long to, long from, long bytes) {
+        on(device.index(), device + ": a copy of " + bytes + " bytes", () -> cudart.cudaMemcpyAsync(new Memory.Raw(to, bytes),
+                new Memory.Raw(from, bytes), bytes, cudart.cudaMemcpyDefault, stream(device)));
     }
 
     // ---- streams and events ----
@@ -110,12 +110,12 @@ final class Cudart {
         return stream.address();
     }
 
-    static void destroyStream(Place place) {
-        on(place.device(), place + ": cudaStreamDestroy", () -> cudart.cudaStreamDestroy(stream(place)));
+    static void destroyStream(Device device) {
+        on(device.index(), device + ": cudaStreamDestroy", () -> cudart.cudaStreamDestroy(stream(device)));
     }
 
-    static void waitFor(Place place, long event) {
-        on(place.device(), place + ": cudaStreamWaitEvent", () -> cudart.cudaStreamWaitEvent(stream(place), event(event), 0));
+    static void waitFor(Device device, long event) {
+        on(device.index(), device + ": cudaStreamWaitEvent", () -> cudart.cudaStreamWaitEvent(stream(device), event(event), 0));
     }
 
     static long createEvent(int device) {
@@ -125,8 +125,8 @@ final class Cudart {
         return event.address();
     }
 
-    static void record(Place place, long event) {
-        on(place.device(), place + ": cudaEventRecord", () -> cudart.cudaEventRecord(event(event), stream(place)));
+    static void record(Device device, long event) {
+        on(device.index(), device + ": cudaEventRecord", () -> cudart.cudaEventRecord(event(event), stream(device)));
     }
 
     static void synchronizeEvent(int device, long event) {

@@ -222,6 +222,6 @@ public final class Decoding {
     }
 
     private static long host(NativeView view, String name) {
-        return Check.address(view, name, Place.CPU);
+        return Check.address(view, name, Device.CPU);
     }
 }

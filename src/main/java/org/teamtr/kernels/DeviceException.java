@@ -5,11 +5,11 @@ package org.teamtr.kernels;
  * the failure may be that of an earlier call. After most failures the device takes no more work from this process.
  *
  * <pre>{@code
- * Place place = Place.cuda(0);
- * try (Floats tried = Floats.allocate(place, 1)) {
- *     System.out.println("on " + tried.place());
+ * Device device = Device.cuda(0);
+ * try (Floats tried = Floats.allocate(device, 1)) {
+ *     System.out.println("on " + tried.device());
  * } catch (DeviceException | IllegalStateException e) {
- *     place = Place.CPU; // e.getMessage() says why
+ *     device = Device.CPU; // e.getMessage() says why
  * }
  * }</pre>
  */

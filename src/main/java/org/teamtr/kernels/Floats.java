@@ -13,7 +13,7 @@ import org.bytedeco.javacpp.Pointer;
  * own new memory, freed by {@link #close()} or, failing that, by the collector. Inside a JavaCPP {@code PointerScope} it
  * belongs to the scope, as every Pointer made there. A {@link #slice} is a view of the same memory.
  *
- * <p><b>Place.</b> Host memory, or with a {@link Place} as the first argument a CUDA device's. Java reaches single elements in
+ * <p><b>Device.</b> Host memory, or with a {@link Device} as the first argument a CUDA device's. Java reaches single elements in
  * host memory only: elsewhere {@code get}, {@code set} and arrays are an {@link IllegalStateException}, and
  * {@link #copyFrom(Floats)} and {@link #toHost} copy.
  *
@@ -58,16 +58,16 @@ public final class Floats extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, too short, of unknown size or misaligned
      */
     public static Floats of(Pointer data, long length) {
-        return of(Place.CPU, data, length);
+        return of(Device.CPU, data, length);
     }
 
     /**
-     * {@code length} floats from the Pointer's position on, at any place.
+     * {@code length} floats from the Pointer's position on, on any device.
      *
-     * @see Logits#of(Place, Pointer, DType, long, long, long)
+     * @see Logits#of(Device, Pointer, DType, long, long, long)
      */
-    public static Floats of(Place place, Pointer data, long length) {
-        return view(Memory.of(place, data, Float.BYTES), length);
+    public static Floats of(Device device, Pointer data, long length) {
+        return view(Memory.of(device, data, Float.BYTES), length);
     }
 
     /**
@@ -88,31 +88,31 @@ public final class Floats extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} floats do not fit {@code capacityBytes}, or the address is misaligned
      */
     public static Floats ofAddress(long address, long capacityBytes, long length, Object owner) {
-        return ofAddress(Place.CPU, address, capacityBytes, length, owner);
+        return ofAddress(Device.CPU, address, capacityBytes, length, owner);
     }
 
     /**
-     * Memory of another framework, at any place.
+     * Memory of another framework, on any device.
      *
-     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     * @see Logits#ofAddress(Device, long, long, DType, long, long, long, long, long, Object)
      */
-    public static Floats ofAddress(Place place, long address, long capacityBytes, long length, Object owner) {
-        return view(Memory.at(place, address, capacityBytes, Float.BYTES, owner), length);
+    public static Floats ofAddress(Device device, long address, long capacityBytes, long length, Object owner) {
+        return view(Memory.at(device, address, capacityBytes, Float.BYTES, owner), length);
     }
 
     /** {@return a new vector of zeros, to be closed} */
     public static Floats allocate(long length) {
-        return allocate(Place.CPU, length);
+        return allocate(Device.CPU, length);
     }
 
     /**
-     * {@return a new vector of zeros at any place, to be closed}
+     * {@return a new vector of zeros on any device, to be closed}
      *
      * @throws DeviceException if the device has no such memory
      * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
      */
-    public static Floats allocate(Place place, long length) {
-        return view(Memory.allocate(place, length, Float.BYTES), length);
+    public static Floats allocate(Device device, long length) {
+        return view(Memory.allocate(device, length, Float.BYTES), length);
     }
 
     /** {@return a new vector with a copy of {@code values}, to be closed} */

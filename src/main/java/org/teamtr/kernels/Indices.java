@@ -12,7 +12,7 @@ import org.teamtr.kernels.internal.global.teamtr;
  *
  * <p>As <b>targets</b>, an element is a token id, or {@link #IGNORE}: such a row is not read, its results are 0 and so is its
  * gradient. Anything else outside the vocabulary is an {@link IllegalArgumentException} with the row's number, before
- * anything is written; on a device, which cannot be asked first, NaN in its row ({@link Place}). As <b>{@code cuSeqlens}</b>,
+ * anything is written; on a device, which cannot be asked first, NaN in its row ({@link Device}). As <b>{@code cuSeqlens}</b>,
  * message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]}; the first element is 0, the last the number of tokens,
  * none is smaller than the one before it.
  *
@@ -51,16 +51,16 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, of unknown size or misaligned
      */
     public static Indices of(IntPointer data) {
-        return of(Place.CPU, data);
+        return of(Device.CPU, data);
     }
 
     /**
-     * int32, from the Pointer's position to its limit, at any place.
+     * int32, from the Pointer's position to its limit, on any device.
      *
-     * @see Logits#of(Place, org.bytedeco.javacpp.Pointer, DType, long, long, long)
+     * @see Logits#of(Device, org.bytedeco.javacpp.Pointer, DType, long, long, long)
      */
-    public static Indices of(Place place, IntPointer data) {
-        final Memory memory = Memory.of(place, data, Integer.BYTES);
+    public static Indices of(Device device, IntPointer data) {
+        final Memory memory = Memory.of(device, data, Integer.BYTES);
         return view(memory, memory.bytes / Integer.BYTES, Integer.BYTES);
     }
 
@@ -70,16 +70,16 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null, of unknown size or misaligned
      */
     public static Indices of(LongPointer data) {
-        return of(Place.CPU, data);
+        return of(Device.CPU, data);
     }
 
     /**
-     * int64, from the Pointer's position to its limit, at any place.
+     * int64, from the Pointer's position to its limit, on any device.
      *
-     * @see Logits#of(Place, org.bytedeco.javacpp.Pointer, DType, long, long, long)
+     * @see Logits#of(Device, org.bytedeco.javacpp.Pointer, DType, long, long, long)
      */
-    public static Indices of(Place place, LongPointer data) {
-        final Memory memory = Memory.of(place, data, Long.BYTES);
+    public static Indices of(Device device, LongPointer data) {
+        final Memory memory = Memory.of(device, data, Long.BYTES);
         return view(memory, memory.bytes / Long.BYTES, Long.BYTES);
     }
 
@@ -112,39 +112,39 @@ public final class Indices extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} elements do not fit {@code capacityBytes}, or the address is misaligned
      */
     public static Indices ofAddress(long address, long capacityBytes, int bytes, long length, Object owner) {
-        return ofAddress(Place.CPU, address, capacityBytes, bytes, length, owner);
+        return ofAddress(Device.CPU, address, capacityBytes, bytes, length, owner);
     }
 
     /**
-     * Memory of another framework, at any place.
+     * Memory of another framework, on any device.
      *
-     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     * @see Logits#ofAddress(Device, long, long, DType, long, long, long, long, long, Object)
      */
-    public static Indices ofAddress(Place place, long address, long capacityBytes, int bytes, long length, Object owner) {
+    public static Indices ofAddress(Device device, long address, long capacityBytes, int bytes, long length, Object owner) {
         if (bytes != Integer.BYTES && bytes != Long.BYTES) {
             throw new IllegalArgumentException("bytes: expected 4 or 8, given " + bytes);
         }
-        return view(Memory.at(place, address, capacityBytes, bytes, owner), length, bytes);
+        return view(Memory.at(device, address, capacityBytes, bytes, owner), length, bytes);
     }
 
     /** {@return a new int32 vector of zeros, to be closed} */
     public static Indices allocateInts(long length) {
-        return allocateInts(Place.CPU, length);
+        return allocateInts(Device.CPU, length);
     }
 
-    /** {@return a new int32 vector of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
-    public static Indices allocateInts(Place place, long length) {
-        return view(Memory.allocate(place, length, Integer.BYTES), length, Integer.BYTES);
+    /** {@return a new int32 vector of zeros on any device, to be closed; see {@link Floats#allocate(Device, long)}} */
+    public static Indices allocateInts(Device device, long length) {
+        return view(Memory.allocate(device, length, Integer.BYTES), length, Integer.BYTES);
     }
 
     /** {@return a new int64 vector of zeros, to be closed} */
     public static Indices allocateLongs(long length) {
-        return allocateLongs(Place.CPU, length);
+        return allocateLongs(Device.CPU, length);
     }
 
-    /** {@return a new int64 vector of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
-    public static Indices allocateLongs(Place place, long length) {
-        return view(Memory.allocate(place, length, Long.BYTES), length, Long.BYTES);
+    /** {@return a new int64 vector of zeros on any device, to be closed; see {@link Floats#allocate(Device, long)}} */
+    public static Indices allocateLongs(Device device, long length) {
+        return view(Memory.allocate(device, length, Long.BYTES), length, Long.BYTES);
     }
 
     /** {@return a new int32 vector with a copy of {@code values}, to be closed} */

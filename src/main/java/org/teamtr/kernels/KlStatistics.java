@@ -12,7 +12,7 @@ package org.teamtr.kernels;
  * <p>Owns no memory, and may be used again; a forward call overwrites it.
  *
  * <pre>{@code
- * KlStatistics statistics = KlStatistics.allocate(Place.CPU, newLogits.rows());
+ * KlStatistics statistics = KlStatistics.allocate(Device.CPU, newLogits.rows());
  * TokenKl.oldNew(oldLogits, newLogits, targets, Temperature.ONE, kl, null, null, null, null, statistics);
  * TokenKl.oldNewBackward(oldLogits, newLogits, targets, Temperature.ONE, statistics, gradKl, dLogits);
  * }</pre>
@@ -35,8 +35,8 @@ public record KlStatistics(Floats lseP, Floats lseQ, Floats logRatio) {
     }
 
     /** {@return statistics of so many rows, in memory of their own on that device} */
-    public static KlStatistics allocate(Place place, long rows) {
-        return new KlStatistics(Floats.allocate(place, rows), Floats.allocate(place, rows), Floats.allocate(place, rows));
+    public static KlStatistics allocate(Device device, long rows) {
+        return new KlStatistics(Floats.allocate(device, rows), Floats.allocate(device, rows), Floats.allocate(device, rows));
     }
 
     /** As results: one value a row, apart from the inputs. */

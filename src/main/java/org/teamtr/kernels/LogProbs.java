@@ -66,14 +66,14 @@ public final class LogProbs {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_log_probs(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_log_probs(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
-                Check.address(entropy, "entropy", place));
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(logProbs, "logProbs", device), Check.address(lse, "lse", device),
+                Check.address(entropy, "entropy", device));
         Check.alive(logits, targets, temperature, logProbs);
         Check.alive(lse, entropy, null, null);
         Check.status(status);
@@ -135,16 +135,16 @@ public final class LogProbs {
         Check.apart(dLogits, "dLogits", gradEntropy, "gradEntropy");
 
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_log_probs_backward(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_log_probs_backward(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets), vocabStart, globalVocab,
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
-                Check.address(entropy, "entropy", place),
-                Check.address(gradLogProbs, "gradLogProbs", place), Check.address(gradEntropy, "gradEntropy", place),
-                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
+                Check.address(targets, "targets", device), Check.type(targets), vocabStart, globalVocab,
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(logProbs, "logProbs", device), Check.address(lse, "lse", device),
+                Check.address(entropy, "entropy", device),
+                Check.address(gradLogProbs, "gradLogProbs", device), Check.address(gradEntropy, "gradEntropy", device),
+                Check.address(dLogits, "dLogits", device), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
         Check.alive(logits, targets, temperature, logProbs);
         Check.alive(lse, entropy, gradLogProbs, gradEntropy);
         Check.alive(dLogits, null, null, null);

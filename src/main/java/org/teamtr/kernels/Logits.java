@@ -12,7 +12,7 @@ import org.bytedeco.javacpp.Pointer;
  * and columns that pad a row ({@code rowStride > vocab}) are never read or written. All strides count elements, not bytes.
  * There may be 0 rows; {@code vocab} is 1 to 2<sup>31</sup> - 1, and {@code rows * vocab} may well exceed that.
  *
- * <p><b>Place.</b> Host memory, or with a {@link Place} as the first argument a CUDA device's, and then on one of its streams.
+ * <p><b>Device.</b> Host memory, or with a {@link Device} as the first argument a CUDA device's, and then on one of its streams.
  *
  * <p><b>Memory.</b> The view keeps the Pointer, buffer or owner it was made from reachable. It never frees it. If a Pointer
  * is closed, the next kernel that is handed the view throws {@link IllegalStateException}. A Pointer's position and limit
@@ -66,29 +66,29 @@ public final class Logits extends NativeView {
      * @see #of(Pointer, DType, long, long)
      */
     public static Logits of(Pointer data, DType dtype, long rows, long vocab, long rowStride) {
-        return of(Place.CPU, data, dtype, rows, vocab, rowStride);
+        return of(Device.CPU, data, dtype, rows, vocab, rowStride);
     }
 
     /**
-     * Rows that follow each other without a gap, at any place.
+     * Rows that follow each other without a gap, on any device.
      *
-     * @see #of(Place, Pointer, DType, long, long, long)
+     * @see #of(Device, Pointer, DType, long, long, long)
      */
-    public static Logits of(Place place, Pointer data, DType dtype, long rows, long vocab) {
-        return of(place, data, dtype, rows, vocab, vocab);
+    public static Logits of(Device device, Pointer data, DType dtype, long rows, long vocab) {
+        return of(device, data, dtype, rows, vocab, vocab);
     }
 
     /**
-     * Rows {@code rowStride} elements apart, at any place.
+     * Rows {@code rowStride} elements apart, on any device.
      *
-     * @param place if it is a CUDA device's, the Pointer holds an address of memory that the device reads and writes: a
+     * @param device if it is a CUDA device's, the Pointer holds an address of memory that the device reads and writes: a
      *     {@link CudaMemory}, or a device Pointer of the JavaCPP Presets
      * @throws IllegalStateException if kernels cannot run on CUDA devices for a setting ({@link Backend})
      * @throws DeviceException if there is no CUDA device, for the reason in its words
      * @see #of(Pointer, DType, long, long)
      */
-    public static Logits of(Place place, Pointer data, DType dtype, long rows, long vocab, long rowStride) {
-        return view(Memory.of(place, data, Check.given(dtype, "dtype").bytes()), dtype, 1, rows, "rows", vocab, 0, rowStride);
+    public static Logits of(Device device, Pointer data, DType dtype, long rows, long vocab, long rowStride) {
+        return view(Memory.of(device, data, Check.given(dtype, "dtype").bytes()), dtype, 1, rows, "rows", vocab, 0, rowStride);
     }
 
     /**
@@ -99,18 +99,18 @@ public final class Logits extends NativeView {
      */
     public static Logits ofBatch(Pointer data, DType dtype, long batch, long length, long vocab, long batchStride,
             long rowStride) {
-        return ofBatch(Place.CPU, data, dtype, batch, length, vocab, batchStride, rowStride);
+        return ofBatch(Device.CPU, data, dtype, batch, length, vocab, batchStride, rowStride);
     }
 
     /**
-     * Blocks of rows at any place.
+     * Blocks of rows on any device.
      *
-     * @see #of(Place, Pointer, DType, long, long, long)
+     * @see #of(Device, Pointer, DType, long, long, long)
      * @see #ofBatch(Pointer, DType, long, long, long, long, long)
      */
-    public static Logits ofBatch(Place place, Pointer data, DType dtype, long batch, long length, long vocab, long batchStride,
+    public static Logits ofBatch(Device device, Pointer data, DType dtype, long batch, long length, long vocab, long batchStride,
             long rowStride) {
-        return view(Memory.of(place, data, Check.given(dtype, "dtype").bytes()), dtype, batch, length, "length", vocab,
+        return view(Memory.of(device, data, Check.given(dtype, "dtype").bytes()), dtype, batch, length, "length", vocab,
                 batchStride, rowStride);
     }
 
@@ -187,21 +187,21 @@ public final class Logits extends NativeView {
      */
     public static Logits ofAddress(long address, long capacityBytes, DType dtype, long batch, long length, long vocab,
             long batchStride, long rowStride, Object owner) {
-        return ofAddress(Place.CPU, address, capacityBytes, dtype, batch, length, vocab, batchStride, rowStride, owner);
+        return ofAddress(Device.CPU, address, capacityBytes, dtype, batch, length, vocab, batchStride, rowStride, owner);
     }
 
     /**
-     * Memory of another framework, at any place.
+     * Memory of another framework, on any device.
      *
-     * @param place if it is a CUDA device's, the address is checked to be memory that this device reads and writes
-     * @throws IllegalArgumentException as without a place, or if the device cannot use the address, or does not exist
+     * @param device if it is a CUDA device's, the address is checked to be memory that this device reads and writes
+     * @throws IllegalArgumentException as without a device, or if the device cannot use the address, or does not exist
      * @throws IllegalStateException if kernels cannot run on CUDA devices for a setting ({@link Backend})
      * @throws DeviceException if there is no CUDA device, for the reason in its words
      * @see #ofAddress(long, long, DType, long, long, long, long, long, Object)
      */
-    public static Logits ofAddress(Place place, long address, long capacityBytes, DType dtype, long batch, long length,
+    public static Logits ofAddress(Device device, long address, long capacityBytes, DType dtype, long batch, long length,
             long vocab, long batchStride, long rowStride, Object owner) {
-        return view(Memory.at(place, address, capacityBytes, Check.given(dtype, "dtype").bytes(), owner), dtype, batch, length,
+        return view(Memory.at(device, address, capacityBytes, Check.given(dtype, "dtype").bytes(), owner), dtype, batch, length,
                 "length", vocab, batchStride, rowStride);
     }
 
@@ -303,7 +303,7 @@ public final class Logits extends NativeView {
         Check.apart(this, "logits", source, "source");
         final long to = open("logits");
         final long from = source.open("source");
-        final Place copier = Memory.copier(memory, source.memory);
+        final Device copier = Memory.copier(memory, source.memory);
         for (long r = 0; r < rows; r++) {
             Memory.copy(copier, to + element(r) * dtype.bytes(), from + source.element(r) * dtype.bytes(), rowBytes);
         }

@@ -37,17 +37,17 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null or of unknown size
      */
     public static Mask of(BytePointer data) {
-        return of(Place.CPU, data);
+        return of(Device.CPU, data);
     }
 
     /**
-     * From the Pointer's position to its limit, at any place.
+     * From the Pointer's position to its limit, on any device.
      *
      * @param data of raw bytes or bools
-     * @see Logits#of(Place, Pointer, DType, long, long, long)
+     * @see Logits#of(Device, Pointer, DType, long, long, long)
      */
-    public static Mask of(Place place, Pointer data) {
-        final Memory memory = Memory.of(place, data, 1);
+    public static Mask of(Device device, Pointer data) {
+        final Memory memory = Memory.of(device, data, 1);
         return view(memory, memory.bytes);
     }
 
@@ -57,7 +57,7 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if the Pointer is null or of unknown size
      */
     public static Mask of(BoolPointer data) {
-        return of(Place.CPU, data);
+        return of(Device.CPU, data);
     }
 
     /**
@@ -78,26 +78,26 @@ public final class Mask extends NativeView implements AutoCloseable {
      * @throws IllegalArgumentException if {@code length} bytes do not fit {@code capacityBytes}
      */
     public static Mask ofAddress(long address, long capacityBytes, long length, Object owner) {
-        return ofAddress(Place.CPU, address, capacityBytes, length, owner);
+        return ofAddress(Device.CPU, address, capacityBytes, length, owner);
     }
 
     /**
-     * Memory of another framework, at any place.
+     * Memory of another framework, on any device.
      *
-     * @see Logits#ofAddress(Place, long, long, DType, long, long, long, long, long, Object)
+     * @see Logits#ofAddress(Device, long, long, DType, long, long, long, long, long, Object)
      */
-    public static Mask ofAddress(Place place, long address, long capacityBytes, long length, Object owner) {
-        return view(Memory.at(place, address, capacityBytes, 1, owner), length);
+    public static Mask ofAddress(Device device, long address, long capacityBytes, long length, Object owner) {
+        return view(Memory.at(device, address, capacityBytes, 1, owner), length);
     }
 
     /** {@return a new mask of zeros (nothing counts), to be closed} */
     public static Mask allocate(long length) {
-        return allocate(Place.CPU, length);
+        return allocate(Device.CPU, length);
     }
 
-    /** {@return a new mask of zeros at any place, to be closed; see {@link Floats#allocate(Place, long)}} */
-    public static Mask allocate(Place place, long length) {
-        return view(Memory.allocate(place, length, 1), length);
+    /** {@return a new mask of zeros on any device, to be closed; see {@link Floats#allocate(Device, long)}} */
+    public static Mask allocate(Device device, long length) {
+        return view(Memory.allocate(device, length, 1), length);
     }
 
     /** {@return a new mask in which the true tokens count, to be closed} */

@@ -13,12 +13,12 @@ final class Memory {
     private static final long NOWHERE = 64;
 
     /**
-     * The place of host memory. A CUDA device in the tests alone, which so hand every kernel of theirs to it; the device must
+     * The device of host memory. A CUDA device in the tests alone, which so hand every kernel of theirs to it; the device must
      * then reach host memory.
      */
-    static Place hostPlace = Place.CPU;
+    static Device hostDevice = Device.CPU;
 
-    final Place place;
+    final Device device;
     /** Whether Java may look at the bytes. */
     private final boolean onHost;
     final long address;
@@ -30,10 +30,10 @@ final class Memory {
     private final long guardAddress;
     private final boolean owned;
 
-    /** @param place null for host memory */
-    private Memory(Place place, long address, long bytes, boolean writable, Object owner, boolean owned) {
-        this.place = place == null ? hostPlace : place;
-        this.onHost = place == null;
+    /** @param device null for host memory */
+    private Memory(Device device, long address, long bytes, boolean writable, Object owner, boolean owned) {
+        this.device = device == null ? hostDevice : device;
+        this.onHost = device == null;
         this.address = address;
         this.bytes = bytes;
         this.writable = writable;
@@ -44,12 +44,12 @@ final class Memory {
     }
 
     static Memory of(Pointer data, int elementBytes) {
-        return of(Place.CPU, data, elementBytes);
+        return of(Device.CPU, data, elementBytes);
     }
 
     /** From the Pointer's position to its limit; its elements are single bytes or of {@code elementBytes}. */
-    static Memory of(Place place, Pointer data, int elementBytes) {
-        Check.given(place, "place");
+    static Memory of(Device device, Pointer data, int elementBytes) {
+        Check.given(device, "device");
         Check.given(data, "data");
         if (data.isNull()) {
             throw new IllegalArgumentException("data: the Pointer is null (never allocated, or closed)");
@@ -71,7 +71,7 @@ final class Memory {
                     + " elements of " + size);
         }
         final long bytes = (data.limit() - data.position()) * size;
-        return at(place, data.address() + data.position() * size, bytes, elementBytes, data);
+        return at(device, data.address() + data.position() * size, bytes, elementBytes, data);
     }
 
     /** From the buffer's position to its limit. */
@@ -94,8 +94,8 @@ final class Memory {
         return aligned(new Memory(null, address, bytes, !data.isReadOnly(), data, false), elementBytes);
     }
 
-    static Memory at(Place place, long address, long capacityBytes, int elementBytes, Object owner) {
-        Check.given(place, "place");
+    static Memory at(Device device, long address, long capacityBytes, int elementBytes, Object owner) {
+        Check.given(device, "device");
         Check.notNegative(capacityBytes, "capacityBytes");
         if (address == 0 && capacityBytes > 0) {
             throw new IllegalArgumentException("address: expected the address of " + capacityBytes + " bytes, given 0");
@@ -104,20 +104,20 @@ final class Memory {
             throw new IllegalArgumentException("owner: the Pointer is null (never allocated, or closed)");
         }
         Natives.requireJavaCpp();
-        final Memory memory = aligned(new Memory(place.isCuda() ? place : null, address == 0 ? NOWHERE : address, capacityBytes,
+        final Memory memory = aligned(new Memory(device.isCuda() ? device : null, address == 0 ? NOWHERE : address, capacityBytes,
                 true, owner, false), elementBytes);
-        if (place.isCuda()) {
-            Backend.require(place);
+        if (device.isCuda()) {
+            Backend.require(device);
             if (capacityBytes > 0) {
-                Check.status(teamtr.teamtr_cuda_check(place.device(), address));
+                Check.status(teamtr.teamtr_cuda_check(device.index(), address));
             }
         }
         return memory;
     }
 
     /** New memory, all zero bytes. */
-    static Memory allocate(Place place, long count, int elementBytes) {
-        Check.given(place, "place");
+    static Memory allocate(Device device, long count, int elementBytes) {
+        Check.given(device, "device");
         Check.notNegative(count, "length");
         if (count > Long.MAX_VALUE / elementBytes) {
             throw new IllegalArgumentException("length: expected a size in bytes that fits 64 bits, given " + count + " elements of "
@@ -125,9 +125,9 @@ final class Memory {
         }
         Natives.requireJavaCpp();
         final long bytes = count * elementBytes;
-        if (place.isCuda()) {
-            final CudaMemory memory = CudaMemory.allocate(place, bytes);
-            return new Memory(place, memory.address(), bytes, true, memory, true);
+        if (device.isCuda()) {
+            final CudaMemory memory = CudaMemory.allocate(device, bytes);
+            return new Memory(device, memory.address(), bytes, true, memory, true);
         }
         final BytePointer memory = new BytePointer(Math.max(bytes, elementBytes));
         memory.zero();
@@ -153,34 +153,34 @@ final class Memory {
     void checkHost(String name) {
         check(name);
         if (!onHost) {
-            throw new IllegalStateException(name + ": expected host memory, given memory of " + place
+            throw new IllegalStateException(name + ": expected host memory, given memory of " + device
                     + ", which Java cannot look at; copy it with toHost() or copyFrom(view)");
         }
     }
 
-    /** The address of a view for a kernel that runs at that place. */
-    long open(String name, Place expected, long start) {
+    /** The address of a view for a kernel that runs on that device. */
+    long open(String name, Device expected, long start) {
         check(name);
-        if (place != expected && !place.equals(expected)) {
+        if (device != expected && !device.equals(expected)) {
             throw new IllegalArgumentException(name + ": expected memory of " + expected + ", as that of the other arguments,"
-                    + " given " + place + "; copyFrom of the views copies from place to place");
+                    + " given " + device + "; copyFrom of the views copies from device to device");
         }
         return start;
     }
 
     /** Where copies from one to the other are enqueued, behind all work on either; the CPU if both are host memory. */
-    static Place copier(Memory to, Memory from) {
+    static Device copier(Memory to, Memory from) {
         if (to.onHost) {
-            return from.onHost ? Place.CPU : from.place;
+            return from.onHost ? Device.CPU : from.device;
         }
-        if (!from.onHost && !from.place.equals(to.place)) {
-            from.place.synchronize();
+        if (!from.onHost && !from.device.equals(to.device)) {
+            from.device.synchronize();
         }
-        return to.place;
+        return to.device;
     }
 
     /** Done at once on the CPU, else when the copier's stream has come to it. */
-    static void copy(Place copier, long to, long from, long bytes) {
+    static void copy(Device copier, long to, long from, long bytes) {
         if (copier.isCuda()) {
             Cudart.copy(copier, to, from, bytes);
         } else {

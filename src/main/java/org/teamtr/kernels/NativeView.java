@@ -15,8 +15,8 @@ abstract sealed class NativeView permits Logits, Floats, Indices, Mask {
     }
 
     /** {@return where the memory is, and so where a kernel that is handed this view runs} */
-    public final Place place() {
-        return memory.place;
+    public final Device device() {
+        return memory.device;
     }
 
     /** The address, after making sure that the memory is still there. */
@@ -47,7 +47,7 @@ abstract sealed class NativeView permits Logits, Floats, Indices, Mask {
         final long to = open(name);
         final long from = source.open("source");
         if (extent > 0) {
-            final Place copier = Memory.copier(memory, source.memory);
+            final Device copier = Memory.copier(memory, source.memory);
             Memory.copy(copier, to, from, extent);
             copier.synchronize();
         }

@@ -39,13 +39,13 @@ public final class PolicyLoss implements AutoCloseable {
     private boolean hasEntropy;
     private boolean hasKl;
 
-    /** On the CPU; see {@link #PolicyLoss(Place, long, boolean)}. */
+    /** On the CPU; see {@link #PolicyLoss(Device, long, boolean)}. */
     public PolicyLoss(long maxRows, boolean monitorEntropy) {
-        this(Place.CPU, maxRows, monitorEntropy);
+        this(Device.CPU, maxRows, monitorEntropy);
     }
 
     /**
-     * @param place of its memory and of all arguments of its calls
+     * @param device of its memory and of all arguments of its calls
      * @param maxRows the largest number of rows of a call
      * @param monitorEntropy whether to compute entropies even where entropyCoef is 0, for {@link SurrogateStats#entropy}
      * @throws IllegalArgumentException if {@code maxRows} is negative
@@ -53,19 +53,19 @@ public final class PolicyLoss implements AutoCloseable {
      * @throws IllegalStateException if the natives of JavaCPP cannot be loaded, or device memory cannot be had here; see
      *     {@link CudaMemory}
      */
-    public PolicyLoss(Place place, long maxRows, boolean monitorEntropy) {
+    public PolicyLoss(Device device, long maxRows, boolean monitorEntropy) {
         Check.notNegative(maxRows, "maxRows");
         if (maxRows > Long.MAX_VALUE / (WORK * Float.BYTES)) {
             throw new IllegalArgumentException("maxRows: expected a size in bytes that fits 64 bits, given " + maxRows);
         }
         this.maxRows = maxRows;
         this.monitorEntropy = monitorEntropy;
-        this.logProbs = Floats.allocate(place, maxRows);
-        this.lse = Floats.allocate(place, maxRows);
-        this.entropy = Floats.allocate(place, maxRows);
-        this.kl = Floats.allocate(place, maxRows);
-        this.work = Floats.allocate(place, WORK * maxRows);
-        this.stats = new SurrogateStats(place);
+        this.logProbs = Floats.allocate(device, maxRows);
+        this.lse = Floats.allocate(device, maxRows);
+        this.entropy = Floats.allocate(device, maxRows);
+        this.kl = Floats.allocate(device, maxRows);
+        this.work = Floats.allocate(device, WORK * maxRows);
+        this.stats = new SurrogateStats(device);
     }
 
     /**
@@ -127,27 +127,27 @@ public final class PolicyLoss implements AutoCloseable {
         final boolean withEntropy = monitorEntropy || config.entropyCoef() != 0;
         final boolean withKl = oldLogits != null;
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_policy_loss(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, n, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_policy_loss(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, n, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(oldLogits, "oldLogits", place), withKl ? oldLogits.rowStride() : 0,
+                Check.address(oldLogits, "oldLogits", device), withKl ? oldLogits.rowStride() : 0,
                 withKl ? oldLogits.rowsPerBatch() : 0, withKl ? oldLogits.batchStride() : 0,
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(logProbsOld, "logProbsOld", place), Check.address(advantages, "advantages", place),
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(logProbsOld, "logProbsOld", device), Check.address(advantages, "advantages", device),
                 config.perToken(),
-                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
-                Check.address(mask, "mask", place), Check.address(centredReturns, "centredReturns", place),
+                Check.address(cuSeqlens, "cuSeqlens", device), Check.type(cuSeqlens), messages,
+                Check.address(mask, "mask", device), Check.address(centredReturns, "centredReturns", device),
                 config.ratio().code, config.epsLow(), config.epsHigh(), config.dualClip(),
                 config.klTerm().code, config.beta(), config.klAggregation().code, config.entropyCoef(),
                 config.aggregation().code, config.fixedLength(), config.totalTokens(), config.totalMessages(),
-                Check.address(logProbs, "policyLoss", place), Check.address(lse, "policyLoss", place),
-                withEntropy ? Check.address(entropy, "policyLoss", place) : 0,
-                withKl ? Check.address(kl, "policyLoss", place) : 0,
-                Check.address(work, "policyLoss", place),
-                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride(),
-                stats.address(place));
+                Check.address(logProbs, "policyLoss", device), Check.address(lse, "policyLoss", device),
+                withEntropy ? Check.address(entropy, "policyLoss", device) : 0,
+                withKl ? Check.address(kl, "policyLoss", device) : 0,
+                Check.address(work, "policyLoss", device),
+                Check.address(dLogits, "dLogits", device), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride(),
+                stats.address(device));
         Check.alive(logits, oldLogits, targets, temperature);
         Check.alive(logProbsOld, advantages, cuSeqlens, mask);
         Check.alive(centredReturns, dLogits, this, null);
@@ -198,19 +198,19 @@ public final class PolicyLoss implements AutoCloseable {
         checkRow(gradKl, "gradKl", n, dLogits);
         Check.given(statistics, "statistics").checkInputs(n, dLogits, "dLogits");
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_policy_loss_backward(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, n, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_policy_loss_backward(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, n, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(oldLogits, "oldLogits", place), oldLogits.rowStride(), oldLogits.rowsPerBatch(), oldLogits.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(logProbs, "logProbs", place), Check.address(entropy, "entropy", place),
-                Check.address(statistics.lseP(), "lseP", place), Check.address(statistics.lseQ(), "lseQ", place),
-                Check.address(statistics.logRatio(), "logRatio", place),
-                Check.address(gradLogProbs, "gradLogProbs", place), Check.address(gradEntropy, "gradEntropy", place),
-                Check.address(gradKl, "gradKl", place),
-                Check.address(dLogits, "dLogits", place), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
+                Check.address(oldLogits, "oldLogits", device), oldLogits.rowStride(), oldLogits.rowsPerBatch(), oldLogits.batchStride(),
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(logProbs, "logProbs", device), Check.address(entropy, "entropy", device),
+                Check.address(statistics.lseP(), "lseP", device), Check.address(statistics.lseQ(), "lseQ", device),
+                Check.address(statistics.logRatio(), "logRatio", device),
+                Check.address(gradLogProbs, "gradLogProbs", device), Check.address(gradEntropy, "gradEntropy", device),
+                Check.address(gradKl, "gradKl", device),
+                Check.address(dLogits, "dLogits", device), dLogits.rowStride(), dLogits.rowsPerBatch(), dLogits.batchStride());
         Check.alive(logits, oldLogits, targets, temperature);
         Check.alive(logProbs, entropy, statistics, gradLogProbs);
         Check.alive(gradEntropy, gradKl, dLogits, null);

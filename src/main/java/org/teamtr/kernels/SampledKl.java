@@ -74,12 +74,12 @@ public final class SampledKl {
         Check.apart(perMessage, "perMessage", cuSeqlens, "cuSeqlens");
 
         Backend.current();
-        final Place place = logProbsOld.place();
-        final int status = teamtr.teamtr_sampled_kl(place.device(), place.stream(),
+        final Device device = logProbsOld.device();
+        final int status = teamtr.teamtr_sampled_kl(device.index(), device.stream(),
                 estimator.code,
-                Check.address(logProbsOld, "logProbsOld", place), Check.address(logProbsNew, "logProbsNew", place), tokens,
-                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
-                Check.address(perToken, "perToken", place), Check.address(perMessage, "perMessage", place));
+                Check.address(logProbsOld, "logProbsOld", device), Check.address(logProbsNew, "logProbsNew", device), tokens,
+                Check.address(cuSeqlens, "cuSeqlens", device), Check.type(cuSeqlens), messages,
+                Check.address(perToken, "perToken", device), Check.address(perMessage, "perMessage", device));
         Check.alive(logProbsOld, logProbsNew, cuSeqlens, perToken);
         Check.alive(perMessage, null, null, null);
         Check.status(status);

@@ -39,7 +39,7 @@ public final class Sampling {
      * @param rowIds [rows] int64, what tells rows apart in the noise (say, an episode's number); null for 0, 1, 2, ...
      * @param tokens [rows], written, int32 or int64
      * @param logProbs [rows], written, or null: log-prob of the token under the whole softmax(x / T) in nats, equal to the bit to
-     *     {@link LogProbs#forward} in the same place
+     *     {@link LogProbs#forward} on the same device
      * @param logProbsKept [rows], written, or null: the same, renormalised over the tokens that were kept
      * @throws IllegalArgumentException if shapes do not agree, an output overlaps anything, or a number is out of range
      * @throws IllegalStateException if memory of an argument was closed, or the kernels cannot be loaded
@@ -67,15 +67,15 @@ public final class Sampling {
         Check.apart(logProbs, "logProbs", logProbsKept, "logProbsKept");
 
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_sample(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_sample(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                temperature.scalar(), Check.address(temperature, place),
+                temperature.scalar(), Check.address(temperature, device),
                 config.topK(), config.topP(), config.minP(),
-                seed, step, Check.address(rowIds, "rowIds", place),
-                Check.address(tokens, "tokens", place), tokens.code(),
-                Check.address(logProbs, "logProbs", place), Check.address(logProbsKept, "logProbsKept", place));
+                seed, step, Check.address(rowIds, "rowIds", device),
+                Check.address(tokens, "tokens", device), tokens.code(),
+                Check.address(logProbs, "logProbs", device), Check.address(logProbsKept, "logProbsKept", device));
         Check.alive(logits, temperature, rowIds, tokens);
         Check.alive(logProbs, logProbsKept, null, null);
         Check.status(status);

@@ -76,20 +76,20 @@ public final class Surrogate {
         Check.apart(dKl, "dKl", dEntropy, "dEntropy");
 
         Backend.current();
-        final Place place = logProbsNew.place();
-        final int status = teamtr.teamtr_surrogate(place.device(), place.stream(),
-                Check.address(logProbsNew, "logProbsNew", place), Check.address(logProbsOld, "logProbsOld", place), tokens,
-                Check.address(advantages, "advantages", place), config.perToken(),
-                Check.address(cuSeqlens, "cuSeqlens", place), Check.type(cuSeqlens), messages,
-                Check.address(mask, "mask", place),
-                Check.address(kl, "kl", place), Check.address(entropy, "entropy", place),
-                Check.address(centredReturns, "centredReturns", place),
+        final Device device = logProbsNew.device();
+        final int status = teamtr.teamtr_surrogate(device.index(), device.stream(),
+                Check.address(logProbsNew, "logProbsNew", device), Check.address(logProbsOld, "logProbsOld", device), tokens,
+                Check.address(advantages, "advantages", device), config.perToken(),
+                Check.address(cuSeqlens, "cuSeqlens", device), Check.type(cuSeqlens), messages,
+                Check.address(mask, "mask", device),
+                Check.address(kl, "kl", device), Check.address(entropy, "entropy", device),
+                Check.address(centredReturns, "centredReturns", device),
                 config.ratio().code, config.epsLow(), config.epsHigh(), config.dualClip(),
                 config.klTerm().code, config.beta(), config.klAggregation().code, config.entropyCoef(),
                 config.aggregation().code, config.fixedLength(), config.totalTokens(), config.totalMessages(),
-                Check.address(dLogProbs, "dLogProbs", place), Check.address(dKl, "dKl", place),
-                Check.address(dEntropy, "dEntropy", place),
-                stats.address(place));
+                Check.address(dLogProbs, "dLogProbs", device), Check.address(dKl, "dKl", device),
+                Check.address(dEntropy, "dEntropy", device),
+                stats.address(device));
         Check.alive(logProbsNew, logProbsOld, advantages, cuSeqlens);
         Check.alive(mask, kl, entropy, centredReturns);
         Check.alive(dLogProbs, dKl, dEntropy, stats);

@@ -31,24 +31,24 @@ public final class SurrogateStats implements AutoCloseable {
 
     /** Room for the statistics of one call on the CPU. */
     public SurrogateStats() {
-        this(Place.CPU);
+        this(Device.CPU);
     }
 
     /**
-     * Room for the statistics of one call at a place.
+     * Room for the statistics of one call on a device.
      *
      * @throws DeviceException if the device has no such memory
      * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
      */
-    public SurrogateStats(Place place) {
+    public SurrogateStats(Device device) {
         copy = null;
-        memory = Memory.allocate(Place.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
+        memory = Memory.allocate(Device.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
         values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
         for (int i = 0; i < teamtr.TEAMTR_STATS; i++) {
             values.put(i, Double.NaN);
         }
-        if (Check.given(place, "place").isCuda()) {
-            written = Memory.allocate(place, teamtr.TEAMTR_STATS, Double.BYTES);
+        if (Check.given(device, "device").isCuda()) {
+            written = Memory.allocate(device, teamtr.TEAMTR_STATS, Double.BYTES);
             copy(written, memory);
         } else {
             written = memory;
@@ -75,7 +75,7 @@ public final class SurrogateStats implements AutoCloseable {
     }
 
     private static void copy(Memory to, Memory from) {
-        final Place copier = Memory.copier(to, from);
+        final Device copier = Memory.copier(to, from);
         Memory.copy(copier, to.address, from.address, to.bytes);
         copier.synchronize();
     }
@@ -200,12 +200,12 @@ public final class SurrogateStats implements AutoCloseable {
         return value;
     }
 
-    /** For a call at that place, whose results the next getter shows. */
-    long address(Place place) {
+    /** For a call on that device, whose results the next getter shows. */
+    long address(Device device) {
         if (copy != null) {
             throw new IllegalArgumentException("stats: expected room for the statistics of a call, given a copy of others");
         }
-        final long address = written.open("stats", place, written.address);
+        final long address = written.open("stats", device, written.address);
         copied = written == memory;
         return address;
     }

@@ -204,13 +204,13 @@ public final class TokenKl {
             statistics.checkApart(entropyNew, "entropyNew");
         }
         // Under the callers' names; the calls below know p and q only.
-        final Place place = oldLogits.place();
-        Check.address(oldLogits, "oldLogits", place);
-        Check.address(newLogits, "newLogits", place);
-        Check.address(logProbsOld, "logProbsOld", place);
-        Check.address(logProbsNew, "logProbsNew", place);
-        Check.address(entropyOld, "entropyOld", place);
-        Check.address(entropyNew, "entropyNew", place);
+        final Device device = oldLogits.device();
+        Check.address(oldLogits, "oldLogits", device);
+        Check.address(newLogits, "newLogits", device);
+        Check.address(logProbsOld, "logProbsOld", device);
+        Check.address(logProbsNew, "logProbsNew", device);
+        Check.address(entropyOld, "entropyOld", device);
+        Check.address(entropyNew, "entropyNew", device);
     }
 
     private static void checkOutput(Floats output, String name, Logits oldLogits, Logits newLogits, Indices targets,
@@ -234,9 +234,9 @@ public final class TokenKl {
         if (statistics != null) {
             statistics.checkInputs(newLogits.rows(), dNew, "dNew");
         }
-        final Place place = oldLogits.place();
-        Check.address(oldLogits, "oldLogits", place);
-        Check.address(newLogits, "newLogits", place);
+        final Device device = oldLogits.device();
+        Check.address(oldLogits, "oldLogits", device);
+        Check.address(newLogits, "newLogits", device);
     }
 
     // ---- calls: P first ----
@@ -244,37 +244,37 @@ public final class TokenKl {
     private static int kl(Logits p, Logits q, Indices targets, Temperature temperature, Floats kl, Floats logProbsP,
             Floats logProbsQ, Floats entropyP, Floats entropyQ, KlStatistics statistics) {
         Backend.current();
-        final Place place = p.place();
-        return teamtr.teamtr_kl_with_statistics(place.device(), place.stream(),
-                Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
+        final Device device = p.device();
+        return teamtr.teamtr_kl_with_statistics(device.index(), device.stream(),
+                Check.address(p, "p", device), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(kl, "kl", place),
-                Check.address(logProbsP, "logProbsP", place), Check.address(logProbsQ, "logProbsQ", place),
-                Check.address(entropyP, "entropyP", place), Check.address(entropyQ, "entropyQ", place),
-                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", place),
-                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", place),
-                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", place));
+                Check.address(q, "q", device), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(kl, "kl", device),
+                Check.address(logProbsP, "logProbsP", device), Check.address(logProbsQ, "logProbsQ", device),
+                Check.address(entropyP, "entropyP", device), Check.address(entropyQ, "entropyQ", device),
+                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", device),
+                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", device),
+                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", device));
     }
 
     private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats kl,
             KlStatistics statistics, Floats gradKl, Logits d) {
         Backend.current();
-        final Place place = p.place();
-        return teamtr.teamtr_kl_backward_from_statistics(place.device(), place.stream(),
-                Check.address(p, "p", place), p.dtype().code, p.rows(), p.vocab(),
+        final Device device = p.device();
+        return teamtr.teamtr_kl_backward_from_statistics(device.index(), device.stream(),
+                Check.address(p, "p", device), p.dtype().code, p.rows(), p.vocab(),
                 p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q", place), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(kl, "kl", place),
-                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", place),
-                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", place),
-                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", place),
-                Check.address(gradKl, "gradKl", place), wrtQ,
-                Check.address(d, "dNew", place), d.rowStride(), d.rowsPerBatch(), d.batchStride());
+                Check.address(q, "q", device), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(kl, "kl", device),
+                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", device),
+                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", device),
+                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", device),
+                Check.address(gradKl, "gradKl", device), wrtQ,
+                Check.address(d, "dNew", device), d.rowStride(), d.rowsPerBatch(), d.batchStride());
     }
 
     private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,

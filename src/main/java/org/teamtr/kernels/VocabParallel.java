@@ -50,13 +50,13 @@ public final class VocabParallel {
         Check.apart(parts, "parts", logits, "logits", targets, "targets", temperature);
 
         Backend.current();
-        final Place place = logits.place();
-        final int status = teamtr.teamtr_log_probs_parts(place.device(), place.stream(),
-                Check.address(logits, "logits", place), logits.dtype().code, rows, logits.vocab(),
+        final Device device = logits.device();
+        final int status = teamtr.teamtr_log_probs_parts(device.index(), device.stream(),
+                Check.address(logits, "logits", device), logits.dtype().code, rows, logits.vocab(),
                 logits.rowStride(), logits.rowsPerBatch(), logits.batchStride(),
-                Check.address(targets, "targets", place), Check.type(targets), vocabStart, globalVocab,
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(parts, "parts", place));
+                Check.address(targets, "targets", device), Check.type(targets), vocabStart, globalVocab,
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(parts, "parts", device));
         Check.alive(logits, targets, temperature, parts);
         Check.status(status);
     }
@@ -99,13 +99,13 @@ public final class VocabParallel {
         Check.apart(lse, "lse", entropy, "entropy");
 
         Backend.current();
-        final Place place = parts.place();
-        final int status = teamtr.teamtr_log_probs_merge(place.device(), place.stream(),
-                Check.address(parts, "parts", place), shards, rows,
-                Check.address(targets, "targets", place), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, place),
-                Check.address(logProbs, "logProbs", place), Check.address(lse, "lse", place),
-                Check.address(entropy, "entropy", place));
+        final Device device = parts.device();
+        final int status = teamtr.teamtr_log_probs_merge(device.index(), device.stream(),
+                Check.address(parts, "parts", device), shards, rows,
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device),
+                Check.address(logProbs, "logProbs", device), Check.address(lse, "lse", device),
+                Check.address(entropy, "entropy", device));
         Check.alive(parts, targets, temperature, logProbs);
         Check.alive(lse, entropy, null, null);
         Check.status(status);

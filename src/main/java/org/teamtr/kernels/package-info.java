@@ -18,8 +18,8 @@
  * <p>Arguments are views ({@link org.teamtr.kernels.Logits}, {@link org.teamtr.kernels.Floats},
  * {@link org.teamtr.kernels.Indices}, {@link org.teamtr.kernels.Mask}) of a JavaCPP Pointer, a direct buffer, or the address of
  * another framework's tensor. Views copy nothing and keep what they view reachable. They have a
- * {@link org.teamtr.kernels.Place}, the host's memory or a CUDA device's, and a call runs where its views are, which must all be
- * at the same place. What is said of threads and of contents that are refused holds on the CPU; Place says how a device differs.
+ * {@link org.teamtr.kernels.Device}, the host's memory or a CUDA device's, and a call runs where its views are, which must all be
+ * on the same device. What is said of threads and of contents that are refused holds on the CPU; Device says how a device differs.
  *
  * <pre>{@code
  * FloatPointer memory = new FloatPointer(2 * 4).put(1, 2, 3, 4, 0, 0, 0, 0);

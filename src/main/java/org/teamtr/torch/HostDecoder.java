@@ -11,7 +11,6 @@ import org.teamtr.kernels.Decoding;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
-import org.teamtr.kernels.Place;
 import org.teamtr.model.ModelConfig;
 
 /**
@@ -62,7 +61,7 @@ final class HostDecoder implements NextToken {
 
     /** {@return whether there is such a decoder for tensors of a device} Tensors that stand for memory of a GPU are no host memory. */
     static boolean serves(Device device) {
-        return device.is_cpu() && TensorViews.cpu == Place.CPU;
+        return device.is_cpu() && TensorViews.cpu == org.teamtr.kernels.Device.CPU;
     }
 
     /**

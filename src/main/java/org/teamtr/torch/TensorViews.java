@@ -11,7 +11,6 @@ import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Mask;
-import org.teamtr.kernels.Place;
 
 /**
  * libtorch tensors as arguments of the kernels. Nothing is copied: a kernel reads, or writes, the tensor's own memory.
@@ -26,15 +25,15 @@ import org.teamtr.kernels.Place;
  * stream the order is the caller's to keep, and libtorch's allocator must be told (recordStream).
  *
  * <p>Every method throws {@link IllegalArgumentException} for a tensor that is undefined, neither on the CPU nor on CUDA, or of
- * another dtype, shape or layout than it says; and for a CUDA tensor what {@link Logits#ofAddress(Place, long, long, DType, long,
+ * another dtype, shape or layout than it says; and for a CUDA tensor what {@link Logits#ofAddress(org.teamtr.kernels.Device, long, long, DType, long,
  * long, long, long, long, Object)} throws. Views are immutable; any number of threads may use them.
  */
 public final class TensorViews {
     /**
-     * The place of tensors on the CPU. A CUDA device in the tests alone, which so hand every kernel call of the trainer to CUDA
+     * The device of tensors on the CPU. A CUDA device in the tests alone, which so hand every kernel call of the trainer to CUDA
      * kernels that were compiled for the host.
      */
-    static Place cpu = Place.CPU;
+    static org.teamtr.kernels.Device cpu = org.teamtr.kernels.Device.CPU;
 
     private TensorViews() {
     }
@@ -70,7 +69,7 @@ public final class TensorViews {
             throw new IllegalArgumentException("tensor: expected rows that do not share memory (an expanded tensor does), given "
                     + describe(tensor) + "; call tensor.contiguous()");
         }
-        return Logits.ofAddress(place(tensor), address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride,
+        return Logits.ofAddress(device(tensor), address(tensor), bytes(tensor), dtype, batch, length, vocab, batchStride,
                 rowStride, tensor);
     }
 
@@ -80,7 +79,7 @@ public final class TensorViews {
         if (type(tensor) != torch.ScalarType.Float) {
             throw wrongType(tensor, "float32");
         }
-        return Floats.ofAddress(place(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
+        return Floats.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
     }
 
     /** {@return an int32 or int64 tensor of any shape, contiguous, as one vector in row-major order} */
@@ -91,7 +90,7 @@ public final class TensorViews {
             case Long -> Long.BYTES;
             default -> throw wrongType(tensor, "int32 or int64");
         };
-        return Indices.ofAddress(place(tensor), address(tensor), bytes(tensor), width, tensor.numel(), tensor);
+        return Indices.ofAddress(device(tensor), address(tensor), bytes(tensor), width, tensor.numel(), tensor);
     }
 
     /** {@return a bool or uint8 tensor of any shape, contiguous, as one vector in row-major order; 0 does not count} */
@@ -101,7 +100,7 @@ public final class TensorViews {
             case Bool, Byte -> { }
             default -> throw wrongType(tensor, "bool or uint8");
         }
-        return Mask.ofAddress(place(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
+        return Mask.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
     }
 
     private static void check(Tensor tensor) {
@@ -123,7 +122,7 @@ public final class TensorViews {
         }
     }
 
-    private static Place place(Tensor tensor) {
+    private static org.teamtr.kernels.Device device(Tensor tensor) {
         if (!tensor.is_cuda()) {
             return cpu;
         }
@@ -137,10 +136,10 @@ public final class TensorViews {
         private Cuda() {
         }
 
-        static Place current(byte device) {
+        static org.teamtr.kernels.Device current(byte device) {
             try (CUDAStream current = torch_cuda.getCurrentCUDAStream(device)) {
                 final CUstream_st stream = current.stream();
-                return Place.cuda(device, stream == null ? 0 : stream.address()); // null: the default stream
+                return org.teamtr.kernels.Device.cuda(device, stream == null ? 0 : stream.address()); // null: the default stream
             } catch (LinkageError e) {
                 throw new IllegalStateException("tensor: libtorch's CUDA streams could not be loaded (" + e.getMessage()
                         + "). The class path needs org.bytedeco:pytorch with its linux-x86_64-gpu natives, and org.bytedeco:cuda"

@@ -14,7 +14,7 @@ import org.teamtr.train.RunLog;
 
 /**
  * The commands from end to end, so small that the build also runs them with tensors that stand for memory of a GPU, on CUDA kernels
- * compiled for the host ({@code org.teamtr.torch.PolicyPlace}): imitation, rollouts, scoring, gradients, exact KL, evaluation,
+ * compiled for the host ({@code org.teamtr.torch.PolicyDevice}): imitation, rollouts, scoring, gradients, exact KL, evaluation,
  * checkpoints, alignment.
  */
 class ShortRunTest {

@@ -13,7 +13,7 @@ import org.teamtr.kernels.SurrogateConfig.AdvantagePer;
 import org.teamtr.kernels.SurrogateConfig.KlTerm;
 
 /** No call allocates a byte on the Java heap: 1,000 calls of each kernel, warm, and before that the first ones, interpreted. */
-@CpuOnly("counts in Java, the same for every place, and calls half a million kernels for it")
+@CpuOnly("counts in Java, the same for every device, and calls half a million kernels for it")
 class AllocationTest {
     private static final int ROWS = 8;
     private static final int VOCAB = 50;

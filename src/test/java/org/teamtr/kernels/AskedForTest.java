@@ -34,7 +34,7 @@ class AskedForTest {
             try (Floats expected = Floats.allocate(ROWS)) {
                 LogProbs.forward(after, targets, Temperature.ONE, null, null, expected);
                 // A device's exact KL sums in an order of its own.
-                assertArrayEquals(expected.toArray(), entropyNew.toArray(), TestPlace.CUDA ? 1e-5f : 0);
+                assertArrayEquals(expected.toArray(), entropyNew.toArray(), TestDevice.CUDA ? 1e-5f : 0);
             }
         }
     }

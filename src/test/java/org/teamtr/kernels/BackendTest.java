@@ -82,7 +82,7 @@ class BackendTest {
                 }
             }));
             System.out.println("device " + answer(() -> {
-                try (Floats memory = Floats.allocate(Place.cuda(0), 1)) {
+                try (Floats memory = Floats.allocate(Device.cuda(0), 1)) {
                     return memory.toString();
                 } catch (DeviceException e) {
                     return e.getMessage();
@@ -237,7 +237,7 @@ class BackendTest {
         final List<String> cpu = run("-Dorg.teamtr.backend=cpu");
         assertTrue(cpu.stream().anyMatch(line -> line.matches("backend cpu " + BEST + ", [0-9]+ threads?")),
                 String.join("\n", cpu));
-        assertEquals(1, count(cpu, "device refused place: expected cpu, which org.teamtr.backend=cpu allows alone, given cuda:0"),
+        assertEquals(1, count(cpu, "device refused device: expected cpu, which org.teamtr.backend=cpu allows alone, given cuda:0"),
                 String.join("\n", cpu));
         refused(run("-Dorg.teamtr.backend=nonsense"), "org.teamtr.backend: expected cpu or cuda, given nonsense");
     }

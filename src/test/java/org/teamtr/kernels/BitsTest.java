@@ -197,7 +197,7 @@ class BitsTest extends TestData.Scoped {
     @EnumSource(DType.class)
     void aRowAloneAndInALargeBatch(DType dtype) {
         final Rows rows = Rows.of(dtype, 2500); // two blocks and a tail
-        final int[] order = new int[TestPlace.lockstep() ? 60 : 1000];
+        final int[] order = new int[TestDevice.lockstep() ? 60 : 1000];
         Arrays.setAll(order, r -> (7 * r + 3) % rows.numbers.length);
         final Bits batch = run(rows.in(order, n -> TestData.matrix(dtype, n, 2500)));
         for (int number : all(rows)) {
@@ -241,7 +241,7 @@ class BitsTest extends TestData.Scoped {
     @EnumSource(DType.class)
     void anyNumberOfThreadsAndASecondCall(DType dtype) {
         final Rows few = Rows.of(dtype, 20011); // a row a piece
-        final int[] order = new int[TestPlace.lockstep() ? 60 : 600];
+        final int[] order = new int[TestDevice.lockstep() ? 60 : 600];
         Arrays.setAll(order, r -> r % few.numbers.length);
         final Rows narrow = Rows.of(dtype, 130);
         final Rows many = narrow.in(order, n -> TestData.matrix(dtype, n, 130)); // 126 rows a piece
@@ -249,7 +249,7 @@ class BitsTest extends TestData.Scoped {
             Natives.forceThreads(1);
             final Bits expected = run(rows);
             expected.assertSame(run(rows));
-            for (int threads : TestPlace.CUDA ? new int[0] : new int[] {2, 3}) { // a device takes no part of the pool
+            for (int threads : TestDevice.CUDA ? new int[0] : new int[] {2, 3}) { // a device takes no part of the pool
                 Natives.forceThreads(threads);
                 expected.assertSame(run(rows));
                 expected.assertSame(run(rows));
@@ -266,7 +266,7 @@ class BitsTest extends TestData.Scoped {
         final ExecutorService callers = Executors.newFixedThreadPool(4);
         try {
             final Callable<Bits> call = () -> run(rows);
-            for (Future<Bits> bits : callers.invokeAll(java.util.Collections.nCopies(TestPlace.lockstep() ? 4 : 24, call))) {
+            for (Future<Bits> bits : callers.invokeAll(java.util.Collections.nCopies(TestDevice.lockstep() ? 4 : 24, call))) {
                 expected.assertSame(bits.get());
             }
         } finally {

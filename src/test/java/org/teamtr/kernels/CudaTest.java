@@ -20,11 +20,11 @@ import org.junit.jupiter.api.Test;
  * ./mvnw test -Dcmake.cuda=ON -Dsimt.skip -Pcuda -Dtest.excludedGroups=large -Dgroups=cuda
  * </pre>
  *
- * The other tests of the kernels run on a GPU that reaches the JVM's memory, see {@link TestPlace}.
+ * The other tests of the kernels run on a GPU that reaches the JVM's memory, see {@link TestDevice}.
  */
 @Tag("cuda")
 class CudaTest {
-    private static final Place GPU = Place.cuda(0);
+    private static final Device GPU = Device.cuda(0);
     private static final int ROWS = 300;
     private static final int VOCAB = 5_003;
 
@@ -58,9 +58,9 @@ class CudaTest {
         }
     }
 
-    private static CudaMemory copy(Place place, Logits host) {
-        final CudaMemory memory = CudaMemory.allocate(place, host.rows() * host.vocab() * host.dtype().bytes());
-        Logits.of(place, memory, host.dtype(), host.rows(), host.vocab()).copyFrom(host);
+    private static CudaMemory copy(Device device, Logits host) {
+        final CudaMemory memory = CudaMemory.allocate(device, host.rows() * host.vocab() * host.dtype().bytes());
+        Logits.of(device, memory, host.dtype(), host.rows(), host.vocab()).copyFrom(host);
         return memory;
     }
 
@@ -113,14 +113,14 @@ class CudaTest {
         onHost.forwardBackward(SurrogateConfig.PAPER, b.fresh, b.old, b.targets, Temperature.ONE, b.logProbsOld, b.advantages,
                 b.bounds, null, null, dHost);
         try (CudaStream stream = new CudaStream(0)) {
-            for (Place place : new Place[] {GPU, stream.place()}) {
+            for (Device device : new Device[] {GPU, stream.device()}) {
                 try (PointerScope scope = new PointerScope();
-                        PolicyLoss loss = new PolicyLoss(place, ROWS, true)) {
-                    final Logits old = Logits.of(place, copy(place, b.old), DType.F32, ROWS, VOCAB);
-                    final Logits fresh = Logits.of(place, copy(place, b.fresh), DType.F32, ROWS, VOCAB);
-                    final Indices targets = Indices.allocateInts(place, ROWS).copyFrom(b.targets);
-                    final Floats logProbs = Floats.allocate(place, ROWS);
-                    final Floats kl = Floats.allocate(place, ROWS);
+                        PolicyLoss loss = new PolicyLoss(device, ROWS, true)) {
+                    final Logits old = Logits.of(device, copy(device, b.old), DType.F32, ROWS, VOCAB);
+                    final Logits fresh = Logits.of(device, copy(device, b.fresh), DType.F32, ROWS, VOCAB);
+                    final Indices targets = Indices.allocateInts(device, ROWS).copyFrom(b.targets);
+                    final Floats logProbs = Floats.allocate(device, ROWS);
+                    final Floats kl = Floats.allocate(device, ROWS);
                     LogProbs.forward(fresh, targets, Temperature.ONE, logProbs, null, null);
                     TokenKl.oldNew(old, fresh, kl);
                     near(expected.toArray(), logProbs.toHost().toArray(), 1e-6);
@@ -130,11 +130,11 @@ class CudaTest {
                         assertEquals(klHost[r], klDevice[r], 1e-4 * klHost[r]);
                     }
                     assertTrue(Double.isNaN(loss.stats().loss()), "before the first call");
-                    final Floats logProbsOld = Floats.allocate(place, ROWS).copyFrom(b.logProbsOld);
-                    final Floats advantages = Floats.allocate(place, 2).copyFrom(b.advantages);
-                    final Indices bounds = Indices.allocateLongs(place, 3).copyFrom(b.bounds);
-                    final CudaMemory gradients = CudaMemory.allocate(place, 4L * ROWS * VOCAB);
-                    for (Logits d : new Logits[] {Logits.of(place, gradients, DType.F32, ROWS, VOCAB), fresh}) { // then in place
+                    final Floats logProbsOld = Floats.allocate(device, ROWS).copyFrom(b.logProbsOld);
+                    final Floats advantages = Floats.allocate(device, 2).copyFrom(b.advantages);
+                    final Indices bounds = Indices.allocateLongs(device, 3).copyFrom(b.bounds);
+                    final CudaMemory gradients = CudaMemory.allocate(device, 4L * ROWS * VOCAB);
+                    for (Logits d : new Logits[] {Logits.of(device, gradients, DType.F32, ROWS, VOCAB), fresh}) { // then in place
                         loss.forwardBackward(SurrogateConfig.PAPER, fresh, old, targets, Temperature.ONE, logProbsOld, advantages,
                                 bounds, null, null, d);
                         assertEquals(onHost.stats().loss(), loss.stats().loss(), lossLimit(onHost, loss, b));
@@ -153,7 +153,7 @@ class CudaTest {
     @Test
     void memoryAndItsViews() {
         final CudaMemory memory = CudaMemory.allocate(GPU, 64);
-        assertEquals(GPU, memory.place());
+        assertEquals(GPU, memory.device());
         assertEquals(64, memory.capacity());
         final Floats floats = Floats.of(GPU, memory, 16);
         assertArrayEquals(new float[16], floats.toHost().toArray(), "zeros");
@@ -201,26 +201,26 @@ class CudaTest {
     @Test
     void streamsAndEvents() {
         try (CudaStream one = new CudaStream(0); CudaStream two = new CudaStream(0); CudaEvent start = new CudaEvent(0);
-                CudaEvent end = new CudaEvent(0); CudaMemory memory = CudaMemory.allocate(one.place(), 64L << 20)) {
-            assertNotEquals(one.place(), two.place());
-            assertNotEquals(0, one.place().stream());
-            final Logits logits = Logits.of(one.place(), memory, DType.F32, 1_024, 16_384);
-            final Floats lse = Floats.allocate(one.place(), 1_024);
+                CudaEvent end = new CudaEvent(0); CudaMemory memory = CudaMemory.allocate(one.device(), 64L << 20)) {
+            assertNotEquals(one.device(), two.device());
+            assertNotEquals(0, one.device().stream());
+            final Logits logits = Logits.of(one.device(), memory, DType.F32, 1_024, 16_384);
+            final Floats lse = Floats.allocate(one.device(), 1_024);
             LogProbs.forward(logits, null, Temperature.ONE, null, lse, null);
-            start.record(one.place());
+            start.record(one.device());
             LogProbs.forward(logits, null, Temperature.ONE, null, lse, null);
-            end.record(one.place());
+            end.record(one.device());
             final float millis = end.elapsedMillis(start);
             assertTrue(millis > 0 && millis < 1_000, millis + " ms");
             two.waitFor(end); // orders the other stream's copy behind the kernel
-            final Floats elsewhere = Floats.ofAddress(two.place(), lse.address(), 4 * lse.length(), lse.length(), lse);
+            final Floats elsewhere = Floats.ofAddress(two.device(), lse.address(), 4 * lse.length(), lse.length(), lse);
             assertEquals((float) Math.log(16_384), elsewhere.toHost().get(1_023), 1e-5f);
             one.synchronize();
             end.synchronize();
-            one.place().synchronize();
+            one.device().synchronize();
             final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () ->
                     LogProbs.forward(logits, null, Temperature.ONE, null, elsewhere, null));
-            assertTrue(e.getMessage().startsWith("lse: expected memory of " + one.place()), e.getMessage());
+            assertTrue(e.getMessage().startsWith("lse: expected memory of " + one.device()), e.getMessage());
         }
         final CudaStream closed = new CudaStream(0);
         closed.close();
@@ -236,7 +236,7 @@ class CudaTest {
     @Test
     void addressesThatTheDeviceCannotUse() {
         assertFalse(Backend.current().cudaDevices().isEmpty());
-        assertThrows(IllegalArgumentException.class, () -> Floats.allocate(Place.cuda(99), 1));
+        assertThrows(IllegalArgumentException.class, () -> Floats.allocate(Device.cuda(99), 1));
         final FloatPointer host = new FloatPointer(1L);
         try (Floats onHost = Floats.allocate(1); Floats onDevice = Floats.allocate(GPU, 1)) {
             final Logits logits = Logits.of(host, DType.F32, 1, 1);

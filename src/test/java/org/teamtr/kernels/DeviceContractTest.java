@@ -20,7 +20,7 @@ import org.teamtr.kernels.KernelTable.Kernel;
 import org.teamtr.kernels.KernelTable.Kind;
 
 /**
- * Where the contract of {@link Place} differs from the CPU's: contents that are wrong make their row NaN, leave every other row
+ * Where the contract of {@link Device} differs from the CPU's: contents that are wrong make their row NaN, leave every other row
  * as it was to the bit, and are never read through; and Java does not look at device memory.
  */
 class DeviceContractTest {
@@ -29,7 +29,7 @@ class DeviceContractTest {
 
     @BeforeEach
     void onADevice() {
-        assumeTrue(TestPlace.CUDA, "the kernels of this test run are the CPU's");
+        assumeTrue(TestDevice.CUDA, "the kernels of this test run are the CPU's");
     }
 
     private static float[] numbers(Args args, Arg arg) {
@@ -161,7 +161,7 @@ class DeviceContractTest {
     @Test
     void withoutThePresetsForCuda() {
         assumeTrue(getClass().getResource("/org/bytedeco/cuda/linux-x86_64/libjnicudart.so") == null, "they are there");
-        final Place gpu = Place.cuda(0);
+        final Device gpu = Device.cuda(0);
         for (Executable ask : new Executable[] {() -> CudaMemory.allocate(gpu, 4), () -> Floats.allocate(gpu, 4),
             () -> new CudaStream(0), () -> new CudaEvent(0), () -> new PolicyLoss(gpu, 4, true), () -> new SurrogateStats(gpu),
             () -> Floats.ofAddress(gpu, 64, 16, 4, null).toHost()}) {
@@ -175,7 +175,7 @@ class DeviceContractTest {
     /** Of a view that was made as one of device memory; the address is the host's, which this device reaches, too. */
     @Test
     void javaDoesNotLookAtDeviceMemory() {
-        final Place gpu = Place.cuda(0);
+        final Device gpu = Device.cuda(0);
         final Floats memory = Floats.ofFloats(1, 2, 3, 4);
         final Floats floats = Floats.ofAddress(gpu, memory.address(), 16, 4, memory);
         final Indices ints = Indices.ofAddress(gpu, memory.address(), 16, 4, 4, memory);

@@ -221,28 +221,28 @@ class ErrorsTest {
     /** Another device, another stream, or the host: whichever the other arguments are not of. */
     @Test
     void memoryOfAnotherPlace() {
-        final Place here = Memory.hostPlace;
-        for (Place elsewhere : new Place[] {Place.cuda(0, 0x10), Place.cuda(1), here.isCuda() ? Place.CPU : Place.cuda(0)}) {
+        final Device here = Memory.hostDevice;
+        for (Device elsewhere : new Device[] {Device.cuda(0, 0x10), Device.cuda(1), here.isCuda() ? Device.CPU : Device.cuda(0)}) {
             forEach((kernel, arg) -> {
                 if (arg == kernel.args().get(0)) {
                     return; // the others are compared with it
                 }
                 refused(IllegalArgumentException.class, kernel, arg, (args, a) -> {
-                    Memory.hostPlace = elsewhere;
+                    Memory.hostDevice = elsewhere;
                     args.views.put(a.name(), args.view(a, a.length(), args.regions.get(a.name())));
-                    Memory.hostPlace = here;
+                    Memory.hostDevice = here;
                 }, arg.name() + ": expected memory of " + here + ", as that of the other arguments, given " + elsewhere);
             });
             assertTrue(refusals >= 80, "only " + refusals);
         }
-        Memory.hostPlace = Place.cuda(5);
+        Memory.hostDevice = Device.cuda(5);
         final PolicyLoss loss;
         final SurrogateStats stats;
         try {
             loss = new PolicyLoss(ROWS, true);
             stats = new SurrogateStats();
         } finally {
-            Memory.hostPlace = here;
+            Memory.hostDevice = here;
         }
         final Args p = new Args(KernelTable.named("PolicyLoss"));
         says("policyLoss: expected memory of " + here, () -> call(loss, CONFIG, p, null, p.floats("logProbsOld")));
@@ -453,7 +453,7 @@ class ErrorsTest {
         final double before = loss.stats().loss();
         final Floats results = loss.logProbs(); // of the first step, tempting as the old log-probs of the second
         says("logProbsOld: expected memory apart from this object's results", () -> call(loss, CONFIG, p, null, results));
-        if (!TestPlace.CUDA) { // which answers with NaN
+        if (!TestDevice.CUDA) { // which answers with NaN
             p.ids("targets").set(0, 77);
             says("targets[0] is 77", () -> call(loss, CONFIG, p, null, p.floats("logProbsOld")));
             p.ids("targets").set(0, 0);

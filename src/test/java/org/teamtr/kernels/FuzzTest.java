@@ -16,7 +16,7 @@ import org.teamtr.kernels.SurrogateConfig.KlTerm;
  * by byte.
  */
 class FuzzTest extends FuzzArguments {
-    private static final int CALLS = TestPlace.lockstep() ? 14_000 : 210_000;
+    private static final int CALLS = TestDevice.lockstep() ? 14_000 : 210_000;
     private static final long SEED = 20_260_517;
     private static final int[] VOCABS = {1, 2, 3, 7, 16, 33, 63, 64, 65, 130};
     private static final String[] KERNELS = {"LogProbs.forward", "LogProbs.backward", "TokenKl.oldNew", "TokenKl.newOld",
@@ -71,7 +71,7 @@ class FuzzTest extends FuzzArguments {
             assertTrue(before == null || Arrays.equals(before, bytes()), () -> "a refused call wrote: " + e);
             return false;
         }
-        assertTrue(!mustBeRefused && (!wrongInside || TestPlace.CUDA || what.contains("overlap")), "accepted");
+        assertTrue(!mustBeRefused && (!wrongInside || TestDevice.CUDA || what.contains("overlap")), "accepted");
         final byte[] after = bytes();
         final BitSet own = new BitSet();
         for (Use use : uses) {

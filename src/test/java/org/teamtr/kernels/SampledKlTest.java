@@ -118,7 +118,7 @@ class SampledKlTest {
             final Logits oldLogits = Logits.ofAddress(a.address(), 20, DType.F32, 1, 1, 5, 0, 5, a);
             final Logits newLogits = Logits.ofAddress(b.address(), 20, DType.F32, 1, 1, 5, 0, 5, b);
             TokenKl.oldNew(oldLogits, newLogits, kl);
-            assertEquals(oldNew, kl.get(0), TestPlace.CUDA ? 1e-6 : 1e-7); // three roundings of f32 for a device's sum
+            assertEquals(oldNew, kl.get(0), TestDevice.CUDA ? 1e-6 : 1e-7); // three roundings of f32 for a device's sum
         }
     }
 

@@ -36,9 +36,9 @@ class SamplingTest {
         final float[] topPs = {1, 0.95f, 0.8f, 0.3f, 1e-6f};
         final float[] minPs = {0, 0.02f, 0.3f, 1};
         int cases = 0;
-        for (int vocab : new int[] {2, 9, 64, 257, 1_500, TestPlace.lockstep() ? 5_003 : 20_000}) {
+        for (int vocab : new int[] {2, 9, 64, 257, 1_500, TestDevice.lockstep() ? 5_003 : 20_000}) {
             for (double temperature : new double[] {0.5, 1, 2}) {
-                for (int i = 0; i < (vocab > 5_000 ? 10 : vocab > 1_000 ? 16 : 40) / (TestPlace.lockstep() ? 10 : 1); i++) {
+                for (int i = 0; i < (vocab > 5_000 ? 10 : vocab > 1_000 ? 16 : 40) / (TestDevice.lockstep() ? 10 : 1); i++) {
                     final SamplingConfig config = new SamplingConfig(topKs[random.nextInt(7)], topPs[random.nextInt(5)],
                             minPs[random.nextInt(4)]);
                     final float[] x = normal(random, vocab, 1 + random.nextInt(3));
@@ -46,7 +46,7 @@ class SamplingTest {
                         x[v] = i % 2 == 0 ? Math.round(4 * x[v]) / 4f : x[v]; // half of the cases have ties everywhere
                         x[v] = v > 0 && random.nextInt(8) == 0 ? NEVER : x[v];
                     }
-                    final Draws draws = Draws.repeated(vocab > 5_000 || TestPlace.lockstep() ? 16 : 128, x);
+                    final Draws draws = Draws.repeated(vocab > 5_000 || TestDevice.lockstep() ? 16 : 128, x);
                     draws.config = config;
                     draws.temperature = Temperature.of((float) temperature);
                     draws.seed = random.nextLong();
@@ -65,7 +65,7 @@ class SamplingTest {
         final double[] widest = kept(x, temperature, draws.config, 1e-5);
         final double[] narrowest = kept(x, temperature, draws.config, -1e-5);
         final boolean[] seen = new boolean[x.length];
-        for (draws.step = 0; draws.step < (TestPlace.lockstep() ? 3 : 8); draws.step++) {
+        for (draws.step = 0; draws.step < (TestDevice.lockstep() ? 3 : 8); draws.step++) {
             draws.call();
             for (int r = 0; r < draws.rows; r++) {
                 final int token = draws.tokens[r];
@@ -98,7 +98,7 @@ class SamplingTest {
             {new SamplingConfig(8, 0.5f, 0), 4}, {new SamplingConfig(0, 1, 1), 40}, {new SamplingConfig(5, 1, 1), 5},
             {new SamplingConfig(0, 1e-9f, 0), 1}};
         for (Object[] edge : edges) {
-            final Draws draws = Draws.repeated(TestPlace.lockstep() ? 300 : 2_000, equal);
+            final Draws draws = Draws.repeated(TestDevice.lockstep() ? 300 : 2_000, equal);
             draws.config = (SamplingConfig) edge[0];
             final Set<Integer> seen = new HashSet<>();
             Arrays.stream(draws.call().tokens).forEach(seen::add);
@@ -118,7 +118,7 @@ class SamplingTest {
                     shifted[v] = Float.floatToIntBits(shift) == 0x80000000 && x[v] == 0 ? -0.0f : x[v] + shift;
                 }
                 final double[] expected = kept(shifted, 1, config, 0);
-                final Draws draws = Draws.repeated(TestPlace.lockstep() ? 100 : 1_000, shifted);
+                final Draws draws = Draws.repeated(TestDevice.lockstep() ? 100 : 1_000, shifted);
                 draws.config = config;
                 draws.call();
                 final long[] counts = new long[x.length];
@@ -289,7 +289,7 @@ class SamplingTest {
             check(all, same(all, 20, 37, DType.F32, 711), 20, "padded rows, other positions");
             final Draws narrow = same(all, 0, 37, DType.BF16, 703);
             assertArrayEquals(all.tokens, narrow.tokens, "the same numbers in bf16");
-            if (TestPlace.CUDA) { // where LogProbs, whose bits these are, adds up f32 in another order
+            if (TestDevice.CUDA) { // where LogProbs, whose bits these are, adds up f32 in another order
                 assertArrayEquals(all.logProbs, narrow.logProbs, 4e-6f);
                 assertArrayEquals(all.logProbsKept, narrow.logProbsKept, 4e-6f);
             } else {
@@ -454,7 +454,7 @@ class SamplingTest {
                 }
             }
         }
-        if (TestPlace.lockstep()) {
+        if (TestDevice.lockstep()) {
             return;
         }
         // Where all are alike, no part of the vocabulary is preferred.

@@ -316,7 +316,7 @@ class TokenKlTest extends TestData.Scoped {
                         final Softmax a = p.softmax(r, (float) temperature);
                         final Softmax b = q.softmax(r, (float) temperature);
                         final double plain = direction.oldFirst ? Reference.klPlain(a, b) : Reference.klPlain(b, a);
-                        kls.see(given[r], plain, (TestPlace.CUDA ? 1e-5 : 2e-6) * plain, r, (int) offset);
+                        kls.see(given[r], plain, (TestDevice.CUDA ? 1e-5 : 2e-6) * plain, r, (int) offset);
                         final double[] expected = direction.gradient(a, b, 1);
                         final double limit = 1e-5 * largest(expected) + direction.rounding(a, b, 1);
                         for (int v = 0; v < vocab; v += 3) {
@@ -451,7 +451,7 @@ class TokenKlTest extends TestData.Scoped {
                         final float[] kl = direction.of(pair[0].logits, pair[1].logits, targets, Temperature.of(t), outputs);
                         assertArrayEquals(direction.of(pair[0].logits, pair[1].logits, null, Temperature.of(t)), kl, 0.01f);
                         final float[] first = direction.oldFirst ? old.logProbs() : fresh.logProbs();
-                        if (!TestPlace.CUDA) { // where they come out of the KL's own sums
+                        if (!TestDevice.CUDA) { // where they come out of the KL's own sums
                             assertArrayEquals(first, outputs[direction.oldFirst ? 0 : 1].toArray(), "the first policy's, to the bit");
                         }
                         assertClose(old.logProbs(), outputs[0].toArray());

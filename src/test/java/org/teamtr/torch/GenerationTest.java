@@ -70,7 +70,7 @@ class GenerationTest {
                     final Tensor scored = Tensor.create(new float[1]);
                     final float t = generation.temperature() == 0 ? 1 : (float) generation.temperature();
                     LogProbs.forward(TensorViews.logits(logits), token, Temperature.of(t), TensorViews.floats(scored), null, null);
-                    assertEquals(Host.floats(scored)[0], Host.floats(logProb)[0], PolicyPlace.CUDA ? 1e-6f : 0f,
+                    assertEquals(Host.floats(scored)[0], Host.floats(logProb)[0], PolicyDevice.CUDA ? 1e-6f : 0f,
                             "to the bit, but on CUDA, where sums are in another order");
                     sequence = Arrays.copyOf(sequence, sequence.length + 1);
                     sequence[sequence.length - 1] = (int) Host.longs(drawn)[0];

@@ -17,7 +17,6 @@ import org.junit.jupiter.api.Test;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Logits;
-import org.teamtr.kernels.Place;
 import org.teamtr.kernels.Temperature;
 
 /**
@@ -31,7 +30,7 @@ class TensorViewsCudaTest {
         assumeTrue(torch.hasCUDA(), "libtorch's natives on the class path have no CUDA; add -Dpytorch.natives=linux-x86_64-gpu");
         try (PointerScope scope = new PointerScope()) {
             final CUDAStream before = torch_cuda.getCurrentCUDAStream((byte) 0);
-            assertEquals(Place.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).place(), "libtorch's default stream");
+            assertEquals(org.teamtr.kernels.Device.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).device(), "libtorch's default stream");
             final CUDAStream other = torch_cuda.getStreamFromPool(false, (byte) 0);
             for (CUDAStream stream : new CUDAStream[] {before, other}) {
                 torch_cuda.setCurrentCUDAStream(stream);
@@ -39,7 +38,7 @@ class TensorViewsCudaTest {
                     step(dtype);
                 }
             }
-            assertNotEquals(Place.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).place());
+            assertNotEquals(org.teamtr.kernels.Device.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).device());
             torch_cuda.setCurrentCUDAStream(before);
         }
     }
@@ -54,7 +53,7 @@ class TensorViewsCudaTest {
         final Tensor ones = torch.ones(40).cuda();
         final Tensor d = torch.zeros_like(x);
         final Logits logits = TensorViews.logits(x);
-        assertEquals(0, logits.place().device());
+        assertEquals(0, logits.device().index());
         final Indices ids = TensorViews.indices(targets);
         LogProbs.forward(logits, ids, Temperature.ONE, TensorViews.floats(logProbs), TensorViews.floats(lse), null);
         LogProbs.backward(logits, ids, Temperature.ONE, TensorViews.floats(logProbs), TensorViews.floats(lse), null,

@@ -48,7 +48,7 @@ class TrustRegionTest {
             this.kl = kl;
         }
 
-        private record Place(Snapshot table, double at) implements Snapshot {
+        private record Device(Snapshot table, double at) implements Snapshot {
             @Override
             public void close() {
             }
@@ -56,20 +56,20 @@ class TrustRegionTest {
 
         @Override
         public Snapshot snapshot() {
-            return new Place(super.snapshot(), at);
+            return new Device(super.snapshot(), at);
         }
 
         @Override
         public void restore(Snapshot snapshot) {
-            super.restore(((Place) snapshot).table);
-            at = ((Place) snapshot).at;
+            super.restore(((Device) snapshot).table);
+            at = ((Device) snapshot).at;
             nudged = false;
         }
 
         @Override
         public void shorten(Snapshot snapshot, double share) {
             assertTrue(share > 0 && share < 1, "share " + share);
-            final double from = ((Place) snapshot).at;
+            final double from = ((Device) snapshot).at;
             at = from + share * (at - from);
         }
 
@@ -95,7 +95,7 @@ class TrustRegionTest {
                 return s;
             }
             final float[] all = new float[batch.tokens()];
-            Arrays.fill(all, (float) (nudged ? noise : at == ((Place) anchor).at ? 0 : noise + kl.applyAsDouble(at - ((Place) anchor).at)));
+            Arrays.fill(all, (float) (nudged ? noise : at == ((Device) anchor).at ? 0 : noise + kl.applyAsDouble(at - ((Device) anchor).at)));
             return new Scores(s.logProbs(), all, s.entropy());
         }
 
@@ -476,7 +476,7 @@ class TrustRegionTest {
                 asked.add(precision);
                 final Scores coarse = super.score(batch, temperature, anchor);
                 if (anchor != null) {
-                    final double walked = at - ((Walker.Place) anchor).at;
+                    final double walked = at - ((Walker.Device) anchor).at;
                     Arrays.fill(coarse.kl(), (float) (c * walked * walked));
                 }
                 return coarse;

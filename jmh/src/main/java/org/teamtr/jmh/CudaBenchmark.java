@@ -24,7 +24,7 @@ import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Logits;
-import org.teamtr.kernels.Place;
+import org.teamtr.kernels.Device;
 import org.teamtr.kernels.PolicyLoss;
 import org.teamtr.kernels.Sampling;
 import org.teamtr.kernels.SamplingConfig;
@@ -110,7 +110,7 @@ public class CudaBenchmark {
         final PolicyLoss loss;
         private int step;
 
-        Arguments(Kernel kernel, Place place, Logits logits, Logits other, int rows) {
+        Arguments(Kernel kernel, Device device, Logits logits, Logits other, int rows) {
             this.kernel = kernel;
             this.logits = logits;
             this.other = other;
@@ -120,15 +120,15 @@ public class CudaBenchmark {
                 ids.set(r, r % (int) logits.vocab());
                 slope.set(r, -0.25f);
             }
-            targets = Indices.allocateLongs(place, rows).copyFrom(ids);
-            tokens = Indices.allocateLongs(place, rows);
-            bounds = Indices.allocateLongs(place, 2).copyFrom(Indices.ofLongs(0, rows));
-            logProbs = Floats.allocate(place, rows);
-            lse = Floats.allocate(place, rows);
-            entropy = Floats.allocate(place, rows);
-            slopes = Floats.allocate(place, rows).copyFrom(slope);
-            advantages = Floats.allocate(place, 1).copyFrom(Floats.ofFloats(0.7f));
-            loss = new PolicyLoss(place, rows, false);
+            targets = Indices.allocateLongs(device, rows).copyFrom(ids);
+            tokens = Indices.allocateLongs(device, rows);
+            bounds = Indices.allocateLongs(device, 2).copyFrom(Indices.ofLongs(0, rows));
+            logProbs = Floats.allocate(device, rows);
+            lse = Floats.allocate(device, rows);
+            entropy = Floats.allocate(device, rows);
+            slopes = Floats.allocate(device, rows).copyFrom(slope);
+            advantages = Floats.allocate(device, 1).copyFrom(Floats.ofFloats(0.7f));
+            loss = new PolicyLoss(device, rows, false);
             LogProbs.forward(logits, targets, Temperature.ONE, logProbs, lse, entropy);
         }
 
@@ -158,8 +158,8 @@ public class CudaBenchmark {
         end = new CudaEvent(0);
         final Data data = new Data(dtype, rows, vocab, 1, null);
         final Data other = new Data(dtype, rows, vocab, 2, kernel == Kernel.KL_NEAR ? data : null);
-        arguments = new Arguments(kernel, stream.place(), copy(data.logits), copy(other.logits), rows);
-        final Arguments host = new Arguments(kernel, Place.CPU, data.logits, other.logits, rows);
+        arguments = new Arguments(kernel, stream.device(), copy(data.logits), copy(other.logits), rows);
+        final Arguments host = new Arguments(kernel, Device.CPU, data.logits, other.logits, rows);
         host.call();
         arguments.call();
         stream.synchronize();
@@ -177,8 +177,8 @@ public class CudaBenchmark {
     }
 
     private Logits copy(Logits host) {
-        final CudaMemory memory = CudaMemory.allocate(stream.place(), host.rows() * host.vocab() * dtype.bytes());
-        return Logits.of(stream.place(), memory, dtype, host.rows(), host.vocab()).copyFrom(host);
+        final CudaMemory memory = CudaMemory.allocate(stream.device(), host.rows() * host.vocab() * dtype.bytes());
+        return Logits.of(stream.device(), memory, dtype, host.rows(), host.vocab()).copyFrom(host);
     }
 
     private static void compare(Floats host, Floats device) {
@@ -191,9 +191,9 @@ public class CudaBenchmark {
 
     @Benchmark
     public void device(DeviceTime time) {
-        begin.record(stream.place());
+        begin.record(stream.device());
         arguments.call();
-        end.record(stream.place());
+        end.record(stream.device());
         time.add(end.elapsedMillis(begin));
     }
 

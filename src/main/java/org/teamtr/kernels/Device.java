@@ -6,8 +6,8 @@ import org.teamtr.kernels.internal.global.teamtr;
  * Where memory lives, and so where a kernel that is handed it runs: in host memory, on the CPU; or in memory that a CUDA device
  * reads and writes, on that device, in the order of one of its streams.
  *
- * <p>Every view has a place, and all views of one call are of the same one, device and stream, or the call is refused: nothing is
- * ever copied on its own. {@code copyFrom} of the views copies, also from place to place. For the same device memory on another
+ * <p>Every view has a device, and all views of one call have the same one, also the same stream, or the call is refused: nothing is
+ * ever copied on its own. {@code copyFrom} of the views copies, also from device to device. For the same device memory on another
  * stream make another view, from its address, once the work of the first stream is done ({@link #synchronize},
  * {@link CudaEvent}).
  *
@@ -20,7 +20,7 @@ import org.teamtr.kernels.internal.global.teamtr;
  * <p>Immutable.
  *
  * <pre>{@code
- * Place gpu = Place.cuda(0);
+ * Device gpu = Device.cuda(0);
  * try (CudaMemory memory = CudaMemory.allocate(gpu, logits.rows() * logits.vocab() * 4); Floats kl = Floats.allocate(gpu, logits.rows())) {
  *     Logits onDevice = Logits.of(gpu, memory, DType.F32, logits.rows(), logits.vocab()).copyFrom(logits);
  *     TokenKl.oldNew(onDevice, onDevice, kl); // runs on the device
@@ -28,27 +28,27 @@ import org.teamtr.kernels.internal.global.teamtr;
  * }
  * }</pre>
  *
- * @param device -1 for the CPU, else the number of a CUDA device
+ * @param index -1 for the CPU, else the number of a CUDA device
  * @param stream a {@code cudaStream_t} as a number; 0 is the device's default stream
  */
-public record Place(int device, long stream) {
+public record Device(int index, long stream) {
     /** Host memory. */
-    public static final Place CPU = new Place(teamtr.TEAMTR_CPU, 0);
+    public static final Device CPU = new Device(teamtr.TEAMTR_CPU, 0);
 
     /** @throws IllegalArgumentException if the device is less than -1, or the CPU is given a stream */
-    public Place {
-        if (device < teamtr.TEAMTR_CPU) {
-            throw new IllegalArgumentException("device: expected the number of a CUDA device, or -1 for the CPU, given "
-                    + device);
+    public Device {
+        if (index < teamtr.TEAMTR_CPU) {
+            throw new IllegalArgumentException("index: expected the number of a CUDA device, or -1 for the CPU, given "
+                    + index);
         }
-        if (device == teamtr.TEAMTR_CPU && stream != 0) {
+        if (index == teamtr.TEAMTR_CPU && stream != 0) {
             throw new IllegalArgumentException("stream: expected 0 on the CPU, given 0x" + Long.toHexString(stream));
         }
     }
 
     /** {@return the default stream of a CUDA device} */
-    public static Place cuda(int device) {
-        return cuda(device, 0);
+    public static Device cuda(int index) {
+        return cuda(index, 0);
     }
 
     /**
@@ -56,14 +56,14 @@ public record Place(int device, long stream) {
      *
      * @param stream a {@code cudaStream_t} as a number, of a {@link CudaStream} or of any other library
      */
-    public static Place cuda(int device, long stream) {
-        Check.notNegative(device, "device");
-        return new Place(device, stream);
+    public static Device cuda(int index, long stream) {
+        Check.notNegative(index, "index");
+        return new Device(index, stream);
     }
 
     /** {@return whether this is a CUDA device} */
     public boolean isCuda() {
-        return device != teamtr.TEAMTR_CPU;
+        return index != teamtr.TEAMTR_CPU;
     }
 
     /**
@@ -74,13 +74,13 @@ public record Place(int device, long stream) {
     public void synchronize() {
         if (isCuda()) {
             Backend.require(this);
-            Check.status(teamtr.teamtr_cuda_synchronize(device, stream));
+            Check.status(teamtr.teamtr_cuda_synchronize(index, stream));
         }
     }
 
     /** {@return {@code cpu}, {@code cuda:0}, {@code cuda:0 stream 0x7f20c4001a40}} */
     @Override
     public String toString() {
-        return !isCuda() ? "cpu" : "cuda:" + device + (stream == 0 ? "" : " stream 0x" + Long.toHexString(stream));
+        return !isCuda() ? "cpu" : "cuda:" + index + (stream == 0 ? "" : " stream 0x" + Long.toHexString(stream));
     }
 }

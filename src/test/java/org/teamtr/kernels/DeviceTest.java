@@ -17,10 +17,10 @@ import org.bytedeco.javacpp.LongPointer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 
-/** {@link Place}: values, what views say of it, copies, and what is refused where there is no device. */
-class PlaceTest {
-    private static final Place HOST = Memory.hostPlace;
-    private static final Place GPU = Place.cuda(0);
+/** {@link Device}: values, what views say of it, copies, and what is refused where there is no device. */
+class DeviceTest {
+    private static final Device HOST = Memory.hostDevice;
+    private static final Device GPU = Device.cuda(0);
 
     private static void says(Class<? extends RuntimeException> type, String starts, Executable call) {
         final RuntimeException e = assertThrows(type, call, starts);
@@ -29,31 +29,31 @@ class PlaceTest {
 
     @Test
     void values() {
-        assertEquals(new Place(-1, 0), Place.CPU);
-        assertEquals(new Place(3, 0x1a), Place.cuda(3, 0x1a));
-        assertEquals(Place.cuda(0, 0), Place.cuda(0));
-        assertFalse(Place.cuda(0).equals(Place.cuda(0, 1)));
-        assertFalse(Place.CPU.isCuda());
+        assertEquals(new Device(-1, 0), Device.CPU);
+        assertEquals(new Device(3, 0x1a), Device.cuda(3, 0x1a));
+        assertEquals(Device.cuda(0, 0), Device.cuda(0));
+        assertFalse(Device.cuda(0).equals(Device.cuda(0, 1)));
+        assertFalse(Device.CPU.isCuda());
         assertTrue(GPU.isCuda());
-        assertEquals("cpu", Place.CPU.toString());
+        assertEquals("cpu", Device.CPU.toString());
         assertEquals("cuda:0", GPU.toString());
-        assertEquals("cuda:2 stream 0xff", Place.cuda(2, 255).toString());
-        says(IllegalArgumentException.class, "device: expected 0 or more, given -1", () -> Place.cuda(-1));
+        assertEquals("cuda:2 stream 0xff", Device.cuda(2, 255).toString());
+        says(IllegalArgumentException.class, "device: expected 0 or more, given -1", () -> Device.cuda(-1));
         says(IllegalArgumentException.class, "device: expected the number of a CUDA device, or -1 for the CPU, given -2",
-                () -> new Place(-2, 0));
-        says(IllegalArgumentException.class, "stream: expected 0 on the CPU, given 0x7", () -> new Place(-1, 7));
-        Place.CPU.synchronize();
+                () -> new Device(-2, 0));
+        says(IllegalArgumentException.class, "stream: expected 0 on the CPU, given 0x7", () -> new Device(-1, 7));
+        Device.CPU.synchronize();
     }
 
     @Test
     void viewsAndTheirPartsKeepTheirPlace() {
         try (Floats floats = Floats.allocate(4); Indices ints = Indices.ofInts(1, 2);
-                Indices longs = Indices.allocateLongs(Place.CPU, 2); Mask mask = Mask.allocate(2)) {
+                Indices longs = Indices.allocateLongs(Device.CPU, 2); Mask mask = Mask.allocate(2)) {
             final Logits logits = Logits.ofAddress(floats.address(), 16, DType.F32, 2, 1, 2, 2, 2, floats);
             for (NativeView view : new NativeView[] {floats, floats.slice(1, 2), ints, ints.slice(0, 1), longs, mask,
-                    mask.slice(0, 1), logits, logits.rows(1, 2), logits.rows(1, 1), Floats.of(Place.CPU, new FloatPointer(2L), 2),
+                    mask.slice(0, 1), logits, logits.rows(1, 2), logits.rows(1, 1), Floats.of(Device.CPU, new FloatPointer(2L), 2),
                     Floats.of(java.nio.ByteBuffer.allocateDirect(8).order(java.nio.ByteOrder.nativeOrder()).asFloatBuffer())}) {
-                assertEquals(HOST, view.place(), view.toString());
+                assertEquals(HOST, view.device(), view.toString());
             }
         }
     }
@@ -138,7 +138,7 @@ class PlaceTest {
             () -> new SurrogateStats(GPU), () -> new PolicyLoss(GPU, 4, true), () -> CudaMemory.allocate(GPU, 4),
             () -> new CudaStream(0), () -> new CudaEvent(0), GPU::synchronize};
         for (Executable ask : asks) {
-            says(DeviceException.class, "place: expected cpu, given cuda:0: " + why, ask);
+            says(DeviceException.class, "device: expected cpu, given cuda:0: " + why, ask);
         }
         assertTrue(Backend.current().cudaDevices().isEmpty());
         assertFalse(why.isBlank());
@@ -146,15 +146,15 @@ class PlaceTest {
 
     @Test
     void placesThatAreNoDevice() {
-        says(IllegalArgumentException.class, "place: expected a value, given null", () -> Floats.allocate(null, 4));
-        says(IllegalArgumentException.class, "place: expected a value, given null", () ->
+        says(IllegalArgumentException.class, "device: expected a value, given null", () -> Floats.allocate(null, 4));
+        says(IllegalArgumentException.class, "device: expected a value, given null", () ->
                 Floats.of(null, new FloatPointer(2L), 2));
-        says(IllegalArgumentException.class, "place: expected a value, given null", () -> new PolicyLoss(null, 4, true));
-        says(IllegalArgumentException.class, "place: expected a value, given null", () -> new SurrogateStats(null));
-        says(IllegalArgumentException.class, "place: expected a CUDA device, given cpu", () -> CudaMemory.allocate(Place.CPU, 4));
+        says(IllegalArgumentException.class, "device: expected a value, given null", () -> new PolicyLoss(null, 4, true));
+        says(IllegalArgumentException.class, "device: expected a value, given null", () -> new SurrogateStats(null));
+        says(IllegalArgumentException.class, "device: expected a CUDA device, given cpu", () -> CudaMemory.allocate(Device.CPU, 4));
         if (Backend.current().whyNoCuda() == null) {
-            says(IllegalArgumentException.class, "place: expected cuda:0 to cuda:", () ->
-                    Floats.ofAddress(Place.cuda(99), 64, 4, 1, null));
+            says(IllegalArgumentException.class, "device: expected cuda:0 to cuda:", () ->
+                    Floats.ofAddress(Device.cuda(99), 64, 4, 1, null));
             assertNotNull(Backend.current().cudaDevices().get(0));
         }
     }
