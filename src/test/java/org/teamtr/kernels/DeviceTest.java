@@ -38,15 +38,15 @@ class DeviceTest {
         assertEquals("cpu", Device.CPU.toString());
         assertEquals("cuda:0", GPU.toString());
         assertEquals("cuda:2 stream 0xff", Device.cuda(2, 255).toString());
-        says(IllegalArgumentException.class, "device: expected 0 or more, given -1", () -> Device.cuda(-1));
-        says(IllegalArgumentException.class, "device: expected the number of a CUDA device, or -1 for the CPU, given -2",
+        says(IllegalArgumentException.class, "index: expected 0 or more, given -1", () -> Device.cuda(-1));
+        says(IllegalArgumentException.class, "index: expected the number of a CUDA device, or -1 for the CPU, given -2",
                 () -> new Device(-2, 0));
         says(IllegalArgumentException.class, "stream: expected 0 on the CPU, given 0x7", () -> new Device(-1, 7));
         Device.CPU.synchronize();
     }
 
     @Test
-    void viewsAndTheirPartsKeepTheirPlace() {
+    void viewsAndTheirPartsKeepTheirDevice() {
         try (Floats floats = Floats.allocate(4); Indices ints = Indices.ofInts(1, 2);
                 Indices longs = Indices.allocateLongs(Device.CPU, 2); Mask mask = Mask.allocate(2)) {
             final Logits logits = Logits.ofAddress(floats.address(), 16, DType.F32, 2, 1, 2, 2, 2, floats);
