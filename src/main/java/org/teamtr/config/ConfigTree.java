@@ -35,19 +35,19 @@ public final class ConfigTree {
     private static final int DEEPEST = 32;
     private static final JsonNodeFactory JSON = JsonNodeFactory.instance;
 
-    private final Map<String, Device> places = new HashMap<>();
+    private final Map<String, Location> locations = new HashMap<>();
     private final List<Problem> problems = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
 
     /** Where something was written. Lines and columns count from 1; line 0 for an option of the command line. */
-    private record Device(String source, int line, int column) {
+    private record Location(String source, int line, int column) {
         @Override
         public String toString() {
             return line == 0 ? source : source + ":" + line + ":" + column;
         }
     }
 
-    private record Problem(Device device, String text) {
+    private record Problem(Location location, String text) {
     }
 
     /**
@@ -90,16 +90,16 @@ public final class ConfigTree {
             return root == null ? JSON.nullNode() : convert(root, source, path, option, 0);
         } catch (MarkedYAMLException e) {
             final Mark mark = e.getProblemMark();
-            problems.add(new Problem(mark == null ? new Device(source, 0, 0) : device(mark, source, option), "no YAML: "
+            problems.add(new Problem(mark == null ? new Location(source, 0, 0) : location(mark, source, option), "no YAML: "
                     + e.getProblem() + (e.getContext() == null ? "" : " (" + e.getContext() + ")")));
         } catch (YAMLException e) {
-            problems.add(new Problem(new Device(source, 0, 0), "no YAML: " + e.getMessage().lines().findFirst().orElse("")));
+            problems.add(new Problem(new Location(source, 0, 0), "no YAML: " + e.getMessage().lines().findFirst().orElse("")));
         }
         return null;
     }
 
     private JsonNode convert(Node node, String source, String path, boolean option, int depth) {
-        places.put(path, device(node.getStartMark(), source, option));
+        locations.put(path, location(node.getStartMark(), source, option));
         if (depth > DEEPEST) {
             problem(path, "nested deeper than " + DEEPEST);
             return JSON.nullNode();
@@ -108,17 +108,17 @@ public final class ConfigTree {
             final ObjectNode object = JSON.objectNode();
             for (NodeTuple entry : map.getValue()) {
                 if (!(entry.getKeyNode() instanceof ScalarNode key)) {
-                    problems.add(new Problem(device(entry.getKeyNode().getStartMark(), source, option), "expected a name as key"));
+                    problems.add(new Problem(location(entry.getKeyNode().getStartMark(), source, option), "expected a name as key"));
                     continue;
                 }
                 final String name = key.getValue();
                 final String child = path.isEmpty() ? name : path + "." + name;
-                final Device here = device(key.getStartMark(), source, option);
+                final Location here = location(key.getStartMark(), source, option);
                 if (object.has(name)) {
-                    problems.add(new Problem(here, child + ": given twice, first in line " + places.get(child).line()));
+                    problems.add(new Problem(here, child + ": given twice, first in line " + locations.get(child).line()));
                 }
                 object.set(name, convert(entry.getValueNode(), source, child, option, depth + 1));
-                places.put(child, here);
+                locations.put(child, here);
             }
             return object;
         }
@@ -158,29 +158,29 @@ public final class ConfigTree {
         return JSON.textNode(text);
     }
 
-    private static Device device(Mark mark, String source, boolean option) {
-        return option ? new Device(source, 0, 0) : new Device(source, mark.getLine() + 1, mark.getColumn() + 1);
+    private static Location location(Mark mark, String source, boolean option) {
+        return option ? new Location(source, 0, 0) : new Location(source, mark.getLine() + 1, mark.getColumn() + 1);
     }
 
     /** Notes what is wrong with the value of this key, or with its absence. */
     public void problem(String path, String text) {
         // What is not there is wrong where what should hold it is.
         String at = path;
-        while (!at.isEmpty() && !places.containsKey(at)) {
+        while (!at.isEmpty() && !locations.containsKey(at)) {
             at = at.substring(0, Math.max(0, Math.max(at.lastIndexOf('.'), at.lastIndexOf('['))));
         }
-        final Device device = places.get(at);
-        problems.add(new Problem(device != null && at.isEmpty() && !path.isEmpty() ? new Device(device.source(), 0, 0) : device,
+        final Location location = locations.get(at);
+        problems.add(new Problem(location != null && at.isEmpty() && !path.isEmpty() ? new Location(location.source(), 0, 0) : location,
                 path.isEmpty() ? text : path + ": " + text));
     }
 
     /** A key has another name now: problems are told by the new one, and whoever loads the configuration is told, too. */
     void renamed(String old, String now) {
-        final Device device = places.get(old);
-        if (device != null) {
-            places.put(now, device);
+        final Location location = locations.get(old);
+        if (location != null) {
+            locations.put(now, location);
         }
-        warnings.add((device == null ? "" : device + ": ") + old + " is called " + now + " now");
+        warnings.add((location == null ? "" : location + ": ") + old + " is called " + now + " now");
     }
 
     /** {@return what a user should know of keys that were taken, a line each} */
@@ -190,15 +190,15 @@ public final class ConfigTree {
 
     /** Notes what is wrong with a source as a whole. */
     void problemOf(String source, String text) {
-        problems.add(new Problem(new Device(source, 0, 0), text));
+        problems.add(new Problem(new Location(source, 0, 0), text));
     }
 
     /** @throws ConfigException if something is wrong */
     public void check() throws ConfigException {
         if (!problems.isEmpty()) {
             final Comparator<Problem> byLine =
-                    Comparator.comparingInt(p -> p.device() == null || p.device().line() == 0 ? Integer.MAX_VALUE : p.device().line());
-            throw new ConfigException(problems.stream().sorted(byLine).map(p -> p.device() == null ? p.text() : p.device() + ": " + p.text())
+                    Comparator.comparingInt(p -> p.location() == null || p.location().line() == 0 ? Integer.MAX_VALUE : p.location().line());
+            throw new ConfigException(problems.stream().sorted(byLine).map(p -> p.location() == null ? p.text() : p.location() + ": " + p.text())
                     .toList());
         }
     }

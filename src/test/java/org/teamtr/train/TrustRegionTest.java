@@ -48,7 +48,7 @@ class TrustRegionTest {
             this.kl = kl;
         }
 
-        private record Device(Snapshot table, double at) implements Snapshot {
+        private record Position(Snapshot table, double at) implements Snapshot {
             @Override
             public void close() {
             }
@@ -56,20 +56,20 @@ class TrustRegionTest {
 
         @Override
         public Snapshot snapshot() {
-            return new Device(super.snapshot(), at);
+            return new Position(super.snapshot(), at);
         }
 
         @Override
         public void restore(Snapshot snapshot) {
-            super.restore(((Device) snapshot).table);
-            at = ((Device) snapshot).at;
+            super.restore(((Position) snapshot).table);
+            at = ((Position) snapshot).at;
             nudged = false;
         }
 
         @Override
         public void shorten(Snapshot snapshot, double share) {
             assertTrue(share > 0 && share < 1, "share " + share);
-            final double from = ((Device) snapshot).at;
+            final double from = ((Position) snapshot).at;
             at = from + share * (at - from);
         }
 
@@ -95,7 +95,7 @@ class TrustRegionTest {
                 return s;
             }
             final float[] all = new float[batch.tokens()];
-            Arrays.fill(all, (float) (nudged ? noise : at == ((Device) anchor).at ? 0 : noise + kl.applyAsDouble(at - ((Device) anchor).at)));
+            Arrays.fill(all, (float) (nudged ? noise : at == ((Position) anchor).at ? 0 : noise + kl.applyAsDouble(at - ((Position) anchor).at)));
             return new Scores(s.logProbs(), all, s.entropy());
         }
 
@@ -476,7 +476,7 @@ class TrustRegionTest {
                 asked.add(precision);
                 final Scores coarse = super.score(batch, temperature, anchor);
                 if (anchor != null) {
-                    final double walked = at - ((Walker.Device) anchor).at;
+                    final double walked = at - ((Walker.Position) anchor).at;
                     Arrays.fill(coarse.kl(), (float) (c * walked * walked));
                 }
                 return coarse;
