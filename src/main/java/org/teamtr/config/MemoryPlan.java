@@ -185,8 +185,9 @@ public final class MemoryPlan {
     }
 
     /**
-     * Bytes that are there at most at once of weights of one layer, of the embedding or of the head, where ranks have weights together,
-     * and of their gradients, where each keeps a part: f32 sums over micro-batches, and the gradients of a micro-batch.
+     * The most bytes that one layer, the embedding or the head takes while an update goes through the model layer by layer: its gathered
+     * weights where these are divided among ranks, the f32 sum of its gradient over micro-batches, and its gradients of each micro-batch
+     * that is computed at once.
      */
     private long ofALayer(Of p, int micros, boolean exact, boolean finer) {
         final ModelConfig s = p.size;

@@ -134,8 +134,8 @@ public final class SafeTensorsWriter {
     }
 
     /**
-     * {@return tensors in the order in which they are asked for what is in them} By {@link #writeModel}, or with no limit by {@link #write}:
-     * for those who have a part of it.
+     * {@return tensors in the order in which their data is written} by {@link #writeModel} with this limit, or by {@link #write} with
+     * {@code Long.MAX_VALUE}. Processes that each hold a part of the data follow the one that writes in this order.
      */
     public static List<Tensor> order(Collection<Tensor> tensors, long maxShardBytes) {
         return files(tensors, maxShardBytes).stream().flatMap(file -> order(file).stream()).toList();

@@ -14,7 +14,7 @@ public interface Oracle {
      */
     List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids);
 
-    /** Makes ready to answer, as {@link Speaker#ready} does. */
+    /** Prepares for {@link #answer}, as {@link Speaker#ready} does. */
     default void ready() {
     }
 

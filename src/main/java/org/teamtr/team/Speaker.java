@@ -28,8 +28,8 @@ public interface Speaker {
     int contextLength();
 
     /**
-     * Makes ready to {@link #generate}. Called before every rollout, on all ranks where several train together, since it may take all of
-     * them; whoever learns or is scored has to be made ready again.
+     * Prepares for {@link #generate}. It is called before every rollout, by all ranks where several train together, since weights that are
+     * divided among ranks are gathered here. After learning or scoring it has to be called again.
      */
     default void ready() {
     }

@@ -89,11 +89,8 @@ class Anchor implements Policy.Snapshot {
             state.divide();
             final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
             if (!complete) {
-                try (LayerPass pass = new LayerPass(forward, decoder, units, micros.stream().map(m -> m.withPrompts(prompted)).toList())) {
-                    pass.forward(false);
-                    final Tensor[] all = pass.hidden();
-                    System.arraycopy(all, 0, hidden, 0, all.length);
-                }
+                final Tensor[] all = LayerPass.hidden(forward, decoder, units, micros.stream().map(m -> m.withPrompts(prompted)).toList());
+                System.arraycopy(all, 0, hidden, 0, all.length);
                 complete = true;
             }
             return units.apply(decoder.headUnit()).get(decoder.head());
@@ -106,7 +103,7 @@ class Anchor implements Policy.Snapshot {
                     hidden[part] = Decoder.kept(forward.hidden(decoder, state.all(weights, precision), micro.withPrompts(prompted)));
                 }
             }
-            return forward.back(hidden[part]);
+            return forward.onDevice(hidden[part]);
         }
 
         /** Those of a micro-batch, computed by the policy itself while it was what the anchor is. */

@@ -26,8 +26,8 @@ final class ForwardPass implements AutoCloseable {
     final Workers workers;
     private final TorchPolicy.Settings settings;
     private final TorchRanks ranks;
-    /** Where what is kept for the way back waits. */
-    private final Device away;
+    /** Where hidden states are kept between the forward and the backward pass: the host with {@code hardware.memory.offload}, else the device. */
+    private final Device offload;
     private final Decoder decoder;
     /** Those that the monitor had evaluate the f32 weights so far. */
     private final Map<Policy.Precision, Decoder> finer = new EnumMap<>(Policy.Precision.class);
@@ -39,7 +39,7 @@ final class ForwardPass implements AutoCloseable {
         this.vocab = vocab;
         this.ranks = memory.ranks;
         this.device = Decoder.kept(TrainingState.device(settings));
-        this.away = memory.offload() ? Decoder.kept(new Device("cpu")) : device;
+        this.offload = memory.offload() ? Decoder.kept(new Device("cpu")) : device;
         this.decoder = newDecoder(settings.scalarType(), settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32);
         this.workers = new Workers(Layout.of(config).length(), settings.threads(), !device.is_cuda());
         workers.use();
@@ -150,13 +150,13 @@ final class ForwardPass implements AutoCloseable {
         return all.view((long) micro.messages().size() * micro.width(), config.hidden()).index_select(0, longs(at, at.length));
     }
 
-    /** {@return a tensor where it may wait}: on the device, or where that is for what is needed now, in the host's memory. */
-    Tensor away(Tensor tensor) {
-        return Weights.isOn(tensor, away) ? tensor : tensor.to(away, tensor.scalar_type().intern());
+    /** {@return a tensor that is not needed for a while}: in the host's memory with {@code hardware.memory.offload}, else on the device. */
+    Tensor offloaded(Tensor tensor) {
+        return Weights.isOn(tensor, offload) ? tensor : tensor.to(offload, tensor.scalar_type().intern());
     }
 
     /** {@return it on the device again} */
-    Tensor back(Tensor tensor) {
+    Tensor onDevice(Tensor tensor) {
         return Weights.isOn(tensor, device) ? tensor : tensor.to(device, tensor.scalar_type().intern());
     }
 
@@ -180,13 +180,9 @@ final class ForwardPass implements AutoCloseable {
         }
         state.divide();
         final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
-        final Tensor[] hidden;
-        try (LayerPass pass = new LayerPass(this, decoder, units, micros)) {
-            pass.forward(false);
-            hidden = pass.hidden();
-        }
+        final Tensor[] hidden = LayerPass.hidden(this, decoder, units, micros);
         Arrays.stream(hidden).filter(Objects::nonNull).forEach(Decoder::handed);
-        return new States((part, micro) -> back(hidden[part]), units.apply(decoder.headUnit()).get(decoder.head()));
+        return new States((part, micro) -> onDevice(hidden[part]), units.apply(decoder.headUnit()).get(decoder.head()));
     }
 
     private Tensor longs(long[] values, long... shape) {
@@ -224,8 +220,8 @@ final class ForwardPass implements AutoCloseable {
         workers.close();
         decoder.close();
         finer.values().forEach(Decoder::close);
-        if (away != device) {
-            away.close();
+        if (offload != device) {
+            offload.close();
         }
         device.close();
     }

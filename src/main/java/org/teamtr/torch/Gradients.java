@@ -36,10 +36,10 @@ final class Gradients {
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
+        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
         // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
         final boolean moved = anchor != null && !state.isAt(anchor);
-        accumulate(decoder, micros, then, moved, temperature, (part, micro, head, dHidden, dWeight) -> {
+        accumulate(decoder, micros, anchorStates, moved, temperature, (part, micro, head, dHidden, dWeight) -> {
             final SurrogateOfMessages messages = new SurrogateOfMessages(whole, micro, batch, head);
             head.backward(micro.cuSeqlens(), messages, messages.dLogProbs, loss.entropyCoef() == 0 ? null : messages.dEntropy,
                     klCounts && moved ? messages.dKl : null, dHidden, dWeight);
@@ -136,38 +136,38 @@ final class Gradients {
     /**
      * Forward and backward over a batch.
      *
-     * @param then of the policy that a KL is taken from, or null for none
+     * @param anchorStates of the policy that a KL is taken from, or null for none
      * @param moved whether that is another than this one
      */
-    private void accumulate(Decoder decoder, List<MicroBatch> micros, Anchor.HiddenStates then, boolean moved, double temperature,
+    private void accumulate(Decoder decoder, List<MicroBatch> micros, Anchor.HiddenStates anchorStates, boolean moved, double temperature,
             HeadGradient loss) {
         state.clearGradient();
         try (PointerScope scope = new PointerScope()) {
-            final Tensor thenHead = moved ? then.prepared(micros) : null;
+            final Tensor anchorHead = moved ? anchorStates.prepared(micros) : null;
             if (state.byLayer()) {
                 try (LayerPass pass = new LayerPass(forward, decoder, unit -> state.unit(state.weights, Policy.Precision.SAME, unit), micros)) {
                     pass.forward(true);
-                    pass.back(state, List.of(Decoder.NORM, decoder.headUnit()), (w, x, part, micro) -> ofHead(decoder, w,
-                            forward.selected(decoder.normed(w, x), micro), micro, then, moved, thenHead, part, temperature, loss));
+                    pass.backward(state, List.of(Decoder.NORM, decoder.headUnit()), (w, x, part, micro) -> ofHead(decoder, w,
+                            forward.selected(decoder.normed(w, x), micro), micro, anchorStates, moved, anchorHead, part, temperature, loss));
                 }
-                if (then != null && !moved) {
-                    then.keptAll();
+                if (anchorStates != null && !moved) {
+                    anchorStates.keptAll();
                 }
             } else {
-                forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> backward(decoder, micro, then, moved,
-                        thenHead, part, temperature, loss)), state::addGradients);
+                forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> backward(decoder, micro, anchorStates, moved,
+                        anchorHead, part, temperature, loss)), state::addGradients);
             }
         }
         state.completeGradient();
     }
 
     /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
-    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates then, boolean moved, Tensor thenHead, int part,
-            double temperature, HeadGradient loss) {
+    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates anchorStates, boolean moved, Tensor anchorHead,
+            int part, double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = state.weights.leaves();
             final Map<String, Tensor> w = state.all(leaves);
-            final Map<String, Tensor> ofHead = ofHead(decoder, w, forward.hidden(decoder, w, micro), micro, then, moved, thenHead, part,
+            final Map<String, Tensor> ofHead = ofHead(decoder, w, forward.hidden(decoder, w, micro), micro, anchorStates, moved, anchorHead, part,
                     temperature, loss);
             final Map<String, Tensor> gradients = new HashMap<>();
             leaves.forEach((name, leaf) -> {
@@ -183,19 +183,24 @@ final class Gradients {
         }
     }
 
-    /** The loss of one micro-batch and the way back to its hidden states and on. {@return the gradient of the head's weight, if that is trained} */
-    private Map<String, Tensor> ofHead(Decoder decoder, Map<String, Tensor> w, Tensor hidden, MicroBatch micro, Anchor.HiddenStates then,
-            boolean moved, Tensor thenHead, int part, double temperature, HeadGradient loss) {
+    /**
+     * Computes the loss of one micro-batch from its hidden states, and backpropagates it through them.
+     *
+     * @return the gradient of the head's weight by its name; empty if that is not trained
+     */
+    private Map<String, Tensor> ofHead(Decoder decoder, Map<String, Tensor> w, Tensor hidden, MicroBatch micro, Anchor.HiddenStates anchorStates,
+            boolean moved, Tensor anchorHead, int part, double temperature, HeadGradient loss) {
         final Tensor dHidden = torch.empty_like(hidden);
         final Layout.Part trainedHead = state.weights.layout.parts.get(decoder.head());
         final Tensor dWeight = trainedHead == null ? null : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, forward.device).zero_();
-        if (then != null && !moved) {
-            then.keep(part, hidden);
+        if (anchorStates != null && !moved) {
+            anchorStates.keep(part, hidden);
         }
-        try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? then : null, thenHead, part, micro, temperature)) {
+        try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? anchorStates : null, anchorHead, part, micro,
+                temperature)) {
             loss.compute(part, micro, head, dHidden, dWeight);
         }
-        LayerPass.backward(hidden, dHidden);
+        LayerPass.backpropagate(hidden, dHidden);
         return dWeight == null ? Map.of() : Map.of(decoder.head(), dWeight);
     }
 }

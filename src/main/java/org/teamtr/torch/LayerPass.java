@@ -28,7 +28,7 @@ final class LayerPass implements AutoCloseable {
     }
 
     /** Computes something of a micro-batch with some weights, and lets the gradient through to them and to {@code x}. */
-    interface Back {
+    interface BackwardStep {
         /**
          * {@return gradients, by name, beside those that the weights have}
          *
@@ -45,8 +45,8 @@ final class LayerPass implements AutoCloseable {
     private final List<MicroBatch> micros;
     /** What goes into each layer and, last, what comes out of all, by micro-batch; null where that is another rank's, or is no longer needed. */
     private final Tensor[][] inputs;
-    /** Gradients with respect to what comes out of the layer that the way back is at, by micro-batch. */
-    private final Tensor[] slopes;
+    /** Gradients with respect to the outputs of the layer that the backward pass is at, by micro-batch. */
+    private final Tensor[] outputGradients;
 
     LayerPass(ForwardPass forward, Decoder decoder, Units units, List<MicroBatch> micros) {
         this.forward = forward;
@@ -54,7 +54,7 @@ final class LayerPass implements AutoCloseable {
         this.units = units;
         this.micros = micros;
         this.inputs = new Tensor[forward.config.layers() + 1][micros.size()];
-        this.slopes = new Tensor[micros.size()];
+        this.outputGradients = new Tensor[micros.size()];
     }
 
     /** Something computed with some weights. */
@@ -67,56 +67,65 @@ final class LayerPass implements AutoCloseable {
             final Map<String, Tensor> w = units.apply(unit);
             forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope inner = new PointerScope()) {
-                    into[part] = Decoder.kept(forward.away(step.of(w, part, micro)));
+                    into[part] = Decoder.kept(forward.offloaded(step.of(w, part, micro)));
                 }
                 return null;
             }), nothing -> { });
         }
     }
 
-    /** Lets all micro-batches through all layers. @param keeps what {@link #back} needs */
+    /** Lets all micro-batches through all layers. @param keeps what {@link #backward} needs */
     void forward(boolean keeps) {
         forward(Decoder.EMBEDDING, inputs[0], (w, part, micro) -> decoder.embedded(w, forward.ids(micro)));
         for (int i = 0; i < inputs.length - 1; i++) {
             final int layer = i;
-            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.back(inputs[layer][part])));
+            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.onDevice(inputs[layer][part])));
             if (!keeps) {
                 close(inputs[i]);
             }
         }
     }
 
+    /** {@return the last hidden states at the messages' tokens, by micro-batch, without a gradient} They are the caller's; of other ranks null. */
+    static Tensor[] hidden(ForwardPass forward, Decoder decoder, Units units, List<MicroBatch> micros) {
+        try (LayerPass pass = new LayerPass(forward, decoder, units, micros)) {
+            pass.forward(false);
+            return pass.hidden();
+        }
+    }
+
     /** {@return the last hidden states at the messages' tokens, by micro-batch}, which are the caller's; of other ranks null */
-    Tensor[] hidden() {
+    private Tensor[] hidden() {
         final Tensor[] hidden = new Tensor[micros.size()];
-        forward(Decoder.NORM, hidden, (w, part, micro) -> forward.selected(decoder.normed(w, forward.back(inputs[inputs.length - 1][part])), micro));
+        forward(Decoder.NORM, hidden, (w, part, micro) ->
+                forward.selected(decoder.normed(w, forward.onDevice(inputs[inputs.length - 1][part])), micro));
         return hidden;
     }
 
-    /** Goes back through all layers, after {@code last} from the loss to what comes out of them. {@code units} of that: final norm, head. */
-    void back(TrainingState state, List<String> lastUnits, Back last) {
-        back(state, lastUnits, inputs[inputs.length - 1], last);
+    /** The backward pass: {@code last} from the loss to what comes out of the last layer, with the weights of {@code lastUnits}, then the layers. */
+    void backward(TrainingState state, List<String> lastUnits, BackwardStep last) {
+        backward(state, lastUnits, inputs[inputs.length - 1], last);
         for (int i = inputs.length - 2; i >= 0; i--) {
             final int layer = i;
-            back(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, micro) -> {
-                backward(decoder.layer(w, layer, x), forward.back(slopes[part]));
+            backward(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, micro) -> {
+                backpropagate(decoder.layer(w, layer, x), forward.onDevice(outputGradients[part]));
                 return Map.of();
             });
         }
         if (state.weights.layout.unit(Decoder.EMBEDDING) != null) {
-            back(state, List.of(Decoder.EMBEDDING), null, (w, x, part, micro) -> {
-                backward(decoder.embedded(w, forward.ids(micro)), forward.back(slopes[part]));
+            backward(state, List.of(Decoder.EMBEDDING), null, (w, x, part, micro) -> {
+                backpropagate(decoder.embedded(w, forward.ids(micro)), forward.onDevice(outputGradients[part]));
                 return Map.of();
             });
         }
     }
 
-    static void backward(Tensor y, Tensor slope) {
-        y.backward(slope, new BoolOptional(), false, new TensorArrayRefOptional());
+    static void backpropagate(Tensor y, Tensor gradient) {
+        y.backward(gradient, new BoolOptional(), false, new TensorArrayRefOptional());
     }
 
     /** @param in what went in, which is no longer needed then; null for tokens */
-    private void back(TrainingState state, List<String> names, Tensor[] in, Back step) {
+    private void backward(TrainingState state, List<String> names, Tensor[] in, BackwardStep step) {
         try (PointerScope scope = new PointerScope()) {
             final List<Map<String, Tensor>> given = names.stream().map(units).toList();
             final Map<String, Tensor> w = new Lookup(name -> given.stream().map(some -> some.get(name)).filter(Objects::nonNull).findFirst()
@@ -134,7 +143,7 @@ final class LayerPass implements AutoCloseable {
                 try (PointerScope inner = new PointerScope()) {
                     final Map<String, Tensor> leaves = new HashMap<>();
                     trained.forEach(unit -> unit.parts().keySet().forEach(name -> leaves.put(name, w.get(name).detach().set_requires_grad(true))));
-                    final Tensor x = in == null ? null : forward.back(in[part]).detach().set_requires_grad(true);
+                    final Tensor x = in == null ? null : forward.onDevice(in[part]).detach().set_requires_grad(true);
                     final Map<String, Tensor> gradients = new HashMap<>();
                     step.through(TrainingState.over(w, leaves), x, part, micro).forEach((name, grad) -> gradients.put(name, Decoder.kept(grad)));
                     leaves.forEach((name, leaf) -> {
@@ -143,7 +152,7 @@ final class LayerPass implements AutoCloseable {
                         }
                     });
                     if (x != null) {
-                        replace(slopes, part, Decoder.kept(forward.away(x.grad().detach())));
+                        replace(outputGradients, part, Decoder.kept(forward.offloaded(x.grad().detach())));
                         replace(in, part, null);
                     }
                     return gradients;
@@ -187,6 +196,6 @@ final class LayerPass implements AutoCloseable {
     @Override
     public void close() {
         Arrays.stream(inputs).forEach(LayerPass::close);
-        close(slopes);
+        close(outputGradients);
     }
 }

@@ -23,14 +23,14 @@ final class Scorer {
         final Policy.Scores out = scores(batch, anchor);
         final Decoder decoder = forward.decoder(precision);
         final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates then = forward.anchorStates(anchor, batch, micros.size(), precision);
+        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros.size(), precision);
         try (PointerScope all = new PointerScope()) {
-            final Tensor thenHead = then == null ? null : then.prepared(micros);
+            final Tensor anchorHead = anchorStates == null ? null : anchorStates.prepared(micros);
             final ForwardPass.States now = forward.states(decoder, state, state.weights, precision, micros);
             forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
                 try (NoGradGuard guard = new NoGradGuard();
                         PointerScope scope = new PointerScope();
-                        LinearLogProbs head = forward.head(decoder, now.hidden().of(part, micro), now.head(), then, thenHead, part, micro,
+                        LinearLogProbs head = forward.head(decoder, now.hidden().of(part, micro), now.head(), anchorStates, anchorHead, part, micro,
                                 temperature)) {
                     head.forward();
                     scatter(head, micro, batch, out);
@@ -68,13 +68,13 @@ final class Scorer {
     double[] logitShift(Batch batch, Policy.Snapshot anchor) {
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
         final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates then = ((Anchor) anchor).hiddenStates(batch, micros.size(), Policy.Precision.SAME);
+        final Anchor.HiddenStates anchorStates = ((Anchor) anchor).hiddenStates(batch, micros.size(), Policy.Precision.SAME);
         final int columns = forward.vocab;
         final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
         final int ranks = 32 - Integer.numberOfLeadingZeros(columns);
         final double[] mean = new double[ranks];
         try (PointerScope all = new PointerScope()) {
-            final Tensor thenHead = then.prepared(micros);
+            final Tensor anchorHead = anchorStates.prepared(micros);
             final ForwardPass.States now = forward.states(decoder, state, state.weights, Policy.Precision.SAME, micros);
             forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
                 final double[] sums = new double[ranks];
@@ -82,7 +82,7 @@ final class Scorer {
                     final Tensor hidden = now.hidden().of(part, micro);
                     for (long row = 0; row < micro.tokens(); row += chunk) {
                         final long n = Math.min(chunk, micro.tokens() - row);
-                        final float[] before = logits(then.of(part, micro).narrow(0, row, n), thenHead);
+                        final float[] before = logits(anchorStates.of(part, micro).narrow(0, row, n), anchorHead);
                         final float[] after = logits(hidden.narrow(0, row, n), now.head());
                         for (int r = 0; r < n; r++) {
                             final int from = r * columns;
