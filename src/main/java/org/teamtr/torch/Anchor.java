@@ -67,7 +67,7 @@ class Anchor implements Policy.Snapshot {
         private final Decoder decoder;
         private final Policy.Precision precision;
         private final Tensor[] hidden;
-        /** Whether those of all micro-batches that are computed here are there: the same on all ranks. */
+        /** Whether the hidden states of all micro-batches of this rank have been computed; the same on all ranks. */
         private boolean complete;
 
         HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, int micros) {

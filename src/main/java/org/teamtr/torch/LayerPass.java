@@ -74,7 +74,7 @@ final class LayerPass implements AutoCloseable {
         }
     }
 
-    /** Lets all micro-batches through all layers. @param keeps what {@link #backward} needs */
+    /** Computes all layers for all micro-batches. @param keeps whether to keep what {@link #backward} needs */
     void forward(boolean keeps) {
         forward(Decoder.EMBEDDING, inputs[0], (w, part, micro) -> decoder.embedded(w, forward.ids(micro)));
         for (int i = 0; i < inputs.length - 1; i++) {

@@ -113,12 +113,12 @@ final class Shard {
         });
     }
 
-    /** Something to do with numbers that one rank has, n of them from a place on. */
+    /** Handles n numbers from the index {@code at} on, which one rank owns. */
     private interface Owned<E extends Exception> {
         void of(int rank, long at, long n) throws E;
     }
 
-    /** Goes through a range of the vector, rank by rank and in pieces. */
+    /** Visits a range of the vector in order, in pieces that belong to one rank each. */
     private <E extends Exception> void owners(long first, long last, Owned<E> todo) throws E {
         for (long at = first; at < last;) {
             final int rank = (int) (at / each);
@@ -155,7 +155,7 @@ final class Shard {
     }
 
     /**
-     * Brings a range of a vector to all ranks, each of which has its part.
+     * Gathers a range of a vector, whose parts the ranks hold, on every rank.
      *
      * @param own part, on any device
      * @return [last - first] on a device, the caller's PointerScope's
@@ -172,7 +172,7 @@ final class Shard {
         return range;
     }
 
-    /** Adds a range up over the ranks, and that to each one's part of the vector. The range is then worth nothing. */
+    /** Sums a range over the ranks, and adds the sum to the parts of the vector that the ranks hold. Overwrites the range. */
     void addSum(String what, Tensor range, long first, Tensor own) {
         owners(first, first + range.numel(), (rank, at, n) -> {
             final Tensor numbers = range.narrow(0, at - first, n);

@@ -17,7 +17,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
     /**
      * The bound and what it comes from.
      *
-     * @param gainBound that the gain is below with probability {@code boundLevel} at most; 0 of an update that changed nothing
+     * @param gainBound a lower bound: the gain is less with probability {@code boundLevel} at most; 0 of an update that changed nothing
      * @param gainEstimate mean of X, without bias
      * @param gainError its standard error
      * @param boundPrompts N

@@ -178,7 +178,7 @@ public final class RunLog {
             @JsonUnwrapped Aligned aligned, @JsonUnwrapped Moments moments, double seconds, String command) {
     }
 
-    /** Which model stood in for which, and how it was made alike. */
+    /** Which model replaced which, and how it was aligned with it. */
     public record Models(String incumbent, String replacement, String align, List<String> unify, String system) {
     }
 

@@ -144,7 +144,7 @@ class ShardMemoryTest {
         }
     }
 
-    /** Has libtorch say each allocation, with the bytes of all. */
+    /** Makes libtorch report each allocation, and the bytes of all that are live. */
     private static void reportAllocations() throws IOException {
         final String library = Files.readAllLines(Path.of("/proc/self/maps")).stream().filter(line -> line.endsWith("libc10.so")).findFirst()
                 .orElseThrow().replaceFirst(".* ", "");
