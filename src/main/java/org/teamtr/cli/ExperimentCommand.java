@@ -216,7 +216,7 @@ final class ExperimentCommand implements Callable<Integer> {
         return ranks.size() == 1 ? jobs : IntStream.of(ranks.share(Chance.permutation(jobs.size(), 0))).mapToObj(jobs::get).toList();
     }
 
-    /** {@return the names of every rank, put together} */
+    /** {@return the names that the ranks report, joined} */
     private static List<String> all(List<String> names, Ranks ranks) {
         return ranks.gather("the names of runs that failed", String.join("\n", names).getBytes(StandardCharsets.UTF_8)).stream()
                 .flatMap(those -> new String(those, StandardCharsets.UTF_8).lines()).toList();
