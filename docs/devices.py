@@ -9,7 +9,8 @@ import sys
 
 # Qwen3-8B, as its config.json has it
 LAYERS, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD, VOCAB = 36, 4096, 12288, 32, 8, 128, 151_936
-PARAMETERS = 2 * VOCAB * HIDDEN + LAYERS * (HIDDEN * HEAD * (2 * HEADS + 2 * KV_HEADS) + 3 * HIDDEN * INTERMEDIATE)
+PARAMETERS = 2 * VOCAB * HIDDEN + LAYERS * (HIDDEN * HEAD * (2 * HEADS + 2 * KV_HEADS) + 3 * HIDDEN * INTERMEDIATE
+                                              + 2 * HIDDEN + 2 * HEAD) + HIDDEN  # the last line: norms
 # one update: 128 episodes, a message of 512 tokens after a prompt of 1,024 in each, 4 inner steps
 EPISODES, PROMPT, MESSAGE, STEPS = 128, 1024, 512, 4
 UTILISATION = 0.4  # an assumption
