@@ -61,6 +61,8 @@ final class JinjaParser {
         tokens = JinjaLexer.tokens(template);
     }
 
+    // ---- statements ----
+
     Node parse() {
         return statements(Set.of());
     }
@@ -300,6 +302,8 @@ final class JinjaParser {
         });
     }
 
+    // ---- what is assigned to ----
+
     private Target target(boolean attribute) {
         final List<Target> targets = new ArrayList<>();
         boolean several = false;
@@ -345,6 +349,8 @@ final class JinjaParser {
     }
 
     // Expressions, from the loosest to the tightest
+
+    // ---- expressions, from the loosest binding to the tightest ----
 
     /** One expression, or several with commas between them, which are a tuple. */
     private Expr tuple(boolean conditional, boolean parentheses) {
@@ -689,6 +695,8 @@ final class JinjaParser {
         };
     }
 
+    // ---- calls, filters, tests ----
+
     private Expr call(Expr function) {
         final int line = current().line();
         final ArgExprs arguments = arguments();
@@ -781,6 +789,8 @@ final class JinjaParser {
     }
 
     // Tokens
+
+    // ---- tokens ----
 
     private Token current() {
         return tokens.get(at);

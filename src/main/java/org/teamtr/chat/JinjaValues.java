@@ -20,6 +20,8 @@ import java.util.regex.Pattern;
  * and one that does not fit is a fault; lists and maps are never changed.
  */
 final class JinjaValues {
+    // ---- a rendering, its names, and the kinds of values ----
+
     /** Something the template does that is an error, or that is not supported. */
     static final class Fault extends RuntimeException {
         private static final long serialVersionUID = 1;
@@ -206,6 +208,8 @@ final class JinjaValues {
     record Safe(String text) {
     }
 
+    // ---- arguments; the tables of filters and tests ----
+
     /** What a function, filter or test is called with. All of it must be asked for. */
     static final class Args {
         private final String what;
@@ -370,6 +374,8 @@ final class JinjaValues {
     }
 
     // From outside
+
+    // ---- what callers hand in; truth, kinds, iteration ----
 
     /** A value of a caller, checked and in the types used here. */
     private static Object given(Run run, String name, Object value, int depth) {
@@ -603,6 +609,8 @@ final class JinjaValues {
 
     // Members
 
+    // ---- attributes, items, slices ----
+
     static Object attribute(Object object, String name) {
         if (name.startsWith("__")) {
             throw new Fault("attribute '" + name + "' is not supported");
@@ -705,6 +713,8 @@ final class JinjaValues {
     }
 
     // Operators
+
+    // ---- operators and comparisons ----
 
     static Object negate(Object value) {
         return value instanceof Double d ? -d : arithmetic(null, "-", 0L, value);
@@ -902,6 +912,8 @@ final class JinjaValues {
     }
 
     // Calls
+
+    // ---- calls; methods of strings, lists and maps ----
 
     static Object call(Run run, Object function, Args args) {
         if (function instanceof Callable f) {
@@ -1105,6 +1117,8 @@ final class JinjaValues {
     }
 
     // Filters and tests
+
+    // ---- filters and tests ----
 
     static Object filter(Run run, String name, Object value, Args args) {
         final Filter filter = FILTERS.get(name);
