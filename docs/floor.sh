@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 runs=${RUNS:-runs/floor}
 mkdir -p "$runs" docs/data
 
-[[ -f jmh/target/benchmarks.jar ]] || ./mvnw -q -B -f jmh package -Dguard.skip
+jmh/build.sh
 run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
 
 run org.teamtr.jmh.FloorTable docs/data/floor.csv docs/method.md "$runs/models" docs/kernels.md docs/metrics.md docs/results.md

@@ -15,7 +15,7 @@ processor=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1 | tr '[:u
 machine=${1:-$processor-$(nproc)cpu}
 results=jmh/results/$machine-$(git rev-parse --short HEAD).json
 
-[[ -f jmh/target/benchmarks.jar ]] || ./mvnw -q -B -f jmh package -Dguard.skip
+jmh/build.sh
 run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
 mkdir -p jmh/results
 run org.teamtr.jmh.Measure "$results"

@@ -5,7 +5,8 @@
 #                                   About three minutes
 #   jmh/trainer.sh speed [COMMIT]   tokens per second of decoding over the number of rows, scoring and an update, at 0.1 and 0.6 billion
 #                                   parameters, adapters on the latter, before (COMMIT, 3590011 by default) and now, by turns in one run:
-#                                   docs/data/decoding.csv. About twenty minutes and 8 GB; ROUNDS=1 for one turn of each, SHAPES=0.1b for one shape
+#                                   docs/data/decoding.csv and the table in docs/trainer-speed.md. About half an hour and 8 GB;
+#                                   ROUNDS=1 for one turn of each, SHAPES=0.1b for one shape
 #   jmh/trainer.sh trl PYTHON       an update from fresh rollouts, beside TRL's GRPOTrainer, where that Python has it: a model of 45 million
 #                                   parameters with 151,936 tokens, f32, 8 prompts of 100 tokens x 8 messages of 64, one optimiser step:
 #                                   docs/data/trl.csv. About ten minutes and 13 GB
@@ -16,8 +17,12 @@ rm -rf "$work"
 mkdir -p "$work" docs/data
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 
-[[ -f jmh/target/benchmarks.jar ]] || ./mvnw -q -B -f jmh package -Dguard.skip
+jmh/build.sh
 run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar:target/test-classes "$@"; }
+machine() {
+  echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(run -XshowSettings:properties -version 2>&1 |
+    sed -n 's/^ *java.runtime.version = //p'), commit $(git rev-parse --short HEAD), load $load at the start"
+}
 
 if [[ ${1:-} == speed ]]; then
   ./teamtr --help > /dev/null # builds what is measured
@@ -31,17 +36,19 @@ if [[ ${1:-} == speed ]]; then
   csv=docs/data/decoding.csv
   echo "commit,model,lora_rank,measure,rows,tokens,seconds,seconds_cpu,tokens_per_second" > "$csv"
   export OMP_WAIT_POLICY=PASSIVE # as ./teamtr sets it
+  libraries=$(< target/runtime-classpath.txt) # the tokenizer's is not among the benchmarks'
   speed() { # COMMIT CLASSES: these come before the benchmarks' own
     local commit=$1 classes=$2
     [[ " ${SHAPES:-0.1b 0.6b} " != *" 0.1b "* ]] || "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache \
-      -cp "$classes:jmh/target/benchmarks.jar" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.1b" 0.1b 0 4-16-64-192
+      -cp "$classes:jmh/target/benchmarks.jar:$libraries" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.1b" 0.1b 0 4-16-64-192
     [[ " ${SHAPES:-0.1b 0.6b} " != *" 0.6b "* ]] || "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache \
-      -cp "$classes:jmh/target/benchmarks.jar" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.6b" 0.6b 16 4-16-32-64
+      -cp "$classes:jmh/target/benchmarks.jar:$libraries" org.teamtr.jmh.TrainerSpeed "$csv" "$commit" "$work/0.6b" 0.6b 16 4-16-32-64
   }
   for ((round = 0; round < ${ROUNDS:-3}; round++)); do
     speed "$before" "$tree/target/classes:$tree/target/native"
     speed "$now" "target/classes:target/native"
   done
+  run org.teamtr.jmh.SpeedTable "$csv" docs/trainer-speed.md "$before" "$now" "$(machine)"
   exit
 fi
 
@@ -98,6 +105,5 @@ run org.teamtr.jmh.TrainerModel "$work/model"
 run org.teamtr.torch.ThreadRule docs/data/threads.csv
 OMP_WAIT_POLICY=PASSIVE run org.teamtr.torch.ThreadRule docs/data/threads-passive.csv # as ./teamtr sets it
 run org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/data/threads-passive.csv docs/method.md \
-  "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(run -XshowSettings:properties -version 2>&1 |
-    sed -n 's/^ *java.runtime.version = //p'), commit $(git rev-parse --short HEAD), load $load at the start" \
+  "$(machine)" \
   "built-in team of 4 small agents=$work/built-in" "2 random models of 0.1 B parameters=$work/random-0.1b"
