@@ -165,7 +165,7 @@ public final class MemoryPlan {
                         }
                         final int tokens = asked + 16 // of a chat template
                                 + seen * (config.rollout().maxNewTokens() + 8);
-                        longest = Math.max(longest, Math.min(tokens, policy.size.positions() - config.rollout().maxNewTokens()));
+                        longest = Math.max(longest, Math.min(tokens, policy.size.rope().positions() - config.rollout().maxNewTokens()));
                     }
                 }
             }
@@ -191,8 +191,8 @@ public final class MemoryPlan {
      */
     private long ofALayer(Of p, int micros, boolean exact, boolean finer) {
         final ModelConfig s = p.size;
-        final long vocab = (long) s.vocab() * s.hidden();
-        final long layer = ((p.frozen > 0 ? p.frozen : p.trained) - (s.tied() ? 1 : 2) * vocab) / s.layers();
+        final long vocab = (long) s.embedding().vocab() * s.hidden();
+        final long layer = ((p.frozen > 0 ? p.frozen : p.trained) - (s.embedding().tied() ? 1 : 2) * vocab) / s.layers();
         final long trained = p.frozen > 0 ? p.trained / s.layers() : layer;
         final int c = p.width();
         final boolean weights = divides(Sharding.WEIGHTS);
@@ -240,7 +240,7 @@ public final class MemoryPlan {
                 elsewhere = Math.min(elsewhere, (p.trained + p.frozen - part(p.trained, Sharding.WEIGHTS) - part(p.frozen, Sharding.WEIGHTS)) * c);
                 learning = Math.max(learning, offload && !divides(Sharding.WEIGHTS) ? masters + moments : 0);
                 update[0] = Math.max(update[0], part(p.trained, Sharding.GRADIENTS) * Float.BYTES);
-                final long head = p.frozen > 0 ? 0 : (long) p.size.vocab() * p.size.hidden() * Float.BYTES;
+                final long head = p.frozen > 0 ? 0 : (long) p.size.embedding().vocab() * p.size.hidden() * Float.BYTES;
                 update[1] = Math.max(update[1], byLayer ? ofALayer(p, micros, exact, finer) : micros * (p.trained * c + head));
                 final long computed = part(p.trained, Sharding.WEIGHTS);
                 update[2] = Math.max(update[2], !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
@@ -255,11 +255,11 @@ public final class MemoryPlan {
                         * (longest + config.rollout().maxNewTokens()) * (p.size.layers() + 2L) * p.size.hidden() * c);
                 update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }
-            cache = Math.max(cache, 2L * p.size.layers() * p.size.kvHeads() * p.size.headDim() * c * generated()
-                    * Math.min(longest + config.rollout().maxNewTokens(), p.size.positions()));
+            cache = Math.max(cache, 2L * p.size.layers() * p.size.attention().kvWidth() * c * generated()
+                    * Math.min(longest + config.rollout().maxNewTokens(), p.size.rope().positions()));
             final long through = Math.min((long) config.optimiser().microBatchTokens(), (long) generated() * longest);
-            prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4L * p.size.heads() * p.size.headDim()
-                    + 3L * p.size.intermediate()) * c + (long) generated() * p.size.vocab() * Float.BYTES);
+            prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4 * p.size.attention().qWidth()
+                    + 3L * p.size.feedForward().width()) * c + (long) generated() * p.size.embedding().vocab() * Float.BYTES);
         }
         if (divides(Sharding.WEIGHTS)) {
             add("learning: weights, of one a part" + suffix, on, weights - (elsewhere == Long.MAX_VALUE ? 0 : elsewhere), 0, When.LEARNING);
@@ -320,16 +320,18 @@ public final class MemoryPlan {
      */
     private static long kept(ModelConfig c, int width, boolean halves) {
         final long h = c.hidden();
-        final long q = (long) c.heads() * c.headDim();
-        final long kv = (long) c.kvHeads() * c.headDim();
+        final ModelConfig.Attention a = c.attention();
+        final long q = a.qWidth();
+        final long kv = a.kvWidth();
         final long normed = halves ? 5 : 3;
-        final long headNorms = !c.qkNorm() ? 0 : halves ? 4 : 2;
-        final long repeated = c.kvHeads() == c.heads() ? kv : q;
-        return (c.layers() + 1L) * width * (2 * normed * h + (1 + headNorms) * q + headNorms * kv + 2 * repeated + 2 * q + 4L * c.intermediate());
+        final long headNorms = !a.qkNorm() ? 0 : halves ? 4 : 2;
+        final long repeated = a.kvHeads() == a.heads() ? kv : q;
+        return (c.layers() + 1L) * width * (2 * normed * h + (1 + headNorms) * q + headNorms * kv + 2 * repeated + 2 * q
+                + 4L * c.feedForward().width());
     }
 
     private long chunks(Of p, boolean exact) {
-        final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.vocab() * Float.BYTES);
+        final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.embedding().vocab() * Float.BYTES);
         return chunk * (exact ? 2 : 1) + chunk / 2;
     }
 

@@ -29,6 +29,7 @@ import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
+import org.teamtr.torch.AdamWSettings;
 import org.teamtr.torch.TeamMemory;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.torch.TorchRanks;
@@ -214,10 +215,10 @@ public final class Setup implements AutoCloseable {
         final Config.Optimiser o = c.optimiser();
         return TorchPolicy.Settings.on(m.device() != null ? m.device() : c.hardware().device(), c.hardware().threads())
                 .with(m.dtype(), c.hardware().matmul())
-                .withLora(m.lora().rank(), m.lora().alpha(), m.lora().targets())
+                .with(m.lora())
                 .withThinking(m.thinking())
-                .withAdamW(o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm())
-                .atOnce(o.microBatchTokens(), c.hardware().memory().rows());
+                .with(new AdamWSettings(o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm()))
+                .with(new TorchPolicy.AtOnce(o.microBatchTokens(), c.hardware().memory().rows()));
     }
 
     public static Team team(Config c, Map<String, ? extends Speaker> policies) {

@@ -18,6 +18,10 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
+import org.teamtr.model.ModelConfig.Attention;
+import org.teamtr.model.ModelConfig.Embedding;
+import org.teamtr.model.ModelConfig.FeedForward;
+import org.teamtr.model.ModelConfig.Rope;
 
 /**
  * Reads a {@code config.json} field by field. There are four kinds of fields:
@@ -183,12 +187,13 @@ final class ConfigJson {
         final boolean mlpBias = bool("mlp_bias", false);
         require(family == Family.LLAMA || !mlpBias, "mlp_bias", "false, which is what " + type + " has", true);
         final JsonNode rope = rope();
-        return new ModelConfig(type, integer("vocab_size", -1), hidden, integer("intermediate_size", -1), layers, heads,
-                integer("num_key_value_heads", json.path("num_key_value_heads").isNull() || family.kvHeads == 0 ? heads : family.kvHeads),
-                integer("head_dim", family.headDim > 0 ? family.headDim : hidden / heads), positions,
-                number(json, "", "rms_norm_eps", 1e-6), number(rope.hasNonNull("rope_theta") ? rope : json, "", "rope_theta", 10_000),
-                scaling(rope, positions), window(family, layers), bool("tie_word_embeddings", false), bias,
-                bias && family != Family.QWEN2, mlpBias, family == Family.QWEN3);
+        return new ModelConfig(type, new Embedding(integer("vocab_size", -1), bool("tie_word_embeddings", false)), hidden, layers,
+                new Attention(heads, integer("num_key_value_heads", json.path("num_key_value_heads").isNull() || family.kvHeads == 0 ? heads
+                        : family.kvHeads), integer("head_dim", family.headDim > 0 ? family.headDim : hidden / heads), bias,
+                        bias && family != Family.QWEN2, family == Family.QWEN3, window(family, layers)),
+                new FeedForward(integer("intermediate_size", -1), mlpBias),
+                new Rope(positions, number(rope.hasNonNull("rope_theta") ? rope : json, "", "rope_theta", 10_000), scaling(rope, positions)),
+                number(json, "", "rms_norm_eps", 1e-6));
     }
 
     private Family family() {

@@ -14,27 +14,12 @@ import java.util.function.Consumer;
  * The sizes of a decoder of the Qwen3, Qwen2.5, Llama or Mistral family, as a Hugging Face {@code config.json} gives them.
  *
  * @param modelType qwen3, qwen2, llama or mistral
- * @param vocab rows of the embedding
  * @param hidden width
- * @param intermediate width of the gated layer
  * @param layers number of layers
- * @param heads of queries
- * @param kvHeads of keys and values; divides {@code heads}
- * @param headDim width of a head, even
- * @param positions the longest context
  * @param normEps of the RMS norms
- * @param ropeTheta base of the rotary frequencies
- * @param rope their scaling, or null for none
- * @param window of the layers that see the last tokens only, or null if all layers see all
- * @param tied whether the head is the embedding
- * @param qkvBias whether q, k and v have a bias
- * @param outBias whether the attention's output has one
- * @param mlpBias whether the three matrices of the gated layer have one
- * @param qkNorm whether q and k are normalised per head
  */
-public record ModelConfig(String modelType, int vocab, int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim,
-        int positions, double normEps, double ropeTheta, RopeScaling rope, Window window, boolean tied, boolean qkvBias,
-        boolean outBias, boolean mlpBias, boolean qkNorm) {
+public record ModelConfig(String modelType, Embedding embedding, int hidden, int layers, Attention attention, FeedForward feedForward,
+        Rope rope, double normEps) {
     static final Set<String> TYPES = Set.of("qwen3", "qwen2", "llama", "mistral");
 
     /**
@@ -50,19 +35,103 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
         }
     }
 
+    /**
+     * The table of token vectors.
+     *
+     * @param vocab its rows
+     * @param tied whether the head, which makes logits, is the same matrix
+     */
+    public record Embedding(int vocab, boolean tied) {
+        /** @throws IllegalArgumentException if the vocabulary is too small */
+        public Embedding {
+            require(vocab >= 2, "vocab_size", "2 or more", vocab);
+        }
+    }
+
+    /**
+     * The attention of every layer.
+     *
+     * @param heads of queries
+     * @param kvHeads of keys and values; divides {@code heads}
+     * @param headDim width of a head, even
+     * @param qkvBias whether q, k and v have a bias
+     * @param outBias whether the output has one
+     * @param qkNorm whether q and k are normalised per head
+     * @param window of the layers that see the last tokens only, or null if all layers see all
+     */
+    public record Attention(int heads, int kvHeads, int headDim, boolean qkvBias, boolean outBias, boolean qkNorm, Window window) {
+        /** @throws IllegalArgumentException if a number is out of range */
+        public Attention {
+            require(heads >= 1, "num_attention_heads", "1 or more", heads);
+            require(kvHeads >= 1 && heads % kvHeads == 0, "num_key_value_heads", "a divisor of num_attention_heads = " + heads, kvHeads);
+            require(headDim >= 2 && headDim % 2 == 0, "head_dim", "an even number", headDim);
+        }
+
+        /** {@return columns of q, all heads together} */
+        public long qWidth() {
+            return (long) heads * headDim;
+        }
+
+        /** {@return columns of k, and of v} */
+        public long kvWidth() {
+            return (long) kvHeads * headDim;
+        }
+
+        /** {@return whether a layer has the sliding window} */
+        public boolean slides(int layer) {
+            return window != null && window.layers().get(layer);
+        }
+    }
+
+    /**
+     * The gated layer.
+     *
+     * @param width of its inside
+     * @param bias whether its three matrices have one
+     */
+    public record FeedForward(int width, boolean bias) {
+        /** @throws IllegalArgumentException if it is empty */
+        public FeedForward {
+            require(width >= 1, "intermediate_size", "1 or more", width);
+        }
+    }
+
+    /**
+     * Rotary positions.
+     *
+     * @param positions the longest context
+     * @param theta base of the frequencies
+     * @param scaling of the frequencies, or null for none
+     */
+    public record Rope(int positions, double theta, RopeScaling scaling) {
+        /** @throws IllegalArgumentException if a number is out of range */
+        public Rope {
+            require(positions >= 1, "max_position_embeddings", "1 or more", positions);
+            require(theta > 0 && theta < Double.POSITIVE_INFINITY, "rope_theta", "more than 0", theta);
+        }
+
+        /** {@return the frequencies of a head, [headDim / 2]} */
+        public double[] frequencies(int headDim) {
+            final double[] f = new double[headDim / 2];
+            for (int i = 0; i < f.length; i++) {
+                f[i] = Math.pow(theta, -2.0 * i / headDim);
+            }
+            return scaling == null ? f : scaling.frequencies(f, theta);
+        }
+
+        /** {@return what the cosines and sines are multiplied by} */
+        public double attentionFactor() {
+            return scaling == null ? 1 : scaling.attentionFactor();
+        }
+    }
+
     /** @throws IllegalArgumentException if a number is out of range */
     public ModelConfig {
         require(TYPES.contains(modelType), "model_type", "one of " + TYPES, modelType);
-        require(vocab >= 2, "vocab_size", "2 or more", vocab);
         require(hidden >= 1, "hidden_size", "1 or more", hidden);
-        require(intermediate >= 1, "intermediate_size", "1 or more", intermediate);
         require(layers >= 1, "num_hidden_layers", "1 or more", layers);
-        require(heads >= 1, "num_attention_heads", "1 or more", heads);
-        require(kvHeads >= 1 && heads % kvHeads == 0, "num_key_value_heads", "a divisor of num_attention_heads = " + heads, kvHeads);
-        require(headDim >= 2 && headDim % 2 == 0, "head_dim", "an even number", headDim);
-        require(positions >= 1, "max_position_embeddings", "1 or more", positions);
         require(normEps > 0 && normEps < 1, "rms_norm_eps", "more than 0 and less than 1", normEps);
-        require(ropeTheta > 0 && ropeTheta < Double.POSITIVE_INFINITY, "rope_theta", "more than 0", ropeTheta);
+        final Window window = attention.window();
         require(window == null || window.layers().size() == layers, "layer_types", "num_hidden_layers = " + layers,
                 window == null ? 0 : window.layers().size());
     }
@@ -76,8 +145,9 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
     /** {@return a Qwen3-shaped model with tied embeddings} */
     public static ModelConfig qwen3(int vocab, int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim,
             int positions) {
-        return new ModelConfig("qwen3", vocab, hidden, intermediate, layers, heads, kvHeads, headDim, positions, 1e-6, 1e6, null, null,
-                true, false, false, false, true);
+        return new ModelConfig("qwen3", new Embedding(vocab, true), hidden, layers,
+                new Attention(heads, kvHeads, headDim, false, false, true, null), new FeedForward(intermediate, false),
+                new Rope(positions, 1e6, null), 1e-6);
     }
 
     /**
@@ -102,13 +172,7 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
 
     /** {@return the same model with a head of its own} */
     public ModelConfig untied() {
-        return new ModelConfig(modelType, vocab, hidden, intermediate, layers, heads, kvHeads, headDim, positions, normEps, ropeTheta,
-                rope, window, false, qkvBias, outBias, mlpBias, qkNorm);
-    }
-
-    /** {@return whether a layer has the sliding window} */
-    public boolean slides(int layer) {
-        return window != null && window.layers().get(layer);
+        return new ModelConfig(modelType, new Embedding(embedding.vocab(), false), hidden, layers, attention, feedForward, rope, normEps);
     }
 
     /**
@@ -125,17 +189,19 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
             case "mistral" -> "MistralForCausalLM";
             default -> "LlamaForCausalLM";
         });
-        json.put("model_type", modelType).put("vocab_size", vocab).put("hidden_size", hidden)
-                .put("intermediate_size", intermediate).put("num_hidden_layers", layers).put("num_attention_heads", heads)
-                .put("num_key_value_heads", kvHeads).put("head_dim", headDim).put("max_position_embeddings", positions)
-                .put("rms_norm_eps", normEps).put("rope_theta", ropeTheta).put("tie_word_embeddings", tied)
+        json.put("model_type", modelType).put("vocab_size", embedding.vocab()).put("hidden_size", hidden)
+                .put("intermediate_size", feedForward.width()).put("num_hidden_layers", layers)
+                .put("num_attention_heads", attention.heads()).put("num_key_value_heads", attention.kvHeads())
+                .put("head_dim", attention.headDim()).put("max_position_embeddings", rope.positions())
+                .put("rms_norm_eps", normEps).put("rope_theta", rope.theta()).put("tie_word_embeddings", embedding.tied())
                 .put("hidden_act", "silu").put("torch_dtype", torchDtype);
         if (modelType.equals("qwen3") || modelType.equals("llama")) {
-            json.put("attention_bias", outBias);
+            json.put("attention_bias", attention.outBias());
         }
         if (modelType.equals("llama")) {
-            json.put("mlp_bias", mlpBias);
+            json.put("mlp_bias", feedForward.bias());
         }
+        final Window window = attention.window();
         if (modelType.equals("mistral") || window != null) {
             json.put("sliding_window", window == null ? null : window.tokens()); // without the key, Mistral's is 4096
         }
@@ -150,23 +216,9 @@ public record ModelConfig(String modelType, int vocab, int hidden, int intermedi
                 ends.add(end);
             }
         }
-        if (rope != null) {
-            rope.write(json.putObject("rope_scaling").put("rope_type", rope.type()));
+        if (rope.scaling() != null) {
+            rope.scaling().write(json.putObject("rope_scaling").put("rope_type", rope.scaling().type()));
         }
         Files.write(file, mapper.writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
-    }
-
-    /** {@return the rotary frequencies, [headDim / 2]} */
-    public double[] frequencies() {
-        final double[] f = new double[headDim / 2];
-        for (int i = 0; i < f.length; i++) {
-            f[i] = Math.pow(ropeTheta, -2.0 * i / headDim);
-        }
-        return rope == null ? f : rope.frequencies(f, ropeTheta);
-    }
-
-    /** {@return what the rotary cosines and sines are multiplied by} */
-    public double attentionFactor() {
-        return rope == null ? 1 : rope.attentionFactor();
     }
 }

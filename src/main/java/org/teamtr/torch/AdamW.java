@@ -12,19 +12,15 @@ import org.bytedeco.pytorch.Tensor;
  * rolled back nor be saved without its archive format; on a single vector the whole of it is six operations.
  */
 final class AdamW implements AutoCloseable {
-    /** Its numbers, without the learning rate. */
-    record Settings(double beta1, double beta2, double eps, double weightDecay, double maxGradNorm) {
-    }
-
     /** Numbers that are worked on at once, since that takes a copy of them. */
     private static final long CHUNK = 64L << 20;
 
-    private final Settings settings;
+    private final AdamWSettings settings;
     Tensor mean;
     Tensor square;
     long steps;
 
-    AdamW(Settings settings, long length, Device device) {
+    AdamW(AdamWSettings settings, long length, Device device) {
         this.settings = settings;
         this.mean = Weights.zeros(length, device);
         this.square = Weights.zeros(length, device);
@@ -63,7 +59,7 @@ final class AdamW implements AutoCloseable {
     }
 
     /**
-     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link Settings#maxGradNorm}. Weights and moments
+     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link AdamWSettings#maxGradNorm}. Weights and moments
      * that are on another device than the gradient come there, and go back, a piece after the other.
      *
      * @return the norm before

@@ -35,6 +35,7 @@ final class Decoder implements AutoCloseable {
     private static final String HEAD = "lm_head.";
     private static final String WEIGHT = "weight";
     private final ModelConfig c;
+    private final ModelConfig.Attention a;
     private final double loraScale;
     /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
     private final boolean rounds;
@@ -55,6 +56,7 @@ final class Decoder implements AutoCloseable {
     /** @param tf32 whether products of f32 numbers are those of TF32 */
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale, boolean tf32) {
         this.c = config;
+        this.a = config.attention();
         this.loraScale = loraScale;
         this.rounds = tf32 && device.is_cpu();
         this.dtype = dtype;
@@ -65,7 +67,7 @@ final class Decoder implements AutoCloseable {
     private synchronized Rotary rotary(long positions) {
         final int have = rotaries.isEmpty() ? 0 : rotaries.get(rotaries.size() - 1).positions();
         if (positions > have) {
-            rotaries.add(tables((int) Math.max(positions, Math.min(Math.max(FEWEST_POSITIONS, 2L * have), c.positions()))));
+            rotaries.add(tables((int) Math.max(positions, Math.min(Math.max(FEWEST_POSITIONS, 2L * have), c.rope().positions()))));
         }
         return rotaries.get(rotaries.size() - 1);
     }
@@ -86,8 +88,8 @@ final class Decoder implements AutoCloseable {
     }
 
     private Rotary tables(int positions) {
-        final double[] frequencies = c.frequencies();
-        final double factor = c.attentionFactor();
+        final double[] frequencies = c.rope().frequencies(a.headDim());
+        final double factor = c.rope().attentionFactor();
         final int half = frequencies.length;
         final float[] cosTable = new float[Math.multiplyExact(positions, 2 * half)];
         final float[] sinTable = new float[cosTable.length];
@@ -145,13 +147,13 @@ final class Decoder implements AutoCloseable {
         final Rotary rotary = rotary(before + length);
         final Tensor cosine = table(rotary.cos(), positions, rows, length);
         final Tensor sine = table(rotary.sin(), positions, rows, length);
-        final Tensor windowed = c.window() == null || before + length <= c.window().tokens() ? mask
+        final Tensor windowed = a.window() == null || before + length <= a.window().tokens() ? mask
                 : windowed(mask, before, length);
         Tensor x = embedded(w, ids);
         for (int i = 0; i < c.layers(); i++) {
             final Tensor input = x;
             try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
-                x = kept(layer(w, layer(i), input, cosine, sine, c.slides(i) ? windowed : mask, cache, i));
+                x = kept(layer(w, layer(i), input, cosine, sine, a.slides(i) ? windowed : mask, cache, i));
             }
             handed(x);
             input.close();
@@ -173,7 +175,7 @@ final class Decoder implements AutoCloseable {
     Tensor layer(Map<String, Tensor> w, int i, Tensor x) {
         final long length = x.size(1);
         final Rotary rotary = rotary(length);
-        final Tensor mask = c.window() == null || !c.slides(i) || length <= c.window().tokens() ? null : windowed(null, 0, length);
+        final Tensor mask = a.window() == null || !a.slides(i) || length <= a.window().tokens() ? null : windowed(null, 0, length);
         return layer(w, layer(i), x, table(rotary.cos(), null, 1, length), table(rotary.sin(), null, 1, length), mask, null, i);
     }
 
@@ -194,7 +196,7 @@ final class Decoder implements AutoCloseable {
     private Tensor windowed(Tensor mask, long before, long length) {
         final long[] shape = {length, before + length};
         final Tensor ones = empty(shape, dtype, device).fill_(new Scalar(1));
-        final Tensor hidden = ones.triu(before + 1).add(ones.tril(before - c.window().tokens())).gt(new Scalar(0));
+        final Tensor hidden = ones.triu(before + 1).add(ones.tril(before - a.window().tokens())).gt(new Scalar(0));
         final Tensor window = empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY))
                 .view(1, 1, length, before + length);
         return mask == null ? window : window.add(mask);
@@ -215,7 +217,7 @@ final class Decoder implements AutoCloseable {
 
     /** What that name begins with. */
     String headUnit() {
-        return c.tied() ? EMBEDDING : HEAD;
+        return c.embedding().tied() ? EMBEDDING : HEAD;
     }
 
     /** Logits [n, vocab] of hidden states [n, hidden]; in f32 where those are of 16 bits. */
@@ -232,10 +234,10 @@ final class Decoder implements AutoCloseable {
             int layer) {
         final long rows = x.size(0);
         final long length = x.size(1);
-        Tensor q = linear(w, name + "q_proj", x).view(rows, length, c.heads(), c.headDim());
-        Tensor k = linear(w, name + "k_proj", x).view(rows, length, c.kvHeads(), c.headDim());
-        Tensor v = linear(w, name + "v_proj", x).view(rows, length, c.kvHeads(), c.headDim()).transpose(1, 2);
-        if (c.qkNorm()) {
+        Tensor q = linear(w, name + "q_proj", x).view(rows, length, a.heads(), a.headDim());
+        Tensor k = linear(w, name + "k_proj", x).view(rows, length, a.kvHeads(), a.headDim());
+        Tensor v = linear(w, name + "v_proj", x).view(rows, length, a.kvHeads(), a.headDim()).transpose(1, 2);
+        if (a.qkNorm()) {
             q = norm(q, w.get(name + "q_norm.weight"));
             k = norm(k, w.get(name + "k_norm.weight"));
         }
@@ -249,28 +251,28 @@ final class Decoder implements AutoCloseable {
         final Tensor out = torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)),
                 mask == null ? none : new TensorOptional(mask),
                 0, causal, new DoubleOptional(), false);
-        return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, (long) c.heads() * c.headDim()));
+        return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, a.qWidth()));
     }
 
     /** Repeats each head of keys or values for the heads of queries that share it. */
     private Tensor perHead(Tensor kv) {
-        if (c.kvHeads() == c.heads()) {
+        if (a.kvHeads() == a.heads()) {
             return kv;
         }
-        final long share = c.heads() / c.kvHeads();
-        return kv.unsqueeze(2).expand(kv.size(0), c.kvHeads(), share, kv.size(2), c.headDim())
-                .reshape(kv.size(0), c.heads(), kv.size(2), c.headDim());
+        final long share = a.heads() / a.kvHeads();
+        return kv.unsqueeze(2).expand(kv.size(0), a.kvHeads(), share, kv.size(2), a.headDim())
+                .reshape(kv.size(0), a.heads(), kv.size(2), a.headDim());
     }
 
     /** (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them. */
     private Tensor rotated(Tensor x, Tensor cosine, Tensor sine) {
-        final Tensor swapped = x.roll(new long[] {c.headDim() / 2}, -1);
+        final Tensor swapped = x.roll(new long[] {a.headDim() / 2}, -1);
         return x.mul(cosine).add(swapped.mul(sine));
     }
 
     private Tensor table(Tensor table, Tensor positions, long rows, long length) {
-        return positions == null ? table.narrow(0, 0, length).view(1, 1, length, c.headDim())
-                : table.index_select(0, positions).view(rows, 1, length, c.headDim());
+        return positions == null ? table.narrow(0, 0, length).view(1, 1, length, a.headDim())
+                : table.index_select(0, positions).view(rows, 1, length, a.headDim());
     }
 
     private Tensor norm(Tensor x, Tensor weight) {

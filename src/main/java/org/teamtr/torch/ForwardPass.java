@@ -50,7 +50,7 @@ final class ForwardPass implements AutoCloseable {
     }
 
     double loraScale() {
-        return settings.loraRank() > 0 ? settings.loraAlpha() / settings.loraRank() : 0;
+        return settings.lora().rank() > 0 ? settings.lora().alpha() / settings.lora().rank() : 0;
     }
 
     boolean computesIn(Policy.Precision precision) {
@@ -77,17 +77,17 @@ final class ForwardPass implements AutoCloseable {
         for (int m = 0; m < messages.size(); m++) {
             check("messages[" + m + "]", messages.get(m));
         }
-        return MicroBatch.split(messages, settings.microBatchTokens(), workers.count() * (ranks == null ? 1 : ranks.size()));
+        return MicroBatch.split(messages, settings.atOnce().microBatchTokens(), workers.count() * (ranks == null ? 1 : ranks.size()));
     }
 
     private void check(String name, Utterance message) {
         final int prompt = message.prompt().length;
         final int tokens = message.tokens().length;
-        if (prompt < 1 || tokens < 1 || prompt + tokens - 1 > config.positions()) {
+        if (prompt < 1 || tokens < 1 || prompt + tokens - 1 > config.rope().positions()) {
             throw new IllegalArgumentException(name + ": expected a prompt and a message of 1 token or more and of "
-                    + (config.positions() + 1) + " at most together, given " + prompt + " and " + tokens);
+                    + (config.rope().positions() + 1) + " at most together, given " + prompt + " and " + tokens);
         }
-        checkIds(name + ".prompt", message.prompt(), config.vocab());
+        checkIds(name + ".prompt", message.prompt(), config.embedding().vocab());
         checkIds(name + ".tokens", message.tokens(), vocab);
     }
 

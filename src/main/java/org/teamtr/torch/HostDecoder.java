@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.util.Map;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
@@ -27,11 +28,29 @@ final class HostDecoder implements NextToken {
         }
     }
 
-    private record Layer(Logits norm, Linear q, Linear k, Linear v, Logits qNorm, Logits kNorm, Linear o, Logits norm2, Linear gate,
-            Linear up, Linear down) {
+    private record Attention(Linear q, Linear k, Linear v, Logits qNorm, Logits kNorm, Linear o) {
+        static Attention of(Map<String, Tensor> w, String name) {
+            return new Attention(linear(w, name + "q_proj"), linear(w, name + "k_proj"), linear(w, name + "v_proj"),
+                    vector(w, name + "q_norm.weight"), vector(w, name + "k_norm.weight"), linear(w, name + "o_proj"));
+        }
+    }
+
+    private record FeedForward(Linear gate, Linear up, Linear down) {
+        static FeedForward of(Map<String, Tensor> w, String name) {
+            return new FeedForward(linear(w, name + "gate_proj"), linear(w, name + "up_proj"), linear(w, name + "down_proj"));
+        }
+    }
+
+    /** Each half with the norm before it. */
+    private record Layer(Logits norm, Attention attention, Logits norm2, FeedForward feedForward) {
+        long rank() {
+            return Stream.of(attention.q, attention.k, attention.v, attention.o, feedForward.gate, feedForward.up, feedForward.down)
+                    .mapToLong(Linear::rank).max().orElseThrow();
+        }
     }
 
     private final ModelConfig c;
+    private final ModelConfig.Attention a;
     private final double loraScale;
     private final Decoder decoder;
     private final Tensor embeddings;
@@ -71,6 +90,7 @@ final class HostDecoder implements NextToken {
     HostDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab,
             long most) {
         this.c = c;
+        this.a = c.attention();
         this.decoder = decoder;
         this.loraScale = loraScale;
         this.most = most;
@@ -82,29 +102,23 @@ final class HostDecoder implements NextToken {
             long rank = 0;
             for (int i = 0; i < layers.length; i++) {
                 final String layer = "model.layers." + i + ".";
-                layers[i] = new Layer(vector(w, layer + "input_layernorm.weight"), linear(w, layer + "self_attn.q_proj"),
-                        linear(w, layer + "self_attn.k_proj"), linear(w, layer + "self_attn.v_proj"),
-                        vector(w, layer + "self_attn.q_norm.weight"), vector(w, layer + "self_attn.k_norm.weight"),
-                        linear(w, layer + "self_attn.o_proj"), vector(w, layer + "post_attention_layernorm.weight"),
-                        linear(w, layer + "mlp.gate_proj"), linear(w, layer + "mlp.up_proj"), linear(w, layer + "mlp.down_proj"));
-                for (Linear linear : new Linear[] {layers[i].q, layers[i].k, layers[i].v, layers[i].o, layers[i].gate, layers[i].up,
-                    layers[i].down}) {
-                    rank = Math.max(rank, linear.rank());
-                }
+                layers[i] = new Layer(vector(w, layer + "input_layernorm.weight"), Attention.of(w, layer + "self_attn."),
+                        vector(w, layer + "post_attention_layernorm.weight"), FeedForward.of(w, layer + "mlp."));
+                rank = Math.max(rank, layers[i].rank());
             }
             norm = vector(w, "model.norm.weight");
             head = TensorViews.logits(w.get(decoder.head())).rows(0, vocab);
-            final long q = (long) c.heads() * c.headDim();
+            final long q = a.qWidth();
             x = memory(0, c.hidden(), dtype, device);
             xs = TensorViews.logits(x);
             normed = TensorViews.logits(memory(1, c.hidden(), dtype, device));
-            qkv = TensorViews.logits(memory(2, q + 2L * c.kvHeads() * c.headDim(), dtype, device));
+            qkv = TensorViews.logits(memory(2, q + 2 * a.kvWidth(), dtype, device));
             attended = TensorViews.logits(memory(3, q, dtype, device));
-            gateUp = TensorViews.logits(memory(4, 2L * c.intermediate(), dtype, device));
-            activated = TensorViews.logits(memory(5, c.intermediate(), dtype, device));
+            gateUp = TensorViews.logits(memory(4, 2L * c.feedForward().width(), dtype, device));
+            activated = TensorViews.logits(memory(5, c.feedForward().width(), dtype, device));
             logits = memory(6, vocab, ScalarType.Float, device);
             logitsOut = TensorViews.logits(logits);
-            work = TensorViews.floats(memory(7, Math.max(c.hidden(), Math.max(q, c.intermediate())) + rank, ScalarType.Float, device));
+            work = TensorViews.floats(memory(7, Math.max(c.hidden(), Math.max(q, c.feedForward().width())) + rank, ScalarType.Float, device));
         }
     }
 
@@ -150,31 +164,33 @@ final class HostDecoder implements NextToken {
         final Indices at = TensorViews.indices(positions);
         final Floats cos = TensorViews.floats(cosine);
         final Floats sin = TensorViews.floats(sine);
-        final long q = (long) c.heads() * c.headDim();
-        final long kv = (long) c.kvHeads() * c.headDim();
+        final long q = a.qWidth();
+        final long kv = a.kvWidth();
         final Logits in = xs.rows(0, rows);
         final Logits h = normed.rows(0, rows);
         final Logits together = qkv.rows(0, rows);
         final Logits[] parts = {columns(memory[2], rows, 0, q), columns(memory[2], rows, q, kv), columns(memory[2], rows, q + kv, kv)};
         final Logits out = attended.rows(0, rows);
         final Logits both = gateUp.rows(0, rows);
-        final Logits gate = columns(memory[4], rows, 0, c.intermediate());
-        final Logits up = columns(memory[4], rows, c.intermediate(), c.intermediate());
+        final int inside = c.feedForward().width();
+        final Logits gate = columns(memory[4], rows, 0, inside);
+        final Logits up = columns(memory[4], rows, inside, inside);
         final Logits act = activated.rows(0, rows);
         for (int i = 0; i < layers.length; i++) {
             final Layer layer = layers[i];
+            final Attention attention = layer.attention;
             Decoding.rmsNorm(in, layer.norm, c.normEps(), h, work);
-            apply(layer.q, h, parts[0], false);
-            apply(layer.k, h, parts[1], false);
-            apply(layer.v, h, parts[2], false);
-            Decoding.attend(together, layer.qNorm, layer.kNorm, c.normEps(), cos, sin, at, cache.length, c.slides(i) ? c.window().tokens() : 0,
-                    keys[i], values[i], out);
-            apply(layer.o, out, in, true);
+            apply(attention.q, h, parts[0], false);
+            apply(attention.k, h, parts[1], false);
+            apply(attention.v, h, parts[2], false);
+            Decoding.attend(together, attention.qNorm, attention.kNorm, c.normEps(), cos, sin, at, cache.length,
+                    a.slides(i) ? a.window().tokens() : 0, keys[i], values[i], out);
+            apply(attention.o, out, in, true);
             Decoding.rmsNorm(in, layer.norm2, c.normEps(), h, work);
-            apply(layer.gate, h, gate, false);
-            apply(layer.up, h, up, false);
+            apply(layer.feedForward.gate, h, gate, false);
+            apply(layer.feedForward.up, h, up, false);
             Decoding.swiglu(both, act);
-            apply(layer.down, act, in, true);
+            apply(layer.feedForward.down, act, in, true);
         }
         cache.length++;
         Decoding.rmsNorm(in, norm, c.normEps(), h, work);

@@ -39,7 +39,7 @@ final class KvCache implements AutoCloseable {
     }
 
     private Tensor zeros(long rows) {
-        return Decoder.empty(new long[] {rows, config.kvHeads(), room, config.headDim()}, dtype, device).zero_();
+        return Decoder.empty(new long[] {rows, config.attention().kvHeads(), room, config.attention().headDim()}, dtype, device).zero_();
     }
 
     /**

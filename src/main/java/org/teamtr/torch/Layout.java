@@ -22,28 +22,29 @@ final class Layout {
     /** All weights of a model under their Hugging Face names. */
     static Layout of(ModelConfig c) {
         final Layout layout = new Layout();
-        final long q = (long) c.heads() * c.headDim();
-        final long kv = (long) c.kvHeads() * c.headDim();
-        layout.add("model.embed_tokens.weight", c.vocab(), c.hidden());
+        final ModelConfig.Attention a = c.attention();
+        final boolean bias = c.feedForward().bias();
+        final int inside = c.feedForward().width();
+        layout.add("model.embed_tokens.weight", c.embedding().vocab(), c.hidden());
         for (int i = 0; i < c.layers(); i++) {
             final String layer = "model.layers." + i + ".";
             layout.add(layer + "input_layernorm.weight", c.hidden());
-            layout.linear(layer + "self_attn.q_proj", q, c.hidden(), c.qkvBias());
-            layout.linear(layer + "self_attn.k_proj", kv, c.hidden(), c.qkvBias());
-            layout.linear(layer + "self_attn.v_proj", kv, c.hidden(), c.qkvBias());
-            layout.linear(layer + "self_attn.o_proj", c.hidden(), q, c.outBias());
-            if (c.qkNorm()) {
-                layout.add(layer + "self_attn.q_norm.weight", c.headDim());
-                layout.add(layer + "self_attn.k_norm.weight", c.headDim());
+            layout.linear(layer + "self_attn.q_proj", a.qWidth(), c.hidden(), a.qkvBias());
+            layout.linear(layer + "self_attn.k_proj", a.kvWidth(), c.hidden(), a.qkvBias());
+            layout.linear(layer + "self_attn.v_proj", a.kvWidth(), c.hidden(), a.qkvBias());
+            layout.linear(layer + "self_attn.o_proj", c.hidden(), a.qWidth(), a.outBias());
+            if (a.qkNorm()) {
+                layout.add(layer + "self_attn.q_norm.weight", a.headDim());
+                layout.add(layer + "self_attn.k_norm.weight", a.headDim());
             }
             layout.add(layer + "post_attention_layernorm.weight", c.hidden());
-            layout.linear(layer + "mlp.gate_proj", c.intermediate(), c.hidden(), c.mlpBias());
-            layout.linear(layer + "mlp.up_proj", c.intermediate(), c.hidden(), c.mlpBias());
-            layout.linear(layer + "mlp.down_proj", c.hidden(), c.intermediate(), c.mlpBias());
+            layout.linear(layer + "mlp.gate_proj", inside, c.hidden(), bias);
+            layout.linear(layer + "mlp.up_proj", inside, c.hidden(), bias);
+            layout.linear(layer + "mlp.down_proj", c.hidden(), inside, bias);
         }
         layout.add("model.norm.weight", c.hidden());
-        if (!c.tied()) {
-            layout.add("lm_head.weight", c.vocab(), c.hidden());
+        if (!c.embedding().tied()) {
+            layout.add("lm_head.weight", c.embedding().vocab(), c.hidden());
         }
         return layout;
     }

@@ -57,7 +57,7 @@ final class ModelFiles {
      */
     static ModelConfig config(Path folder, Consumer<String> note) throws IOException {
         final ModelConfig config = ModelConfig.read(folder.resolve(CONFIG), note);
-        if (!config.tied()) {
+        if (!config.embedding().tied()) {
             return config;
         }
         try (SafeTensors tensors = SafeTensors.open(folder)) {
@@ -110,7 +110,7 @@ final class ModelFiles {
 
     /** Whether a tensor is made of others, or of the sizes. */
     private static boolean isDerived(String name, ModelConfig config) {
-        return name.endsWith("rotary_emb.inv_freq") || config.tied() && name.equals(HEAD); // equal to the embedding, or not tied
+        return name.endsWith("rotary_emb.inv_freq") || config.embedding().tied() && name.equals(HEAD); // equal to the embedding, or not tied
     }
 
     private static void read(SafeTensors tensors, String prefix, Weights weights, Predicate<String> ignored) throws IOException {
@@ -225,15 +225,15 @@ final class ModelFiles {
         json.putNull("auto_mapping").put("base_model_name_or_path", baseModel).put("bias", "none").put("fan_in_fan_out", false)
                 .put("inference_mode", true).put("init_lora_weights", true).putNull("layer_replication").putNull("layers_pattern")
                 .putNull("layers_to_transform").putObject("loftq_config");
-        if (settings.loraAlpha() == Math.rint(settings.loraAlpha())) {
-            json.put("lora_alpha", (long) settings.loraAlpha()); // an integer where it can be one, as PEFT declares it
+        if (settings.lora().alpha() == Math.rint(settings.lora().alpha())) {
+            json.put("lora_alpha", (long) settings.lora().alpha()); // an integer where it can be one, as PEFT declares it
         } else {
-            json.put("lora_alpha", settings.loraAlpha());
+            json.put("lora_alpha", settings.lora().alpha());
         }
         json.put("lora_bias", false).put("lora_dropout", 0.0).putNull("megatron_config").put("megatron_core", "megatron.core")
-                .putNull("modules_to_save").put("peft_type", "LORA").put("r", settings.loraRank()).putObject("rank_pattern");
+                .putNull("modules_to_save").put("peft_type", "LORA").put("r", settings.lora().rank()).putObject("rank_pattern");
         json.putNull("revision");
-        settings.loraTargets().forEach(json.putArray("target_modules")::add);
+        settings.lora().targets().forEach(json.putArray("target_modules")::add);
         json.put("task_type", "CAUSAL_LM").put("use_dora", false).put("use_rslora", false);
         Files.write(folder.resolve(ADAPTER_CONFIG), mapper.writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
     }
@@ -249,8 +249,8 @@ final class ModelFiles {
         } catch (IOException e) {
             throw new IOException(file + ": " + e.getMessage(), e);
         }
-        if (json.path("r").asInt() != settings.loraRank() || json.path("lora_alpha").asDouble() != settings.loraAlpha()) {
-            throw new IOException(file + ": expected r = " + settings.loraRank() + " and lora_alpha = " + settings.loraAlpha() + ", given "
+        if (json.path("r").asInt() != settings.lora().rank() || json.path("lora_alpha").asDouble() != settings.lora().alpha()) {
+            throw new IOException(file + ": expected r = " + settings.lora().rank() + " and lora_alpha = " + settings.lora().alpha() + ", given "
                     + json.path("r") + " and " + json.path("lora_alpha"));
         }
         for (String key : new String[] {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern"}) {

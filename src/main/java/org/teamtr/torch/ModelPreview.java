@@ -102,7 +102,7 @@ public final class ModelPreview implements Speaker, AutoCloseable {
 
     @Override
     public int contextLength() {
-        return config.positions();
+        return config.rope().positions();
     }
 
     @Override

@@ -45,7 +45,7 @@ final class PolicyFiles {
         final List<String> notes = new ArrayList<>();
         final ModelConfig config = how.equals(LOAD) ? ModelFiles.config(folder, notes::add)
                 : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), notes::add);
-        final Weights base = settings.loraRank() == 0 ? null
+        final Weights base = settings.lora().rank() == 0 ? null
                 : memory.frozen(String.join("|", how, folder.toRealPath().toString(), settings.dtype().toString(), settings.device()), () -> {
                     final Weights frozen = TrainingState.frozen(config, settings, memory);
                     fill(filler, config, frozen, frozen);

@@ -31,9 +31,9 @@ final class Sampler {
         state.rest();
         final Workers workers = forward.workers;
         final Generator generator = new Generator(forward.config, forward.decoder(Policy.Precision.SAME), forward.loraScale(), state.all(),
-                settings.scalarType(), forward.device, forward.vocab, tokenizer.endTokens(), settings.microBatchTokens());
+                settings.scalarType(), forward.device, forward.vocab, tokenizer.endTokens(), settings.atOnce().microBatchTokens());
         final int parts = Math.min(workers.count(), prompts.size());
-        final int atOnce = settings.rows() == 0 ? prompts.size() : Math.max(1, settings.rows() / parts);
+        final int atOnce = settings.atOnce().rows() == 0 ? prompts.size() : Math.max(1, settings.atOnce().rows() / parts);
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);
         for (int part = 0; part < parts; part++) {
             final int from = (int) ((long) prompts.size() * part / parts);
@@ -55,7 +55,7 @@ final class Sampler {
         if (rowIds.length != prompts.size()) {
             throw new IllegalArgumentException("rowIds: expected " + prompts.size() + ", one per prompt, given " + rowIds.length);
         }
-        final int positions = forward.config.positions();
+        final int positions = forward.config.rope().positions();
         final int room = positions - generation.maxNewTokens();
         for (int i = 0; i < prompts.size(); i++) {
             final int length = prompts.get(i).length;
@@ -63,7 +63,7 @@ final class Sampler {
                 throw new IllegalArgumentException("prompts[" + i + "]: expected 1 to " + room + " tokens, which leave room for "
                         + generation.maxNewTokens() + " of the context's " + positions + ", given " + length);
             }
-            ForwardPass.checkIds("prompts[" + i + "]", prompts.get(i), forward.config.vocab());
+            ForwardPass.checkIds("prompts[" + i + "]", prompts.get(i), forward.config.embedding().vocab());
         }
     }
 }

@@ -33,6 +33,7 @@ final class StackedDecoder implements NextToken {
     }
 
     private final ModelConfig c;
+    private final ModelConfig.Attention a;
     private final Decoder decoder;
     private final Map<String, Tensor> w;
     private final int vocab;
@@ -47,6 +48,7 @@ final class StackedDecoder implements NextToken {
     /** @param vocab logit columns that count */
     StackedDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab) {
         this.c = c;
+        this.a = c.attention();
         this.decoder = decoder;
         this.w = w;
         this.vocab = vocab;
@@ -65,8 +67,8 @@ final class StackedDecoder implements NextToken {
     }
 
     private Tensor heads(String self) {
-        return !c.qkNorm() ? null : cat(List.of(w.get(self + "q_norm.weight").expand(c.heads(), c.headDim()),
-                w.get(self + "k_norm.weight").expand(c.kvHeads(), c.headDim())), 0);
+        return !a.qkNorm() ? null : cat(List.of(w.get(self + "q_norm.weight").expand(a.heads(), a.headDim()),
+                w.get(self + "k_norm.weight").expand(a.kvHeads(), a.headDim())), 0);
     }
 
     private static Tensor cat(List<Tensor> parts, long dimension) {
@@ -125,13 +127,14 @@ final class StackedDecoder implements NextToken {
     @Override
     public Tensor logits(Tensor tokens, Tensor positions, Tensor mask, KvCache cache) {
         final long rows = tokens.size(0);
-        final long q = (long) c.heads() * c.headDim();
-        final long kv = (long) c.kvHeads() * c.headDim();
+        final long q = a.qWidth();
+        final long kv = a.kvWidth();
+        final long inside = c.feedForward().width();
         final long columns = cache.length + 1L;
         final Tensor cosine = decoder.cosine(columns).index_select(0, positions).unsqueeze(1);
         final Tensor sine = decoder.sine(columns).index_select(0, positions).unsqueeze(1);
         final TensorOptional everything = mask == null ? none : new TensorOptional(mask);
-        final long seen = c.window() == null ? columns : Math.min(columns, c.window().tokens());
+        final long seen = a.window() == null ? columns : Math.min(columns, a.window().tokens());
         final TensorOptional windowed = mask == null || seen == columns ? everything
                 : new TensorOptional(mask.narrow(3, columns - seen, seen));
         final Tensor x = torch.embedding(w.get("model.embed_tokens.weight"), tokens);
@@ -139,22 +142,22 @@ final class StackedDecoder implements NextToken {
             try (PointerScope scope = new PointerScope()) {
                 final Layer layer = layers[i];
                 final Tensor qkv = product(layer.qkv, norm(x, layer.norm, c.hidden()));
-                Tensor heads = qkv.narrow(1, 0, q + kv).view(rows, c.heads() + c.kvHeads(), c.headDim());
+                Tensor heads = qkv.narrow(1, 0, q + kv).view(rows, a.heads() + a.kvHeads(), a.headDim());
                 if (layer.heads != null) {
-                    heads = norm(heads, none, c.headDim()).mul_(layer.heads);
+                    heads = norm(heads, none, a.headDim()).mul_(layer.heads);
                 }
                 // (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them.
-                final Tensor turned = heads.mul(cosine).addcmul_(heads.roll(new long[] {c.headDim() / 2}, -1), sine);
-                cache.keys[i].select(2, cache.length).copy_(turned.narrow(1, c.heads(), c.kvHeads()));
-                cache.values[i].select(2, cache.length).copy_(qkv.narrow(1, q + kv, kv).view(rows, c.kvHeads(), c.headDim()));
-                final long n = c.slides(i) ? seen : columns;
+                final Tensor turned = heads.mul(cosine).addcmul_(heads.roll(new long[] {a.headDim() / 2}, -1), sine);
+                cache.keys[i].select(2, cache.length).copy_(turned.narrow(1, a.heads(), a.kvHeads()));
+                cache.values[i].select(2, cache.length).copy_(qkv.narrow(1, q + kv, kv).view(rows, a.kvHeads(), a.headDim()));
+                final long n = a.slides(i) ? seen : columns;
                 final Tensor attended = torch.scaled_dot_product_attention(
-                        turned.narrow(1, 0, c.heads()).view(rows, c.kvHeads(), c.heads() / c.kvHeads(), c.headDim()),
-                        cache.keys[i].narrow(2, columns - n, n), cache.values[i].narrow(2, columns - n, n), c.slides(i) ? windowed : everything,
+                        turned.narrow(1, 0, a.heads()).view(rows, a.kvHeads(), a.heads() / a.kvHeads(), a.headDim()),
+                        cache.keys[i].narrow(2, columns - n, n), cache.values[i].narrow(2, columns - n, n), a.slides(i) ? windowed : everything,
                         0, false, noScale, false);
                 add(x, layer.o, attended.reshape(rows, q));
                 final Tensor both = product(layer.gateUp, norm(x, layer.norm2, c.hidden()));
-                add(x, layer.down, torch.silu_(both.narrow(1, 0, c.intermediate())).mul_(both.narrow(1, c.intermediate(), c.intermediate())));
+                add(x, layer.down, torch.silu_(both.narrow(1, 0, inside)).mul_(both.narrow(1, inside, inside)));
             }
         }
         cache.length++;

@@ -17,6 +17,7 @@ import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
+import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
 
@@ -38,49 +39,40 @@ public final class TorchPolicy implements Policy {
      * @param matmul of products of f32 numbers
      * @param device cpu, cuda or cuda:N
      * @param threads of the CPU, 1 or more
-     * @param loraRank 0 to train all weights
-     * @param loraAlpha the adapters count alpha / rank
-     * @param loraTargets last parts of the names of the linear layers that get an adapter
+     * @param lora rank 0 to train all weights; targets are the last parts of the names of linear layers
      * @param thinking the chat template's {@code enable_thinking}
-     * @param microBatchTokens prompt and message tokens, padding included, that are computed at once
-     * @param rows messages that are generated at once, 0 for all
      */
-    public record Settings(DType dtype, Matmul matmul, String device, int threads, int loraRank, double loraAlpha, List<String> loraTargets,
-            boolean thinking, double beta1, double beta2, double eps, double weightDecay, double maxGradNorm, int microBatchTokens,
-            int rows) {
+    public record Settings(DType dtype, Matmul matmul, String device, int threads, Config.Lora lora, boolean thinking, AdamWSettings adamW,
+            AtOnce atOnce) {
         /** {@return all weights trained in f32 on a device, with the optimiser and micro-batches of the configuration's defaults} */
         public static Settings on(String device, int threads) {
-            return new Settings(DType.F32, Matmul.F32, device, threads, 0, 64, List.of(), false, 0.9, 0.999, 1e-8, 0, 1, 16_384, 0);
+            return new Settings(DType.F32, Matmul.F32, device, threads, new Config.Lora(0, 64, List.of()), false,
+                    new AdamWSettings(0.9, 0.999, 1e-8, 0, 1), new AtOnce(16_384, 0));
         }
 
         /** {@return the same in other numbers} */
         public Settings with(DType numbers, Matmul products) {
-            return new Settings(numbers, products, device, threads, loraRank, loraAlpha, loraTargets, thinking, beta1, beta2, eps,
-                    weightDecay, maxGradNorm, microBatchTokens, rows);
+            return new Settings(numbers, products, device, threads, lora, thinking, adamW, atOnce);
         }
 
         /** {@return the same with adapters, or with rank 0 without} */
-        public Settings withLora(int rank, double alpha, List<String> targets) {
-            return new Settings(dtype, matmul, device, threads, rank, alpha, targets, thinking, beta1, beta2, eps, weightDecay,
-                    maxGradNorm, microBatchTokens, rows);
+        public Settings with(Config.Lora adapters) {
+            return new Settings(dtype, matmul, device, threads, adapters, thinking, adamW, atOnce);
         }
 
         /** {@return the same with or without thinking} */
         public Settings withThinking(boolean thinks) {
-            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinks, beta1, beta2, eps, weightDecay,
-                    maxGradNorm, microBatchTokens, rows);
+            return new Settings(dtype, matmul, device, threads, lora, thinks, adamW, atOnce);
         }
 
-        /** {@return the same with another AdamW} */
-        public Settings withAdamW(double meanDecay, double squareDecay, double epsilon, double decay, double norm) {
-            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinking, meanDecay, squareDecay, epsilon,
-                    decay, norm, microBatchTokens, rows);
+        /** {@return the same with another optimiser} */
+        public Settings with(AdamWSettings optimiser) {
+            return new Settings(dtype, matmul, device, threads, lora, thinking, optimiser, atOnce);
         }
 
-        /** {@return the same with so many tokens and messages at once} */
-        public Settings atOnce(int tokens, int messages) {
-            return new Settings(dtype, matmul, device, threads, loraRank, loraAlpha, loraTargets, thinking, beta1, beta2, eps, weightDecay,
-                    maxGradNorm, tokens, messages);
+        /** {@return the same with so much at once} */
+        public Settings with(AtOnce most) {
+            return new Settings(dtype, matmul, device, threads, lora, thinking, adamW, most);
         }
 
         torch.ScalarType scalarType() {
@@ -90,6 +82,15 @@ public final class TorchPolicy implements Policy {
                 case F16 -> torch.ScalarType.Half;
             };
         }
+    }
+
+    /**
+     * How much is computed at once, which decides what memory it takes.
+     *
+     * @param microBatchTokens prompt and message tokens of an update, padding included
+     * @param rows messages that are generated, 0 for all
+     */
+    public record AtOnce(int microBatchTokens, int rows) {
     }
 
     final ModelConfig config;
@@ -126,9 +127,9 @@ public final class TorchPolicy implements Policy {
         this.notes = List.copyOf(notes);
         try (PointerScope scope = new PointerScope()) {
             final Layout layout = Layout.of(config);
-            final Layout trained = settings.loraRank() > 0 ? Layout.lora(layout, settings.loraRank(), settings.loraTargets())
+            final Layout trained = settings.lora().rank() > 0 ? Layout.lora(layout, settings.lora().rank(), settings.lora().targets())
                     : layout; // throws first
-            this.forward = new ForwardPass(config, settings, Math.min(config.vocab(), tokenizer.vocab()), memory);
+            this.forward = new ForwardPass(config, settings, Math.min(config.embedding().vocab(), tokenizer.vocab()), memory);
             this.state = new TrainingState(config, settings, trained, forward.device, memory, forward.workers, base);
         }
         this.sampler = new Sampler(forward, state, settings, tokenizer);
@@ -190,8 +191,8 @@ public final class TorchPolicy implements Policy {
     /** {@return how many parameters a policy of these sizes has} First those that are trained, then those that are frozen. */
     public static long[] parameters(ModelConfig config, Settings settings) {
         final Layout layout = Layout.of(config);
-        return settings.loraRank() == 0 ? new long[] {layout.length(), 0}
-                : new long[] {Layout.lora(layout, settings.loraRank(), settings.loraTargets()).length(), layout.length()};
+        return settings.lora().rank() == 0 ? new long[] {layout.length(), 0}
+                : new long[] {Layout.lora(layout, settings.lora().rank(), settings.lora().targets()).length(), layout.length()};
     }
 
     /** {@return how many micro-batches of such a policy are computed at once} */
@@ -225,7 +226,7 @@ public final class TorchPolicy implements Policy {
 
     @Override
     public int contextLength() {
-        return config.positions();
+        return config.rope().positions();
     }
 
     @Override
@@ -235,7 +236,7 @@ public final class TorchPolicy implements Policy {
 
     @Override
     public int atOnce() {
-        return settings.rows();
+        return settings.atOnce().rows();
     }
 
     @Override

@@ -53,11 +53,10 @@ final class TrainingState implements AutoCloseable {
         this.device = device;
         this.home = Decoder.kept(memory.offload() && device.is_cuda() ? new Device("cpu") : device(settings));
         this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
-        this.base = settings.loraRank() == 0 ? null : base != null ? base : frozen(config, settings, memory);
+        this.base = settings.lora().rank() == 0 ? null : base != null ? base : frozen(config, settings, memory);
         this.shard = memory.shard(trained.length(), Sharding.STATE);
         this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard, memory.sharding.divides(Sharding.WEIGHTS));
-        this.optimiser = new AdamW(new AdamW.Settings(settings.beta1(), settings.beta2(), settings.eps(), settings.weightDecay(),
-                settings.maxGradNorm()), shard == null ? trained.length() : shard.length, home);
+        this.optimiser = new AdamW(settings.adamW(), shard == null ? trained.length() : shard.length, home);
     }
 
     /** With its number, as tensors that are there have it. */

@@ -16,6 +16,10 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.model.ModelConfig.Attention;
+import org.teamtr.model.ModelConfig.Embedding;
+import org.teamtr.model.ModelConfig.FeedForward;
+import org.teamtr.model.ModelConfig.Rope;
 import org.teamtr.torch.Tiny;
 
 /** What {@code config.json} says. */
@@ -60,21 +64,21 @@ class ModelConfigTest {
 
     @Test
     void qwen3() throws IOException {
-        assertEquals(new ModelConfig("qwen3", 151_936, 1024, 3072, 28, 16, 8, 128, 40_960, 1e-6, 1e6, null, null, true, false,
-                false, false, true), read(QWEN3));
+        assertEquals(new ModelConfig("qwen3", new Embedding(151_936, true), 1024, 28, new Attention(16, 8, 128, false, false, true, null),
+                new FeedForward(3072, false), new Rope(40_960, 1e6, null), 1e-6), read(QWEN3));
     }
 
     @Test
     void qwen2() throws IOException {
-        assertEquals(new ModelConfig("qwen2", 151_936, 896, 4864, 24, 14, 2, 64, 32_768, 1e-6, 1e6, null, null, true, true,
-                false, false, false), read(QWEN2));
+        assertEquals(new ModelConfig("qwen2", new Embedding(151_936, true), 896, 24, new Attention(14, 2, 64, true, false, false, null),
+                new FeedForward(4864, false), new Rope(32_768, 1e6, null), 1e-6), read(QWEN2));
     }
 
     @Test
     void llama() throws IOException {
-        assertEquals(new ModelConfig("llama", 128_256, 2048, 8192, 16, 32, 8, 64, 131_072, 1e-5, 5e5,
-                new RopeScaling.Llama3(32, 1, 4, 8192), null, true, false, false, false, false), read(LLAMA));
-        assertTrue(read(LLAMA.replace("\"attention_bias\": false", "\"attention_bias\": true")).outBias());
+        assertEquals(new ModelConfig("llama", new Embedding(128_256, true), 2048, 16, new Attention(32, 8, 64, false, false, false, null),
+                new FeedForward(8192, false), new Rope(131_072, 5e5, new RopeScaling.Llama3(32, 1, 4, 8192)), 1e-5), read(LLAMA));
+        assertTrue(read(LLAMA.replace("\"attention_bias\": false", "\"attention_bias\": true")).attention().outBias());
     }
 
     /** Newer files have the base beside the scaling. */
@@ -94,8 +98,8 @@ class ModelConfigTest {
                 {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2,
                  "vocab_size": 100}
                 """);
-        assertEquals(new ModelConfig("llama", 100, 64, 128, 2, 4, 4, 16, 2048, 1e-6, 1e4, null, null, false, false, false, false,
-                false), c);
+        assertEquals(new ModelConfig("llama", new Embedding(100, false), 64, 2, new Attention(4, 4, 16, false, false, false, null),
+                new FeedForward(128, false), new Rope(2048, 1e4, null), 1e-6), c);
     }
 
     @Test
@@ -196,8 +200,8 @@ class ModelConfigTest {
         final String yarn = "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"original_max_position_embeddings\": 32768}";
         final ModelConfig c = read(QWEN3.replace("\"rope_scaling\": null", "\"rope_scaling\": " + yarn
                 + ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10}"));
-        assertEquals(new RopeScaling.Yarn(4, 32_768, 0.1 * Math.log(4) + 1, 32, 1, true), c.rope());
-        assertEquals(1e6, c.ropeTheta());
+        assertEquals(new RopeScaling.Yarn(4, 32_768, 0.1 * Math.log(4) + 1, 32, 1, true), c.rope().scaling());
+        assertEquals(1e6, c.rope().theta());
         assertEquals(c, read(QWEN3.replace("\"rope_scaling\": null", "\"rope_parameters\": " + yarn)));
         assertEquals(List.of(), notes);
         read(QWEN3.replace("\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"default\", \"factor\": 4}"));
@@ -208,12 +212,12 @@ class ModelConfigTest {
     void windows() throws IOException {
         final String on = QWEN3.replace("\"use_sliding_window\": false", "\"use_sliding_window\": true")
                 .replace("\"num_hidden_layers\": 28", "\"num_hidden_layers\": 3").replace("\"sliding_window\": null", "\"sliding_window\": 7");
-        assertNull(read(on).window(), "max_window_layers is 28");
+        assertNull(read(on).attention().window(), "max_window_layers is 28");
         assertEquals(new ModelConfig.Window(7, List.of(false, true, true)),
-                read(on.replace("\"max_window_layers\": 28", "\"max_window_layers\": 1")).window());
+                read(on.replace("\"max_window_layers\": 28", "\"max_window_layers\": 1")).attention().window());
         final String types = "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]";
         final String listed = on.replace("\"max_window_layers\": 28", types);
-        assertEquals(new ModelConfig.Window(7, List.of(true, false, true)), read(listed).window());
+        assertEquals(new ModelConfig.Window(7, List.of(true, false, true)), read(listed).attention().window());
         final Path off = file(listed.replace("\"use_sliding_window\": true", "\"is_decoder\": true"));
         assertTrue(assertThrows(IOException.class, () -> ModelConfig.read(off, notes::add)).getMessage()
                 .contains("layer_types: expected full_attention alone, since use_sliding_window is not true"));
@@ -223,10 +227,10 @@ class ModelConfigTest {
 
         final String mistral = LLAMA.replace("\"model_type\": \"llama\"", "\"model_type\": \"mistral\"")
                 .replace("\"num_hidden_layers\": 16", "\"num_hidden_layers\": 2");
-        assertEquals(new ModelConfig.Window(4096, List.of(true, true)), read(mistral).window(), "the default of transformers");
-        assertNull(read(mistral.replace("\"pretraining_tp\": 1", "\"sliding_window\": null")).window());
+        assertEquals(new ModelConfig.Window(4096, List.of(true, true)), read(mistral).attention().window(), "the default of transformers");
+        assertNull(read(mistral.replace("\"pretraining_tp\": 1", "\"sliding_window\": null")).attention().window());
         assertEquals(new ModelConfig.Window(9, List.of(true, true)),
-                read(mistral.replace("\"pretraining_tp\": 1", "\"sliding_window\": 9")).window());
+                read(mistral.replace("\"pretraining_tp\": 1", "\"sliding_window\": 9")).attention().window());
         final Path llama = file(LLAMA.replace("\"pretraining_tp\": 1", "\"use_sliding_window\": true"));
         assertTrue(assertThrows(IOException.class, () -> ModelConfig.read(llama, notes::add)).getMessage()
                 .contains("sliding_window: expected none"));
@@ -237,11 +241,11 @@ class ModelConfigTest {
         final String sizes = "\"vocab_size\": 9, \"hidden_size\": 64, \"intermediate_size\": 8, \"num_hidden_layers\": 1, "
                 + "\"num_attention_heads\": 32}";
         final ModelConfig qwen3 = read("{\"model_type\": \"qwen3\", " + sizes);
-        assertEquals(128, qwen3.headDim());
-        assertEquals(32, qwen3.kvHeads());
-        assertEquals(32_768, qwen3.positions());
-        assertEquals(8, read("{\"model_type\": \"mistral\", " + sizes).kvHeads());
-        assertEquals(2, read("{\"model_type\": \"qwen2\", " + sizes).headDim());
+        assertEquals(128, qwen3.attention().headDim());
+        assertEquals(32, qwen3.attention().kvHeads());
+        assertEquals(32_768, qwen3.rope().positions());
+        assertEquals(8, read("{\"model_type\": \"mistral\", " + sizes).attention().kvHeads());
+        assertEquals(2, read("{\"model_type\": \"qwen2\", " + sizes).attention().headDim());
     }
 
     @Test

@@ -9,11 +9,13 @@ import org.teamtr.model.RopeScaling;
 /** A decoder of one sequence in double precision, one position after the other. */
 final class DecoderReference {
     private final ModelConfig c;
+    private final ModelConfig.Attention a;
     private final Map<String, double[]> weights;
     private double[] frequencies; // of each half dimension, once they have been asked for
 
     DecoderReference(ModelConfig config, Map<String, double[]> weights) {
         this.c = config;
+        this.a = config.attention();
         this.weights = weights;
     }
 
@@ -26,9 +28,9 @@ final class DecoderReference {
             System.arraycopy(embedding, ids[p] * c.hidden(), x[p], 0, c.hidden());
         }
         for (int i = 0; i < c.layers(); i++) {
-            layer("model.layers." + i + ".", x, c.window() != null && c.window().layers().get(i));
+            layer("model.layers." + i + ".", x, a.window() != null && a.window().layers().get(i));
         }
-        final double[] head = c.tied() ? embedding : weights.get("lm_head.weight");
+        final double[] head = c.embedding().tied() ? embedding : weights.get("lm_head.weight");
         final double[][] logits = new double[n][];
         for (int p = 0; p < n; p++) {
             logits[p] = times(head, rmsNorm(x[p], weights.get("model.norm.weight")), null);
@@ -50,7 +52,7 @@ final class DecoderReference {
             heads(k[p], weights.get(name + "self_attn.k_norm.weight"), p);
         }
         for (int p = 0; p < n; p++) {
-            final int first = slides ? Math.max(0, p + 1 - c.window().tokens()) : 0;
+            final int first = slides ? Math.max(0, p + 1 - a.window().tokens()) : 0;
             add(x[p], linear(name + "self_attn.o_proj", attend(q[p], k, v, p, first)));
         }
         for (int p = 0; p < n; p++) {
@@ -66,8 +68,8 @@ final class DecoderReference {
 
     /** Normalises every head where the model has weights for it, and turns it to its position. */
     private void heads(double[] vector, double[] norm, int position) {
-        final int width = c.headDim();
-        final double factor = c.rope() instanceof RopeScaling.Yarn s ? s.attentionFactor() : 1;
+        final int width = a.headDim();
+        final double factor = c.rope().scaling() instanceof RopeScaling.Yarn s ? s.attentionFactor() : 1;
         for (int from = 0; from < vector.length; from += width) {
             double[] head = Arrays.copyOfRange(vector, from, from + width);
             if (norm != null) {
@@ -85,20 +87,20 @@ final class DecoderReference {
 
     private double frequency(int i) {
         if (frequencies == null) {
-            frequencies = IntStream.range(0, c.headDim() / 2).mapToDouble(this::computedFrequency).toArray();
+            frequencies = IntStream.range(0, a.headDim() / 2).mapToDouble(this::computedFrequency).toArray();
         }
         return frequencies[i];
     }
 
     private double computedFrequency(int i) {
-        final double wavelength = 2 * Math.PI * Math.pow(c.ropeTheta(), 2.0 * i / c.headDim());
-        if (c.rope() instanceof RopeScaling.Linear s) {
+        final double wavelength = 2 * Math.PI * Math.pow(c.rope().theta(), 2.0 * i / a.headDim());
+        if (c.rope().scaling() instanceof RopeScaling.Linear s) {
             return 2 * Math.PI / (wavelength * s.factor());
         }
-        if (c.rope() instanceof RopeScaling.Llama3 s) {
+        if (c.rope().scaling() instanceof RopeScaling.Llama3 s) {
             return llama3(s, wavelength);
         }
-        if (c.rope() instanceof RopeScaling.Yarn s) {
+        if (c.rope().scaling() instanceof RopeScaling.Yarn s) {
             return 2 * Math.PI / wavelength * (1 - yarnStretched(s, i) + yarnStretched(s, i) / s.factor());
         }
         return 2 * Math.PI / wavelength;
@@ -133,14 +135,14 @@ final class DecoderReference {
     }
 
     private double turns(RopeScaling.Yarn s, double i) {
-        return s.originalPositions() / (2 * Math.PI * Math.pow(c.ropeTheta(), 2 * i / c.headDim()));
+        return s.originalPositions() / (2 * Math.PI * Math.pow(c.rope().theta(), 2 * i / a.headDim()));
     }
 
     private double[] attend(double[] q, double[][] k, double[][] v, int position, int first) {
-        final int width = c.headDim();
-        final double[] out = new double[c.heads() * width];
-        for (int h = 0; h < c.heads(); h++) {
-            final int shared = h / (c.heads() / c.kvHeads()) * width;
+        final int width = a.headDim();
+        final double[] out = new double[a.heads() * width];
+        for (int h = 0; h < a.heads(); h++) {
+            final int shared = h / (a.heads() / a.kvHeads()) * width;
             final double[] p = new double[position + 1];
             double largest = Double.NEGATIVE_INFINITY;
             for (int t = first; t <= position; t++) {

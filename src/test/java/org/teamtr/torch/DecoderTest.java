@@ -25,7 +25,7 @@ class DecoderTest {
                 Decoder decoder = new Decoder(config, ScalarType.Float, cpu, 0);
                 Weights weights = new Weights(Layout.of(config), ScalarType.Float, cpu, cpu, true)) {
             Tiny.scramble(weights, seed);
-            final int[] ids = new SplittableRandom(seed).ints(2 * LENGTH, 0, config.vocab()).toArray();
+            final int[] ids = new SplittableRandom(seed).ints(2 * LENGTH, 0, config.embedding().vocab()).toArray();
             final Tensor tensor = Tensor.create(Arrays.stream(ids).asLongStream().toArray(), 2, LENGTH);
             final Tensor hidden = decoder.hidden(weights.compute(), tensor, null, null, null);
             final float[] given = Tiny.floats(decoder.logits(weights.compute(), hidden.view(2 * LENGTH, config.hidden())));
@@ -36,8 +36,8 @@ class DecoderTest {
                 for (int p = 0; p < LENGTH; p++) {
                     final double largest = Arrays.stream(expected[p]).map(Math::abs).max().orElseThrow();
                     assertTrue(largest > 0.1, "logits that say something");
-                    for (int v = 0; v < config.vocab(); v++) {
-                        final double error = Math.abs(given[((b * LENGTH) + p) * config.vocab() + v] - expected[p][v]) / largest;
+                    for (int v = 0; v < config.embedding().vocab(); v++) {
+                        final double error = Math.abs(given[((b * LENGTH) + p) * config.embedding().vocab() + v] - expected[p][v]) / largest;
                         assertTrue(error <= 1e-5, "row " + b + ", position " + p + ", column " + v + ": off by " + error);
                         worst = Math.max(worst, error);
                     }
@@ -89,11 +89,9 @@ class DecoderTest {
     /** Within max_position_embeddings, dynamic scaling is none. */
     @Test
     void dynamicScaling() {
-        final ModelConfig c = Tiny.llama(2);
-        final ModelConfig dynamic = new ModelConfig("llama", c.vocab(), c.hidden(), c.intermediate(), 2, 4, 4, 8, 96, 1e-5, 500,
-                new RopeScaling.Dynamic(4), null, false, true, true, true, false);
+        final ModelConfig dynamic = Tiny.llama(2, new RopeScaling.Dynamic(4));
         agree(dynamic, 6);
-        assertEquals(1, dynamic.frequencies()[0]);
+        assertEquals(1, dynamic.rope().frequencies(8)[0]);
     }
 
     /** Rotary tables grow with the texts, and do not change by it. */
@@ -117,15 +115,16 @@ class DecoderTest {
 
     @Test
     void linearScalingAndOneHeadOfKeys() {
-        agree(new ModelConfig("llama", 40, 20, 30, 2, 5, 1, 6, 64, 1e-6, 1e4, new RopeScaling.Linear(4), null, true,
-                false, false, false, false), 3);
+        agree(new ModelConfig("llama", new ModelConfig.Embedding(40, true), 20, 2,
+                new ModelConfig.Attention(5, 1, 6, false, false, false, null), new ModelConfig.FeedForward(30, false),
+                new ModelConfig.Rope(64, 1e4, new RopeScaling.Linear(4)), 1e-6), 3);
     }
 
     /** A frequency on each branch: untouched, in between, stretched. */
     @Test
     void llama3ScalingIsSeen() {
         final ModelConfig scaled = Tiny.llama(1);
-        final double[] f = scaled.frequencies();
+        final double[] f = scaled.rope().frequencies(8);
         final double[] plain = {1, Math.pow(500, -0.25), Math.pow(500, -0.5), Math.pow(500, -0.75)};
         assertEquals(plain[0], f[0], 1e-12);
         assertTrue(f[1] < 0.99 * plain[1] && f[1] > 1.01 * plain[1] / 8, "in between: " + f[1] + " of " + plain[1]);

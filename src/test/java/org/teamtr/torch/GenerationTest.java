@@ -52,7 +52,7 @@ class GenerationTest {
         int[] sequence = prompt;
         final float[] recorded = new float[generation.maxNewTokens()];
         boolean ended = false;
-        final int vocab = Math.min(policy.config.vocab(), Tiny.VOCAB);
+        final int vocab = Math.min(policy.config.embedding().vocab(), Tiny.VOCAB);
         try (NoGradGuard guard = new NoGradGuard(); Device cpu = new Device("cpu");
                 Decoder decoder = new Decoder(policy.config, ScalarType.Float, cpu, 0)) {
             for (int step = 0; step < generation.maxNewTokens() && !ended; step++) {
@@ -274,8 +274,8 @@ class GenerationTest {
     @Test
     void paddedColumnsDoNotCount() throws IOException {
         for (boolean tied : new boolean[] {true, false}) {
-            final ModelConfig c = new ModelConfig("qwen3", Tiny.VOCAB + 24, 32, 48, 2, 4, 2, 10, 96, 1e-6, 1e6, null, null, tied,
-                    false, false, false, true);
+            final ModelConfig more = ModelConfig.qwen3(Tiny.VOCAB + 24, 32, 48, 2, 4, 2, 10, 96);
+            final ModelConfig c = tied ? more : more.untied();
             try (TorchPolicy policy = policy(c)) {
                 final Layout.Part head = policy.state.weights.layout.parts.get(tied ? "model.embed_tokens.weight" : "lm_head.weight");
                 final int from = (int) head.offset() + Tiny.VOCAB * c.hidden();

@@ -273,7 +273,7 @@ class ModelFilesTest {
         add(tensors, "lm_head.weight", 40, HIDDEN);
         write(folder.resolve("model.safetensors"), tensors, "BF16");
         try (TorchPolicy policy = load()) {
-            assertFalse(policy.config.tied());
+            assertFalse(policy.config.embedding().tied());
             assertEquals(1, policy.notes().stream().filter(n -> n.contains("lm_head.weight differs from model.embed_tokens.weight")).count());
             assertEquals(policy.config, ModelPreview.config(folder, true, note -> { }), "what memory is counted by, before it is loaded");
             final List<String> notes = new ArrayList<>();

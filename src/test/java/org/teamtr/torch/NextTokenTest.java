@@ -81,7 +81,7 @@ class NextTokenTest {
                     final Map<String, Tensor> w = policy.state.base == null ? policy.state.weights.compute()
                             : new Lookup(name -> policy.state.weights.compute()
                             .getOrDefault(name, policy.state.base.compute().get(name)));
-                    final double scale = settings.loraRank() == 0 ? 0 : 2;
+                    final double scale = settings.lora().rank() == 0 ? 0 : 2;
                     final List<float[]> whole = logits(config.getValue(), w, scale, settings.scalarType(), "whole");
                     final boolean halves = settings.scalarType() != ScalarType.Float;
                     final List<float[]> exact = halves ? logits(config.getValue(), new Lookup(name -> w.get(name) == null ? null
@@ -121,9 +121,8 @@ class NextTokenTest {
             for (int rows : new int[] {1, 4, 7}) {
                 for (int tokensAtOnce : new int[] {3, 8192}) { // long prompts go in piece by piece
                     final TorchPolicy.Settings s = all.settings;
-                    final TorchPolicy.Settings fewer = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 1 + rows % 2, s.loraRank(),
-                            s.loraAlpha(), s.loraTargets(), s.thinking(), s.beta1(), s.beta2(), s.eps(), s.weightDecay(), s.maxGradNorm(),
-                            tokensAtOnce, rows);
+                    final TorchPolicy.Settings fewer = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 1 + rows % 2, s.lora(),
+                            s.thinking(), s.adamW(), new TorchPolicy.AtOnce(tokensAtOnce, rows));
                     try (TorchPolicy policy = Tiny.policy(folder, Tiny.sliding(2), fewer, 5)) {
                         final List<Utterance> given = policy.generate(prompts, Tiny.generation(1.5, 40), 77, Tiny.ids(n));
                         for (int i = 0; i < n; i++) {

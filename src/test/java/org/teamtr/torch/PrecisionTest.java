@@ -45,9 +45,7 @@ class PrecisionTest {
     }
 
     private static TorchPolicy policy(ModelConfig config, DType dtype, Matmul matmul) throws IOException {
-        final TorchPolicy.Settings s = Tiny.settings();
-        return Tiny.policy(folder, config, new TorchPolicy.Settings(dtype, matmul, s.device(), s.threads(), 0, 0, s.loraTargets(), false,
-                s.beta1(), s.beta2(), s.eps(), s.weightDecay(), s.maxGradNorm(), s.microBatchTokens(), s.rows()), 5);
+        return Tiny.policy(folder, config, Tiny.settings().with(dtype, matmul), 5);
     }
 
     // ---- loss scale ----

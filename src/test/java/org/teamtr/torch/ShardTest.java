@@ -170,9 +170,8 @@ class ShardTest {
     @CsvSource({"f32, 0, 2, STATE", "bf16, 0, 3, STATE", "f16, 0, 2, STATE", "bf16, 2, 2, STATE", "f32, 0, 2, GRADIENTS", "bf16, 2, 3, GRADIENTS",
         "f32, 0, 2, WEIGHTS", "bf16, 0, 3, WEIGHTS", "f16, 0, 2, WEIGHTS", "bf16, 2, 2, WEIGHTS", "f32, 2, 3, WEIGHTS"})
     void ranksTrainToTheBitsOfOne(String dtype, int lora, int size, Sharding sharding) throws Exception {
-        final TorchPolicy.Settings s = Tiny.settings(dtype, 1, lora, 8192);
-        final TorchPolicy.Settings settings = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 1, lora, s.loraAlpha(),
-                s.loraTargets(), false, s.beta1(), s.beta2(), s.eps(), s.weightDecay(), Double.POSITIVE_INFINITY, 8192, 0);
+        final TorchPolicy.Settings settings = Tiny.settings(dtype, 1, lora, 8192)
+                .with(new AdamWSettings(0.9, 0.999, 1e-8, 0.01, Double.POSITIVE_INFINITY));
         final Path model = Tiny.saved(folder);
         final List<Object> expected;
         final List<Double> norms = new ArrayList<>();

@@ -103,8 +103,7 @@ class TeamMemoryTest {
     @Test
     void messagesMayBeGeneratedAFewAtATime() throws IOException {
         final TorchPolicy.Settings s = Tiny.settings();
-        final TorchPolicy.Settings few = new TorchPolicy.Settings(s.dtype(), s.matmul(), s.device(), 2, 0, 0, s.loraTargets(), false,
-                s.beta1(), s.beta2(), s.eps(), s.weightDecay(), s.maxGradNorm(), s.microBatchTokens(), 3);
+        final TorchPolicy.Settings few = Tiny.settings("f32", 2, 0, 8192).with(new TorchPolicy.AtOnce(8192, 3));
         try (TorchPolicy all = Tiny.policy(folder, Tiny.qwen3(1), s, 5); TorchPolicy parts = Tiny.policy(folder, Tiny.qwen3(1), few, 5)) {
             final var expected = all.generate(Tiny.prompts(8, 1), Tiny.generation(1, 9), 7, Tiny.ids(8));
             final var given = parts.generate(Tiny.prompts(8, 1), Tiny.generation(1, 9), 7, Tiny.ids(8));

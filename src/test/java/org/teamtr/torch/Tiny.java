@@ -19,11 +19,16 @@ import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.model.ModelConfig;
+import org.teamtr.model.ModelConfig.Attention;
+import org.teamtr.model.ModelConfig.Embedding;
+import org.teamtr.model.ModelConfig.FeedForward;
+import org.teamtr.model.ModelConfig.Rope;
 import org.teamtr.model.RopeScaling;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
+import org.teamtr.train.Config;
 import org.teamtr.train.Matmul;
 
 /** Models that take no time, and a tokenizer of characters for them. */
@@ -40,32 +45,38 @@ public final class Tiny {
     }
 
     public static ModelConfig qwen2(int layers) {
-        return new ModelConfig("qwen2", VOCAB, 24, 40, layers, 6, 2, 4, 96, 1e-5, 1e4, null, null, true, true, false, false,
-                false);
+        return new ModelConfig("qwen2", new Embedding(VOCAB, true), 24, layers, new Attention(6, 2, 4, true, false, false, null),
+                new FeedForward(40, false), new Rope(96, 1e4, null), 1e-5);
     }
 
     /** The scaling changes all of its frequencies but the first, on all three branches. */
     public static ModelConfig llama(int layers) {
-        return new ModelConfig("llama", VOCAB, 32, 56, layers, 4, 4, 8, 96, 1e-5, 500,
-                new RopeScaling.Llama3(8, 1, 4, 32), null, false, true, true, true, false);
+        return llama(layers, new RopeScaling.Llama3(8, 1, 4, 32));
+    }
+
+    static ModelConfig llama(int layers, RopeScaling scaling) {
+        return new ModelConfig("llama", new Embedding(VOCAB, false), 32, layers, new Attention(4, 4, 8, true, true, false, null),
+                new FeedForward(56, true), new Rope(96, 500, scaling), 1e-5);
     }
 
     /** A window of three tokens in all layers. */
     public static ModelConfig mistral(int layers) {
-        return new ModelConfig("mistral", VOCAB, 32, 48, layers, 4, 2, 8, 96, 1e-5, 1e4, null,
-                new ModelConfig.Window(3, Collections.nCopies(layers, true)), false, false, false, false, false);
+        return new ModelConfig("mistral", new Embedding(VOCAB, false), 32, layers,
+                new Attention(4, 2, 8, false, false, false, new ModelConfig.Window(3, Collections.nCopies(layers, true))),
+                new FeedForward(48, false), new Rope(96, 1e4, null), 1e-5);
     }
 
     /** A window of five tokens in every second layer. */
     public static ModelConfig sliding(int layers) {
-        return new ModelConfig("qwen3", VOCAB, 32, 48, layers, 4, 2, 10, 96, 1e-6, 1e6, null,
-                new ModelConfig.Window(5, IntStream.range(0, layers).mapToObj(i -> i % 2 == 0).toList()), true, false, false, false, true);
+        final ModelConfig.Window window = new ModelConfig.Window(5, IntStream.range(0, layers).mapToObj(i -> i % 2 == 0).toList());
+        return new ModelConfig("qwen3", new Embedding(VOCAB, true), 32, layers, new Attention(4, 2, 10, false, false, true, window),
+                new FeedForward(48, false), new Rope(96, 1e6, null), 1e-6);
     }
 
     /** Frequencies that stay, go over and are stretched. */
     public static ModelConfig yarn(boolean truncate) {
-        return new ModelConfig("qwen3", VOCAB, 32, 48, 2, 4, 2, 16, 96, 1e-6, 1e4, new RopeScaling.Yarn(4, 24, 1.2, 2, 0.5, truncate),
-                null, true, false, false, false, true);
+        return new ModelConfig("qwen3", new Embedding(VOCAB, true), 32, 2, new Attention(4, 2, 16, false, false, true, null),
+                new FeedForward(48, false), new Rope(96, 1e4, new RopeScaling.Yarn(4, 24, 1.2, 2, 0.5, truncate)), 1e-6);
     }
 
     /** {@return a folder with a random model of two layers in it, made by the first call} */
@@ -94,8 +105,11 @@ public final class Tiny {
     }
 
     private static TorchPolicy.Settings settings(String dtype, int threads, int loraRank, int microBatchTokens, List<String> targets) {
-        return new TorchPolicy.Settings(DType.valueOf(dtype.toUpperCase(Locale.ROOT)), Matmul.F32, "cpu", threads, loraRank, 2 * loraRank, targets, false, 0.9, 0.999, 1e-8, 0.01, 1,
-                microBatchTokens, 0);
+        return TorchPolicy.Settings.on("cpu", threads)
+                .with(DType.valueOf(dtype.toUpperCase(Locale.ROOT)), Matmul.F32)
+                .with(new Config.Lora(loraRank, 2 * loraRank, targets))
+                .with(new AdamWSettings(0.9, 0.999, 1e-8, 0.01, 1))
+                .with(new TorchPolicy.AtOnce(microBatchTokens, 0));
     }
 
     static Tokenizer tokenizer(Path folder) throws IOException {

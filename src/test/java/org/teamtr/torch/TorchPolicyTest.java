@@ -106,7 +106,7 @@ class TorchPolicyTest {
 
     private static Decoder decoder(TorchPolicy policy, Device cpu) {
         return new Decoder(policy.config, ScalarType.Double, cpu,
-                policy.state.base == null ? 0 : policy.settings.loraAlpha() / policy.settings.loraRank());
+                policy.state.base == null ? 0 : policy.settings.lora().alpha() / policy.settings.lora().rank());
     }
 
     /** Composed of torch's operations, message by message. {@code old} are the anchor's weights, or null. */
@@ -493,7 +493,7 @@ class TorchPolicyTest {
         }
         final double rate = 0.01;
         try (PointerScope scope = new PointerScope(); Device cpu = new Device("cpu");
-                AdamW ours = new AdamW(new AdamW.Settings(0.8, 0.95, 1e-6, 0.1, 1.5), n, cpu)) {
+                AdamW ours = new AdamW(new AdamWSettings(0.8, 0.95, 1e-6, 0.1, 1.5), n, cpu)) {
             final Tensor weights = Tensor.create(start, n);
             final Tensor theirs = Tensor.create(start, n).set_requires_grad(true);
             final AdamWOptions options = new AdamWOptions(rate);

@@ -14,6 +14,7 @@ import org.teamtr.chat.Tokenizer;
 import org.teamtr.kernels.DType;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Utterance;
+import org.teamtr.torch.AdamWSettings;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Matmul;
@@ -96,8 +97,8 @@ public final class FloorTable {
     }
 
     private static TorchPolicy.Settings settings(DType dtype, Matmul matmul) {
-        return new TorchPolicy.Settings(dtype, matmul, "cpu", Runtime.getRuntime().availableProcessors(), 0, 1, List.of(), false, 0.9, 0.95,
-                1e-8, 0, 1, 2048, 0);
+        return TorchPolicy.Settings.on("cpu", Runtime.getRuntime().availableProcessors()).with(dtype, matmul)
+                .with(new AdamWSettings(0.9, 0.95, 1e-8, 0, 1)).with(new TorchPolicy.AtOnce(2048, 0));
     }
 
     private static void teach(TorchPolicy policy, int[] tokens) {

@@ -44,7 +44,7 @@ public final class TrainerSpeed {
     /** Arguments: the CSV, the commit, the model's folder, its name, the rank of its adapters (0: none), the numbers of rows. */
     public static void main(String[] args) throws IOException, ReflectiveOperationException {
         final int rank = Integer.parseInt(args[4]);
-        try (TorchPolicy policy = TorchPolicy.random(Path.of(args[2]), settings(rank), 1)) {
+        try (TorchPolicy policy = TorchPolicy.random(Path.of(args[2]), settings(TorchPolicy.Settings.class, rank), 1)) {
             final TrainerSpeed speed = new TrainerSpeed(policy, String.join(",", args[1], args[3], args[4]));
             for (String rows : args[5].split("-")) {
                 speed.decode(Integer.parseInt(rows));
@@ -54,20 +54,20 @@ public final class TrainerSpeed {
         }
     }
 
-    /** By the names of the record's components, since commits have different ones. */
-    private static TorchPolicy.Settings settings(int rank) throws ReflectiveOperationException {
-        final RecordComponent[] components = TorchPolicy.Settings.class.getRecordComponents();
+    /** By the names of the record's components, and of theirs, since commits have different ones. */
+    private static <T> T settings(Class<T> record, int rank) throws ReflectiveOperationException {
+        final RecordComponent[] components = record.getRecordComponents();
         final Object[] values = new Object[components.length];
         final Class<?>[] types = new Class<?>[components.length];
         for (int i = 0; i < components.length; i++) {
             types[i] = components[i].getType();
-            values[i] = switch (components[i].getName()) {
+            values[i] = types[i].isRecord() ? settings(types[i], rank) : switch (components[i].getName()) {
                 case "dtype", "matmul" -> constant(types[i], "f32");
                 case "device" -> "cpu";
                 case "threads" -> Runtime.getRuntime().availableProcessors();
-                case "loraRank" -> rank;
-                case "loraAlpha" -> 2.0 * rank;
-                case "loraTargets" -> List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj");
+                case "loraRank", "rank" -> rank;
+                case "loraAlpha", "alpha" -> 2.0 * rank;
+                case "loraTargets", "targets" -> List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj");
                 case "thinking" -> false;
                 case "beta1" -> 0.9;
                 case "beta2" -> 0.999;
@@ -79,7 +79,7 @@ public final class TrainerSpeed {
                 default -> throw new IllegalStateException("settings: " + components[i].getName() + " is new; add it here");
             };
         }
-        final Constructor<TorchPolicy.Settings> constructor = TorchPolicy.Settings.class.getDeclaredConstructor(types);
+        final Constructor<T> constructor = record.getDeclaredConstructor(types);
         return constructor.newInstance(values);
     }
 
