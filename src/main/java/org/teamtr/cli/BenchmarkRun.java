@@ -344,8 +344,8 @@ final class BenchmarkRun {
             caveats.add("the best message of an episode is chosen by the reference answer");
         }
         final String judge = voted ? benchmark.verifier() : "the environment " + setup.config.task().environment().name();
-        return new BenchmarkTable.Result(benchmark.name(), benchmark.title(), mode, judge, k, seeds, counts, figures, benchmark.published(),
-                benchmark.figure() == null ? "avg@" + k : benchmark.figure(), caveats);
+        return new BenchmarkTable.Result(benchmark.name(), benchmark.title(), new BenchmarkTable.Setting(mode, judge, k, seeds), counts, figures,
+                new BenchmarkTable.Paper(benchmark.published(), benchmark.figure() == null ? "avg@" + k : benchmark.figure(), caveats));
     }
 
     /** How the game differs from AR-Bench's. */

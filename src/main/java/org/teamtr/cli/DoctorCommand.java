@@ -1,5 +1,6 @@
 package org.teamtr.cli;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
@@ -25,8 +26,20 @@ final class DoctorCommand implements Callable<Integer> {
     private boolean json;
 
     /** The whole answer. Names are those of the JSON. */
-    record Report(String version, String platform, String java, String kernels, String cpuLevel, int threads,
-            List<Found> backends, List<Found> libraries, List<SelfCheck.Result> checks, boolean ok) {
+    record Report(@JsonUnwrapped Installation installation, @JsonUnwrapped Kernels natives, List<Found> backends, List<Found> libraries,
+            List<SelfCheck.Result> checks, boolean ok) {
+    }
+
+    /** What runs, and on what. */
+    record Installation(String version, String platform, String java) {
+        static Installation here() {
+            return new Installation(Version.read(), Loader.getPlatform(),
+                    System.getProperty("java.vm.name") + " " + System.getProperty("java.version"));
+        }
+    }
+
+    /** The native library, or the reason that there is none. */
+    record Kernels(String kernels, String cpuLevel, int threads) {
     }
 
     /** A thing that is there, with what it is, or not, with the reason. */
@@ -66,9 +79,7 @@ final class DoctorCommand implements Callable<Integer> {
                 cuda);
         final List<Found> libraries = List.of(javaCpp(), libtorch());
         final boolean ok = level != null && checks.stream().allMatch(SelfCheck.Result::ok);
-        return new Report(Version.read(), Loader.getPlatform(),
-                System.getProperty("java.vm.name") + " " + System.getProperty("java.version"), kernels, level, threads, backends,
-                libraries, checks, ok);
+        return new Report(Installation.here(), new Kernels(kernels, level, threads), backends, libraries, checks, ok);
     }
 
     /** The devices, or the reason that there is none: no CUDA kernels in this build, no driver, no device. */
@@ -104,7 +115,7 @@ final class DoctorCommand implements Callable<Integer> {
     }
 
     private static void print(Report r) {
-        System.out.printf(Locale.ROOT, "TeamTR %s on %s, %s%n%n", r.version(), r.platform(), r.java());
+        System.out.printf(Locale.ROOT, "TeamTR %s on %s, %s%n%n", r.installation().version(), r.installation().platform(), r.installation().java());
         for (Found f : r.backends()) {
             System.out.printf(Locale.ROOT, "  %-4s backend %-10s %s%n", f.found() ? "yes" : "no", f.name(), f.detail());
         }

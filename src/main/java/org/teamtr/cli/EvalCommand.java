@@ -1,5 +1,6 @@
 package org.teamtr.cli;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -84,15 +85,18 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--json", description = "One JSON object instead of text.")
     private boolean json;
 
+    /** The answer. Names are those of the JSON. */
+    record Result(String team, int prompts, int k, @JsonUnwrapped Scores scores, long tokens, double seconds) {
+    }
+
     /**
-     * The answer. Names are those of the JSON.
+     * How good the episodes were.
      *
      * @param avgAtK mean share of correct episodes
      * @param passAtK share of prompts with at least one correct episode
      * @param allOfK share of prompts with nothing but correct episodes
      */
-    record Result(String team, int prompts, int k, double returnMean, double returnError, double avgAtK, double passAtK, double allOfK,
-            long tokens, double seconds) {
+    record Scores(double returnMean, double returnError, double avgAtK, double passAtK, double allOfK) {
     }
 
     @Override
@@ -144,10 +148,11 @@ final class EvalCommand implements Callable<Integer> {
                 System.out.println(Json.MAPPER.writeValueAsString(result));
             } else {
                 say("%s: %,d %s x %d", result.team(), result.prompts(), result.prompts() == 1 ? "prompt" : "prompts", k);
-                say("return  %s", Words.plusMinus("%.4f", result.returnMean(), result.returnError()));
-                say("avg@%d   %.2f %%", k, 100 * result.avgAtK());
-                say("pass@%d  %.2f %%   (any of %d correct)", k, 100 * result.passAtK(), k);
-                say("pass^%d  %.2f %%   (all %d correct)", k, 100 * result.allOfK(), k);
+                final Scores scores = result.scores();
+                say("return  %s", Words.plusMinus("%.4f", scores.returnMean(), scores.returnError()));
+                say("avg@%d   %.2f %%", k, 100 * scores.avgAtK());
+                say("pass@%d  %.2f %%   (any of %d correct)", k, 100 * scores.passAtK(), k);
+                say("pass^%d  %.2f %%   (all %d correct)", k, 100 * scores.allOfK(), k);
                 say("%,d tokens in %.1f s", result.tokens(), result.seconds());
             }
         } finally {
@@ -217,7 +222,7 @@ final class EvalCommand implements Callable<Integer> {
             all += right == k ? 1 : 0;
         }
         final Estimate reward = Estimate.of(returns);
-        return new Result(team, n, k, reward.mean(), reward.error(), correct / ((double) n * k), (double) any / n, (double) all / n,
-                episodes.stream().mapToLong(Episode::tokens).sum(), (System.nanoTime() - started) * 1e-9);
+        final Scores scores = new Scores(reward.mean(), reward.error(), correct / ((double) n * k), (double) any / n, (double) all / n);
+        return new Result(team, n, k, scores, episodes.stream().mapToLong(Episode::tokens).sum(), (System.nanoTime() - started) * 1e-9);
     }
 }

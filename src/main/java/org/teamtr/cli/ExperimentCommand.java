@@ -110,7 +110,7 @@ final class ExperimentCommand implements Callable<Integer> {
         if (names.isEmpty()) {
             for (String name : ExperimentFile.NAMES) {
                 final Experiment e = ExperimentFile.load(name, false).experiment;
-                System.out.printf(Locale.ROOT, "%-14s %s (%s)%n", name, e.title(), e.paper());
+                System.out.printf(Locale.ROOT, "%-14s %s (%s)%n", name, e.text().title(), e.text().paper());
             }
             return 0;
         }
@@ -196,8 +196,8 @@ final class ExperimentCommand implements Callable<Integer> {
         final double seconds = (news ? (System.nanoTime() - started) * 1e-9 : 0) + (before == null ? 0 : before.seconds());
         final String command = "./teamtr experiment " + name + (quick ? " --quick" : "")
                 + (seeds != null ? " --seeds " + seeds : "");
-        final ExperimentData.Info info = new ExperimentData.Info(name, command, Version.read(), machine(), quick, runs,
-                atOnce * ranks.size(), seconds, starts.size() + points.size(), failed);
+        final ExperimentData.Info info = new ExperimentData.Info(name, new ExperimentData.Origin(command, Version.read(), machine()),
+                new ExperimentData.Extent(quick, runs, atOnce * ranks.size()), seconds, starts.size() + points.size(), failed);
         final List<ExperimentData.Made> made = points.stream().filter(Job::done)
                 .map(job -> new ExperimentData.Made(job.setting().point().name(), job.seed(), job.folder())).toList();
         final ExperimentData measured = ExperimentData.read(file.experiment, info, made);

@@ -10,23 +10,36 @@ import java.util.regex.Pattern;
  * business. Immutable.
  *
  * @param name of the file, without .yaml
- * @param title a line
- * @param paper the table or figure it is about
- * @param question what is asked, and what is to be kept in mind
  * @param points in the order of tables
  * @param columns what is measured of a run, by name
  * @param curves what is measured of its stages, or of its updates as a histogram, by name
- * @param pictureX the axis that pictures have their numbers from; null for bars, one for each point
- * @param pictureWhere values on other axes that a point has to have to be in pictures; none for all points
- * @param pictures names of columns that get a picture
  * @param published the paper's numbers: point, column, number; not all of them
  * @param claims what is to be seen
- * @param reading what its authors make of the runs they made; empty for nothing
- * @param yaml the file
  */
-public record Experiment(String name, String title, String paper, String question, List<Point> points,
-        Map<String, Column> columns, Map<String, Column> curves, String pictureX, List<String> pictureWhere,
-        List<String> pictures, Map<String, Map<String, Double>> published, List<Claim> claims, String reading, String yaml) {
+public record Experiment(String name, Text text, List<Point> points, Map<String, Column> columns, Map<String, Column> curves,
+        Pictures pictures, Map<String, Map<String, Double>> published, List<Claim> claims) {
+
+    /**
+     * What pages say of it.
+     *
+     * @param title a line
+     * @param paper the table or figure it is about
+     * @param question what is asked, and what is to be kept in mind
+     * @param reading what its authors make of the runs they made; empty for nothing
+     * @param yaml the whole file
+     */
+    public record Text(String title, String paper, String question, String reading, String yaml) {
+    }
+
+    /**
+     * What is drawn.
+     *
+     * @param x the axis that pictures have their numbers from; null for bars, one for each point
+     * @param where values on other axes that a point has to have to be in pictures; none for all points
+     * @param columns names of columns that get a picture
+     */
+    public record Pictures(String x, List<String> where, List<String> columns) {
+    }
 
     /**
      * One setting.

@@ -1,5 +1,6 @@
 package org.teamtr.experiment;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -37,13 +38,25 @@ public final class ExperimentData {
     /**
      * How it was measured.
      *
-     * @param quick whether with the smaller settings
      * @param seconds of wall clock, of all starts together that made runs
      * @param runs that were to be made
      * @param failed names of those that failed
      */
-    public record Info(String name, String command, String version, String machine, boolean quick, int seeds, int workers,
-            double seconds, int runs, List<String> failed) {
+    public record Info(String name, @JsonUnwrapped Origin origin, @JsonUnwrapped Extent extent, double seconds, int runs,
+            List<String> failed) {
+    }
+
+    /** What measured it. */
+    public record Origin(String command, String version, String machine) {
+    }
+
+    /**
+     * How much of it was measured.
+     *
+     * @param quick whether with the smaller settings
+     * @param workers runs at a time
+     */
+    public record Extent(boolean quick, int seeds, int workers) {
     }
 
     /**

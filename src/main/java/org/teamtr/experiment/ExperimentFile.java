@@ -159,8 +159,9 @@ public final class ExperimentFile {
             }
             final List<Setting> some = some(settings);
             tree.check();
-            final Experiment experiment = new Experiment(name, title, paper, question, some.stream().map(Setting::point).toList(),
-                    columns, curves, x, where, pictures, published, claims, reading, text);
+            final Experiment experiment = new Experiment(name, new Experiment.Text(title, paper, question, reading, text),
+                    some.stream().map(Setting::point).toList(), columns, curves, new Experiment.Pictures(x, where, pictures), published,
+                    claims);
             return new ExperimentFile(experiment, seeds, some, start);
         }
 

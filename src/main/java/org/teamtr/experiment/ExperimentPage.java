@@ -89,11 +89,11 @@ public final class ExperimentPage {
         final ExperimentData.Info i = data.info;
         final int stages = data.runs.stream().mapToInt(ExperimentData.Run::stages).max().orElse(0);
         final int seeds = (int) data.runs.stream().map(ExperimentData.Run::seed).distinct().count();
-        return (i.quick() ? "quick settings, " : "") + count(seeds, "seed") + ", " + count(stages, "stage") + ", "
+        return (i.extent().quick() ? "quick settings, " : "") + count(seeds, "seed") + ", " + count(stages, "stage") + ", "
                 + count(data.runs.size(), "run")
                 + (i.failed().isEmpty() ? "" : ", " + i.failed().size() + " failed,") + " in " + clock(i.seconds()) + " ("
-                        + count(i.workers(), "worker")
-                + "); " + i.machine();
+                        + count(i.extent().workers(), "worker")
+                + "); " + i.origin().machine();
     }
 
     private static String count(long n, String what) {
@@ -131,19 +131,19 @@ public final class ExperimentPage {
     private String html(String noCharts) throws IOException {
         final StringBuilder out = new StringBuilder("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
                 .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>")
-                .append(Html.escape(experiment.title())).append(" · TeamTR</title>\n<style>\n");
+                .append(Html.escape(experiment.text().title())).append(" · TeamTR</title>\n<style>\n");
         try (InputStream css = Report.class.getResourceAsStream("report.css")) {
             out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
         }
-        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(data.info.version()))
+        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(data.info.origin().version()))
                 .append(" · experiment ").append(Html.escape(experiment.name())).append(" · ")
-                .append(Html.escape(experiment.paper()))
-                .append("</p>\n<h1>").append(Html.escape(experiment.title())).append(": ").append(verdict())
+                .append(Html.escape(experiment.text().paper()))
+                .append("</p>\n<h1>").append(Html.escape(experiment.text().title())).append(": ").append(verdict())
                 .append("</h1></header>\n")
-                .append("<p class=\"lead\">").append(Html.escape(experiment.question())).append("</p>\n<p class=\"lead\">")
-                .append(Html.escape(measured())).append(". <code>").append(Html.escape(data.info.command()))
+                .append("<p class=\"lead\">").append(Html.escape(experiment.text().question())).append("</p>\n<p class=\"lead\">")
+                .append(Html.escape(measured())).append(". <code>").append(Html.escape(data.info.origin().command()))
                 .append("</code></p>\n");
-        if (data.info.quick()) {
+        if (data.info.extent().quick()) {
             note(out, "Quick settings: they show that it runs, and what comes out. The claims are about the full ones.");
         }
         if (!data.info.failed().isEmpty()) {
@@ -172,7 +172,7 @@ public final class ExperimentPage {
         out.append("<h2>The experiment</h2>\n<p>To copy and change; <code>./teamtr experiment FILE.yaml</code> runs it.</p>\n")
                 .append("<details class=\"card\"><summary>").append(Html.escape(experiment.name()))
                 .append(".yaml</summary>\n<pre>")
-                .append(Html.escape(experiment.yaml())).append("</pre></details>\n");
+                .append(Html.escape(experiment.text().yaml())).append("</pre></details>\n");
         return out.append("</main>\n</body>\n</html>\n").toString();
     }
 
@@ -254,16 +254,16 @@ public final class ExperimentPage {
         out.append("| experiment | in the paper | | claims | measured |\n|---|---|---|---|---|\n");
         for (Experiment e : experiments) {
             final Path folder = data.resolve(e.name());
-            final String link = "[" + e.title() + "](#" + e.title().toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9 -]", "")
+            final String link = "[" + e.text().title() + "](#" + e.text().title().toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9 -]", "")
                     .replace(' ', '-') + ")";
             if (ExperimentData.info(folder) == null) {
-                out.append("| ").append(e.title()).append(" | ").append(e.paper()).append(" | not measured yet | | |\n");
+                out.append("| ").append(e.text().title()).append(" | ").append(e.text().paper()).append(" | not measured yet | | |\n");
                 continue;
             }
             final ExperimentPage one = new ExperimentPage(e, ExperimentData.load(e, folder));
             final ExperimentData.Info info = one.data.info;
-            out.append("| ").append(link).append(" | ").append(e.paper()).append(" | **").append(one.verdict()).append("** | ")
-                    .append(one.tally()).append(" | ").append(info.quick() ? "quick settings only" : "in full").append(", ")
+            out.append("| ").append(link).append(" | ").append(e.text().paper()).append(" | **").append(one.verdict()).append("** | ")
+                    .append(one.tally()).append(" | ").append(info.extent().quick() ? "quick settings only" : "in full").append(", ")
                     .append(clock(info.seconds())).append(" |\n");
             one.chapter(chapters, page);
         }
@@ -271,21 +271,21 @@ public final class ExperimentPage {
     }
 
     private void chapter(StringBuilder out, Path page) throws IOException {
-        out.append("\n## ").append(experiment.title()).append("\n\n").append(experiment.question().strip()).append("\n\n`")
-                .append(data.info.command()).append("`: ").append(measured()).append(".\n\n");
-        if (data.info.quick()) {
+        out.append("\n## ").append(experiment.text().title()).append("\n\n").append(experiment.text().question().strip()).append("\n\n`")
+                .append(data.info.origin().command()).append("`: ").append(measured()).append(".\n\n");
+        if (data.info.extent().quick()) {
             out.append("**Quick settings**: too few seeds and stages to settle anything.\n\n");
         }
         findings.forEach((claim, f) -> out.append("- **").append(f.verdict().text).append("**: ").append(claim.says())
                 .append(f.detail().isEmpty() ? "" : " (" + f.detail() + ")").append("\n"));
-        if (!experiment.reading().isEmpty()) {
-            out.append("\n").append(experiment.reading()).append("\n");
+        if (!experiment.text().reading().isEmpty()) {
+            out.append("\n").append(experiment.text().reading()).append("\n");
         }
         final Path picture = Path.of("experiments", experiment.name() + ".svg");
         final Path file = page.toAbsolutePath().resolveSibling(picture);
         Files.createDirectories(file.getParent());
         if (picture(experiment, data, file)) {
-            out.append("\n![").append(experiment.title()).append("](").append(picture).append(")\n");
+            out.append("\n![").append(experiment.text().title()).append("](").append(picture).append(")\n");
         }
         out.append('\n');
         final List<List<String>> table = table();

@@ -30,8 +30,8 @@ final class ExperimentPictures {
     ExperimentPictures(Experiment experiment, ExperimentData data, Color ink, Color paper) {
         this.experiment = experiment;
         this.data = data;
-        final boolean some = experiment.points().stream().anyMatch(p -> p.at().values().containsAll(experiment.pictureWhere()));
-        this.where = some ? experiment.pictureWhere() : List.of(); // --quick may have left those out
+        final boolean some = experiment.points().stream().anyMatch(p -> p.at().values().containsAll(experiment.pictures().where()));
+        this.where = some ? experiment.pictures().where() : List.of(); // --quick may have left those out
         this.ink = ink;
         this.paper = paper;
     }
@@ -43,9 +43,9 @@ final class ExperimentPictures {
     /** {@return a pair for each column that gets a picture, then one for each curve} */
     List<Pair> pairs() {
         final List<Pair> pairs = new ArrayList<>();
-        for (String column : experiment.pictures()) {
+        for (String column : experiment.pictures().columns()) {
             final String label = experiment.columns().get(column).titled();
-            pairs.add(experiment.pictureX() == null ? new Pair(label, bars(column, label, false),
+            pairs.add(experiment.pictures().x() == null ? new Pair(label, bars(column, label, false),
                     bars(column, "paper: " + label, true))
                     : new Pair(label, lines(column, label, false), lines(column, "paper: " + label, true)));
         }
@@ -112,7 +112,7 @@ final class ExperimentPictures {
     }
 
     private Charts.Drawing lines(String column, String title, boolean published) {
-        final String axis = experiment.pictureX();
+        final String axis = experiment.pictures().x();
         final Map<String, List<Experiment.Point>> byOthers = new LinkedHashMap<>();
         for (Experiment.Point p : shown()) {
             final String others = p.at().entrySet().stream()

@@ -1,5 +1,6 @@
 package org.teamtr.report;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -44,20 +45,34 @@ public final class BenchmarkTable {
      * One benchmark.
      *
      * @param title for people
+     * @param counts what was counted, by name: items, episodes without answer, episodes that were cut, errors of verifiers, tokens, ...
+     */
+    public record Result(String benchmark, String title, @JsonUnwrapped Setting setting, Map<String, Long> counts, List<Figure> figures,
+            @JsonUnwrapped Paper paper) {
+        /** {@return what stands beside the paper's figures} */
+        Figure main() {
+            return figures.stream().filter(f -> f.part().equals("all") && f.metric().equals(paper.printed)).findFirst().orElse(figures.get(0));
+        }
+    }
+
+    /**
+     * How a benchmark was played.
+     *
      * @param mode chain, single:ROLE, judge:ROLE or best-of
      * @param k episodes of each item
      * @param seeds how often all of them were played
-     * @param counts what was counted, by name: items, episodes without answer, episodes that were cut, errors of verifiers, tokens, ...
+     */
+    public record Setting(String mode, String verifier, int k, int seeds) {
+    }
+
+    /**
+     * What the paper has of a benchmark.
+     *
      * @param published percent, by method
      * @param printed the metric that stands beside these
      * @param caveat why these are not comparable
      */
-    public record Result(String benchmark, String title, String mode, String verifier, int k, int seeds, Map<String, Long> counts,
-            List<Figure> figures, Map<String, Double> published, String printed, List<String> caveat) {
-        /** {@return what stands beside the paper's figures} */
-        Figure main() {
-            return figures.stream().filter(f -> f.part().equals("all") && f.metric().equals(printed)).findFirst().orElse(figures.get(0));
-        }
+    public record Paper(Map<String, Double> published, String printed, List<String> caveat) {
     }
 
     /** Wrong episodes, a line each: benchmark, item and messages. */
@@ -72,17 +87,17 @@ public final class BenchmarkTable {
     public static String text(List<Result> results) {
         final StringBuilder out = new StringBuilder();
         for (Result r : results) {
-            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.mode()), r.verifier(), r.k(),
-                    r.seeds() > 1 ? ", " + r.seeds() + " times" : ""));
+            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.setting().mode()), r.setting().verifier(), r.setting().k(),
+                    r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : ""));
             for (Figure f : r.figures()) {
                 out.append(String.format(Locale.ROOT, "  %-22s %-13s %8s  [%s]  %,d items%n", f.part(), f.metric(), f.value(), f.range(), f.items()));
             }
             r.counts().forEach((name, count) -> out.append(String.format(Locale.ROOT, "  %s: %,d%n", name, count)));
-            if (!r.published().isEmpty()) {
+            if (!r.paper().published().isEmpty()) {
                 out.append("  the paper: ");
-                r.published().forEach((method, percent) -> out.append(String.format(Locale.ROOT, "%s %.1f; ", method, percent)));
+                r.paper().published().forEach((method, percent) -> out.append(String.format(Locale.ROOT, "%s %.1f; ", method, percent)));
                 out.append(System.lineSeparator());
-                r.caveat().forEach(c -> out.append("  not comparable: ").append(c).append(System.lineSeparator()));
+                r.paper().caveat().forEach(c -> out.append("  not comparable: ").append(c).append(System.lineSeparator()));
             }
         }
         return out.toString();
@@ -110,7 +125,7 @@ public final class BenchmarkTable {
         final StringBuilder csv = new StringBuilder("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\n");
         for (Result r : results) {
             for (Figure f : r.figures()) {
-                csv.append(String.format(Locale.ROOT, "%s,%s,%s,%d,%d,\"%s\",%s,%s,%s,%s,%d%n", r.benchmark(), r.mode(), r.verifier(), r.k(), r.seeds(),
+                csv.append(String.format(Locale.ROOT, "%s,%s,%s,%d,%d,\"%s\",%s,%s,%s,%s,%d%n", r.benchmark(), r.setting().mode(), r.setting().verifier(), r.setting().k(), r.setting().seeds(),
                         f.part().replace("\"", "\"\""), f.metric(), f.interval().value(), f.interval().low(), f.interval().high(), f.items()));
             }
         }
@@ -163,20 +178,20 @@ public final class BenchmarkTable {
 
         /** The paper's Table 1 for these benchmarks, with our row below. */
         private void tableOne() {
-            final List<Result> known = results.stream().filter(r -> !r.published().isEmpty()).toList();
+            final List<Result> known = results.stream().filter(r -> !r.paper().published().isEmpty()).toList();
             if (known.isEmpty()) {
                 return;
             }
             final Set<String> methods = new LinkedHashSet<>();
-            known.forEach(r -> methods.addAll(r.published().keySet()));
+            known.forEach(r -> methods.addAll(r.paper().published().keySet()));
             out.append("<h2>As the paper’s Table 1 has it</h2>\n<p>Percent. The paper’s rows are as it prints them; the list below says what keeps"
                     + " ours from being compared with them.</p>\n<div class=\"card scroll\"><table>\n<tr><th>method</th>");
             known.forEach(r -> out.append("<th>").append(Html.escape(r.title())).append("</th>"));
             out.append("</tr>\n");
             for (String method : methods) {
                 out.append("<tr><td>").append(Html.escape(method)).append("</td>");
-                known.forEach(r -> out.append("<td>").append(r.published().containsKey(method)
-                        ? String.format(Locale.ROOT, "%.1f", r.published().get(method)) : "").append("</td>"));
+                known.forEach(r -> out.append("<td>").append(r.paper().published().containsKey(method)
+                        ? String.format(Locale.ROOT, "%.1f", r.paper().published().get(method)) : "").append("</td>"));
                 out.append("</tr>\n");
             }
             out.append("<tr><td><b>").append(Html.escape(team)).append("</b></td>");
@@ -184,16 +199,16 @@ public final class BenchmarkTable {
                     .append(Html.escape(r.main().metric())).append(", ").append(r.main().range()).append("</small></td>"));
             out.append("</tr>\n</table></div>\n<ul>\n");
             final Map<String, List<String>> caveats = new LinkedHashMap<>(); // what holds for several is said once
-            known.forEach(r -> r.caveat().forEach(c -> caveats.computeIfAbsent(c, t -> new ArrayList<>()).add(r.title())));
+            known.forEach(r -> r.paper().caveat().forEach(c -> caveats.computeIfAbsent(c, t -> new ArrayList<>()).add(r.title())));
             caveats.forEach((caveat, titles) -> out.append("<li>").append(Html.escape((titles.size() == known.size() && known.size() > 1 ? "all"
                     : String.join(", ", titles)) + ": " + caveat)).append("</li>\n"));
             out.append("</ul>\n");
         }
 
         private void benchmark(Result r) {
-            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.mode()))).append(" Judged by <code>")
-                    .append(Html.escape(r.verifier())).append("</code>, ").append(r.k()).append(r.k() == 1 ? " episode" : " episodes").append(" for each item")
-                    .append(r.seeds() > 1 ? ", " + r.seeds() + " times" : "").append(". Intervals hold 95 % of 1,000 resamples of items and episodes.</p>\n")
+            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.setting().mode()))).append(" Judged by <code>")
+                    .append(Html.escape(r.setting().verifier())).append("</code>, ").append(r.setting().k()).append(r.setting().k() == 1 ? " episode" : " episodes").append(" for each item")
+                    .append(r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : "").append(". Intervals hold 95 % of 1,000 resamples of items and episodes.</p>\n")
                     .append("<dl class=\"tiles\">\n");
             for (Figure f : r.figures()) {
                 if (f.part().equals("all")) {

@@ -1,5 +1,6 @@
 package org.teamtr.train;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -33,19 +34,35 @@ public final class Conversations {
     /**
      * What a file holds.
      *
-     * @param policy checksum of the parameters that spoke
-     * @param others of the other learners, by name
      * @param group episodes of each prompt, which stand next to each other
+     */
+    record Header(String format, @JsonUnwrapped Learners learners, int stage, double temperature, int group, @JsonUnwrapped Played played) {
+    }
+
+    /**
+     * Who spoke.
+     *
+     * @param policy checksum of the learner's parameters
+     * @param others those of the other learners, by name
+     */
+    record Learners(String learner, long policy, Map<String, Long> others) {
+    }
+
+    /**
+     * The episodes.
+     *
      * @param prompts ids, one for each group
-     * @param returns of the episodes
      * @param correct whether they were
      */
-    record Header(String format, String learner, long policy, Map<String, Long> others, int stage, double temperature, int group,
-            List<String> prompts, double[] returns, boolean[] correct) {
+    record Played(List<String> prompts, double[] returns, boolean[] correct) {
     }
 
     /** A message. {@code episode}: its index in the returns. */
-    record Line(int episode, int turn, int agent, String role, int[] prompt, int[] tokens, float[] logProbs, String text, boolean ended) {
+    record Line(int episode, int turn, int agent, String role, @JsonUnwrapped Said said) {
+    }
+
+    /** What a message says, as an {@link Utterance}. */
+    record Said(int[] prompt, int[] tokens, float[] logProbs, String text, boolean ended) {
     }
 
     /**
@@ -87,14 +104,14 @@ public final class Conversations {
             try (Writer out = Files.newBufferedWriter(next)) {
                 final Map<String, Long> others = new LinkedHashMap<>(policies);
                 others.remove(learner.name);
-                out.write(JSON.writeValueAsString(new Header(FORMAT, learner.name, policies.get(learner.name), others, stage,
-                        config.rollout().temperature(), group, prompts, returns, correct)) + "\n");
+                out.write(JSON.writeValueAsString(new Header(FORMAT, new Learners(learner.name, policies.get(learner.name), others), stage,
+                        config.rollout().temperature(), group, new Played(prompts, returns, correct))) + "\n");
                 for (int e = 0; e < returns.length; e++) {
                     for (Message m : episodes.get(e).messages()) {
                         if (learner.speaksAs(m.agent())) {
                             final Utterance u = m.utterance();
-                            out.write(JSON.writeValueAsString(new Line(e, m.turn(), m.agent(), m.role(), u.prompt(), u.tokens(), u.logProbs(),
-                                    u.text(), u.ended())) + "\n");
+                            out.write(JSON.writeValueAsString(new Line(e, m.turn(), m.agent(), m.role(),
+                                    new Said(u.prompt(), u.tokens(), u.logProbs(), u.text(), u.ended()))) + "\n");
                         }
                     }
                 }
@@ -125,49 +142,52 @@ public final class Conversations {
         try (BufferedReader in = Files.newBufferedReader(file)) {
             final Header header = parse(file, 1, in.readLine(), Header.class);
             check(file, learner, config, header);
+            final Played played = header.played();
             final List<List<Message>> messages = new ArrayList<>();
-            for (int e = 0; e < header.returns().length; e++) {
+            for (int e = 0; e < played.returns().length; e++) {
                 messages.add(new ArrayList<>());
             }
             int number = 1;
             for (String text = in.readLine(); text != null; text = in.readLine()) {
                 number++;
                 final Line line = parse(file, number, text, Line.class);
-                if (line.episode() < 0 || line.episode() >= header.returns().length || !learner.speaksAs(line.agent())
-                        || line.tokens().length != line.logProbs().length || line.tokens().length == 0 || line.prompt().length == 0) {
-                    throw new IOException(file + ":" + number + ": expected a message of " + learner.name + " in one of " + header.returns().length
+                final Said said = line.said();
+                if (line.episode() < 0 || line.episode() >= played.returns().length || !learner.speaksAs(line.agent())
+                        || said.tokens().length != said.logProbs().length || said.tokens().length == 0 || said.prompt().length == 0) {
+                    throw new IOException(file + ":" + number + ": expected a message of " + learner.name + " in one of " + played.returns().length
                             + " episodes, with tokens and as many log-probs, given episode " + line.episode() + ", agent " + line.agent() + ", "
-                            + line.tokens().length + " tokens and " + line.logProbs().length + " log-probs");
+                            + said.tokens().length + " tokens and " + said.logProbs().length + " log-probs");
                 }
-                messages.get(line.episode()).add(new Message(line.turn(), line.agent(), line.role(), new Utterance(line.prompt(), line.tokens(),
-                        line.logProbs(), line.text(), line.ended(), learner.policy.version())));
+                messages.get(line.episode()).add(new Message(line.turn(), line.agent(), line.role(), new Utterance(said.prompt(), said.tokens(),
+                        said.logProbs(), said.text(), said.ended(), learner.policy.version())));
             }
             final List<Episode> episodes = new ArrayList<>();
             for (int e = 0; e < messages.size(); e++) {
-                final Prompt prompt = new Prompt(header.prompts().get(e / header.group()), "", null);
-                episodes.add(new Episode(Context.of(prompt, e, messages.get(e)), new Verifier.Score(header.returns()[e], header.correct()[e])));
+                final Prompt prompt = new Prompt(played.prompts().get(e / header.group()), "", null);
+                episodes.add(new Episode(Context.of(prompt, e, messages.get(e)), new Verifier.Score(played.returns()[e], played.correct()[e])));
             }
             boolean fresh = true;
             for (Learner other : learners) {
-                fresh &= other == learner || Long.valueOf(other.policy.fingerprint()).equals(header.others().get(other.name));
+                fresh &= other == learner || Long.valueOf(other.policy.fingerprint()).equals(header.learners().others().get(other.name));
             }
             return new Recorded(episodes, fresh);
         }
     }
 
     private static void check(Path file, Learner learner, Config config, Header header) throws IOException {
-        final int episodes = header.returns().length;
-        if (!FORMAT.equals(header.format()) || header.group() < 1 || header.correct().length != episodes
-                || header.prompts().size() * header.group() != episodes) {
+        final Played played = header.played();
+        final int episodes = played.returns().length;
+        if (!FORMAT.equals(header.format()) || header.group() < 1 || played.correct().length != episodes
+                || played.prompts().size() * header.group() != episodes) {
             throw new IOException(file + ":1: expected the description of a file of conversations (" + FORMAT + "), with a return for each of "
                     + "prompts times group episodes");
         }
-        if (!header.learner().equals(learner.name)) {
-            throw new IOException(file + ": expected conversations of " + learner.name + ", given those of " + header.learner());
+        if (!header.learners().learner().equals(learner.name)) {
+            throw new IOException(file + ": expected conversations of " + learner.name + ", given those of " + header.learners().learner());
         }
-        if (header.policy() != learner.policy.fingerprint()) {
+        if (header.learners().policy() != learner.policy.fingerprint()) {
             throw new IOException(file + ": expected what " + learner.name + " says as it is now (checksum " + Long.toHexString(learner.policy.fingerprint())
-                    + "), given what it said with other parameters (" + Long.toHexString(header.policy()) + "): it has been trained since, or is"
+                    + "), given what it said with other parameters (" + Long.toHexString(header.learners().policy()) + "): it has been trained since, or is"
                     + " another model; ./teamtr collect writes new ones");
         }
         if (header.temperature() != config.rollout().temperature()) {

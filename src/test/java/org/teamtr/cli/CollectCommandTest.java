@@ -146,6 +146,12 @@ class CollectCommandTest {
         assertTrue(refused.contains("planner.jsonl: expected what planner says as it is now") && refused.contains("./teamtr collect"), refused);
     }
 
+    private static String names(String line) throws IOException {
+        final List<String> names = new ArrayList<>();
+        new ObjectMapper().readTree(line).fieldNames().forEachRemaining(names::add);
+        return String.join(" ", names);
+    }
+
     @Test
     void whatDoesNotFitIsRefused() throws IOException {
         final Path run = run("refused");
@@ -160,6 +166,8 @@ class CollectCommandTest {
                 .contains("expected conversations of one or more of [planner, solver], found none"));
         final Path file = files.resolve("planner.jsonl");
         final List<String> lines = Files.readAllLines(file);
+        assertEquals("format learner policy others stage temperature group prompts returns correct", names(lines.get(0)));
+        assertEquals("episode turn agent role prompt tokens logProbs text ended", names(lines.get(1)));
         final List<String> broken = new ArrayList<>(lines);
         broken.set(2, lines.get(2).substring(0, lines.get(2).length() / 2));
         Files.delete(files.resolve("solver.jsonl"));

@@ -136,8 +136,8 @@ class ExperimentCommandTest {
             assertEquals(points, Files.readAllLines(out.resolve(ExperimentData.POINTS)).stream().skip(1)
                     .map(line -> line.substring(0, line.indexOf(','))).toList());
             final ExperimentData.Info info = ExperimentData.info(out);
-            assertEquals("./teamtr experiment " + name + " --quick --seeds 1", info.command());
-            assertTrue(info.quick() && info.failed().isEmpty() && info.seconds() > 0 && info.runs() == points.size(),
+            assertEquals("./teamtr experiment " + name + " --quick --seeds 1", info.origin().command());
+            assertTrue(info.extent().quick() && info.failed().isEmpty() && info.seconds() > 0 && info.runs() == points.size(),
                     info.toString());
             for (String point : points) {
                 assertTrue(Files.exists(out.resolve(point + "-seed1").resolve(RunFiles.REPORT)), point);

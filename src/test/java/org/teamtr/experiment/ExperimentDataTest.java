@@ -22,9 +22,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Numbers of runs, their means, and what claims make of them, against sums done by hand. */
 class ExperimentDataTest {
-    private static final ExperimentData.Info INFO = new ExperimentData.Info("mine", "./teamtr experiment mine", "1", "a machine",
-            false, 3, 2,
-            12.5, 6, List.of());
+    private static final ExperimentData.Info INFO = new ExperimentData.Info("mine",
+            new ExperimentData.Origin("./teamtr experiment mine", "1", "a machine"), new ExperimentData.Extent(false, 3, 2), 12.5, 6, List.of());
 
     @TempDir
     private Path folder;
@@ -128,6 +127,19 @@ class ExperimentDataTest {
         assertEquals(data.runs, again.runs);
         assertEquals(data.curves.toString(), again.curves.toString());
         assertEquals(INFO, again.info);
+        assertEquals("""
+                {
+                  "name" : "mine",
+                  "command" : "./teamtr experiment mine",
+                  "version" : "1",
+                  "machine" : "a machine",
+                  "quick" : false,
+                  "seeds" : 3,
+                  "workers" : 2,
+                  "seconds" : 12.5,
+                  "runs" : 6,
+                  "failed" : [ ]
+                }""", Files.readString(folder.resolve(ExperimentData.INFO)));
         Files.writeString(folder.resolve("runs.csv"), "point,seed,stages,seconds,x\na,1,2\n");
         assertEquals(folder.resolve("runs.csv") + ", line 2: expected 5 fields, given 3",
                 assertThrows(IOException.class, () -> ExperimentData.load(e, folder)).getMessage());
@@ -188,8 +200,7 @@ class ExperimentDataTest {
             papers.put(List.of("a", "b", "c", "d").get(i), Map.of("x", published[i]));
         }
         final Experiment e = experiment(List.of(), "a", "b", "c", "d");
-        final Experiment with = new Experiment(e.name(), e.title(), e.paper(), e.question(), e.points(), e.columns(), e.curves(),
-                e.pictureX(), e.pictureWhere(), e.pictures(), papers, e.claims(), "", e.yaml());
+        final Experiment with = new Experiment(e.name(), e.text(), e.points(), e.columns(), e.curves(), e.pictures(), papers, e.claims());
         return new Claim.Ranks("", "x").judge(with, data(with, values)).verdict();
     }
 
@@ -203,9 +214,9 @@ class ExperimentDataTest {
         for (String p : points) {
             all.add(new Experiment.Point(p, Map.of("n", p.replaceAll("\\D", ""))));
         }
-        return new Experiment("mine", "Mine", "Table 0", "Why?", all, Map.of("x", new Experiment.Column("x", "summary.x", 1, "", 0)),
-                Map.of("y", new Experiment.Column("y", "stages.y", 1, "", 0)), null, List.of(), List.of("x"),
-                Map.of(), claims, "", "");
+        return new Experiment("mine", new Experiment.Text("Mine", "Table 0", "Why?", "", ""), all,
+                Map.of("x", new Experiment.Column("x", "summary.x", 1, "", 0)), Map.of("y", new Experiment.Column("y", "stages.y", 1, "", 0)),
+                new Experiment.Pictures(null, List.of(), List.of("x")), Map.of(), claims);
     }
 
     /** Run directories with these values of x, and read again. */

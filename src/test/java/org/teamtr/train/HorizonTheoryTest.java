@@ -29,14 +29,11 @@ class HorizonTheoryTest {
      *
      * @param single whether every agent speaks once in an episode
      * @param seen [update][rollouts of pihat^b] the surrogate L_i^b
-     * @param exact [update][step k] what the shift of step k adds to the gain of update i beyond the surrogate, exactly
-     * @param tight [update][step k] its bound: total variation times the range of the remaining gain
-     * @param coarse [update][step k] the same with the range of the remaining advantages, whatever the team does
      * @param moved [step] total variation of the agent's messages, summed over its turns
      * @param roots [step] sqrt(delta) of the paper, in the discounted occupancy; null without a discount
      */
-    private record Stage(boolean single, double gamma, double[] values, double[][] seen, double[][] exact, double[][] tight,
-            double[][] coarse, double[] moved, double[] roots, double aMax) {
+    private record Stage(boolean single, double gamma, double[] values, double[][] seen, Shifts shifts, double[] moved, double[] roots,
+            double aMax) {
         int n() {
             return moved.length;
         }
@@ -53,6 +50,16 @@ class HorizonTheoryTest {
         double c() {
             return Math.sqrt(2) * gamma * aMax / Math.pow(1 - gamma, 2);
         }
+    }
+
+    /**
+     * What the shift of step k adds to the gain of update i beyond the surrogate.
+     *
+     * @param exact [update][step k]
+     * @param tight [update][step k] its bound: total variation times the range of the remaining gain
+     * @param coarse [update][step k] the same with the range of the remaining advantages, whatever the team does
+     */
+    private record Shifts(double[][] exact, double[][] tight, double[][] coarse) {
     }
 
     /** Which rollouts an update learns from: those of pihat^b. */
@@ -180,7 +187,7 @@ class HorizonTheoryTest {
             }
             roots[i] = world.gamma < 1 ? Math.sqrt(world.kl(world.occupancy(teams[i]), teams[i], teams[i + 1])) : Double.NaN;
         }
-        return new Stage(single, world.gamma, values, seen, exact, tight, coarse, moved, roots, aMax);
+        return new Stage(single, world.gamma, values, seen, new Shifts(exact, tight, coarse), moved, roots, aMax);
     }
 
     /** Contexts are all transcripts; who speaks is drawn for each, so that the router goes by what was said. */
@@ -215,7 +222,7 @@ class HorizonTheoryTest {
         for (Stage s : STAGES) {
             for (int i = 0; i < s.n(); i++) {
                 for (int b = 0; b <= i; b++) {
-                    assertEquals(s.gain(i), s.seen[i][b] + s.penalty(s.exact, i, b), ROUNDING);
+                    assertEquals(s.gain(i), s.seen[i][b] + s.penalty(s.shifts.exact, i, b), ROUNDING);
                 }
             }
         }
@@ -233,9 +240,9 @@ class HorizonTheoryTest {
                 double sum = 0;
                 for (int i = 0; i < s.n(); i++) {
                     final int b = schedule.rollouts(s, i);
-                    final double bound = s.seen[i][b] - s.penalty(s.tight, i, b);
+                    final double bound = s.seen[i][b] - s.penalty(s.shifts.tight, i, b);
                     assertTrue(bound <= s.gain(i) + ROUNDING, schedule + ", update " + (i + 1) + " of " + s);
-                    assertTrue(s.penalty(s.tight, i, b) <= s.penalty(s.coarse, i, b) + ROUNDING);
+                    assertTrue(s.penalty(s.shifts.tight, i, b) <= s.penalty(s.shifts.coarse, i, b) + ROUNDING);
                     sum += bound;
                     updates++;
                     helped += s.gain(i) > ROUNDING ? 1 : 0;
@@ -255,8 +262,8 @@ class HorizonTheoryTest {
         int cases = 0;
         for (Stage s : STAGES) {
             for (int i = 0; i < s.n() && s.single; i++) {
-                assertEquals(0, s.tight[i][i], 0);
-                assertEquals(0, s.coarse[i][i], 0);
+                assertEquals(0, s.shifts.tight[i][i], 0);
+                assertEquals(0, s.shifts.coarse[i][i], 0);
                 assertEquals(s.gain(i), s.seen[i][i], ROUNDING);
                 cases++;
             }
@@ -275,8 +282,8 @@ class HorizonTheoryTest {
             for (int i = 1; i < s.n(); i++) {
                 cases++;
                 own += s.seen[i][i] > s.gain(i) + ROUNDING ? 1 : 0;
-                others += s.seen[i][0] - s.tight[i][i] > s.gain(i) + ROUNDING ? 1 : 0;
-                ownOfStale += s.seen[i][0] - s.penalty(s.tight, i, 0) + s.tight[i][i] > s.gain(i) + ROUNDING ? 1 : 0;
+                others += s.seen[i][0] - s.shifts.tight[i][i] > s.gain(i) + ROUNDING ? 1 : 0;
+                ownOfStale += s.seen[i][0] - s.penalty(s.shifts.tight, i, 0) + s.shifts.tight[i][i] > s.gain(i) + ROUNDING ? 1 : 0;
             }
         }
         System.out.printf("horizon, of %d updates: violated %d times without the agent's own messages, %d times without those of others, "
@@ -296,8 +303,8 @@ class HorizonTheoryTest {
         final ExactTeam.Table flat = new ExactTeam.Table(new double[][][] {half, half, half});
         final ExactTeam.Table moved = new ExactTeam.Table(new double[][][] {{{0.5 - epsilon, 0.5 + epsilon}}, sure, sure});
         final Stage s = stage(world, false, new ExactTeam.Table[] {flat}, new int[] {0}, new ExactTeam.Table[] {moved});
-        assertEquals(2 * epsilon, s.tight[0][0], 1e-9);
-        assertEquals(s.tight[0][0], s.seen[0][0] - s.gain(0), 1e-9);
+        assertEquals(2 * epsilon, s.shifts.tight[0][0], 1e-9);
+        assertEquals(s.shifts.tight[0][0], s.seen[0][0] - s.gain(0), 1e-9);
     }
 
     /** Pinsker: what is not measured as total variation is at most sqrt(KL / 2). Then the paper's bounds follow and say less. */
@@ -314,13 +321,13 @@ class HorizonTheoryTest {
             double stale = 0;
             for (int i = 0; i < s.n(); i++) {
                 final double paper = s.c() * s.roots[i];
-                assertTrue(s.coarse[i][i] <= paper + ROUNDING, "Thm 3.4");
-                least = s.coarse[i][i] > 1e-6 ? Math.min(least, paper / s.coarse[i][i]) : least;
-                assertTrue(Math.abs(s.seen[i][i] - s.seen[i][0]) <= s.penalty(s.tight, i, 0) - s.tight[i][i] + ROUNDING, "Prop. 3.3");
+                assertTrue(s.shifts.coarse[i][i] <= paper + ROUNDING, "Thm 3.4");
+                least = s.shifts.coarse[i][i] > 1e-6 ? Math.min(least, paper / s.shifts.coarse[i][i]) : least;
+                assertTrue(Math.abs(s.seen[i][i] - s.seen[i][0]) <= s.penalty(s.shifts.tight, i, 0) - s.shifts.tight[i][i] + ROUNDING, "Prop. 3.3");
                 final double before = IntStream.range(0, i).mapToDouble(k -> s.roots[k]).sum();
-                assertTrue(s.penalty(s.coarse, i, 0) - s.coarse[i][i] <= s.c() * before + ROUNDING, "Prop. 3.3");
-                fresh += s.coarse[i][i];
-                stale += s.penalty(s.coarse, i, 0);
+                assertTrue(s.penalty(s.shifts.coarse, i, 0) - s.shifts.coarse[i][i] <= s.c() * before + ROUNDING, "Prop. 3.3");
+                fresh += s.shifts.coarse[i][i];
+                stale += s.penalty(s.shifts.coarse, i, 0);
             }
             final double roots = Arrays.stream(s.roots).sum();
             assertTrue(fresh <= s.c() * roots + ROUNDING, "Thm 3.6");

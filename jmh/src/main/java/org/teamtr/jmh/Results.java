@@ -1,5 +1,6 @@
 package org.teamtr.jmh;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import java.io.IOException;
@@ -16,20 +17,27 @@ import org.bytedeco.javacpp.Loader;
  * A measurement as it is committed: jmh/results/MACHINE-COMMIT.json.
  *
  * @param commit with a + where the work tree differed from it
- * @param machine the processor's name, family and model, and the number of CPUs
- * @param level the best CPU level of the kernels there
  * @param loadBefore the machine's load average before the first fork
  * @param loadMost the largest seen between two forks; the benchmarks' own two threads included
  * @param shape rows and vocabulary of the main table
  */
-record Results(String commit, String date, String machine, String os, String jdk, String libtorch, String level, int threads,
-        double loadBefore, double loadMost, int[] shape, List<Run> runs) {
+record Results(String commit, String date, @JsonUnwrapped Host host, int threads, double loadBefore, double loadMost, int[] shape,
+        List<Run> runs) {
+    /**
+     * Where it was measured.
+     *
+     * @param machine the processor's name, family and model, and the number of CPUs
+     * @param level the best CPU level of the kernels there
+     */
+    record Host(String machine, String os, String jdk, String libtorch, String level) {
+    }
+
     private static final ObjectMapper JSON = new ObjectMapper().enable(SerializationFeature.INDENT_OUTPUT);
 
     static Results here(String level, int threads, int rows, int vocab, double load) throws IOException {
-        return new Results(git(), LocalDate.now().toString(), processor(), System.getProperty("os.name"),
-                System.getProperty("java.runtime.version"), Loader.getVersion("org.bytedeco", "pytorch"), level, threads,
-                load, load, new int[] {rows, vocab}, List.of());
+        final Host host = new Host(processor(), System.getProperty("os.name"), System.getProperty("java.runtime.version"),
+                Loader.getVersion("org.bytedeco", "pytorch"), level);
+        return new Results(git(), LocalDate.now().toString(), host, threads, load, load, new int[] {rows, vocab}, List.of());
     }
 
     static double load() {
@@ -48,8 +56,7 @@ record Results(String commit, String date, String machine, String os, String jdk
         if (!there) {
             more.add(run);
         }
-        return new Results(commit, date, machine, os, jdk, libtorch, level, threads, loadBefore, Math.max(loadMost, load()),
-                shape, more);
+        return new Results(commit, date, host, threads, loadBefore, Math.max(loadMost, load()), shape, more);
     }
 
     Optional<Run> find(Run like, String side) {

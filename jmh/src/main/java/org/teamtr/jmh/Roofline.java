@@ -86,7 +86,7 @@ final class Roofline {
         final CategoryChart chart = new CategoryChart(WIDTH, HEIGHT);
         chart.setTitle(String.format(Locale.ROOT, "%s logits [%d, %d], %d threads, %s", dtype.toLowerCase(Locale.ROOT),
                 results.shape()[0],
-                results.shape()[1], results.threads(), results.level()));
+                results.shape()[1], results.threads(), results.host().level()));
         chart.setYAxisTitle("GB/s");
         final List<String> labels = runs.stream()
                 .map(r -> Tables.name(r).replace(" in place", "").replace(", two shards", "")).toList();

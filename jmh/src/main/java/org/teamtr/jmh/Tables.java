@@ -52,9 +52,9 @@ public final class Tables {
     }
 
     private String where(String file) {
-        return text("%s, %d threads, %s, JDK %s, libtorch %s, commit %s, %s, load %.1f before; [data](%s).%n", results.machine(),
+        return text("%s, %d threads, %s, JDK %s, libtorch %s, commit %s, %s, load %.1f before; [data](%s).%n", results.host().machine(),
                 results.threads(),
-                results.level(), results.jdk(), results.libtorch().replaceFirst("-.*", ""), results.commit(), results.date(),
+                results.host().level(), results.host().jdk(), results.host().libtorch().replaceFirst("-.*", ""), results.commit(), results.date(),
                 results.loadBefore(), file);
     }
 
@@ -129,8 +129,8 @@ public final class Tables {
     private String levels() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
-                + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.level(),
-                results.level(),
+                + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.host().level(),
+                results.host().level(),
                 results.threads()));
         for (Run run : mainRuns(results)) {
             final Optional<Run> alone = results.find(with(run, "threads", "1"), "teamtr");
