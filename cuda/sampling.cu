@@ -1003,9 +1003,9 @@ __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
   }
 }
 
-template <class D> int32_t run(const Device& place, const Sample& a, const Filters& f) {
+template <class D> int32_t run(const Device& dev, const Sample& a, const Filters& f) {
   DeviceLimits device;
-  TEAMTR_TRY(limits(place.device, &device));
+  TEAMTR_TRY(limits(dev.device, &device));
   const int64_t chunks = (a.x.vocab + kChunk - 1) / kChunk, rows = a.x.rows;
   const int sweeping = statistics_threads(a.x.vocab, D::kDtype) / kWarp, warps = sweeping < kSampleWarps ? sweeping : kSampleWarps;
   int cluster = 1;
@@ -1022,16 +1022,16 @@ template <class D> int32_t run(const Device& place, const Sample& a, const Filte
     if (table) bytes = with_table;
   }
   const int64_t most = kMostBlocks / cluster > 0 ? kMostBlocks / cluster : 1;
-  const Launch l{place, (rows < most ? rows : most) * cluster, warps * kWarp, bytes, cluster};
+  const Launch l{dev, (rows < most ? rows : most) * cluster, warps * kWarp, bytes, cluster};
   return filters ? launch<sample_kernel<D, true>>(l, a, f, table) : launch<sample_kernel<D, false>>(l, a, f, table);
 }
 
 }  // namespace
 
-int32_t sample(const Device& place, const Sample& a) {
+int32_t sample(const Device& dev, const Sample& a) {
   const Filters f{a.top_k < a.x.vocab ? a.top_k : 0, a.top_p, a.min_p};
-  if (a.x.dtype == TEAMTR_F32) return run<F32>(place, a, f);
-  return a.x.dtype == TEAMTR_BF16 ? run<Bf16>(place, a, f) : run<F16>(place, a, f);
+  if (a.x.dtype == TEAMTR_F32) return run<F32>(dev, a, f);
+  return a.x.dtype == TEAMTR_BF16 ? run<Bf16>(dev, a, f) : run<F16>(dev, a, f);
 }
 
 }  // namespace cuda

@@ -52,7 +52,7 @@ struct Meeting {
 };
 
 struct HostThread {
-  HostPlace place;
+  HostThreadIndices at;
   void* stack = nullptr; /* where it stopped */
   bool done = false;
   Meeting* waits_for = nullptr;
@@ -109,7 +109,7 @@ class Scheduler {
     leave();
   }
 
-  Warp& warp() { return warps[(current->place.rank * current->place.threads + current->place.thread) / kWarp]; }
+  Warp& warp() { return warps[(current->at.rank * current->at.threads + current->at.thread) / kWarp]; }
 
   HostThread* current = nullptr;
   std::vector<Meeting> blocks;
@@ -137,7 +137,7 @@ class Scheduler {
       current->waits_for = nullptr;
       moved = true;
       enter();
-      running[current->place.rank] -= current->done;
+      running[current->at.rank] -= current->done;
     }
     return moved;
   }
@@ -176,7 +176,7 @@ class Scheduler {
     cluster.members = count;
     for (int i = 0; i < count; i++) {
       const int rank = i / l.threads;
-      fibers[i].place = {i % l.threads, l.threads, rank, l.cluster, first_block + rank, l.blocks, shared_of[rank],
+      fibers[i].at = {i % l.threads, l.threads, rank, l.cluster, first_block + rank, l.blocks, shared_of[rank],
                          shared_of.data()};
       void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack);
       *--top = nullptr; /* as after a call: the stack is 8 off a multiple of 16 */
@@ -237,7 +237,7 @@ void Scheduler::start() {
   scheduler.leave();
 }
 
-const HostPlace& here() { return scheduler.current->place; }
+const HostThreadIndices& here() { return scheduler.current->at; }
 void host_barrier() { scheduler.wait(&scheduler.blocks[here().rank]); }
 void host_cluster_barrier() { scheduler.wait(&scheduler.cluster); }
 

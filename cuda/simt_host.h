@@ -19,14 +19,14 @@ namespace cuda {
 
 /* ---- simt_host.cpp ---- */
 
-struct HostThread; /* the one whose turn it is knows its place */
-struct HostPlace {
+struct HostThread; /* the one whose turn it is knows its indices */
+struct HostThreadIndices {
   int thread, threads, rank, cluster;
   int64_t block, blocks;
   char* shared;
   char* const* shared_of; /* of each block in the cluster */
 };
-const HostPlace& here();
+const HostThreadIndices& here();
 void host_barrier();
 void host_cluster_barrier();
 /* Puts 8 bytes where the warp's other lanes see them, waits for all 32, and answers those of lane `from`. */
@@ -114,7 +114,7 @@ struct HostCluster {
   static unsigned num_blocks() { return here().cluster; }
   static void sync() { host_cluster_barrier(); }
   template <class T> static T* map_shared_rank(T* mine, int rank) {
-    const HostPlace& p = here();
+    const HostThreadIndices& p = here();
     return reinterpret_cast<T*>(p.shared_of[rank] + (reinterpret_cast<char*>(mine) - p.shared));
   }
 };

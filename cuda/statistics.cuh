@@ -60,13 +60,13 @@ template <int n> __device__ __forceinline__ bool owns_vector(const WarpOf& w, in
 
 /* The launch of a gradient, of blocks of `threads` at most: each has a row, but where rows are long and so few that the multiprocessors
  * have room for them twice over, a cluster of blocks shares one. An element's gradient depends on nothing of that. */
-static inline int32_t gradient_launch(const Device& place, const Matrix& x, int threads, size_t shared, Launch* out) {
+static inline int32_t gradient_launch(const Device& dev, const Matrix& x, int threads, size_t shared, Launch* out) {
   const int wanted = statistics_threads(x.vocab, x.dtype), cluster = 4 * kThreads / threads;
   DeviceLimits device;
-  TEAMTR_TRY(limits(place.device, &device));
+  TEAMTR_TRY(limits(dev.device, &device));
   const bool few = wanted >= kThreads && device.largest_cluster >= cluster && x.rows * cluster <= 2 * device.multiprocessors;
   const int blocks = few ? cluster : 1;
-  *out = {place, (few ? x.rows : blocks_for(x.rows)) * blocks, wanted < threads ? wanted : threads, shared, blocks};
+  *out = {dev, (few ? x.rows : blocks_for(x.rows)) * blocks, wanted < threads ? wanted : threads, shared, blocks};
   return TEAMTR_OK;
 }
 

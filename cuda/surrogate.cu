@@ -157,30 +157,30 @@ __global__ void __launch_bounds__(kTokenThreads, 2)
 }
 
 /* A warp for each piece of work. */
-Launch over_warps(const Device& place, int64_t pieces) {
+Launch over_warps(const Device& dev, int64_t pieces) {
   constexpr int kWarps = kTokenThreads / kWarp;
-  return {place, blocks_for((pieces + kWarps - 1) / kWarps), kTokenThreads};
+  return {dev, blocks_for((pieces + kWarps - 1) / kWarps), kTokenThreads};
 }
 
 }  // namespace
 
-int32_t surrogate(const Device& place, const Surrogate& a) {
-  return launch<surrogate_kernel>({place, 1, kSurrogateThreads, kSurrogateThreads / kWarp * sizeof(WarpSlot)}, a);
+int32_t surrogate(const Device& dev, const Surrogate& a) {
+  return launch<surrogate_kernel>({dev, 1, kSurrogateThreads, kSurrogateThreads / kWarp * sizeof(WarpSlot)}, a);
 }
 
-int32_t sampled_kl(const Device& place, int32_t estimator, const float* log_probs_old, const float* log_probs_new,
+int32_t sampled_kl(const Device& dev, int32_t estimator, const float* log_probs_old, const float* log_probs_new,
                    int64_t tokens, Ids cu_seqlens, int64_t messages, float* per_token, float* per_message) {
   const SampledKl a{estimator, log_probs_old, log_probs_new, tokens, cu_seqlens, messages, per_token, per_message};
-  if (per_message) TEAMTR_TRY(launch<kl_messages_kernel>(over_warps(place, messages), a));
-  else if (per_token) TEAMTR_TRY(launch<kl_tokens_kernel>(over_warps(place, (tokens + kTile - 1) / kTile), a));
+  if (per_message) TEAMTR_TRY(launch<kl_messages_kernel>(over_warps(dev, messages), a));
+  else if (per_token) TEAMTR_TRY(launch<kl_tokens_kernel>(over_warps(dev, (tokens + kTile - 1) / kTile), a));
   if (!cu_seqlens) return TEAMTR_OK;
-  return launch<kl_bounds_kernel>({place, 1, kTokenThreads, kTokenThreads / kWarp * sizeof(WarpSlot)}, a);
+  return launch<kl_bounds_kernel>({dev, 1, kTokenThreads, kTokenThreads / kWarp * sizeof(WarpSlot)}, a);
 }
 
-int32_t group_advantages(const Device& place, const float* returns, int64_t count, int64_t group_size, double eps_norm,
+int32_t group_advantages(const Device& dev, const float* returns, int64_t count, int64_t group_size, double eps_norm,
                          double clip, bool normalise, float* advantages, float* centred) {
   const int64_t groups = count / group_size;
-  return launch<advantages_kernel>(over_warps(place, groups), returns, groups, group_size,
+  return launch<advantages_kernel>(over_warps(dev, groups), returns, groups, group_size,
                                    Normalisation{eps_norm, clip, normalise}, advantages, centred);
 }
 

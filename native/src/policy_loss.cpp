@@ -22,10 +22,10 @@ static int32_t check_choice(const char* name, int32_t x, int32_t low, int32_t hi
   return fail(TEAMTR_INVALID, "%s: %d is none of the choices %d..%d", name, x, low, high);
 }
 
-static int32_t check_surrogate(const Device& place, const Surrogate& a) {
+static int32_t check_surrogate(const Device& dev, const Surrogate& a) {
   const double inf = INFINITY, most = std::numeric_limits<double>::max();
   if (a.tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)a.tokens);
-  TEAMTR_TRY(check_cu_seqlens(place, a.cu_seqlens, a.messages, a.tokens));
+  TEAMTR_TRY(check_cu_seqlens(dev, a.cu_seqlens, a.messages, a.tokens));
   if (a.tokens > 0 && (!a.log_probs_new || !a.log_probs_old)) return fail(TEAMTR_INVALID, "logProbsNew, logProbsOld: not given");
   if ((a.advantage_per_token ? a.tokens : a.messages) > 0 && !a.advantages) return fail(TEAMTR_INVALID, "advantages: not given");
   if (!a.stats) return fail(TEAMTR_INVALID, "stats: not given");
@@ -89,16 +89,16 @@ int32_t teamtr_sampled_kl(
     int32_t device, teamtr_address stream, int32_t estimator, teamtr_address log_probs_old,
     teamtr_address log_probs_new, int64_t tokens, teamtr_address cu_seqlens, int32_t cu_type, int64_t messages,
     teamtr_address per_token, teamtr_address per_message) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Ids cu{at<void>(cu_seqlens), cu_type};
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check_choice("estimator", estimator, TEAMTR_K1, TEAMTR_ABS));
   if (tokens < 0) return fail(TEAMTR_INVALID, "tokens: %lld is negative", (long long)tokens);
   TEAMTR_TRY(check_given("logProbsOld", log_probs_old, tokens));
   TEAMTR_TRY(check_given("logProbsNew", log_probs_new, tokens));
-  if (per_message || cu_seqlens) TEAMTR_TRY(check_cu_seqlens(place, cu, messages, tokens));
-  if (!place.on_cpu())
-    return cuda::sampled_kl(place, estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages,
+  if (per_message || cu_seqlens) TEAMTR_TRY(check_cu_seqlens(dev, cu, messages, tokens));
+  if (!dev.on_cpu())
+    return cuda::sampled_kl(dev, estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages,
                             at<float>(per_token), at<float>(per_message));
   sampled_kl(estimator, at<float>(log_probs_old), at<float>(log_probs_new), tokens, cu, messages, at<float>(per_token),
              at<float>(per_message));
@@ -108,8 +108,8 @@ int32_t teamtr_sampled_kl(
 int32_t teamtr_group_advantages(
     int32_t device, teamtr_address stream, teamtr_address returns, int64_t count, int64_t group_size, double eps_norm,
     double clip, int32_t normalise, teamtr_address advantages, teamtr_address centred) {
-  const Device place{device, stream};
-  TEAMTR_TRY(check(place));
+  const Device dev{device, stream};
+  TEAMTR_TRY(check(dev));
   if (count < 0) return fail(TEAMTR_INVALID, "returns: %lld of them", (long long)count);
   if (group_size < 1 || count % group_size)
     return fail(TEAMTR_INVALID, "groupSize: %lld does not divide the %lld returns", (long long)group_size, (long long)count);
@@ -117,8 +117,8 @@ int32_t teamtr_group_advantages(
   TEAMTR_TRY(check_given("advantages", advantages, count));
   TEAMTR_TRY(check_range("epsNorm", eps_norm, 0, std::numeric_limits<double>::max()));
   if (!(clip > 0)) return fail(TEAMTR_INVALID, "clip: %g is not positive", clip);
-  if (!place.on_cpu())
-    return cuda::group_advantages(place, at<float>(returns), count, group_size, eps_norm, clip, normalise != 0,
+  if (!dev.on_cpu())
+    return cuda::group_advantages(dev, at<float>(returns), count, group_size, eps_norm, clip, normalise != 0,
                                   at<float>(advantages), at<float>(centred));
   group_advantages(at<float>(returns), count, group_size, eps_norm, clip, normalise != 0, at<float>(advantages),
                    at<float>(centred));
@@ -133,16 +133,16 @@ int32_t teamtr_surrogate(
     int32_t kl_aggregation, double entropy_coef, int32_t aggregation, double fixed_length, int64_t total_tokens,
     int64_t total_messages, teamtr_address d_log_probs, teamtr_address d_kl, teamtr_address d_entropy,
     teamtr_address stats) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Surrogate a{at<float>(log_probs_new), at<float>(log_probs_old), tokens,
                     at<float>(advantages), advantage_per_token != 0, {at<void>(cu_seqlens), cu_type}, messages,
                     at<uint8_t>(mask), {}, at<float>(kl), at<float>(entropy), at<float>(centred_returns),
                     ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
                     aggregation, fixed_length, total_tokens, total_messages,
                     at<float>(d_log_probs), at<float>(d_kl), at<float>(d_entropy), at<double>(stats)};
-  TEAMTR_TRY(check(place));
-  TEAMTR_TRY(check_surrogate(place, a));
-  if (!place.on_cpu()) return cuda::surrogate(place, a);
+  TEAMTR_TRY(check(dev));
+  TEAMTR_TRY(check_surrogate(dev, a));
+  if (!dev.on_cpu()) return cuda::surrogate(dev, a);
   surrogate(a);
   return TEAMTR_OK;
 }
@@ -159,7 +159,7 @@ int32_t teamtr_policy_loss(
     teamtr_address log_probs_new, teamtr_address lse, teamtr_address entropy, teamtr_address kl, teamtr_address work,
     teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch, int64_t d_batch_stride,
     teamtr_address stats) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Matrix old(old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride);
@@ -171,7 +171,7 @@ int32_t teamtr_policy_loss(
   float *lse_old = at<float>(work), *log_ratio = lse_old + rows, *d_lp = log_ratio + rows, *d_kl = d_lp + rows,
         *d_h = d_kl + rows;
 
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check("dLogits", d));
   if (has_old) {
@@ -179,8 +179,8 @@ int32_t teamtr_policy_loss(
     TEAMTR_TRY(check_given("kl", kl, rows));
   }
   TEAMTR_TRY(check_given("targets", targets, rows));
-  TEAMTR_TRY(check_targets(place, t, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(dev, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
   TEAMTR_TRY(check_given("logProbsNew", log_probs_new, rows));
   TEAMTR_TRY(check_given("lse", lse, rows));
   TEAMTR_TRY(check_given("work", work, rows));
@@ -189,13 +189,13 @@ int32_t teamtr_policy_loss(
                     counts, t, has_old ? out_kl : nullptr, h, at<float>(centred_returns),
                     ratio_level, eps_low, eps_high, dual_clip, kl_term, beta, kl_aggregation, entropy_coef,
                     aggregation, fixed_length, total_tokens, total_messages, d_lp, d_kl, d_h, at<double>(stats)};
-  TEAMTR_TRY(check_surrogate(place, a));
+  TEAMTR_TRY(check_surrogate(dev, a));
   const cuda::PolicyLoss sweeps{x, old, d, t, temp, counts, lp, out_lse, h, out_kl, lse_old, log_ratio, d_lp,
                                 kl_term == TEAMTR_KL_EXACT && beta != 0 ? d_kl : nullptr, entropy_coef != 0 ? d_h : nullptr};
-  if (!place.on_cpu()) {
-    TEAMTR_TRY(cuda::policy_loss_forward(place, sweeps));
-    TEAMTR_TRY(cuda::surrogate(place, a));
-    return cuda::policy_loss_backward(place, sweeps);
+  if (!dev.on_cpu()) {
+    TEAMTR_TRY(cuda::policy_loss_forward(dev, sweeps));
+    TEAMTR_TRY(cuda::surrogate(dev, a));
+    return cuda::policy_loss_backward(dev, sweeps);
   }
   const auto row_stats = row_kernels().stats[dtype];
   const auto row_kl = row_kernels().kl[dtype];
@@ -235,27 +235,27 @@ int32_t teamtr_policy_loss_backward(
     teamtr_address lse_old, teamtr_address lse_new, teamtr_address log_ratio, teamtr_address grad_log_probs,
     teamtr_address grad_entropy, teamtr_address grad_kl, teamtr_address d_logits, int64_t d_row_stride,
     int64_t d_rows_per_batch, int64_t d_batch_stride) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const cuda::PolicyLoss a{{logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride},
                            {old_logits, dtype, rows, vocab, old_row_stride, old_rows_per_batch, old_batch_stride},
                            {d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride},
                            {at<void>(targets), target_type}, {temperature, at<float>(temperatures)}, nullptr,
                            at<float>(log_probs), at<float>(lse_new), at<float>(entropy), nullptr, at<float>(lse_old),
                            at<float>(log_ratio), at<float>(grad_log_probs), at<float>(grad_kl), at<float>(grad_entropy)};
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("logits", a.x));
   TEAMTR_TRY(check("oldLogits", a.old));
   TEAMTR_TRY(check("dLogits", a.d));
   TEAMTR_TRY(check_given("targets", targets, rows));
-  TEAMTR_TRY(check_targets(place, a.targets, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, a.temperature.per_row, rows, false));
+  TEAMTR_TRY(check_targets(dev, a.targets, rows, vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, a.temperature.per_row, rows, false));
   TEAMTR_TRY(check_given("logProbs", log_probs, rows));
   TEAMTR_TRY(check_given("lseOld", lse_old, rows));
   TEAMTR_TRY(check_given("lseNew", lse_new, rows));
   TEAMTR_TRY(check_given("logRatio", log_ratio, rows));
   TEAMTR_TRY(check_given("gradKl", grad_kl, rows));
   if (grad_entropy) TEAMTR_TRY(check_given("entropy", entropy, rows));
-  if (!place.on_cpu()) return cuda::policy_loss_backward(place, a);
+  if (!dev.on_cpu()) return cuda::policy_loss_backward(dev, a);
   second_sweep(a);
   return TEAMTR_OK;
 }

@@ -53,12 +53,12 @@ int32_t check_given(const char* name, teamtr_address a, int64_t count) {
   return TEAMTR_OK;
 }
 
-int32_t check(const Device& place) {
-  if (place.on_cpu()) return TEAMTR_OK;
+int32_t check(const Device& dev) {
+  if (dev.on_cpu()) return TEAMTR_OK;
   const int32_t count = cuda::count();
   if (count == 0) return TEAMTR_DEVICE; /* its words say why */
-  if (place.device >= 0 && place.device < count) return TEAMTR_OK;
-  return fail(TEAMTR_INVALID, "device %d: expected -1 (the CPU) to %d", place.device, count - 1);
+  if (dev.device >= 0 && dev.device < count) return TEAMTR_OK;
+  return fail(TEAMTR_INVALID, "device %d: expected -1 (the CPU) to %d", dev.device, count - 1);
 }
 
 int32_t check(const char* name, const Matrix& m) {
@@ -82,10 +82,10 @@ int32_t check_index_type(const char* name, int32_t type) {
   return TEAMTR_OK;
 }
 
-int32_t check_targets(const Device& place, Ids targets, int64_t rows, int64_t vocab) {
+int32_t check_targets(const Device& dev, Ids targets, int64_t rows, int64_t vocab) {
   if (!targets) return TEAMTR_OK;
   TEAMTR_TRY(check_index_type("targets", targets.type));
-  if (!place.on_cpu()) return TEAMTR_OK;
+  if (!dev.on_cpu()) return TEAMTR_OK;
   for (int64_t r = 0; r < rows; r++) {
     const int64_t t = targets[r];
     if ((t < 0 || t >= vocab) && t != TEAMTR_IGNORE)
@@ -95,22 +95,22 @@ int32_t check_targets(const Device& place, Ids targets, int64_t rows, int64_t vo
   return TEAMTR_OK;
 }
 
-int32_t check_temperature(const Device& place, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
+int32_t check_temperature(const Device& dev, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
   const auto good = [&](float t) { return (t > 0 && t < INFINITY) || (zero_allowed && t == 0); };
   const char* range = zero_allowed ? "finite and not negative" : "finite and positive";
   if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not %s", (double)scalar, range);
-  if (!place.on_cpu()) return TEAMTR_OK;
+  if (!dev.on_cpu()) return TEAMTR_OK;
   for (int64_t r = 0; r < rows; r++)
     if (!good(per_row[r]))
       return fail(TEAMTR_INVALID, "temperature[%lld] is %g: not %s", (long long)r, (double)per_row[r], range);
   return TEAMTR_OK;
 }
 
-int32_t check_cu_seqlens(const Device& place, Ids cu, int64_t messages, int64_t tokens) {
+int32_t check_cu_seqlens(const Device& dev, Ids cu, int64_t messages, int64_t tokens) {
   if (messages < 0) return fail(TEAMTR_INVALID, "messages: %lld is negative", (long long)messages);
   TEAMTR_TRY(check_index_type("cuSeqlens", cu.type));
   if (!cu) return fail(TEAMTR_INVALID, "cuSeqlens: not given");
-  if (!place.on_cpu()) return TEAMTR_OK;
+  if (!dev.on_cpu()) return TEAMTR_OK;
   if (cu[0] != 0) return fail(TEAMTR_INVALID, "cuSeqlens[0] is %lld: expected 0", (long long)cu[0]);
   for (int64_t m = 0; m < messages; m++)
     if (cu[m + 1] < cu[m])
@@ -167,9 +167,9 @@ int32_t teamtr_cuda_check(int32_t device, teamtr_address address) {
 }
 
 int32_t teamtr_cuda_synchronize(int32_t device, teamtr_address stream) {
-  const Device place{device, stream};
-  TEAMTR_TRY(check(place));
-  return place.on_cpu() ? TEAMTR_OK : cuda::synchronize(place);
+  const Device dev{device, stream};
+  TEAMTR_TRY(check(dev));
+  return dev.on_cpu() ? TEAMTR_OK : cuda::synchronize(dev);
 }
 
 int32_t teamtr_log_probs(
@@ -177,17 +177,17 @@ int32_t teamtr_log_probs(
     int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
     float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
     teamtr_address entropy) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("logits", x));
-  TEAMTR_TRY(check_targets(place, t, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(dev, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
   if (out_lp && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
-  if (!place.on_cpu()) return cuda::log_probs(place, x, t, temp, out_lp, out_lse, out_h);
+  if (!dev.on_cpu()) return cuda::log_probs(dev, x, t, temp, out_lp, out_lse, out_h);
   const auto stats = row_kernels().stats[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -215,25 +215,25 @@ int32_t teamtr_log_probs_backward(
     teamtr_address log_probs, teamtr_address lse, teamtr_address entropy, teamtr_address grad_log_probs,
     teamtr_address grad_entropy, teamtr_address d_logits, int64_t d_row_stride, int64_t d_rows_per_batch,
     int64_t d_batch_stride) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Matrix d(d_logits, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float *lp = at<float>(log_probs), *saved_lse = at<float>(lse), *saved_h = at<float>(entropy);
   const float *gl = at<float>(grad_log_probs), *gh = at<float>(grad_entropy);
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check("dLogits", d));
   TEAMTR_TRY(check_columns(vocab_start, vocab, global_vocab));
-  TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(dev, t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
   TEAMTR_TRY(check_given("lse", lse, rows));
   if (!gl && !gh) return fail(TEAMTR_INVALID, "gradLogProbs, gradEntropy: neither is given");
   if (gl && (!t || !lp)) return fail(TEAMTR_INVALID, "gradLogProbs: needs targets and logProbs");
   if (gh && !saved_h) return fail(TEAMTR_INVALID, "gradEntropy: needs entropy");
-  if (!place.on_cpu())
-    return cuda::log_probs_backward(place, x, t, vocab_start, global_vocab, temp, lp, saved_lse, saved_h, gl, gh, d);
+  if (!dev.on_cpu())
+    return cuda::log_probs_backward(dev, x, t, vocab_start, global_vocab, temp, lp, saved_lse, saved_h, gl, gh, d);
   const auto gradient = row_kernels().gradient[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -260,21 +260,21 @@ int32_t teamtr_kl_with_statistics(
     teamtr_address temperatures, teamtr_address kl, teamtr_address log_probs_p, teamtr_address log_probs_q,
     teamtr_address entropy_p, teamtr_address entropy_q, teamtr_address lse_p, teamtr_address lse_q,
     teamtr_address log_ratio) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const KlResults out{at<float>(kl), at<float>(log_probs_p), at<float>(log_probs_q), at<float>(entropy_p),
                       at<float>(entropy_q), at<float>(lse_p), at<float>(lse_q), at<float>(log_ratio)};
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("p", P));
   TEAMTR_TRY(check("q", Q));
   TEAMTR_TRY(check_given("kl", kl, rows));
-  TEAMTR_TRY(check_targets(place, t, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
+  TEAMTR_TRY(check_targets(dev, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
   if ((out.log_probs_p || out.log_probs_q) && !t) return fail(TEAMTR_INVALID, "targets: not given, but log-probs are asked for");
-  if (!place.on_cpu()) return cuda::kl(place, P, Q, t, temp, out);
+  if (!dev.on_cpu()) return cuda::kl(dev, P, Q, t, temp, out);
   const auto row_kl = row_kernels().kl[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -309,7 +309,7 @@ int32_t teamtr_kl_backward_from_statistics(
     teamtr_address temperatures, teamtr_address kl, teamtr_address lse_p, teamtr_address lse_q, teamtr_address log_ratio,
     teamtr_address grad_kl, int32_t wrt_q, teamtr_address d, int64_t d_row_stride,
     int64_t d_rows_per_batch, int64_t d_batch_stride) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix P(p, dtype, rows, vocab, p_row_stride, p_rows_per_batch, p_batch_stride);
   const Matrix Q(q, dtype, rows, vocab, q_row_stride, q_rows_per_batch, q_batch_stride);
   const Matrix D(d, dtype, rows, vocab, d_row_stride, d_rows_per_batch, d_batch_stride);
@@ -317,7 +317,7 @@ int32_t teamtr_kl_backward_from_statistics(
   const Temperature temp{temperature, at<float>(temperatures)};
   const float* g = at<float>(grad_kl);
   const KlSaved saved{at<float>(kl), at<float>(lse_p), at<float>(lse_q), at<float>(log_ratio)};
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("p", P));
   TEAMTR_TRY(check("q", Q));
   TEAMTR_TRY(check("d", D));
@@ -327,9 +327,9 @@ int32_t teamtr_kl_backward_from_statistics(
     TEAMTR_TRY(check_given("logRatio", log_ratio, rows));
     if (!wrt_q) TEAMTR_TRY(check_given("kl", kl, rows));
   }
-  TEAMTR_TRY(check_targets(place, t, rows, vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
-  if (!place.on_cpu()) return cuda::kl_backward(place, P, Q, t, temp, saved, g, wrt_q != 0, D);
+  TEAMTR_TRY(check_targets(dev, t, rows, vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
+  if (!dev.on_cpu()) return cuda::kl_backward(dev, P, Q, t, temp, saved, g, wrt_q != 0, D);
   const auto row_kl = row_kernels().kl[dtype];
   const auto gradient = row_kernels().kl_gradient[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
@@ -373,18 +373,18 @@ int32_t teamtr_log_probs_parts(
     int32_t device, teamtr_address stream, teamtr_address logits, int32_t dtype, int64_t rows, int64_t vocab,
     int64_t row_stride, int64_t rows_per_batch, int64_t batch_stride, teamtr_address targets, int32_t target_type,
     int64_t vocab_start, int64_t global_vocab, float temperature, teamtr_address temperatures, teamtr_address parts) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Matrix x(logits, dtype, rows, vocab, row_stride, rows_per_batch, batch_stride);
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   float* out = at<float>(parts);
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check("logits", x));
   TEAMTR_TRY(check_given("parts", parts, rows));
   TEAMTR_TRY(check_columns(vocab_start, vocab, global_vocab));
-  TEAMTR_TRY(check_targets(place, t, rows, global_vocab));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
-  if (!place.on_cpu()) return cuda::log_probs_parts(place, x, t, vocab_start, global_vocab, temp, out);
+  TEAMTR_TRY(check_targets(dev, t, rows, global_vocab));
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
+  if (!dev.on_cpu()) return cuda::log_probs_parts(dev, x, t, vocab_start, global_vocab, temp, out);
   const auto stats = row_kernels().stats[dtype];
   parallel_for(rows, rows_at_a_time(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
@@ -409,18 +409,18 @@ int32_t teamtr_log_probs_merge(
     int32_t device, teamtr_address stream, teamtr_address parts, int64_t shards, int64_t rows, teamtr_address targets,
     int32_t target_type, float temperature, teamtr_address temperatures, teamtr_address log_probs, teamtr_address lse,
     teamtr_address entropy) {
-  const Device place{device, stream};
+  const Device dev{device, stream};
   const Ids t{at<void>(targets), target_type};
   const Temperature temp{temperature, at<float>(temperatures)};
   const float* in = at<float>(parts);
   float *out_lp = at<float>(log_probs), *out_lse = at<float>(lse), *out_h = at<float>(entropy);
-  TEAMTR_TRY(check(place));
+  TEAMTR_TRY(check(dev));
   if (shards < 1) return fail(TEAMTR_INVALID, "shards: %lld is not positive", (long long)shards);
   if (rows < 0) return fail(TEAMTR_INVALID, "rows: %lld is negative", (long long)rows);
   TEAMTR_TRY(check_given("parts", parts, rows));
   TEAMTR_TRY(check_index_type("targets", target_type));
-  TEAMTR_TRY(check_temperature(place, temperature, temp.per_row, rows, false));
-  if (!place.on_cpu()) return cuda::log_probs_merge(place, in, shards, rows, t, temp, out_lp, out_lse, out_h);
+  TEAMTR_TRY(check_temperature(dev, temperature, temp.per_row, rows, false));
+  if (!dev.on_cpu()) return cuda::log_probs_merge(dev, in, shards, rows, t, temp, out_lp, out_lse, out_h);
   for (int64_t r = 0; r < rows; r++) {
     if (t && t[r] == TEAMTR_IGNORE) {
       for (float* o : {out_lp, out_lse, out_h})
