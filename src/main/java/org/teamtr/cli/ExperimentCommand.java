@@ -1,12 +1,14 @@
 package org.teamtr.cli;
 
 import java.io.IOException;
+import java.io.PrintStream;
 import java.io.UncheckedIOException;
 import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -79,7 +81,8 @@ final class ExperimentCommand implements Callable<Integer> {
     private Path out = Path.of("runs", "experiments");
 
     @Option(names = "--workers", paramLabel = "N",
-            description = "Processes at once; they share the processors. Default: one for each.")
+            description = "Processes at once; they share the processors. Default: one for each. 0: no others, one run after the other in"
+                    + " this process.")
     private Integer workers;
 
     @Option(names = "--results", paramLabel = "FILE",
@@ -95,8 +98,8 @@ final class ExperimentCommand implements Callable<Integer> {
         if (seeds != null && seeds < 1) {
             throw new CommandLine.ParameterException(spec.commandLine(), "--seeds: expected 1 or more, given " + seeds);
         }
-        if (workers != null && workers < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--workers: expected 1 or more, given " + workers);
+        if (workers != null && workers < 0) {
+            throw new CommandLine.ParameterException(spec.commandLine(), "--workers: expected 0 or more, given " + workers);
         }
         if (results != null) {
             final List<Experiment> all = new ArrayList<>();
@@ -121,6 +124,9 @@ final class ExperimentCommand implements Callable<Integer> {
         final RankEnvironment environment = RankEnvironment.of(System.getenv());
         if (environment == null) {
             return run(experiments, Ranks.ONE, 1);
+        }
+        if (workers != null && workers == 0) { // a run would take itself for one of the ranks
+            throw new CommandLine.ParameterException(spec.commandLine(), "--workers: expected 1 or more with WORLD_SIZE set, given 0");
         }
         Launcher.onEnd(System.getenv(), () -> Exit.now(1));
         final TorchRanks ranks = RankSetup.join(environment, Map.of("version", Version.read(), "arguments",
@@ -164,7 +170,7 @@ final class ExperimentCommand implements Callable<Integer> {
         final Path folder = Words.folder("--out", out.resolve(quick ? name + "-quick" : name));
         final int runs = seeds != null ? seeds : file.seeds;
         final int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / here);
-        final int atOnce = Math.min(workers != null ? workers : processors, runs * file.settings.size());
+        final int atOnce = Math.min(workers != null ? Math.max(1, workers) : processors, runs * file.settings.size());
         final int threads = Math.max(1, processors / atOnce);
         final List<Job> starts = new ArrayList<>();
         final List<Job> points = new ArrayList<>();
@@ -316,7 +322,7 @@ final class ExperimentCommand implements Callable<Integer> {
                         .toString()));
                 job.setting().replace().forEach((option, value) -> replace.addAll(List.of("--" + option, value)));
                 synchronized (reading.computeIfAbsent(job.start(), start -> new Object())) { // which replace locks
-                    final String problem = process(replace, log, threads);
+                    final String problem = command(replace, log, threads);
                     if (problem != null) {
                         return problem;
                     }
@@ -329,7 +335,7 @@ final class ExperimentCommand implements Callable<Integer> {
             borrow(job, all);
         }
         ConfigFile.write(config, job.folder().resolve(RunFiles.CONFIG));
-        return process(List.of("train", "--resume", job.folder().toString()), log, threads);
+        return command(List.of("train", "--resume", job.folder().toString()), log, threads);
     }
 
     /** All agents start from the same small model, which runs that would make the same one share. */
@@ -349,8 +355,33 @@ final class ExperimentCommand implements Callable<Integer> {
         }
     }
 
-    /** A command of this program in a process of its own. {@return null, or what went wrong} */
-    private String process(List<String> command, Path log, int threads) throws IOException, InterruptedException {
+    /** A command of this program, which writes what it says to a file. {@return null, or what went wrong} */
+    private String command(List<String> command, Path log, int threads) throws IOException, InterruptedException {
+        final int code = workers != null && workers == 0 ? here(command, log) : process(command, log, threads);
+        if (code == 0) {
+            return null;
+        }
+        final List<String> said = Files.readAllLines(log);
+        return "exit code " + code + (said.isEmpty() ? "" : ": " + said.get(said.size() - 1)) + " (" + log + ")";
+    }
+
+    /** {@return the exit code} */
+    private static int here(List<String> command, Path log) throws IOException {
+        final PrintStream out = System.out;
+        final PrintStream err = System.err;
+        try (PrintStream file = new PrintStream(Files.newOutputStream(log, StandardOpenOption.CREATE, StandardOpenOption.APPEND), true,
+                StandardCharsets.UTF_8)) {
+            System.setOut(file);
+            System.setErr(file);
+            return Main.run(command.toArray(String[]::new));
+        } finally {
+            System.setOut(out);
+            System.setErr(err);
+        }
+    }
+
+    /** In a process of its own. {@return the exit code} */
+    private int process(List<String> command, Path log, int threads) throws IOException, InterruptedException {
         final List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
         ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
                 .filter(a -> a.startsWith("-X") || a.startsWith("-D") || a.startsWith("--enable-native-access"))
@@ -367,12 +398,7 @@ final class ExperimentCommand implements Callable<Integer> {
         final Process process = builder.start();
         processes.add(process);
         try {
-            final int code = process.waitFor();
-            if (code == 0) {
-                return null;
-            }
-            final List<String> said = Files.readAllLines(log);
-            return "exit code " + code + (said.isEmpty() ? "" : ": " + said.get(said.size() - 1)) + " (" + log + ")";
+            return process.waitFor();
         } finally {
             process.destroy();
             processes.remove(process);

@@ -121,12 +121,13 @@ class ExperimentCommandTest {
         }
     }
 
-    /** Two of those that come with the program, as a reader would try them. */
+    /** Two of those that come with the program, as a reader would try them, but within this process, which is quicker. */
     @Test
     @Timeout(600)
     void quickOnes() throws Exception {
         final Map<String, Path> files = Map.of("stale-gap", smaller("stale-gap"), "out-of-region", smaller("out-of-region"));
-        ok("experiment", files.get("stale-gap"), files.get("out-of-region"), "--quick", "--seeds", 1, "--out", folder);
+        ok("experiment", files.get("stale-gap"), files.get("out-of-region"), "--quick", "--seeds", 1, "--workers", 0, "--out",
+                folder);
         for (String name : List.of("stale-gap", "out-of-region")) {
             final ExperimentFile file = ExperimentFile.load(files.get(name).toString(), true);
             final Path out = folder.resolve(name + "-quick");
@@ -216,7 +217,7 @@ class ExperimentCommandTest {
                 published: {}
                 claims: []
                 """);
-        final String said = failed(1, "experiment", file, "--out", folder);
+        final String said = failed(1, "experiment", file, "--workers", 0, "--out", folder);
         final Path out = folder.resolve("swap");
         assertTrue(said.contains("nobody-seed1: exit code 2"), said);
         assertTrue(said.contains(out.resolve("nobody-seed1.log").toString()), said);
