@@ -70,7 +70,7 @@ struct Warp {
 /* The clusters that one thread of the pool runs, one after the other. */
 class Scheduler {
  public:
-  static constexpr size_t kStack = 128 * 1024;
+  static constexpr size_t kStack = 128 * 1024, kStackStep = 320;
 
   ~Scheduler() {
     if (stacks) munmap(stacks, stacks_bytes);
@@ -178,7 +178,8 @@ class Scheduler {
       const int rank = i / l.threads;
       fibers[i].at = {i % l.threads, l.threads, rank, l.cluster, first_block + rank, l.blocks, shared_of[rank],
                          shared_of.data()};
-      void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack);
+      /* Stacks that begin at the same place of a page would all lie in the same few lines of the L1 cache. */
+      void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack - i % 64 * kStackStep);
       *--top = nullptr; /* as after a call: the stack is 8 off a multiple of 16 */
       *--top = reinterpret_cast<void*>(&Scheduler::start);
       top -= 6; /* the registers */
@@ -188,16 +189,7 @@ class Scheduler {
 
   static void start();
 
-  void enter() {
-#if defined(__SANITIZE_ADDRESS__)
-    const size_t i = current - fibers.data();
-    __sanitizer_start_switch_fiber(&fake_stack, stacks + i * kStack, kStack);
-#endif
-    teamtr_switch(&stack, current->stack);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
-  }
+  void enter();
 
   void leave() {
     HostThread* me = current;
@@ -226,27 +218,39 @@ class Scheduler {
 #endif
 };
 
-static thread_local Scheduler scheduler;
+__thread const HostThreadIndices* host_indices = nullptr;
+static __thread Scheduler* scheduler __attribute__((tls_model("initial-exec"))) = nullptr; /* the pool thread's own */
+
+void Scheduler::enter() {
+  host_indices = &current->at;
+#if defined(__SANITIZE_ADDRESS__)
+  const size_t i = current - fibers.data();
+  __sanitizer_start_switch_fiber(&fake_stack, stacks + i * kStack, kStack);
+#endif
+  teamtr_switch(&stack, current->stack);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+}
 
 void Scheduler::start() {
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler.bottom, &scheduler.bottom_size);
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler->bottom, &scheduler->bottom_size);
 #endif
-  (*scheduler.body)();
-  scheduler.current->done = true;
-  scheduler.leave();
+  (*scheduler->body)();
+  scheduler->current->done = true;
+  scheduler->leave();
 }
 
-const HostThreadIndices& here() { return scheduler.current->at; }
-void host_barrier() { scheduler.wait(&scheduler.blocks[here().rank]); }
-void host_cluster_barrier() { scheduler.wait(&scheduler.cluster); }
+void host_barrier() { scheduler->wait(&scheduler->blocks[here().rank]); }
+void host_cluster_barrier() { scheduler->wait(&scheduler->cluster); }
 
 /* The warp's 32 values, valid until the lane's next exchange but one. */
 static const uint64_t* exchange(uint64_t mine) {
-  Warp& w = scheduler.warp();
+  Warp& w = scheduler->warp();
   uint64_t* slots = w.slots[w.meeting.times & 1];
   slots[here().thread % kWarp] = mine;
-  scheduler.wait(&w.meeting);
+  scheduler->wait(&w.meeting);
   return slots;
 }
 uint64_t host_exchange(uint64_t mine, int from) { return exchange(mine)[from]; }
@@ -258,8 +262,10 @@ uint32_t host_ballot(bool mine) {
 }
 
 void host_launch(const Launch& l, const std::function<void()>& body) {
+  static thread_local Scheduler own;
   parallel_for(l.blocks / l.cluster, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c++) scheduler.run(l, c * l.cluster, body);
+    scheduler = &own;
+    for (int64_t c = begin; c < end; c++) scheduler->run(l, c * l.cluster, body);
   });
 }
 

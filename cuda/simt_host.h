@@ -26,7 +26,10 @@ struct HostThreadIndices {
   char* shared;
   char* const* shared_of; /* of each block in the cluster */
 };
-const HostThreadIndices& here();
+/* Of the thread whose turn it is. It is asked for in every line of a kernel, so without the call that finds a thread's own variables
+ * in a library that was loaded late. */
+extern __thread const HostThreadIndices* host_indices __attribute__((tls_model("initial-exec")));
+inline const HostThreadIndices& here() { return *host_indices; }
 void host_barrier();
 void host_cluster_barrier();
 /* Puts 8 bytes where the warp's other lanes see them, waits for all 32, and answers those of lane `from`. */
