@@ -62,6 +62,8 @@ NAME = {torch.float32: "f32", torch.bfloat16: "bf16"}
 MAIN = (8192, 151936, torch.bfloat16)
 FEW = [(1, 151936, torch.bfloat16), (16, 151936, torch.bfloat16)]  # beside the launch of an empty kernel
 SHAPES = [MAIN, (256, 151936, torch.bfloat16), (8192, 32000, torch.bfloat16), (2048, 151936, torch.float32)]
+DECODING = [(192, 512, torch.bfloat16), (192, 2048, torch.bfloat16), (8, 4096, torch.bfloat16)]  # rows, columns of the cache
+HEADS, KV_HEADS, HEAD_DIM = 16, 8, 128  # of Qwen3-0.6B and 1.7B
 LENGTH = 64  # tokens of a message
 RATIO_MESSAGE, RATIO_MESSAGE_MEAN = 0, 2  # of teamtr.h
 TOP_P = 0.95
@@ -190,6 +192,20 @@ def peer_sample_top_p(x):
     kept = torch.where(p.cumsum(-1) - p < TOP_P, p, torch.zeros_like(p))
     drawn = (kept / torch.empty_like(p).exponential_()).argmax(-1, keepdim=True)
     return order.gather(-1, drawn).squeeze(-1), p.gather(-1, drawn).squeeze(-1).log()
+
+
+def peer_attend(qkv, q_norm, k_norm, cosine, sine, positions, keys, values, columns):
+    """One new token of each row, all of which have as many: norms of heads, rotation, cache, attention."""
+    rows = len(qkv)
+    heads = qkv[:, :(HEADS + KV_HEADS) * HEAD_DIM].view(rows, HEADS + KV_HEADS, HEAD_DIM)
+    weights = torch.cat((q_norm.expand(HEADS, HEAD_DIM), k_norm.expand(KV_HEADS, HEAD_DIM)))
+    heads = F.rms_norm(heads, (HEAD_DIM,), eps=1e-6) * weights
+    cos, sin = cosine[positions].to(qkv.dtype)[:, None], sine[positions].to(qkv.dtype)[:, None]
+    turned = heads * cos + heads.roll(HEAD_DIM // 2, -1) * sin
+    keys[:, :, columns - 1] = turned[:, HEADS:]
+    values[:, :, columns - 1] = qkv[:, (HEADS + KV_HEADS) * HEAD_DIM:].view(rows, KV_HEADS, HEAD_DIM)
+    queries = turned[:, :HEADS].view(rows, KV_HEADS, HEADS // KV_HEADS, HEAD_DIM)
+    return F.scaled_dot_product_attention(queries, keys[:, :, :columns], values[:, :, :columns]).reshape(rows, HEADS * HEAD_DIM)
 
 
 if triton:
@@ -890,6 +906,50 @@ class Bench:
             yield lambda: self.linear(sets)
 
 
+class Decoding(Bench):
+    """Shapes are [rows, columns of the cache that each attends to]."""
+
+    def attend(self, sets):
+        rows, columns = sets[0].x.shape
+        dtype, room = sets[0].x.dtype, columns + 64
+        angles = torch.arange(room, device=self.device)[:, None] * 1e6 ** (-torch.arange(HEAD_DIM // 2, device=self.device) / (HEAD_DIM / 2))
+        cosine, sine = torch.cat((angles, angles), 1).cos(), torch.cat((-angles, angles), 1).sin()
+        positions = torch.full((rows,), columns - 1, device=self.device)
+        starts = torch.zeros_like(positions)
+        inputs, calls = [], []
+        for s in sets[:2]:  # more than any L2 cache holds, and all there may be memory for
+            def normal(*shape):
+                return torch.randn(*shape, dtype=dtype, device=self.device, generator=s.generator)
+            qkv, q_norm, k_norm = normal(rows, (HEADS + 2 * KV_HEADS) * HEAD_DIM), normal(HEAD_DIM), normal(HEAD_DIM)
+            keys, values = normal(rows, KV_HEADS, room, HEAD_DIM), normal(rows, KV_HEADS, room, HEAD_DIM)
+            y = self.empty(rows, HEADS * HEAD_DIM, dtype=dtype)
+            inputs.append((qkv, q_norm, k_norm, cosine, sine, positions, keys, values, columns))
+            calls.append((self.native.bind(
+                "teamtr_attend", dtype=DTYPE[dtype], qkv=qkv, rows=rows, qkv_stride=qkv.shape[1], heads=HEADS, kv_heads=KV_HEADS,
+                head_dim=HEAD_DIM, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cosine=cosine, sine=sine, table_rows=room, positions=positions,
+                starts=starts, window=0, keys=keys, values=values, room=room, y=y, y_stride=y.shape[1]), y))
+        inputs, calls = inputs * len(sets), calls * len(sets)
+        some = min(rows, 4)
+        qkv, q_norm, k_norm, _, _, _, keys, values, _ = inputs[0]
+        expected = peer_attend(qkv[:some].double(), q_norm.double(), k_norm.double(), cosine.double(), sine.double(), positions[:some],
+                               keys[:some].double(), values[:some].double(), columns)
+        size = (2 * rows * KV_HEADS * (columns - 1) * HEAD_DIM + rows * (2 * HEADS + 4 * KV_HEADS) * HEAD_DIM) * keys.element_size()
+        tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5  # a key of the cache is rounded, too
+
+        def check(y):
+            return absolute(y[:some], expected)
+        providers = [self.ours(calls)]
+        if self.peers:
+            providers.append(Provider("PyTorch eager", lambda i, _: peer_attend(*inputs[i])))
+            if compiled(peer_attend):
+                fast = compiled(peer_attend)
+                providers.append(Provider("torch.compile", lambda i, _: fast(*inputs[i])))
+        return Case("attention of a decoding step, norms, rotation and cache, [rows, columns]", size, check, tolerance, providers)
+
+    def cases(self, sets):
+        yield lambda: self.attend(sets)
+
+
 # ---- measuring --------------------------------------------------------------------------------------------------
 
 
@@ -1123,6 +1183,7 @@ def main():
     records, failed = {}, None
     shapes = [(128, 1000, torch.bfloat16), (128, 777, torch.float32)] if given.dry_run else SHAPES
     few = [(1, 70000, torch.bfloat16)] if given.dry_run else FEW  # long enough for a cluster
+    decoding = [(3, 300, torch.bfloat16), (2, 40, torch.float32)] if given.dry_run else DECODING
 
     def save():
         found = [r for case in records.values() for r in case]
@@ -1175,11 +1236,16 @@ def main():
     try:
         for shape in shapes + few:
             measure(shape, Bench(library, device, False))
+        for shape in decoding:
+            measure(shape, Decoding(library, device, False))
         if not given.no_peers:
             print("\nBeside peers:\n\n" + HEADER, flush=True)
             for shape in shapes:
                 if left() > 2:
                     measure(shape, Bench(library, device, True))
+            for shape in decoding:
+                if left() > 2:
+                    measure(shape, Decoding(library, device, True))
     except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
         failed = f"{type(e).__name__}: {e}"
     save()

@@ -8,11 +8,11 @@
 #   compute-sanitizer               memcheck, racecheck, initcheck, synccheck on small shapes
 #   a JDK and Maven's repository    the Java tests tagged cuda, and those of the kernels with all their memory on the GPU
 #   --bundle FOLDER                 the same without a JDK or a network: see cuda/bundle.sh
-#   libtorch's natives for CUDA     training, of the built-in task and of three policies of a real size: see cuda/train.sh, which
-#                                   names what it wants, and may be run by itself
+#   libtorch's natives for CUDA     decoding steps, timed; training, of the built-in task and of three policies of a real size: see
+#                                   cuda/train.sh, which names what it wants, and may be run by itself
 #
-# Steps are in this order, and each has a time limit: build (always), tests, bench, sanitizers, java, training. --steps names those to
-# run, with commas; the default is all. Every step runs, whatever became of those before it; one that cannot run is skipped with the
+# Steps are in this order, and each has a time limit: build (always), tests, bench, sanitizers, java, decoding, training. --steps names
+# those to run, with commas; the default is all. Every step runs, whatever became of those before it; one that cannot run is skipped with the
 # reason. --out gets check.log, bench.json and table.md, which say machine, driver and commit and are written as results come, and
 # training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
 # Exit code 0 if no step failed, 3 if there is no GPU. TEAMTR_COMMIT names the commit where there is no git to ask.
@@ -22,7 +22,7 @@ total=580 # seconds for everything
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-out="" bundle="" build=$root/target/check python="" steps=tests,bench,sanitizers,java,training
+out="" bundle="" build=$root/target/check python="" steps=tests,bench,sanitizers,java,decoding,training
 while [[ $# -gt 0 ]]; do
   case $1 in
     --out | --steps | --bundle | --build | --python)
@@ -36,8 +36,8 @@ done
 wants() { [[ ,$steps, == *,$1,* ]]; }
 for step in ${steps//,/ }; do
   case $step in
-    tests | bench | sanitizers | java | training) ;;
-    *) echo "check.sh: no step is called $step; they are tests, bench, sanitizers, java, training" >&2; exit 2 ;;
+    tests | bench | sanitizers | java | decoding | training) ;;
+    *) echo "check.sh: no step is called $step; they are tests, bench, sanitizers, java, decoding, training" >&2; exit 2 ;;
   esac
 done
 if [[ -n $bundle ]]; then
@@ -293,28 +293,30 @@ else
   skip "$placed" "no JDK, and no --bundle"
 fi
 
-# ---- training -----------------------------------------------------------------------------------------------------
+# ---- decoding steps, training -------------------------------------------------------------------------------------
 
-title="Training"
-if ! wants training; then
-  :
-elif [[ $built == 0 ]]; then
-  skip "$title" "not built"
-elif [[ -n $bundle && -z ${TEAMTR_CLASSPATH:-} ]]; then
-  skip "$title" "the bundle has no libtorch; TEAMTR_CLASSPATH names jars and folders that have"
-else
-  [[ -z $bundle ]] || export JAVA=$bundle/runtime/bin/java
-  # Its own answer for what is missing is 3.
-  wanted=$("$here/train.sh" --out "$build/training" --check 2>&1) && wanted=""
-  if [[ -n $wanted ]]; then
-    skip "$title" "${wanted#train.sh: }"
+trainer() { # title, seconds, step, option of train.sh
+  local title=$1 limit=$2 step=$3 wanted
+  shift 3
+  if ! wants "$step"; then
+    return
+  elif [[ $built == 0 ]]; then
+    skip "$title" "not built"
+  elif [[ -n $bundle && -z ${TEAMTR_CLASSPATH:-} ]]; then
+    skip "$title" "the bundle has no libtorch; TEAMTR_CLASSPATH names jars and folders that have"
   else
-    run "$title" 200 "$here/train.sh" --out "$build/training"
-    for metrics in "$build"/training/*/metrics.jsonl; do
-      [[ ! -f $metrics ]] || cp "$metrics" "$out/training-$(basename "$(dirname "$metrics")").jsonl"
-    done
+    [[ -z $bundle ]] || export JAVA=$bundle/runtime/bin/java
+    # Its own answer for what is missing is 3.
+    wanted=$("$here/train.sh" "$@" --out "$build/training" --check 2>&1) && wanted=""
+    if [[ -n $wanted ]]; then skip "$title" "${wanted#train.sh: }"
+    else run "$title" "$limit" "$here/train.sh" "$@" --out "$build/training"; fi
   fi
-fi
+}
+trainer "Decoding steps" 100 decoding --decoding --dtypes bf16
+trainer "Training" 200 training
+for metrics in "$build"/training/*/metrics.jsonl; do
+  [[ ! -f $metrics ]] || cp "$metrics" "$out/training-$(basename "$(dirname "$metrics")").jsonl"
+done
 
 # ---- the end ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 # Trains, and prints what is to be seen of it: the built-in task, and three policies of a real size with random weights.
 #
 #   cuda/train.sh [--device cuda|cpu] [--shape SHAPE] [--dtypes "f16 bf16"] [--out FOLDER] [--quick] [--check]
+#   cuda/train.sh --decoding [the same]      instead, milliseconds of a decoding step: by libtorch's operations, by the kernels, and by
+#                                            a CUDA graph of them (DecodingSteps.java); 192 rows, 256 tokens before
 #
 # On a GPU, from a built checkout (./teamtr doctor builds it). Wants in Maven's repository the natives of the JavaCPP Presets for
 # PyTorch and CUDA, and CUDA 13's libraries: a toolkit, or the nvidia-* wheels of a Python environment with PyTorch for CUDA 13. What
@@ -11,12 +13,13 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
-device=cuda shape=qwen3-0.6b dtypes="f16 bf16" out=$root/target/check-train quick=0 check=0
+device=cuda shape=qwen3-0.6b dtypes="f16 bf16" out=$root/target/check-train quick=0 check=0 decoding=0
 while [[ $# -gt 0 ]]; do
   case $1 in
     --device | --shape | --dtypes | --out) [[ $# -ge 2 ]] || { echo "train.sh: $1 needs a value" >&2; exit 2; }; printf -v "${1#--}" %s "$2"; shift 2 ;;
     --quick) quick=1; shift ;;
     --check) check=1; shift ;;
+    --decoding) decoding=1; shift ;;
     *) sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; [[ $1 == -h || $1 == --help ]]; exit $(($? * 2)) ;;
   esac
 done
@@ -59,13 +62,16 @@ if [[ $device == cuda ]]; then
 fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-if [[ -f $out/cuda/Parity.class ]]; then
-  :
-elif [[ -f $here/cuda/Parity.class ]]; then
-  mkdir -p "$out/cuda" && cp "$here/cuda/Parity.class" "$out/cuda/"
-else
-  "${java%java}javac" --release 17 -proc:none -nowarn -cp "$class_path" -d "$out" "$here/Parity.java" || missing "javac"
-fi
+# Classes that are compiled here: one is part of a package of the library, whose parts of its own it measures.
+compiled() { # class, source
+  if [[ -f $out/$1.class ]]; then return; fi
+  if [[ -f $here/$1.class ]]; then
+    mkdir -p "$(dirname "$out/$1")" && cp "$here/$1"*.class "$(dirname "$out/$1")/"
+  else
+    "${java%java}javac" --release 17 -proc:none -nowarn -cp "$class_path" -d "$out" "$here/$2" || missing "javac"
+  fi
+}
+if [[ $decoding == 1 ]]; then compiled org/teamtr/torch/DecodingSteps DecodingSteps.java; else compiled cuda/Parity Parity.java; fi
 [[ $check == 0 ]] || exit 0
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
@@ -121,6 +127,27 @@ train() { # name, arguments...
 }
 
 status=0
+if [[ $decoding == 1 ]]; then
+  [[ -f $out/$shape/config.json ]] || "$here/model.sh" "$out/$shape" "$shape"
+  rows=192 steps=40
+  [[ $quick == 0 ]] || rows=6 steps=5
+  ways="libtorch kernels graphs"
+  [[ $device == cuda ]] || ways="libtorch kernels" # graphs are CUDA's
+  for dtype in $dtypes; do
+    echo "== a decoding step, $shape, $dtype, $device"
+    for way in $ways; do
+      code=0
+      # shellcheck disable=SC2086 # several options in one variable
+      timeout -k 5 45 "$java" ${TEAMTR_JAVA_OPTS:--Xmx4g} -cp "$out:$class_path" org.teamtr.torch.DecodingSteps "$out/$shape/config.json" \
+        "$device" "$dtype" "$rows" 256 "$steps" "$way" 2> "$out/$way-$dtype.log" || code=$?
+      [[ $code == 0 ]] && continue
+      tail -n 5 "$out/$way-$dtype.log"
+      echo "$way, $dtype: FAILED with exit code $code (124: it took more than 45 s)"
+      status=1
+    done
+  done
+  exit $status
+fi
 if [[ $quick == 1 ]]; then
   builtin=(--set warm_start.steps=5 --set rollout.prompts=4 --set task.budget.agents=2 --set eval.prompts=8)
   size=(--set rollout.prompts=2 --set rollout.group=4 --set rollout.max_new_tokens=8)

@@ -1,5 +1,6 @@
 /*
- * A decoder's layers for a few rows of one new token each: checks, and how the work is shared out. One tile or row is decoding.inl.
+ * A decoder's layers for a few rows of one new token each: checks, and how the work is shared out on the CPU. One tile or row is
+ * decoding.inl there; on a device it is cuda/decoding.cu.
  *
  * Contract in teamtr.h. Nothing is allocated.
  */
@@ -80,8 +81,10 @@ int32_t teamtr_linear(int32_t dtype, teamtr_address x, int64_t rows, int64_t in,
   return TEAMTR_OK;
 }
 
-int32_t teamtr_rms_norm(int32_t dtype, teamtr_address x, int64_t rows, int64_t width, int64_t x_stride, teamtr_address weight,
-                        double eps, teamtr_address y, int64_t y_stride, teamtr_address work) {
+int32_t teamtr_rms_norm(int32_t device, teamtr_address stream, int32_t dtype, teamtr_address x, int64_t rows, int64_t width,
+                        int64_t x_stride, teamtr_address weight, double eps, teamtr_address y, int64_t y_stride, teamtr_address work) {
+  const Device place{device, stream};
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("width", width, 1));
@@ -90,6 +93,7 @@ int32_t teamtr_rms_norm(int32_t dtype, teamtr_address x, int64_t rows, int64_t w
   TEAMTR_TRY(check_given("x", x, rows));
   TEAMTR_TRY(check_given("weight", weight, width));
   TEAMTR_TRY(check_given("y", y, rows));
+  if (!place.on_cpu()) return cuda::rms_norm(place, dtype, at<void>(x), rows, width, x_stride, at<void>(weight), eps, at<void>(y), y_stride);
   TEAMTR_TRY(check_given("work", work, rows));
   const auto norm = row_kernels().rms_norm[dtype];
   const int64_t bytes = (int64_t)bytes_of(dtype);
@@ -100,8 +104,10 @@ int32_t teamtr_rms_norm(int32_t dtype, teamtr_address x, int64_t rows, int64_t w
   return TEAMTR_OK;
 }
 
-int32_t teamtr_swiglu(int32_t dtype, teamtr_address gate_up, int64_t rows, int64_t width, int64_t stride, teamtr_address y,
-                      int64_t y_stride) {
+int32_t teamtr_swiglu(int32_t device, teamtr_address stream, int32_t dtype, teamtr_address gate_up, int64_t rows, int64_t width,
+                      int64_t stride, teamtr_address y, int64_t y_stride) {
+  const Device place{device, stream};
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("width", width, 1));
@@ -109,6 +115,7 @@ int32_t teamtr_swiglu(int32_t dtype, teamtr_address gate_up, int64_t rows, int64
   TEAMTR_TRY(check_stride("y's stride", y_stride, width));
   TEAMTR_TRY(check_given("gateUp", gate_up, rows));
   TEAMTR_TRY(check_given("y", y, rows));
+  if (!place.on_cpu()) return cuda::swiglu(place, dtype, at<void>(gate_up), rows, width, stride, at<void>(y), y_stride);
   const auto swiglu = row_kernels().swiglu[dtype];
   const int64_t bytes = (int64_t)bytes_of(dtype);
   parallel_for(rows, rows_of(kElements, width), [&](int64_t begin, int64_t end) {
@@ -120,39 +127,47 @@ int32_t teamtr_swiglu(int32_t dtype, teamtr_address gate_up, int64_t rows, int64
   return TEAMTR_OK;
 }
 
-int32_t teamtr_attend(int32_t dtype, teamtr_address qkv, int64_t rows, int64_t qkv_stride, int64_t heads, int64_t kv_heads,
-                      int64_t head_dim, teamtr_address q_norm, teamtr_address k_norm, double eps, teamtr_address cosine,
-                      teamtr_address sine, int64_t table_rows, teamtr_address positions, int64_t column, int64_t window,
-                      teamtr_address keys, teamtr_address values, int64_t room, teamtr_address y, int64_t y_stride) {
+int32_t teamtr_attend(int32_t device, teamtr_address stream, int32_t dtype, teamtr_address qkv, int64_t rows, int64_t qkv_stride,
+                      int64_t heads, int64_t kv_heads, int64_t head_dim, teamtr_address q_norm, teamtr_address k_norm, double eps,
+                      teamtr_address cosine, teamtr_address sine, int64_t table_rows, teamtr_address positions, teamtr_address starts,
+                      int64_t window, teamtr_address keys, teamtr_address values, int64_t room, teamtr_address y, int64_t y_stride) {
+  const Device place{device, stream};
+  TEAMTR_TRY(check(place));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("heads", heads, 1));
   TEAMTR_TRY(check_size("kvHeads", kv_heads, 1));
   TEAMTR_TRY(check_size("window", window, 0));
+  TEAMTR_TRY(check_size("room", room, 1));
   if (heads % kv_heads) return fail(TEAMTR_INVALID, "heads: %lld is no multiple of kvHeads, %lld", (long long)heads, (long long)kv_heads);
   if (head_dim < 2 || head_dim % 2 || head_dim > kMaxHeadDim)
     return fail(TEAMTR_INVALID, "headDim: %lld is no even number of 2..%lld", (long long)head_dim, (long long)kMaxHeadDim);
-  if (column < 0 || column >= room) return fail(TEAMTR_INVALID, "column: %lld is not in 0..%lld", (long long)column, (long long)(room - 1));
   TEAMTR_TRY(check_stride("qkv's stride", qkv_stride, (heads + 2 * kv_heads) * head_dim));
   TEAMTR_TRY(check_stride("y's stride", y_stride, heads * head_dim));
   TEAMTR_TRY(check_given("qkv", qkv, rows));
   TEAMTR_TRY(check_given("cosine", cosine, rows));
   TEAMTR_TRY(check_given("sine", sine, rows));
   TEAMTR_TRY(check_given("positions", positions, rows));
+  TEAMTR_TRY(check_given("starts", starts, rows));
   TEAMTR_TRY(check_given("keys", keys, rows));
   TEAMTR_TRY(check_given("values", values, rows));
   TEAMTR_TRY(check_given("y", y, rows));
-  for (int64_t r = 0; r < rows; r++) {
-    const int64_t p = at<int64_t>(positions)[r];
-    if (p < 0 || p > column || p >= table_rows)
-      return fail(TEAMTR_INVALID, "positions[%lld] is %lld: not in 0..%lld", (long long)r, (long long)p,
-                  (long long)std::min(column, table_rows - 1));
-  }
   const Attend a{at<void>(qkv), rows, qkv_stride, heads, kv_heads, head_dim, at<void>(q_norm), at<void>(k_norm), eps,
-                 at<float>(cosine), at<float>(sine), at<int64_t>(positions), column, window, at<void>(keys), at<void>(values), room,
-                 at<void>(y), y_stride};
+                 at<float>(cosine), at<float>(sine), table_rows, at<int64_t>(positions), at<int64_t>(starts), window, at<void>(keys),
+                 at<void>(values), room, at<void>(y), y_stride};
+  if (!place.on_cpu()) return cuda::attend(place, dtype, a);
+  int64_t columns = 1; /* of the row that has most */
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t p = a.positions[r], s = a.starts[r];
+    if (p < 0 || p >= table_rows)
+      return fail(TEAMTR_INVALID, "positions[%lld] is %lld: not in 0..%lld", (long long)r, (long long)p, (long long)(table_rows - 1));
+    if (s < 0 || s >= room - p)
+      return fail(TEAMTR_INVALID, "starts[%lld] is %lld: with position %lld not in 0..%lld", (long long)r, (long long)s, (long long)p,
+                  (long long)(room - 1 - p));
+    columns = std::max(columns, p + 1);
+  }
   const auto attend = row_kernels().attend[dtype];
-  parallel_for(rows * kv_heads, rows_of(kProducts / 8, 2 * (column + 1) * head_dim * (heads / kv_heads)), [&](int64_t begin, int64_t end) {
+  parallel_for(rows * kv_heads, rows_of(kProducts / 8, 2 * columns * head_dim * (heads / kv_heads)), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) attend(a, i / kv_heads, i % kv_heads);
   });
   return TEAMTR_OK;

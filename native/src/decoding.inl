@@ -306,17 +306,17 @@ template <class D> static void attend(const Attend& a, int64_t row, int64_t kv_h
   using T = typename D::T;
   constexpr int kBlock = 64;
   const int64_t d = a.head_dim, vectors = (d + 15) / 16, share = a.heads / a.kv_heads, position = a.positions[row];
+  const int64_t column = a.starts[row] + position;
   const T* in = static_cast<const T*>(a.qkv) + row * a.qkv_stride;
   const int64_t cache = (row * a.kv_heads + kv_head) * a.room * d;
   T *keys = static_cast<T*>(a.keys) + cache, *values = static_cast<T*>(a.values) + cache;
   float x[kMaxHeadDim];
 
   turned<D>(a, in + (a.heads + kv_head) * d, a.k_norm, position, x);
-  for (int64_t i = 0; i < d; i++) put<D>(keys + a.column * d + i, x[i]);
-  std::memcpy(values + a.column * d, in + (a.heads + a.kv_heads + kv_head) * d, (size_t)d * sizeof(T));
+  for (int64_t i = 0; i < d; i++) put<D>(keys + column * d + i, x[i]);
+  std::memcpy(values + column * d, in + (a.heads + a.kv_heads + kv_head) * d, (size_t)d * sizeof(T));
 
-  int64_t first = a.column - position;
-  if (a.window && first < a.column + 1 - a.window) first = a.column + 1 - a.window;
+  const int64_t first = a.window && position >= a.window ? column + 1 - a.window : a.starts[row];
   const F scale = set((float)(kLog2e / std::sqrt((double)d))); /* scores in powers of two */
   for (int64_t h = kv_head * share; h < (kv_head + 1) * share; h++) {
     F sums[kMaxHeadDim / 16];
@@ -324,8 +324,8 @@ template <class D> static void attend(const Attend& a, int64_t row, int64_t kv_h
     float greatest = -kInf;
     double total = 0;
     turned<D>(a, in + h * d, a.q_norm, position, x);
-    for (int64_t from = first; from <= a.column; from += kBlock) {
-      const int64_t n = a.column + 1 - from < kBlock ? a.column + 1 - from : kBlock;
+    for (int64_t from = first; from <= column; from += kBlock) {
+      const int64_t n = column + 1 - from < kBlock ? column + 1 - from : kBlock;
       float score[kBlock];
       for (int64_t c = 0; c < n; c++) {
         F dot = set(0);

@@ -28,6 +28,9 @@ int32_t group_advantages(const Device&, const float*, int64_t, int64_t, double, 
 int32_t policy_loss_forward(const Device&, const PolicyLoss&) { return none(); }
 int32_t policy_loss_backward(const Device&, const PolicyLoss&) { return none(); }
 int32_t sample(const Device&, const Sample&) { return none(); }
+int32_t rms_norm(const Device&, int32_t, const void*, int64_t, int64_t, int64_t, const void*, double, void*, int64_t) { return none(); }
+int32_t swiglu(const Device&, int32_t, const void*, int64_t, int64_t, int64_t, void*, int64_t) { return none(); }
+int32_t attend(const Device&, int32_t, const Attend&) { return none(); }
 
 }  // namespace cuda
 }  // namespace teamtr

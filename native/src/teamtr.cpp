@@ -135,7 +135,7 @@ using namespace teamtr;
 extern "C" {
 
 const char* teamtr_last_error(void) { return error_words(); }
-int32_t teamtr_abi(void) { return 2; }
+int32_t teamtr_abi(void) { return 3; }
 int32_t teamtr_cpu_best(void) { return best_level(); }
 int32_t teamtr_cpu_level(void) { return level().load(); }
 

@@ -3,20 +3,25 @@ package org.teamtr.kernels;
 import org.teamtr.kernels.internal.global.teamtr;
 
 /**
- * The layers of a decoder (RMS norm, grouped-query attention with rotary positions, SwiGLU) for a few rows of one new token each, on
- * the CPU. A BLAS packs a weight before it multiplies, which for a few rows costs more than the multiplication; here a weight is read
- * where it lies. Matrices are {@link Logits} of [rows, columns]; vectors of a model's own format are matrices of one row.
+ * The layers of a decoder (RMS norm, grouped-query attention with rotary positions, SwiGLU) for a few rows of one new token each.
+ * Matrices are {@link Logits} of [rows, columns]; vectors of a model's own format are matrices of one row. {@link #linear} is for the
+ * CPU: a BLAS packs a weight before it multiplies, which for a few rows costs more than the multiplication; here a weight is read
+ * where it lies. The others run where their memory is, on the CPU or a CUDA device.
  *
  * <p><b>Formats.</b> All matrices of a call have one dtype, f32, bf16 or f16. Sums are f32 and rounded once.
  *
  * <p><b>Bits.</b> A row's results depend on that row alone: not on its neighbours, its place, where its columns of the cache lie, or
  * threads; but the sums of {@link #linear} have one order up to 23 rows and another, faster for many, from 24 on. AVX-512 and AVX2 agree
- * to the bit. NaN and infinity stay in their row.
+ * to the bit, CUDA has bits of its own. NaN and infinity stay in their row.
+ *
+ * <p><b>Devices.</b> On CUDA a call is enqueued on the stream of its first argument, and sized by shapes alone: the contents of vectors
+ * are read on the device, so that a call may be captured in a CUDA graph and computes, when that is launched again, with what they
+ * are by then. The CUDA kernels have been tested on the host, and have not run on a GPU yet.
  *
  * <p><b>Threads.</b> Any number at once, on outputs and work memory of their own. Calls allocate nothing and own no memory.
  *
  * <p>Every method throws {@link IllegalArgumentException} if shapes or dtypes do not agree, an output overlaps an input, or memory is
- * a device's, and {@link IllegalStateException} if memory of an argument was closed or the kernels cannot be loaded.
+ * not all of one device, and {@link IllegalStateException} if memory of an argument was closed or the kernels cannot be loaded.
  *
  * <pre>{@code
  * try (Floats work = Floats.allocate(Math.max(x.rows() * x.vocab(), Decoding.work(x.dtype(), x.rows(), x.vocab(), 0)))) {
@@ -83,19 +88,21 @@ public final class Decoding {
      * @param weight [1, width]
      * @param eps added to the mean
      * @param y [rows, width], written; may be {@code x}
-     * @param work overwritten; at least rows * width numbers
+     * @param work overwritten; at least rows * width numbers on the CPU, not used on a device and may be null there
      */
     public static void rmsNorm(Logits x, Logits weight, double eps, Logits y, Floats work) {
         final DType dtype = Check.given(x, "x").dtype();
         matrix(x, "x", dtype, x.rows(), x.vocab());
         matrix(y, "y", dtype, x.rows(), x.vocab());
         whole(weight, "weight", dtype, 1, x.vocab());
-        work(work, x.rows() * x.vocab());
+        final Device device = x.device();
+        work(work, device.isCuda() ? 0 : x.rows() * x.vocab());
         Check.apartOrSame(y, "y", x, "x");
         output(y, "y", weight, "weight", work, "work");
         Backend.current();
-        final int status = teamtr.teamtr_rms_norm(dtype.code, host(x, "x"), x.rows(), x.vocab(), x.rowStride(), host(weight, "weight"), eps,
-                host(y, "y"), y.rowStride(), host(work, "work"));
+        final int status = teamtr.teamtr_rms_norm(device.index(), device.stream(), dtype.code, Check.address(x, "x", device), x.rows(),
+                x.vocab(), x.rowStride(), Check.address(weight, "weight", device), eps, Check.address(y, "y", device), y.rowStride(),
+                Check.address(work, "work", device));
         Check.alive(x, weight, y, work);
         Check.status(status);
     }
@@ -113,8 +120,9 @@ public final class Decoding {
         matrix(y, "y", dtype, y.rows(), width);
         output(y, "y", gateUp, "gateUp", null, null);
         Backend.current();
-        final int status = teamtr.teamtr_swiglu(dtype.code, host(gateUp, "gateUp"), y.rows(), width, gateUp.rowStride(), host(y, "y"),
-                y.rowStride());
+        final Device device = gateUp.device();
+        final int status = teamtr.teamtr_swiglu(device.index(), device.stream(), dtype.code, Check.address(gateUp, "gateUp", device), y.rows(),
+                width, gateUp.rowStride(), Check.address(y, "y", device), y.rowStride());
         Check.alive(gateUp, y, null, null);
         Check.status(status);
     }
@@ -122,7 +130,9 @@ public final class Decoding {
     /**
      * Attention of one new token of each row to the tokens of its row. Queries and keys are normed, where there are weights for it,
      * and rotated by their position p, t[j] cosine[p, j] + t[(j + headDim / 2) mod headDim] sine[p, j]; keys and values are written
-     * to {@code column} of the cache; queries attend, with softmax(q k / √headDim), to the columns from column − p on.
+     * to the column start + p of the cache, where start is the row's own; queries attend, with softmax(q k / √headDim), to the columns
+     * from start to that one. One launch on CUDA, where a row whose position or start is out of range gets NaN, and nothing is written
+     * to its cache.
      *
      * @param qkv [rows, (heads + 2 kvHeads) headDim]: of each row the queries, the keys, the values
      * @param qNorm [1, headDim], or null for none
@@ -130,15 +140,15 @@ public final class Decoding {
      * @param eps of the norms
      * @param cosine [positions, headDim]
      * @param sine likewise, with the signs of the rotation
-     * @param positions [rows] int64: 0 to column
-     * @param column where the new token goes, less than room
+     * @param positions [rows] int64, of the new tokens
+     * @param starts [rows] int64: the column of the row's first token, so that start + position is less than room
      * @param window how many columns are attended to at most, the new one among them; 0 for all
      * @param keys [rows, kvHeads, room, headDim] as a matrix of rows * kvHeads * room rows; one column of each row is written
      * @param values likewise
      * @param y [rows, heads headDim], written
      */
-    public static void attend(Logits qkv, Logits qNorm, Logits kNorm, double eps, Floats cosine, Floats sine, Indices positions, long column,
-            long window, Logits keys, Logits values, Logits y) {
+    public static void attend(Logits qkv, Logits qNorm, Logits kNorm, double eps, Floats cosine, Floats sine, Indices positions,
+            Indices starts, long window, Logits keys, Logits values, Logits y) {
         final DType dtype = Check.given(qkv, "qkv").dtype();
         final long rows = qkv.rows();
         final long d = Check.given(keys, "keys").vocab();
@@ -165,25 +175,33 @@ public final class Decoding {
         final long table = Check.given(cosine, "cosine").length();
         Check.length(Check.given(sine, "sine"), "sine", table, "that of cosine");
         Check.length(Check.given(positions, "positions"), "positions", rows, "the rows of qkv");
-        if (positions.bytes() != Long.BYTES) {
-            throw new IllegalArgumentException("positions: expected int64, given int32");
-        }
-        if (column < 0 || column >= room) {
-            throw new IllegalArgumentException("column: expected 0 to " + (room - 1) + ", given " + column);
-        }
+        Check.length(Check.given(starts, "starts"), "starts", rows, "the rows of qkv");
+        longs(positions, "positions");
+        longs(starts, "starts");
         Check.notNegative(window, "window");
         output(y, "y", qkv, "qkv", keys, "keys");
         output(y, "y", values, "values", positions, "positions");
+        output(y, "y", starts, "starts", null, null);
         output(keys, "keys", qkv, "qkv", values, "values");
         output(values, "values", qkv, "qkv", null, null);
         Backend.current();
-        final int status = teamtr.teamtr_attend(dtype.code, host(qkv, "qkv"), rows, qkv.rowStride(), heads, kvHeads, d, host(qNorm, "qNorm"),
-                host(kNorm, "kNorm"), eps, host(cosine, "cosine"), host(sine, "sine"), table / d, host(positions, "positions"), column,
-                window, host(keys, "keys"), host(values, "values"), room, host(y, "y"), y.rowStride());
+        final Device device = qkv.device();
+        final int status = teamtr.teamtr_attend(device.index(), device.stream(), dtype.code, Check.address(qkv, "qkv", device), rows,
+                qkv.rowStride(), heads, kvHeads, d, Check.address(qNorm, "qNorm", device), Check.address(kNorm, "kNorm", device), eps,
+                Check.address(cosine, "cosine", device), Check.address(sine, "sine", device), table / d,
+                Check.address(positions, "positions", device), Check.address(starts, "starts", device), window,
+                Check.address(keys, "keys", device), Check.address(values, "values", device), room, Check.address(y, "y", device),
+                y.rowStride());
         Check.alive(qkv, qNorm, kNorm, y);
-        Check.alive(cosine, sine, positions, keys);
-        Check.alive(values, null, null, null);
+        Check.alive(cosine, sine, positions, starts);
+        Check.alive(keys, values, null, null);
         Check.status(status);
+    }
+
+    private static void longs(Indices given, String name) {
+        if (given.bytes() != Long.BYTES) {
+            throw new IllegalArgumentException(name + ": expected int64, given int32");
+        }
     }
 
     /** @param rows -1 for any number */

@@ -45,8 +45,11 @@ final class Decoder implements AutoCloseable {
     /** As long as the longest text so far; those that were too short are kept for threads that still use them. */
     private final List<Rotary> rotaries = new ArrayList<>();
 
-    /** Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. */
-    private record Rotary(int positions, Tensor cos, Tensor sin) {
+    /**
+     * Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. The wide ones are f32 with the same numbers,
+     * rounded to the decoder's format as these are.
+     */
+    private record Rotary(int positions, Tensor cos, Tensor sin, Tensor wideCos, Tensor wideSin) {
     }
 
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
@@ -72,14 +75,14 @@ final class Decoder implements AutoCloseable {
         return rotaries.get(rotaries.size() - 1);
     }
 
-    /** {@return of at least so many positions, [positions, headDim]; the decoder's own} */
+    /** {@return of at least so many positions, [positions, headDim] f32; the decoder's own} */
     Tensor cosine(long positions) {
-        return rotary(positions).cos();
+        return rotary(positions).wideCos();
     }
 
     /** Likewise, with the signs of the rotation. */
     Tensor sine(long positions) {
-        return rotary(positions).sin();
+        return rotary(positions).wideSin();
     }
 
     /** {@return whether what goes into products is what it is, and not rounded before} */
@@ -104,8 +107,9 @@ final class Decoder implements AutoCloseable {
             }
         }
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            return new Rotary(positions, kept(Tensor.create(cosTable, positions, 2L * half).to(device, dtype)),
-                    kept(Tensor.create(sinTable, positions, 2L * half).to(device, dtype)));
+            final Tensor cos = Tensor.create(cosTable, positions, 2L * half).to(device, dtype);
+            final Tensor sin = Tensor.create(sinTable, positions, 2L * half).to(device, dtype);
+            return new Rotary(positions, kept(cos), kept(sin), kept(cos.to(torch.ScalarType.Float)), kept(sin.to(torch.ScalarType.Float)));
         }
     }
 
@@ -295,8 +299,9 @@ final class Decoder implements AutoCloseable {
     @Override
     public void close() {
         for (Rotary rotary : rotaries) {
-            rotary.cos().close();
-            rotary.sin().close();
+            for (Tensor table : new Tensor[] {rotary.cos(), rotary.sin(), rotary.wideCos(), rotary.wideSin()}) {
+                table.close();
+            }
         }
         none.close();
     }

@@ -106,16 +106,16 @@ final class Generator {
         private final KvCache cache = new KvCache(config, dtype, device);
         /** Null where only {@link Decoder} rounds as it is to be. */
         private final NextToken decoding;
-        private final boolean needsMask;
         /** Which row each line is. Those of one age stand side by side: who comes, comes behind the others. */
         private int[] lines = {};
         private int next;
         private Tensor ids;
-        /** Of the tokens that go in next. */
+        /** Of the tokens that go in next; and where lines begin in the cache, so that the two add up to its length. */
         private Tensor positions;
+        private Tensor starts;
         /** [2, lines] int32, the latest token of every line, which goes in again, and the bits of its log-prob: one copy takes both. */
         private Tensor drawn;
-        /** [lines, 1, 1, columns]; null where nothing stands before a row's own columns. */
+        /** [lines, 1, 1, columns], for {@link Decoder}; null where nothing stands before a row's own columns. */
         private Tensor mask;
 
         Batch(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int most) {
@@ -127,10 +127,9 @@ final class Generator {
             for (int i = 0; i < prompts.size(); i++) {
                 rows.add(new Row(generation.maxNewTokens()));
             }
-            final boolean host = decoder.exact() && HostDecoder.serves(device);
-            this.needsMask = !host;
-            this.decoding = host ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most)
-                    : decoder.exact() ? new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab) : null;
+            this.decoding = !decoder.exact() ? null
+                    : HostDecoder.serves(device) ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most)
+                    : new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most, false);
         }
 
         private boolean goes(int row) {
@@ -172,9 +171,9 @@ final class Generator {
                     fresh.narrow(1, 0, kept.length).copy_(drawn.index_select(1, keep));
                 }
                 drawn = replaced(drawn, fresh);
+                starts = replaced(starts, longs(Arrays.stream(lines).mapToLong(row -> width - tokens(row)).toArray()));
                 final boolean padded = Arrays.stream(lines).anyMatch(row -> tokens(row) < width);
-                mask = replaced(mask, needsMask && padded
-                        ? stepMask(longs(Arrays.stream(lines).mapToLong(row -> width - tokens(row)).toArray()), room) : null);
+                mask = replaced(mask, decoding == null && padded ? stepMask(starts, room) : null);
                 if (come > 0) {
                     final Tensor hidden = prefill(prompts.subList(first, next), kept.length, cache);
                     sample(decoder.logits(weights, hidden).narrow(1, 0, vocab), kept.length, come);
@@ -200,10 +199,9 @@ final class Generator {
             try (PointerScope scope = new PointerScope()) {
                 cache.reserve(cache.length + 1);
                 final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // -1 of a row that has ended
-                final Tensor seen = mask == null ? null : mask.narrow(3, 0, cache.length + 1L);
-                final Tensor logits = decoding != null ? decoding.logits(tokens, positions, seen, cache)
-                        : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions, seen, cache).select(1, 0))
-                        .narrow(1, 0, vocab);
+                final Tensor logits = decoding != null ? decoding.logits(tokens, positions, starts, cache)
+                        : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions,
+                        mask == null ? null : mask.narrow(3, 0, cache.length + 1L), cache).select(1, 0)).narrow(1, 0, vocab);
                 positions.add_(new Scalar(1));
                 for (int from = 0; from < lines.length;) {
                     int to = from + 1;
@@ -246,7 +244,7 @@ final class Generator {
 
         @Override
         public void close() {
-            for (Tensor tensor : new Tensor[] {ids, positions, drawn, mask}) {
+            for (Tensor tensor : new Tensor[] {ids, positions, starts, drawn, mask}) {
                 replaced(tensor, null);
             }
             cache.close();

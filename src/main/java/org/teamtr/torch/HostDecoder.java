@@ -74,9 +74,6 @@ final class HostDecoder implements NextToken {
     private final Logits[] values;
     private KvCache viewed;
     private int viewedVersion;
-    /** Rotary tables of at least the positions so far. */
-    private Tensor cosine;
-    private Tensor sine;
 
     /** {@return whether there is such a decoder for tensors of a device} Tensors that stand for memory of a GPU are no host memory. */
     static boolean serves(Device device) {
@@ -156,14 +153,14 @@ final class HostDecoder implements NextToken {
     }
 
     @Override
-    public Tensor logits(Tensor tokens, Tensor positions, Tensor mask, KvCache cache) {
+    public Tensor logits(Tensor tokens, Tensor positions, Tensor starts, KvCache cache) {
         final long rows = tokens.numel();
         view(cache);
-        tables(cache.length + 1L);
         torch.index_select_out(x.narrow(0, 0, rows), embeddings, 0, tokens);
         final Indices at = TensorViews.indices(positions);
-        final Floats cos = TensorViews.floats(cosine);
-        final Floats sin = TensorViews.floats(sine);
+        final Indices from = TensorViews.indices(starts);
+        final Floats cos = TensorViews.floats(decoder.cosine(cache.length + 1L));
+        final Floats sin = TensorViews.floats(decoder.sine(cache.length + 1L));
         final long q = a.qWidth();
         final long kv = a.kvWidth();
         final Logits in = xs.rows(0, rows);
@@ -183,7 +180,7 @@ final class HostDecoder implements NextToken {
             apply(attention.q, h, parts[0], false);
             apply(attention.k, h, parts[1], false);
             apply(attention.v, h, parts[2], false);
-            Decoding.attend(together, attention.qNorm, attention.kNorm, c.normEps(), cos, sin, at, cache.length,
+            Decoding.attend(together, attention.qNorm, attention.kNorm, c.normEps(), cos, sin, at, from,
                     a.slides(i) ? a.window().tokens() : 0, keys[i], values[i], out);
             apply(attention.o, out, in, true);
             Decoding.rmsNorm(in, layer.norm2, c.normEps(), h, work);
@@ -222,28 +219,8 @@ final class HostDecoder implements NextToken {
         return matrix(tensor, tensor.size(0) * tensor.size(1) * tensor.size(2), tensor.size(3));
     }
 
-    /** As {@link Decoder} has them, in whose format they are rounded. */
-    private void tables(long positions) {
-        if (cosine != null && cosine.size(0) >= positions) {
-            return;
-        }
-        closeTables();
-        try (PointerScope scope = new PointerScope()) {
-            cosine = Decoder.kept(decoder.cosine(positions).to(ScalarType.Float));
-            sine = Decoder.kept(decoder.sine(positions).to(ScalarType.Float));
-        }
-    }
-
-    private void closeTables() {
-        if (cosine != null) {
-            cosine.close();
-            sine.close();
-        }
-    }
-
     @Override
     public void close() {
-        closeTables();
         for (Tensor tensor : memory) {
             tensor.close();
         }

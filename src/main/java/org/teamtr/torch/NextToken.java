@@ -10,11 +10,10 @@ interface NextToken extends AutoCloseable {
      *
      * @param tokens [rows] integers
      * @param positions [rows] int64
-     * @param mask added to the attention's scores, [rows, 1, 1, tokens so far and these]; null where nothing stands in the cache before
-     *     a row's own columns. Not read by a decoder that goes by positions
+     * @param starts [rows] int64: the column of the cache where a row begins, so that start and position add up to the cache's length
      * @param cache of the tokens before these, with room for one more column, which is appended
      */
-    Tensor logits(Tensor tokens, Tensor positions, Tensor mask, KvCache cache);
+    Tensor logits(Tensor tokens, Tensor positions, Tensor starts, KvCache cache);
 
     @Override
     void close();

@@ -4,21 +4,27 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
-import org.bytedeco.pytorch.DoubleOptional;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
-import org.bytedeco.pytorch.TensorOptional;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.teamtr.kernels.Decoding;
+import org.teamtr.kernels.Floats;
+import org.teamtr.kernels.Indices;
+import org.teamtr.kernels.Logits;
 import org.teamtr.model.ModelConfig;
 
 /**
- * What {@link Decoder} computes for one new token of each row, in fewer operations of libtorch, since a GPU waits for each of them to
- * be launched: queries, keys and values are one product, gate and up another, each with the adapters of all its parts in two more;
- * products add to the residual stream in place; queries that share a head of keys attend as one sequence, so that nothing is repeated.
+ * What {@link Decoder} computes for one new token of each row, in few calls, since a GPU waits for each of them to be launched:
+ * queries, keys and values are one product of libtorch's, gate and up another, each with the adapters of all its parts in two more;
+ * products add to the residual stream in place; all else is the kernels of {@link Decoding}.
+ *
+ * <p>A step reads nothing of the host: tokens, positions and starts are read where they lie, memory is allocated once, and launches
+ * depend on shapes alone. So the same calls, made again after the contents of these vectors have changed, compute the next step.
  *
  * <p>Weights that lie side by side are stacked as a view; others, and adapters, are copied, into the PointerScope around the
  * constructor. The weights must stay as they are while it is used. One call at a time.
@@ -26,56 +32,98 @@ import org.teamtr.model.ModelConfig;
 final class StackedDecoder implements NextToken {
     /** Linear layers of one input, stacked; bias and adapters may be null. Transposed, as products take them. */
     private record Linear(Tensor weight, Tensor bias, Tensor a, Tensor b) {
+        long rank() {
+            return a == null ? 0 : a.size(1);
+        }
     }
 
-    /** @param heads the weights of the norms of queries and keys, [heads + kvHeads, headDim], or null */
-    private record Layer(TensorOptional norm, Linear qkv, Tensor heads, Linear o, TensorOptional norm2, Linear gateUp, Linear down) {
+    private record Layer(Logits norm, Linear qkv, Logits qNorm, Logits kNorm, Linear o, Logits norm2, Linear gateUp, Linear down) {
+        List<Linear> linears() {
+            return List.of(qkv, o, gateUp, down);
+        }
     }
 
     private final ModelConfig c;
-    private final ModelConfig.Attention a;
     private final Decoder decoder;
     private final Map<String, Tensor> w;
-    private final int vocab;
+    private final ScalarType dtype;
+    private final Device device;
+    private final Tensor embeddings;
+    private final Tensor head;
     private final Layer[] layers;
-    private final TensorOptional norm;
+    private final Logits norm;
     private final Scalar one = new Scalar(1);
     private final Scalar loraScale;
-    private final DoubleOptional eps;
-    private final DoubleOptional noScale = new DoubleOptional();
-    private final TensorOptional none = new TensorOptional();
+    /** Of most rows; parts of it are used where there are fewer. */
+    private final Tensor x;
+    private final Tensor normed;
+    private final Tensor qkv;
+    private final Tensor attended;
+    private final Tensor gateUp;
+    private final Tensor activated;
+    private final Tensor low;
+    private final Tensor logits;
+    private final Floats work;
+    private final boolean graphs;
+    private Step step;
 
-    /** @param vocab logit columns that count */
-    StackedDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab) {
+    /**
+     * @param vocab logit columns that count
+     * @param most rows that a call will have
+     * @param graphs whether the calls of a step are recorded and made again by CUDA alone; on a stream that can be recorded
+     */
+    StackedDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab,
+            long most, boolean graphs) {
         this.c = c;
-        this.a = c.attention();
         this.decoder = decoder;
         this.w = w;
-        this.vocab = vocab;
+        this.dtype = dtype;
+        this.device = device;
+        this.graphs = graphs;
         this.loraScale = new Scalar(loraScale);
-        this.eps = new DoubleOptional(c.normEps());
+        this.embeddings = w.get("model.embed_tokens.weight");
+        this.head = w.get(decoder.head()).narrow(0, 0, vocab);
         this.layers = new Layer[c.layers()];
+        long rank = 0;
         for (int i = 0; i < layers.length; i++) {
             final String layer = "model.layers." + i + ".";
             final String self = layer + "self_attn.";
-            layers[i] = new Layer(new TensorOptional(w.get(layer + "input_layernorm.weight")),
-                    linear(dtype, device, self + "q_proj", self + "k_proj", self + "v_proj"), heads(self), linear(dtype, device, self + "o_proj"),
-                    new TensorOptional(w.get(layer + "post_attention_layernorm.weight")),
-                    linear(dtype, device, layer + "mlp.gate_proj", layer + "mlp.up_proj"), linear(dtype, device, layer + "mlp.down_proj"));
+            layers[i] = new Layer(vector(layer + "input_layernorm.weight"), linear(self + "q_proj", self + "k_proj", self + "v_proj"),
+                    vector(self + "q_norm.weight"), vector(self + "k_norm.weight"), linear(self + "o_proj"),
+                    vector(layer + "post_attention_layernorm.weight"), linear(layer + "mlp.gate_proj", layer + "mlp.up_proj"),
+                    linear(layer + "mlp.down_proj"));
+            for (Linear linear : layers[i].linears()) {
+                rank = Math.max(rank, linear.rank());
+            }
         }
-        this.norm = new TensorOptional(w.get("model.norm.weight"));
+        this.norm = vector("model.norm.weight");
+        final ModelConfig.Attention a = c.attention();
+        final long inside = c.feedForward().width();
+        this.x = memory(most, c.hidden());
+        this.normed = memory(most, c.hidden());
+        this.qkv = memory(most, a.qWidth() + 2 * a.kvWidth());
+        this.attended = memory(most, a.qWidth());
+        this.gateUp = memory(most, 2 * inside);
+        this.activated = memory(most, inside);
+        this.low = memory(most, rank);
+        this.logits = Decoder.empty(new long[] {most, vocab}, ScalarType.Float, device);
+        this.work = TensorViews.floats(Decoder.empty(new long[] {most, c.hidden()}, ScalarType.Float, device));
     }
 
-    private Tensor heads(String self) {
-        return !a.qkNorm() ? null : cat(List.of(w.get(self + "q_norm.weight").expand(a.heads(), a.headDim()),
-                w.get(self + "k_norm.weight").expand(a.kvHeads(), a.headDim())), 0);
+    private Tensor memory(long rows, long columns) {
+        return Decoder.empty(new long[] {rows, columns}, dtype, device);
+    }
+
+    private Logits vector(String name) {
+        final Tensor vector = w.get(name);
+        return vector == null ? null : TensorViews.logits(vector.view(1, vector.numel()));
     }
 
     private static Tensor cat(List<Tensor> parts, long dimension) {
         return parts.size() == 1 ? parts.get(0) : torch.cat(new TensorVector(parts.toArray(Tensor[]::new)), dimension);
     }
 
-    private Linear linear(ScalarType dtype, Device device, String... names) {
+    private Linear linear(String... names) {
         final List<Tensor> weights = Arrays.stream(names).map(name -> w.get(name + ".weight")).toList();
         final List<Tensor> biases = new ArrayList<>();
         final List<Tensor> as = new ArrayList<>();
@@ -94,7 +142,7 @@ final class StackedDecoder implements NextToken {
         final long out = weights.stream().mapToLong(weight -> weight.size(0)).sum();
         Tensor b = null;
         if (rank > 0) { // a block for each part that has an adapter, and zeros
-            b = Decoder.empty(new long[] {out, rank}, dtype, device).zero_();
+            b = memory(out, rank).zero_();
             long row = 0;
             long column = 0;
             for (int i = 0; i < names.length; i++) {
@@ -125,67 +173,182 @@ final class StackedDecoder implements NextToken {
     }
 
     @Override
-    public Tensor logits(Tensor tokens, Tensor positions, Tensor mask, KvCache cache) {
-        final long rows = tokens.size(0);
-        final long q = a.qWidth();
-        final long kv = a.kvWidth();
-        final long inside = c.feedForward().width();
-        final long columns = cache.length + 1L;
-        final Tensor cosine = decoder.cosine(columns).index_select(0, positions).unsqueeze(1);
-        final Tensor sine = decoder.sine(columns).index_select(0, positions).unsqueeze(1);
-        final TensorOptional everything = mask == null ? none : new TensorOptional(mask);
-        final long seen = a.window() == null ? columns : Math.min(columns, a.window().tokens());
-        final TensorOptional windowed = mask == null || seen == columns ? everything
-                : new TensorOptional(mask.narrow(3, columns - seen, seen));
-        final Tensor x = torch.embedding(w.get("model.embed_tokens.weight"), tokens);
-        for (int i = 0; i < layers.length; i++) {
+    public Tensor logits(Tensor tokens, Tensor positions, Tensor starts, KvCache cache) {
+        if (step == null || !step.serves(tokens, positions, starts, cache)) {
+            closeStep();
+            step = new Step(tokens, positions, starts, cache);
+        }
+        step.next();
+        cache.length++;
+        return logits.narrow(0, 0, tokens.numel());
+    }
+
+    /** The calls of the latest step once more: the next one, once tokens and positions have changed where they lie. */
+    void replay() {
+        step.run();
+    }
+
+    /** One step of so many rows over one cache: all it reads and writes, wherever that lies. */
+    private final class Step {
+        private final KvCache cache;
+        private final int version;
+        private final long[] inputs;
+        private final List<Pointer> held = new ArrayList<>();
+        private final Tensor tokens;
+        private final Tensor x;
+        private final Tensor normed;
+        private final Tensor qkv;
+        private final Tensor attended;
+        private final Tensor gateUp;
+        private final Tensor activated;
+        private final Tensor logits;
+        /** What the first matrices of adapters make of an input, by their rank. */
+        private final Tensor[] lows;
+        private final Logits xs;
+        private final Logits normedOut;
+        private final Logits qkvIn;
+        private final Logits attendedOut;
+        private final Logits gateUpIn;
+        private final Logits activatedOut;
+        private final Indices positions;
+        private final Indices starts;
+        private final Floats cosine;
+        private final Floats sine;
+        private final Logits[] keys;
+        private final Logits[] values;
+        private boolean ran;
+        private CudaGraph graph;
+
+        Step(Tensor tokens, Tensor positions, Tensor starts, KvCache cache) {
+            this.cache = cache;
+            this.version = cache.version;
+            this.inputs = addresses(tokens, positions, starts);
+            final long rows = tokens.numel();
             try (PointerScope scope = new PointerScope()) {
-                final Layer layer = layers[i];
-                final Tensor qkv = product(layer.qkv, norm(x, layer.norm, c.hidden()));
-                Tensor heads = qkv.narrow(1, 0, q + kv).view(rows, a.heads() + a.kvHeads(), a.headDim());
-                if (layer.heads != null) {
-                    heads = norm(heads, none, a.headDim()).mul_(layer.heads);
+                this.tokens = held(tokens.alias());
+                this.x = part(StackedDecoder.this.x, rows);
+                this.normed = part(StackedDecoder.this.normed, rows);
+                this.qkv = part(StackedDecoder.this.qkv, rows);
+                this.attended = part(StackedDecoder.this.attended, rows);
+                this.gateUp = part(StackedDecoder.this.gateUp, rows);
+                this.activated = part(StackedDecoder.this.activated, rows);
+                this.logits = part(StackedDecoder.this.logits, rows);
+                this.lows = new Tensor[(int) low.size(1) + 1];
+                for (Layer layer : layers) {
+                    for (Linear linear : layer.linears()) {
+                        final int rank = (int) linear.rank();
+                        if (rank > 0 && lows[rank] == null) {
+                            lows[rank] = held(low.view(low.numel()).narrow(0, 0, rows * rank).view(rows, rank));
+                        }
+                    }
                 }
-                // (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them.
-                final Tensor turned = heads.mul(cosine).addcmul_(heads.roll(new long[] {a.headDim() / 2}, -1), sine);
-                cache.keys[i].select(2, cache.length).copy_(turned.narrow(1, a.heads(), a.kvHeads()));
-                cache.values[i].select(2, cache.length).copy_(qkv.narrow(1, q + kv, kv).view(rows, a.kvHeads(), a.headDim()));
-                final long n = a.slides(i) ? seen : columns;
-                final Tensor attended = torch.scaled_dot_product_attention(
-                        turned.narrow(1, 0, a.heads()).view(rows, a.kvHeads(), a.heads() / a.kvHeads(), a.headDim()),
-                        cache.keys[i].narrow(2, columns - n, n), cache.values[i].narrow(2, columns - n, n), a.slides(i) ? windowed : everything,
-                        0, false, noScale, false);
-                add(x, layer.o, attended.reshape(rows, q));
-                final Tensor both = product(layer.gateUp, norm(x, layer.norm2, c.hidden()));
-                add(x, layer.down, torch.silu_(both.narrow(1, 0, inside)).mul_(both.narrow(1, inside, inside)));
+                this.xs = TensorViews.logits(x);
+                this.normedOut = TensorViews.logits(normed);
+                this.qkvIn = TensorViews.logits(qkv);
+                this.attendedOut = TensorViews.logits(attended);
+                this.gateUpIn = TensorViews.logits(gateUp);
+                this.activatedOut = TensorViews.logits(activated);
+                this.positions = TensorViews.indices(held(positions.alias()));
+                this.starts = TensorViews.indices(held(starts.alias()));
+                final long room = cache.keys[0].size(2); // as many tables, since the last of these steps may be of the last column
+                this.cosine = TensorViews.floats(decoder.cosine(room));
+                this.sine = TensorViews.floats(decoder.sine(room));
+                this.keys = Arrays.stream(cache.keys).map(this::columns).toArray(Logits[]::new);
+                this.values = Arrays.stream(cache.values).map(this::columns).toArray(Logits[]::new);
             }
         }
-        cache.length++;
-        return decoder.logits(w, norm(x, norm, c.hidden())).narrow(1, 0, vocab);
-    }
 
-    private Tensor norm(Tensor x, TensorOptional weight, long width) {
-        return torch.rms_norm(x, new long[] {width}, weight, eps);
-    }
-
-    private Tensor product(Linear linear, Tensor in) {
-        final Tensor y = linear.bias == null ? torch.mm(in, linear.weight) : torch.addmm(linear.bias, in, linear.weight);
-        return linear.a == null ? y : y.addmm_(torch.mm(in, linear.a), linear.b, one, loraScale);
-    }
-
-    /** x += what the layer makes of {@code in}. */
-    private void add(Tensor x, Linear linear, Tensor in) {
-        x.addmm_(in, linear.weight);
-        if (linear.bias != null) {
-            x.add_(linear.bias);
+        private <P extends Pointer> P held(P pointer) {
+            held.add(Decoder.kept(pointer));
+            return pointer;
         }
-        if (linear.a != null) {
-            x.addmm_(torch.mm(in, linear.a), linear.b, one, loraScale);
+
+        private Tensor part(Tensor memory, long rows) {
+            return held(memory.narrow(0, 0, rows));
+        }
+
+        private Logits columns(Tensor of) {
+            return TensorViews.logits(held(of.view(of.numel() / of.size(3), of.size(3))));
+        }
+
+        boolean serves(Tensor tokens, Tensor positions, Tensor starts, KvCache of) {
+            return of == cache && of.version == version && Arrays.equals(addresses(tokens, positions, starts), inputs);
+        }
+
+        private static long[] addresses(Tensor tokens, Tensor positions, Tensor starts) {
+            return new long[] {tokens.numel(), tokens.data_ptr().address(), positions.data_ptr().address(), starts.data_ptr().address()};
+        }
+
+        /** The first time as it is, since libraries make ready what they need; then, with graphs, it is recorded. */
+        void next() {
+            if (!graphs || !ran) {
+                run();
+                ran = true;
+                return;
+            }
+            if (graph == null) {
+                graph = CudaGraph.of(device, this::run);
+            }
+            graph.launch();
+        }
+
+        /** From the tokens to the logits after them. Writes the column of each row that its position says. */
+        void run() {
+            try (PointerScope scope = new PointerScope()) {
+                torch.index_select_out(x, embeddings, 0, tokens);
+                for (int i = 0; i < layers.length; i++) {
+                    final Layer layer = layers[i];
+                    Decoding.rmsNorm(xs, layer.norm, c.normEps(), normedOut, work);
+                    product(qkv, layer.qkv, normed);
+                    Decoding.attend(qkvIn, layer.qNorm, layer.kNorm, c.normEps(), cosine, sine, positions, starts,
+                            c.attention().slides(i) ? c.attention().window().tokens() : 0, keys[i], values[i], attendedOut);
+                    add(layer.o, attended);
+                    Decoding.rmsNorm(xs, layer.norm2, c.normEps(), normedOut, work);
+                    product(gateUp, layer.gateUp, normed);
+                    Decoding.swiglu(gateUpIn, activatedOut);
+                    add(layer.down, activated);
+                }
+                Decoding.rmsNorm(xs, norm, c.normEps(), normedOut, work);
+                HeadProduct.logits(logits, normed, head);
+            }
+        }
+
+        /** y = what the layer makes of {@code in}. */
+        private void product(Tensor y, Linear linear, Tensor in) {
+            torch.mm_out(y, in, linear.weight);
+            more(y, linear, in);
+        }
+
+        /** x += what the layer makes of {@code in}. */
+        private void add(Linear linear, Tensor in) {
+            x.addmm_(in, linear.weight);
+            more(x, linear, in);
+        }
+
+        /** A bias is added by an operation of its own: as part of a product, cuBLASLt would ask libtorch for memory. */
+        private void more(Tensor y, Linear linear, Tensor in) {
+            if (linear.bias != null) {
+                y.add_(linear.bias);
+            }
+            if (linear.a != null) {
+                final Tensor between = lows[(int) linear.rank()];
+                torch.mm_out(between, in, linear.a);
+                y.addmm_(between, linear.b, one, StackedDecoder.this.loraScale);
+            }
+        }
+    }
+
+    private void closeStep() {
+        if (step != null) {
+            step.held.forEach(Pointer::close);
+            if (step.graph != null) {
+                step.graph.close();
+            }
         }
     }
 
     @Override
     public void close() {
-        // All that was made is in the PointerScope around.
+        closeStep(); // all else that was made is in the PointerScope around
     }
 }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.parallel.Isolated;
@@ -16,7 +17,6 @@ import org.teamtr.kernels.TestData.Matrix;
 import org.teamtr.kernels.internal.Natives;
 
 /** A decoder's layers against the formulas in double, and a row's bits in any company, at any place, thread count and CPU level. */
-@CpuOnly("the kernels of decoding are the CPU's alone")
 @Isolated("forces CPU levels and thread counts, which belong to the process")
 class DecodingTest extends TestData.Scoped {
     private static final double EPS = 1e-6;
@@ -50,6 +50,7 @@ class DecodingTest extends TestData.Scoped {
 
     @ParameterizedTest
     @EnumSource(DType.class)
+    @CpuOnly("a device has a BLAS for products")
     void productsAreThoseOfTheFormula(DType dtype) {
         for (int[] shape : new int[][] {{1, 1, 1, 0}, {3, 7, 5, 0}, {5, 16, 13, 2}, {9, 100, 31, 3}, {70, 33, 26, 17}, {2, 1100, 40, 16},
             {24, 1030, 37, 5}, {200, 9, 17, 0}}) {
@@ -97,7 +98,7 @@ class DecodingTest extends TestData.Scoped {
     @ParameterizedTest
     @EnumSource(DType.class)
     void normsAndGatesAreThoseOfTheFormula(DType dtype) {
-        for (int n : new int[] {1, 15, 16, 70}) {
+        for (int n : new int[] {1, 15, 16, 70, 1500}) {
             final Matrix x = spaced(dtype, 4, n, n + 1, 2, 1);
             final Matrix w = random(dtype, 1, n, 1, 2);
             final Matrix y = spaced(dtype, 4, n, n + 2, 1, 3);
@@ -132,7 +133,7 @@ class DecodingTest extends TestData.Scoped {
 
     /** One call. The columns of a row begin at {@code column - positions[row]}. */
     private static final class Attention {
-        static final int TABLE = 400;
+        static final int TABLE = 2_500;
         final DType dtype;
         final int heads;
         final int kvHeads;
@@ -141,6 +142,7 @@ class DecodingTest extends TestData.Scoped {
         final int column;
         final int window;
         final long[] positions;
+        final long[] starts;
         final Matrix qkv;
         final Matrix qNorm;
         final Matrix kNorm;
@@ -159,6 +161,7 @@ class DecodingTest extends TestData.Scoped {
             this.column = column;
             this.window = window;
             this.positions = positions;
+            this.starts = Arrays.stream(positions).map(position -> column - position).toArray();
             final int rows = positions.length;
             qkv = spaced(dtype, rows, (heads + 2 * kvHeads) * d, (heads + 2 * kvHeads) * d + 4, 1, 1);
             qNorm = norms ? random(dtype, 1, d, 1, 2) : null;
@@ -181,7 +184,7 @@ class DecodingTest extends TestData.Scoped {
 
         void run() {
             Decoding.attend(qkv.logits, qNorm == null ? null : qNorm.logits, kNorm == null ? null : kNorm.logits, EPS, cosine, sine,
-                    Indices.ofLongs(positions), column, window, keys.logits, values.logits, y.logits);
+                    Indices.ofLongs(positions), Indices.ofLongs(starts), window, keys.logits, values.logits, y.logits);
         }
 
         private double[] turned(int row, int from, Matrix norm) {
@@ -243,12 +246,49 @@ class DecodingTest extends TestData.Scoped {
     @ParameterizedTest
     @EnumSource(DType.class)
     void attentionIsThatOfTheFormula(DType dtype) {
-        for (int[] heads : new int[][] {{1, 1, 2}, {4, 2, 10}, {4, 4, 16}, {6, 2, 40}, {2, 1, 128}}) {
+        for (int[] heads : new int[][] {{1, 1, 2}, {4, 2, 10}, {4, 4, 16}, {6, 2, 40}, {7, 1, 64}, {2, 1, 80},
+            {3, 1, 96}, {5, 1, 128}, {2, 1, 256}, {1, 1, 258}}) {
             for (int window : new int[] {0, 3, 70}) {
                 final Attention a = new Attention(dtype, heads[0], heads[1], heads[2], window != 3, window, 210, 203, 203, 0, 5, 100, 64, 63);
                 a.run();
                 a.check(Arrays.toString(heads) + ", window " + window);
             }
+        }
+    }
+
+    /** So many columns that a device shares them out among blocks. */
+    @ParameterizedTest
+    @EnumSource(DType.class)
+    void longContexts(DType dtype) {
+        for (int window : new int[] {0, 1_000}) {
+            final Attention a = new Attention(dtype, 3, 1, 64, true, window, 2_410, 2_399, 2_399, 256, 255, 257, 1_790);
+            a.run();
+            a.check("long, window " + window);
+        }
+    }
+
+    /** What a device computes again, from other contents of the same vectors. */
+    @Test
+    void aStepIsWhatPositionsSayWhenItRuns() {
+        final Attention first = new Attention(DType.F32, 4, 2, 16, true, 0, 40, 20, 20, 7);
+        final Attention second = new Attention(DType.F32, 4, 2, 16, true, 0, 40, 21, 21, 8);
+        first.run();
+        second.run();
+        final Attention both = new Attention(DType.F32, 4, 2, 16, true, 0, 40, 20, 20, 7);
+        try (Indices positions = Indices.ofLongs(20, 7); Indices starts = Indices.ofLongs(0, 13)) {
+            final Runnable step = () -> Decoding.attend(both.qkv.logits, both.qNorm.logits, both.kNorm.logits, EPS, both.cosine, both.sine,
+                    positions, starts, 0, both.keys.logits, both.values.logits, both.y.logits);
+            step.run();
+            assertEquals(bits(first.y, 1), bits(both.y, 1));
+            for (int r = 0; r < both.keys.rows; r++) { // as the second step finds the cache
+                both.keys.setRow(r, TestData.gaussian(1000 * 4 + r, 16, 1));
+                both.values.setRow(r, TestData.gaussian(1000 * 5 + r, 16, 1));
+            }
+            positions.copyFrom(Indices.ofLongs(21, 8));
+            step.run();
+            assertEquals(bits(second.y, 0), bits(both.y, 0));
+            assertEquals(bits(second.y, 1), bits(both.y, 1));
+            assertEquals(bits(second.keys, 21), bits(both.keys, 21));
         }
     }
 
@@ -277,6 +317,7 @@ class DecodingTest extends TestData.Scoped {
 
     @ParameterizedTest
     @EnumSource(DType.class)
+    @CpuOnly("of products")
     void aRowHasTheSameBitsInAnyCompany(DType dtype) {
         final int in = 300;
         final int out = 500;
@@ -321,17 +362,19 @@ class DecodingTest extends TestData.Scoped {
 
     @Test
     void whereARowsColumnsLieChangesNothing() {
-        final Attention here = new Attention(DType.F32, 4, 2, 20, true, 0, 200, 150, 150);
-        final Attention there = new Attention(DType.F32, 4, 2, 20, true, 0, 390, 380, 150, 3);
-        for (int g = 0; g < 2; g++) {
-            for (int c = 0; c <= 150; c++) {
-                there.keys.setRow(g * 390 + 230 + c, here.keys.row(g * 200 + c));
-                there.values.setRow(g * 390 + 230 + c, here.values.row(g * 200 + c));
+        for (int headDim : new int[] {20, 22}) { // on a device, heads of whole vectors and others
+            final Attention here = new Attention(DType.F32, 4, 2, headDim, true, 0, 200, 150, 150);
+            final Attention there = new Attention(DType.F32, 4, 2, headDim, true, 0, 390, 380, 150, 3);
+            for (int g = 0; g < 2; g++) {
+                for (int c = 0; c <= 150; c++) {
+                    there.keys.setRow(g * 390 + 230 + c, here.keys.row(g * 200 + c));
+                    there.values.setRow(g * 390 + 230 + c, here.values.row(g * 200 + c));
+                }
             }
+            here.run();
+            there.run();
+            assertEquals(bits(here.y, 0), bits(there.y, 0));
         }
-        here.run();
-        there.run();
-        assertEquals(bits(here.y, 0), bits(there.y, 0));
     }
 
     @Test
@@ -348,6 +391,7 @@ class DecodingTest extends TestData.Scoped {
     // ---- errors ----
 
     @Test
+    @CpuOnly("of products too")
     void argumentsThatDoNotFitAreNamed() {
         final Matrix x = random(DType.F32, 2, 4, 1, 1);
         final Matrix w = random(DType.F32, 3, 4, 1, 2);
@@ -368,10 +412,35 @@ class DecodingTest extends TestData.Scoped {
         assertMessage("work: expected at least 8 numbers, given 7",
                 () -> Decoding.rmsNorm(x.logits, w.logits.rows(0, 1), EPS, x.logits, Floats.allocate(7)));
         assertMessage("gateUp: expected 2 x 6 F32, given 2 x 4 F32", () -> Decoding.swiglu(x.logits, y.logits));
-        final Attention a = new Attention(DType.F32, 2, 1, 4, true, 0, 8, 5, 5, 6);
-        assertMessage("positions[1] is 6: not in 0..5", a::run);
-        final Attention b = new Attention(DType.F32, 2, 1, 4, true, 0, 8, 8, 5);
-        assertMessage("column: expected 0 to 7, given 8", b::run);
+        final Attention a = new Attention(DType.F32, 2, 1, 4, true, 0, 8, 5, 5, 4);
+        assertMessage("starts: expected length 2 (the rows of qkv), given 1", () -> Decoding.attend(a.qkv.logits, null, null, EPS, a.cosine,
+                a.sine, Indices.ofLongs(1, 2), Indices.ofLongs(0), 0, a.keys.logits, a.values.logits, a.y.logits));
+        assertMessage("positions: expected int64, given int32", () -> Decoding.attend(a.qkv.logits, null, null, EPS, a.cosine,
+                a.sine, Indices.ofInts(1, 2), Indices.ofLongs(0, 0), 0, a.keys.logits, a.values.logits, a.y.logits));
+    }
+
+    /** The CPU says so; a device, which does not look before it computes, gives such rows NaN. */
+    @Test
+    void columnsThatAreNotThereAreNeitherReadNorWritten() {
+        final long[][] wrong = {{-1, 3}, {8, 0}, {2, 6}, {3, -1}, {Attention.TABLE, 0}, {Long.MAX_VALUE, 1}, {0, Long.MAX_VALUE}};
+        final String[] words = {"positions[0] is -1: not in 0..2499", "starts[0] is 0: with position 8 not in 0..-1",
+            "starts[0] is 6: with position 2 not in 0..5", "starts[0] is -1: with position 3 not in 0..4",
+            "positions[0] is 2500: not in 0..2499", "positions[0] is 9223372036854775807: not in 0..2499",
+            "starts[0] is 9223372036854775807: with position 0 not in 0..7"};
+        for (int i = 0; i < wrong.length; i++) {
+            final Attention a = new Attention(DType.F32, 2, 1, 4, true, 0, 8, 5, wrong[i][0], 4);
+            a.starts[0] = wrong[i][1];
+            a.starts[1] = 1;
+            final List<Integer> before = bits(a.keys, 5);
+            if (!TestDevice.CUDA) {
+                assertMessage(words[i], a::run);
+                continue;
+            }
+            a.run();
+            assertTrue(IntStream.range(0, 8).allMatch(j -> Double.isNaN(a.y.get(0, j))), words[i]);
+            assertTrue(IntStream.range(0, 8).noneMatch(j -> Double.isNaN(a.y.get(1, j))), words[i]);
+            assertEquals(before, bits(a.keys, 5), "of row 0");
+        }
     }
 
     private static void assertMessage(String expected, Runnable call) {

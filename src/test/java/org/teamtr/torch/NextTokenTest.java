@@ -14,6 +14,7 @@ import java.util.TreeMap;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.junit.jupiter.api.Test;
@@ -29,6 +30,17 @@ class NextTokenTest {
     @TempDir
     private static Path folder;
 
+    private static Map<String, Tensor> weights(TorchPolicy policy) {
+        return policy.state.base == null ? policy.state.weights.compute() : new Lookup(name -> policy.state.weights.compute()
+                .getOrDefault(name, policy.state.base.compute().get(name)));
+    }
+
+    private static Tensor ids() {
+        final long[] ids = new long[3 * LENGTH];
+        Arrays.setAll(ids, i -> 2 + (7L * i * i + i) % (Tiny.VOCAB - 2));
+        return Tensor.create(ids, 3, LENGTH);
+    }
+
     /** [token][row * vocab], one row after the other; the last row has two columns of padding before it. */
     private static List<float[]> logits(ModelConfig c, Map<String, Tensor> w, double scale, ScalarType dtype, String how) {
         final List<float[]> logits = new ArrayList<>();
@@ -36,10 +48,8 @@ class NextTokenTest {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope(); Device cpu = new Device("cpu");
                 Decoder decoder = new Decoder(c, dtype, cpu, scale); KvCache cache = new KvCache(c, dtype, cpu);
                 NextToken next = how.equals("host") ? new HostDecoder(c, decoder, w, dtype, cpu, scale, Tiny.VOCAB, rows)
-                        : new StackedDecoder(c, decoder, w, dtype, cpu, scale, Tiny.VOCAB)) {
-            final long[] ids = new long[rows * LENGTH];
-            Arrays.setAll(ids, i -> 2 + (7L * i * i + i) % (Tiny.VOCAB - 2));
-            final Tensor all = Tensor.create(ids, rows, LENGTH);
+                        : new StackedDecoder(c, decoder, w, dtype, cpu, scale, Tiny.VOCAB, rows + 1, false)) {
+            final Tensor all = ids();
             if (how.equals("whole")) {
                 for (int t = PROMPT; t < LENGTH; t++) {
                     final float[] step = new float[rows * Tiny.VOCAB];
@@ -56,12 +66,10 @@ class NextTokenTest {
             cache.arrange(Tensor.create(new long[0]), rows, 0, PROMPT, LENGTH);
             decoder.hidden(w, all.narrow(0, 0, 2).narrow(1, 0, PROMPT), null, null, cache.part(0, 2, PROMPT));
             decoder.hidden(w, all.narrow(0, 2, 1).narrow(1, 2, PROMPT - 2), null, null, cache.part(2, 1, PROMPT - 2));
-            final float[] hides = new float[rows * LENGTH];
-            Arrays.fill(hides, 2 * LENGTH, 2 * LENGTH + 2, Float.NEGATIVE_INFINITY);
-            final Tensor mask = Tensor.create(hides, rows, 1, 1, LENGTH).to(dtype);
+            final Tensor starts = Tensor.create(0L, 0L, 2L);
             for (int t = PROMPT; t < LENGTH; t++) {
                 cache.reserve(t + 1);
-                logits.add(Tiny.floats(next.logits(all.select(1, t).contiguous(), Tensor.create(t, t, t - 2L), mask.narrow(3, 0, t + 1L), cache)));
+                logits.add(Tiny.floats(next.logits(all.select(1, t).contiguous(), Tensor.create(t, t, t - 2L), starts, cache)));
             }
         }
         return logits;
@@ -78,9 +86,7 @@ class NextTokenTest {
                     if (policy.state.base != null) {
                         Tiny.scramble(policy.state.weights, 6);
                     }
-                    final Map<String, Tensor> w = policy.state.base == null ? policy.state.weights.compute()
-                            : new Lookup(name -> policy.state.weights.compute()
-                            .getOrDefault(name, policy.state.base.compute().get(name)));
+                    final Map<String, Tensor> w = weights(policy);
                     final double scale = settings.lora().rank() == 0 ? 0 : 2;
                     final List<float[]> whole = logits(config.getValue(), w, scale, settings.scalarType(), "whole");
                     final boolean halves = settings.scalarType() != ScalarType.Float;
@@ -108,6 +114,38 @@ class NextTokenTest {
             }
         }
         return Math.sqrt(sum / size);
+    }
+
+    /** The calls of one step, made again after tokens and positions have changed where they lie, are those of the next step. */
+    @Test
+    void aStepIsReplayed() throws IOException {
+        for (ModelConfig c : new ModelConfig[] {Tiny.qwen3(2), Tiny.sliding(2)}) {
+            for (TorchPolicy.Settings settings : new TorchPolicy.Settings[] {Tiny.settings(), Tiny.settings("bf16", 1, 3, 8192)}) {
+                try (TorchPolicy policy = Tiny.policy(folder, c, settings, 5); NoGradGuard guard = new NoGradGuard();
+                        PointerScope scope = new PointerScope(); Device cpu = new Device("cpu")) {
+                    final ScalarType dtype = settings.scalarType();
+                    final Map<String, Tensor> w = weights(policy);
+                    final List<float[]> expected = logits(c, w, 2, dtype, "stacked");
+                    try (Decoder decoder = new Decoder(c, dtype, cpu, 2); KvCache cache = new KvCache(c, dtype, cpu);
+                            StackedDecoder stacked = new StackedDecoder(c, decoder, w, dtype, cpu, 2, Tiny.VOCAB, 3, false)) {
+                        cache.arrange(Tensor.create(new long[0]), 3, 0, PROMPT, LENGTH);
+                        final Tensor all = ids();
+                        decoder.hidden(w, all.narrow(0, 0, 2).narrow(1, 0, PROMPT), null, null, cache.part(0, 2, PROMPT));
+                        decoder.hidden(w, all.narrow(0, 2, 1).narrow(1, 2, PROMPT - 2), null, null, cache.part(2, 1, PROMPT - 2));
+                        final Tensor tokens = all.select(1, PROMPT).contiguous();
+                        final Tensor positions = Tensor.create(PROMPT, PROMPT, PROMPT - 2L);
+                        final Tensor first = stacked.logits(tokens, positions, Tensor.create(0L, 0L, 2L), cache);
+                        assertArrayEquals(expected.get(0), Tiny.floats(first));
+                        for (int t = PROMPT + 1; t < LENGTH; t++) {
+                            tokens.copy_(all.select(1, t));
+                            positions.add_(new Scalar(1));
+                            stacked.replay();
+                            assertArrayEquals(expected.get(t - PROMPT), Tiny.floats(first), "token " + t);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /** With fewer places than prompts, a row is what it is alone: whoever it shares the batch with, and whenever it comes. */

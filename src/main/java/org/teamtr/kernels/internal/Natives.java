@@ -11,7 +11,7 @@ import org.teamtr.kernels.internal.global.teamtr;
  */
 public final class Natives {
     private static final String PLATFORM = "linux-x86_64";
-    private static final int ABI = 2;
+    private static final int ABI = 3;
     private static final int MAX_THREADS = 1024;
 
     private Natives() {
