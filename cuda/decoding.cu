@@ -425,64 +425,67 @@ __global__ void __launch_bounds__(kAttendThreads, !kWhole || kVectors > 1 ? 2 : 
   }
 }
 
-template <class D, int kLanes, int kVectors, int kQueries, bool kWhole> int32_t run_attend(const Device& place, const Attend& a) {
+template <class D, int kLanes, int kVectors, int kQueries, bool kWhole> int32_t run_attend(const Device& dev, const Attend& a) {
   DeviceLimits device;
-  TEAMTR_TRY(limits(place.device, &device));
+  TEAMTR_TRY(limits(dev.device, &device));
   const int64_t pieces = a.rows * a.kv_heads * ((a.heads / a.kv_heads + kQueries - 1) / kQueries);
   const bool few = device.largest_cluster >= kParts && a.room > kPartColumns && pieces <= 2 * device.multiprocessors;
   const int cluster = few ? kParts : 1;
   const int64_t d = a.head_dim, floats = kQueries * d + 2 * d + kQueries + kAttendWarps * kQueries * (d + 2);
   return launch<attend_kernel<D, kLanes, kVectors, kQueries, kWhole>>(
-      {place, (few ? pieces : blocks_for(pieces)) * cluster, kAttendThreads, (size_t)floats * sizeof(float), cluster}, a);
+      {dev, (few ? pieces : blocks_for(pieces)) * cluster, kAttendThreads, (size_t)floats * sizeof(float), cluster}, a);
 }
 
-template <class D, int kLanes, int kVectors> int32_t run_attend(const Device& place, const Attend& a) {
-  if (a.heads <= 2 * a.kv_heads) return run_attend<D, kLanes, kVectors, 2, true>(place, a);
-  return run_attend<D, kLanes, kVectors, 4, true>(place, a);
+template <class D, int kLanes, int kVectors> int32_t run_attend(const Device& dev, const Attend& a) {
+  if (a.heads <= 2 * a.kv_heads) return run_attend<D, kLanes, kVectors, 2, true>(dev, a);
+  return run_attend<D, kLanes, kVectors, 4, true>(dev, a);
 }
 
-template <class D> int32_t run_attend(const Device& place, const Attend& a) {
+template <class D> int32_t run_attend(const Device& dev, const Attend& a) {
   const int64_t bytes = a.head_dim * D::kBytes, vectors = bytes / 16;
   constexpr bool kHalf = D::kBytes == 2;
-  if (bytes % 16 || !aligned16(a.keys) || !aligned16(a.values) || vectors > (kHalf ? 32 : 64))
-    return run_attend<D, kWarp, (int)kMaxHeadDim / kWarp / D::kPerVector, 1, false>(place, a);
-  if (vectors <= (kHalf ? 8 : 16)) return run_attend<D, kHalf ? 8 : 16, 1>(place, a);
-  return vectors <= (kHalf ? 16 : 32) ? run_attend<D, kHalf ? 16 : 32, 1>(place, a) : run_attend<D, 32, kHalf ? 1 : 2>(place, a);
+  if (bytes % 16 || !aligned16(a.keys) || !aligned16(a.values) || vectors > (kHalf ? 32 : 64)) {
+    if (a.head_dim <= kWarp * D::kPerVector) return run_attend<D, kWarp, 1, 1, false>(dev, a);
+    return run_attend<D, kWarp, (int)kMaxHeadDim / kWarp / D::kPerVector, 1, false>(dev, a);
+  }
+  if (vectors <= (kHalf ? 8 : 16)) return run_attend<D, kHalf ? 8 : 16, 1>(dev, a);
+  return vectors <= (kHalf ? 16 : 32) ? run_attend<D, kHalf ? 16 : 32, 1>(dev, a) : run_attend<D, 32, kHalf ? 1 : 2>(dev, a);
 }
 
-template <class D> int32_t run_norm(const Device& place, const Norm& a) {
+template <class D> int32_t run_norm(const Device& dev, const Norm& a) {
   const int64_t vectors = (a.width + D::kPerVector - 1) / D::kPerVector, warps = (vectors + kWarp - 1) / kWarp;
   const int threads = warps * kWarp < kNormThreads ? (int)warps * kWarp : kNormThreads;
-  return launch<rms_norm_kernel<D>>({place, blocks_for(a.rows), threads, kNormThreads / kWarp * sizeof(float)}, a);
+  return launch<rms_norm_kernel<D>>({dev, blocks_for(a.rows), threads, kNormThreads / kWarp * sizeof(float)}, a);
 }
 
-template <class D> int32_t run_gate(const Device& place, const Gate& a) {
-  const int64_t vectors = (a.width + D::kPerVector - 1) / D::kPerVector;
-  return launch<swiglu_kernel<D>>({place, blocks_for((a.rows * vectors + kNormThreads - 1) / kNormThreads), kNormThreads}, a);
+template <class D> int32_t run_gate(const Device& dev, const Gate& a) {
+  const int64_t vectors = a.rows * ((a.width + D::kPerVector - 1) / D::kPerVector), warps = (vectors + kWarp - 1) / kWarp;
+  const int threads = warps * kWarp < kNormThreads ? (int)warps * kWarp : kNormThreads;
+  return launch<swiglu_kernel<D>>({dev, blocks_for((vectors + kNormThreads - 1) / kNormThreads), threads}, a);
 }
 
 }  // namespace
 
-int32_t rms_norm(const Device& place, int32_t dtype, const void* x, int64_t rows, int64_t width, int64_t x_stride, const void* weight,
+int32_t rms_norm(const Device& dev, int32_t dtype, const void* x, int64_t rows, int64_t width, int64_t x_stride, const void* weight,
                  double eps, void* y, int64_t y_stride) {
   const int64_t bytes = (int64_t)bytes_of(dtype);
   const Norm a{static_cast<const char*>(x), static_cast<const char*>(weight), rows, width, x_stride * bytes, (float)eps,
                static_cast<char*>(y), y_stride * bytes};
-  if (dtype == TEAMTR_F32) return run_norm<F32>(place, a);
-  return dtype == TEAMTR_BF16 ? run_norm<Bf16>(place, a) : run_norm<F16>(place, a);
+  if (dtype == TEAMTR_F32) return run_norm<F32>(dev, a);
+  return dtype == TEAMTR_BF16 ? run_norm<Bf16>(dev, a) : run_norm<F16>(dev, a);
 }
 
-int32_t swiglu(const Device& place, int32_t dtype, const void* gate_up, int64_t rows, int64_t width, int64_t stride, void* y,
+int32_t swiglu(const Device& dev, int32_t dtype, const void* gate_up, int64_t rows, int64_t width, int64_t stride, void* y,
                int64_t y_stride) {
   const int64_t bytes = (int64_t)bytes_of(dtype);
   const Gate a{static_cast<const char*>(gate_up), rows, width, stride * bytes, static_cast<char*>(y), y_stride * bytes};
-  if (dtype == TEAMTR_F32) return run_gate<F32>(place, a);
-  return dtype == TEAMTR_BF16 ? run_gate<Bf16>(place, a) : run_gate<F16>(place, a);
+  if (dtype == TEAMTR_F32) return run_gate<F32>(dev, a);
+  return dtype == TEAMTR_BF16 ? run_gate<Bf16>(dev, a) : run_gate<F16>(dev, a);
 }
 
-int32_t attend(const Device& place, int32_t dtype, const Attend& a) {
-  if (dtype == TEAMTR_F32) return run_attend<F32>(place, a);
-  return dtype == TEAMTR_BF16 ? run_attend<Bf16>(place, a) : run_attend<F16>(place, a);
+int32_t attend(const Device& dev, int32_t dtype, const Attend& a) {
+  if (dtype == TEAMTR_F32) return run_attend<F32>(dev, a);
+  return dtype == TEAMTR_BF16 ? run_attend<Bf16>(dev, a) : run_attend<F16>(dev, a);
 }
 
 }  // namespace cuda

@@ -83,8 +83,8 @@ int32_t teamtr_linear(int32_t dtype, teamtr_address x, int64_t rows, int64_t in,
 
 int32_t teamtr_rms_norm(int32_t device, teamtr_address stream, int32_t dtype, teamtr_address x, int64_t rows, int64_t width,
                         int64_t x_stride, teamtr_address weight, double eps, teamtr_address y, int64_t y_stride, teamtr_address work) {
-  const Device place{device, stream};
-  TEAMTR_TRY(check(place));
+  const Device dev{device, stream};
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("width", width, 1));
@@ -93,7 +93,7 @@ int32_t teamtr_rms_norm(int32_t device, teamtr_address stream, int32_t dtype, te
   TEAMTR_TRY(check_given("x", x, rows));
   TEAMTR_TRY(check_given("weight", weight, width));
   TEAMTR_TRY(check_given("y", y, rows));
-  if (!place.on_cpu()) return cuda::rms_norm(place, dtype, at<void>(x), rows, width, x_stride, at<void>(weight), eps, at<void>(y), y_stride);
+  if (!dev.on_cpu()) return cuda::rms_norm(dev, dtype, at<void>(x), rows, width, x_stride, at<void>(weight), eps, at<void>(y), y_stride);
   TEAMTR_TRY(check_given("work", work, rows));
   const auto norm = row_kernels().rms_norm[dtype];
   const int64_t bytes = (int64_t)bytes_of(dtype);
@@ -106,8 +106,8 @@ int32_t teamtr_rms_norm(int32_t device, teamtr_address stream, int32_t dtype, te
 
 int32_t teamtr_swiglu(int32_t device, teamtr_address stream, int32_t dtype, teamtr_address gate_up, int64_t rows, int64_t width,
                       int64_t stride, teamtr_address y, int64_t y_stride) {
-  const Device place{device, stream};
-  TEAMTR_TRY(check(place));
+  const Device dev{device, stream};
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("width", width, 1));
@@ -115,7 +115,7 @@ int32_t teamtr_swiglu(int32_t device, teamtr_address stream, int32_t dtype, team
   TEAMTR_TRY(check_stride("y's stride", y_stride, width));
   TEAMTR_TRY(check_given("gateUp", gate_up, rows));
   TEAMTR_TRY(check_given("y", y, rows));
-  if (!place.on_cpu()) return cuda::swiglu(place, dtype, at<void>(gate_up), rows, width, stride, at<void>(y), y_stride);
+  if (!dev.on_cpu()) return cuda::swiglu(dev, dtype, at<void>(gate_up), rows, width, stride, at<void>(y), y_stride);
   const auto swiglu = row_kernels().swiglu[dtype];
   const int64_t bytes = (int64_t)bytes_of(dtype);
   parallel_for(rows, rows_of(kElements, width), [&](int64_t begin, int64_t end) {
@@ -131,8 +131,8 @@ int32_t teamtr_attend(int32_t device, teamtr_address stream, int32_t dtype, team
                       int64_t heads, int64_t kv_heads, int64_t head_dim, teamtr_address q_norm, teamtr_address k_norm, double eps,
                       teamtr_address cosine, teamtr_address sine, int64_t table_rows, teamtr_address positions, teamtr_address starts,
                       int64_t window, teamtr_address keys, teamtr_address values, int64_t room, teamtr_address y, int64_t y_stride) {
-  const Device place{device, stream};
-  TEAMTR_TRY(check(place));
+  const Device dev{device, stream};
+  TEAMTR_TRY(check(dev));
   TEAMTR_TRY(check_dtype(dtype));
   TEAMTR_TRY(check_size("rows", rows, 0));
   TEAMTR_TRY(check_size("heads", heads, 1));
@@ -155,7 +155,7 @@ int32_t teamtr_attend(int32_t device, teamtr_address stream, int32_t dtype, team
   const Attend a{at<void>(qkv), rows, qkv_stride, heads, kv_heads, head_dim, at<void>(q_norm), at<void>(k_norm), eps,
                  at<float>(cosine), at<float>(sine), table_rows, at<int64_t>(positions), at<int64_t>(starts), window, at<void>(keys),
                  at<void>(values), room, at<void>(y), y_stride};
-  if (!place.on_cpu()) return cuda::attend(place, dtype, a);
+  if (!dev.on_cpu()) return cuda::attend(dev, dtype, a);
   int64_t columns = 1; /* of the row that has most */
   for (int64_t r = 0; r < rows; r++) {
     const int64_t p = a.positions[r], s = a.starts[r];
