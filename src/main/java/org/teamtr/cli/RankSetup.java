@@ -54,7 +54,7 @@ final class RankSetup {
     static Config resolved(Config c, RankEnvironment e) {
         final Config.Hardware h = c.hardware();
         final int threads = h.threads() > 0 ? h.threads() : Math.max(1, Runtime.getRuntime().availableProcessors() / e.localSize());
-        return Setup.resolved(c.with(new Config.Hardware(h.device(), threads, h.matmul(), h.memory(), h.ranks())));
+        return Setup.resolved(c.with(h.on(h.device(), threads)));
     }
 
     /**
@@ -90,7 +90,7 @@ final class RankSetup {
             policies.put(entry.getKey(), new Config.Model(m.model(), m.random(), m.dtype(), m.lora(), m.thinking(), own(m.device(), e)));
         }
         return c.with(c.team(), policies)
-                .with(new Config.Hardware(own(h.device(), e), h.threads(), h.matmul(), h.memory(), h.ranks()));
+                .with(h.on(own(h.device(), e), h.threads()));
     }
 
     private static String own(String device, RankEnvironment e) {

@@ -171,6 +171,7 @@ public final class ConfigRules {
             entry("hardware.device", oneOf("cpu", "cuda")),
             entry("hardware.threads", whole(0)),
             entry("hardware.matmul", oneOf(Matmul.class)),
+            entry("hardware.cuda_graphs", flag()),
             entry("hardware.memory.offload", flag()),
             entry("hardware.memory.rows", whole(0)),
             entry("hardware.memory.device", notNegative()),

@@ -448,8 +448,8 @@ public final class MemoryPlan {
         final Config.Optimiser o = c.optimiser();
         final Config.Memory m = c.hardware().memory();
         final Config other = c.with(new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(),
-                o.maxGradNorm(), microBatchTokens)).with(new Config.Hardware(c.hardware().device(), c.hardware().threads(),
-                c.hardware().matmul(), new Config.Memory(offload, rowsAtOnce, m.device(), m.host()), c.hardware().ranks()));
+                o.maxGradNorm(), microBatchTokens)).with(c.hardware().with(
+                new Config.Memory(offload, rowsAtOnce, m.device(), m.host())));
         return new MemoryPlan(other, policies, longest, processes, here);
     }
 }

@@ -167,7 +167,7 @@ public final class Setup implements AutoCloseable {
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
-                new Config.Hardware(c.hardware().device(), threads, c.hardware().matmul(), c.hardware().memory(), c.hardware().ranks()),
+                c.hardware().on(c.hardware().device(), threads),
                 bound(c.certificate(), 1 - 1.0 / turns, aMax(c)), c.diagnostics());
     }
 
@@ -218,7 +218,7 @@ public final class Setup implements AutoCloseable {
                 .with(m.lora())
                 .withThinking(m.thinking())
                 .with(new AdamWSettings(o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm()))
-                .with(new TorchPolicy.AtOnce(o.microBatchTokens(), c.hardware().memory().rows()));
+                .with(new TorchPolicy.AtOnce(o.microBatchTokens(), c.hardware().memory().rows(), c.hardware().cudaGraphs()));
     }
 
     public static Team team(Config c, Map<String, ? extends Speaker> policies) {

@@ -57,13 +57,15 @@ final class Generator {
     private final int vocab;
     private final int[] ends;
     private final int tokensAtOnce;
+    private final boolean graphs;
 
     /**
      * @param ends token ids that end a message
      * @param tokensAtOnce of prompts, padding included
+     * @param cudaGraphs whether steps on CUDA are launched as graphs
      */
     Generator(ModelConfig config, Decoder decoder, double loraScale, Map<String, Tensor> weights, torch.ScalarType dtype, Device device,
-            int vocab, int[] ends, int tokensAtOnce) {
+            int vocab, int[] ends, int tokensAtOnce, boolean cudaGraphs) {
         this.config = config;
         this.decoder = decoder;
         this.loraScale = loraScale;
@@ -73,6 +75,7 @@ final class Generator {
         this.vocab = vocab;
         this.ends = ends;
         this.tokensAtOnce = tokensAtOnce;
+        this.graphs = cudaGraphs && device.is_cuda();
     }
 
     /**
@@ -83,6 +86,7 @@ final class Generator {
      */
     List<Row> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int atOnce) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope all = new PointerScope();
+                CudaGraph.Recordable stream = graphs ? new CudaGraph.Recordable(device) : null;
                 Batch batch = new Batch(prompts, generation, seed, rowIds, Math.min(atOnce, prompts.size()))) {
             while (batch.going() > 0 || batch.waiting()) {
                 if (batch.hasRoom()) {
@@ -129,7 +133,7 @@ final class Generator {
             }
             this.decoding = !decoder.exact() ? null
                     : HostDecoder.serves(device) ? new HostDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most)
-                    : new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most, false);
+                    : new StackedDecoder(config, decoder, weights, dtype, device, loraScale, vocab, most, graphs);
         }
 
         private boolean goes(int row) {

@@ -31,7 +31,8 @@ final class Sampler {
         state.rest();
         final Workers workers = forward.workers;
         final Generator generator = new Generator(forward.config, forward.decoder(Policy.Precision.SAME), forward.loraScale(), state.all(),
-                settings.scalarType(), forward.device, forward.vocab, tokenizer.endTokens(), settings.atOnce().microBatchTokens());
+                settings.scalarType(), forward.device, forward.vocab, tokenizer.endTokens(), settings.atOnce().microBatchTokens(),
+                settings.atOnce().cudaGraphs());
         final int parts = Math.min(workers.count(), prompts.size());
         final int atOnce = settings.atOnce().rows() == 0 ? prompts.size() : Math.max(1, settings.atOnce().rows() / parts);
         final List<Callable<List<Generator.Row>>> tasks = new ArrayList<>(parts);

@@ -89,8 +89,13 @@ public final class TorchPolicy implements Policy {
      *
      * @param microBatchTokens prompt and message tokens of an update, padding included
      * @param rows messages that are generated, 0 for all
+     * @param cudaGraphs whether CUDA gets all launches of a decoding step at once, as a graph, which has never run on a GPU
      */
-    public record AtOnce(int microBatchTokens, int rows) {
+    public record AtOnce(int microBatchTokens, int rows, boolean cudaGraphs) {
+        /** Without graphs. */
+        public AtOnce(int microBatchTokens, int rows) {
+            this(microBatchTokens, rows, false);
+        }
     }
 
     final ModelConfig config;

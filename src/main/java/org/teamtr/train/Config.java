@@ -399,11 +399,24 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Checkpoint(int every, int keep) {
     }
 
-    /** {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. */
-    public record Hardware(String device, int threads, Matmul matmul, Memory memory, Ranks ranks) {
-        /** With the defaults for several ranks. */
+    /**
+     * {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. {@code cudaGraphs}:
+     * whether a decoding step on CUDA is launched as a graph.
+     */
+    public record Hardware(String device, int threads, Matmul matmul, boolean cudaGraphs, Memory memory, Ranks ranks) {
+        /** With the defaults for several ranks, and without graphs. */
         public Hardware(String device, int threads, Matmul matmul, Memory memory) {
-            this(device, threads, matmul, memory, Ranks.DEFAULT);
+            this(device, threads, matmul, false, memory, Ranks.DEFAULT);
+        }
+
+        /** {@return the same on another device, with other threads} */
+        public Hardware on(String other, int count) {
+            return new Hardware(other, count, matmul, cudaGraphs, memory, ranks);
+        }
+
+        /** {@return the same with other memory} */
+        public Hardware with(Memory other) {
+            return new Hardware(device, threads, matmul, cudaGraphs, other, ranks);
         }
     }
 

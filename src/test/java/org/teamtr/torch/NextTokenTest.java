@@ -17,6 +17,7 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.model.ModelConfig;
@@ -150,6 +151,7 @@ class NextTokenTest {
 
     /** With fewer places than prompts, a row is what it is alone: whoever it shares the batch with, and whenever it comes. */
     @Test
+    @Tag("slow") // where the kernels are CUDA's, on the host
     void rowsThatComeAndGo() throws IOException {
         final int n = 23;
         final List<int[]> prompts = Tiny.prompts(n, 3);
