@@ -96,7 +96,7 @@ public class AdvantagesBenchmark extends TokensBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(returns);
         Bandwidth.readWrite(advantages);
     }

@@ -22,7 +22,7 @@ import org.openjdk.jmh.infra.BenchmarkParams;
  * <li>{@code libtorch}: the operations a user of libtorch writes for the same result today. Where there are several ways
  *     it is the faster one;
  * <li>{@code plainJava}: a scalar loop over float arrays on the heap, rows in parallel, on a share of the rows ({@link #share});
- * <li>{@code floor}: the same bytes read, or read and written back, by as many threads, and nothing done with them.
+ * <li>{@code roofline}: the same bytes read, or read and written back, by as many threads, and nothing done with them.
  * </ul>
  * Before a side is timed its result is compared with sums in double; a wrong one ends the benchmark.
  */
@@ -41,7 +41,7 @@ public abstract class KernelBenchmark {
     /** Of every side; 0 for the machine's processors. */
     @Param("0")
     int threads;
-    /** Of the kernel and the floor: avx512, avx2, portable, or best. libtorch takes the best it has. */
+    /** Of the kernel and the roofline: avx512, avx2, portable, or best. libtorch takes the best it has. */
     @Param("best")
     String cpu;
 
@@ -62,7 +62,7 @@ public abstract class KernelBenchmark {
             Libtorch.threads(threads);
         }
         prepare();
-        if (!side.equals("floor")) {
+        if (!side.equals("roofline")) {
             check(side);
         }
     }

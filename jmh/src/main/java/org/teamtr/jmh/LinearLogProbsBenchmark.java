@@ -14,7 +14,7 @@ import org.teamtr.kernels.DType;
 import org.teamtr.torch.LinearLogProbs;
 
 /**
- * From hidden states and the weight of a head to log-probs and entropy. Its time is the matrix product's: here the floor is the
+ * From hidden states and the weight of a head to log-probs and entropy. Its time is the matrix product's: here the roofline is the
  * product alone, by libtorch, into memory that is there. Plain Java computes a 64th of the rows.
  */
 public class LinearLogProbsBenchmark extends KernelBenchmark {
@@ -161,7 +161,7 @@ public class LinearLogProbsBenchmark extends KernelBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         try (PointerScope scope = new PointerScope(); NoGradGuard guard = new NoGradGuard()) {
             torch.mm_out(logits, states, weight.t());
         }

@@ -125,7 +125,7 @@ public class LogProbsBackwardBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.readWrite(data);
     }
 }

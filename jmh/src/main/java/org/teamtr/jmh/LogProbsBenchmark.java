@@ -109,7 +109,7 @@ public class LogProbsBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(data);
     }
 }

@@ -49,7 +49,7 @@ public final class Measure {
                 for (String dtype : List.of("F32", "BF16")) {
                     final Map<String, String> params = params(kernel.getValue(), "dtype", dtype, "rows", rows);
                     fork(kernel.getKey(), "teamtr", params);
-                    fork(kernel.getKey(), "floor", params);
+                    fork(kernel.getKey(), "roofline", params);
                     if (round == 0) {
                         fork(kernel.getKey(), "libtorch", params);
                         if (kernel.getKey().equals("LogProbsBackward")) {
@@ -60,12 +60,12 @@ public final class Measure {
                 }
             }
             for (String kernel : TOKEN_KERNELS) {
-                for (String side : List.of("teamtr", "floor", "libtorch", "plainJava")) {
+                for (String side : List.of("teamtr", "roofline", "libtorch", "plainJava")) {
                     fork(kernel, side, Map.of());
                 }
             }
         }
-        for (String side : List.of("teamtr", "floor", "libtorch", "plainJava")) {
+        for (String side : List.of("teamtr", "roofline", "libtorch", "plainJava")) {
             for (String dtype : List.of("F32", "BF16")) {
                 fork("LinearLogProbs", side, Map.of("dtype", dtype));
             }
@@ -77,7 +77,7 @@ public final class Measure {
                 }
                 final Map<String, String> alone = params(kernel.getValue(), "dtype", dtype, "rows", rows, "threads", "1");
                 fork(kernel.getKey(), "teamtr", alone);
-                fork(kernel.getKey(), "floor", alone);
+                fork(kernel.getKey(), "roofline", alone);
             }
         }
         for (String kernel : List.of("LogProbs", "TokenKl")) {
@@ -102,7 +102,7 @@ public final class Measure {
 
     private void growth(String kernel, Map<String, String> params) throws IOException {
         fork(kernel, "teamtr", params);
-        fork(kernel, "floor", params);
+        fork(kernel, "roofline", params);
     }
 
     private void call(String kernel, String side, Map<String, String> params) throws IOException {

@@ -125,7 +125,7 @@ public class PolicyLossBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(data);
         Bandwidth.readWrite(data);
     }

@@ -32,7 +32,7 @@ final class Roofline {
     private static final Map<String, Color> SIDES = new LinkedHashMap<>();
 
     static {
-        SIDES.put("floor", new Color(0xc4c9d0));
+        SIDES.put("roofline", new Color(0xc4c9d0));
         SIDES.put("teamtr", new Color(0x3b82f6));
         SIDES.put("libtorch", new Color(0xe8892b));
         SIDES.put("plainJava", new Color(0x1fa97a));

@@ -12,7 +12,7 @@ import java.util.TreeMap;
  * One line of JMH's JSON.
  *
  * @param kernel its class, without "Benchmark"
- * @param side teamtr, libtorch, plainJava or floor
+ * @param side teamtr, libtorch, plainJava or roofline
  * @param forks milliseconds per call, the mean of each fork's iterations
  * @param allocated bytes per call on the Java heap; NaN where they were not counted
  */

@@ -91,7 +91,7 @@ public class SampledKlBenchmark extends TokensBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(fresh);
         Bandwidth.read(old);
         Bandwidth.readWrite(perToken);

@@ -161,7 +161,7 @@ public class SamplingBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(data);
     }
 }

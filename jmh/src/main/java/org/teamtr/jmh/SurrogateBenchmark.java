@@ -117,7 +117,7 @@ public class SurrogateBenchmark extends TokensBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(fresh);
         Bandwidth.read(old);
         Bandwidth.readWrite(gradient);

@@ -96,7 +96,7 @@ public final class Tables {
                 + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "floor", "%.2f"), libtorch(run),
+                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "roofline", "%.2f"), libtorch(run),
                     ratio(run, "plainJava", "%.1f×")));
         }
         return table.toString();
@@ -109,7 +109,7 @@ public final class Tables {
         for (Run f32 : mainRuns(results)) {
             final Optional<Run> bf16 = results.find(with(f32, "dtype", "BF16"), "teamtr");
             if (logits(f32).equals("f32") && bf16.isPresent()) {
-                table.append(text("| %s | %.1f | %s | %s | %.1f | %s |%n", name(f32), f32.millis(), ratio(f32, "floor", "%.2f"),
+                table.append(text("| %s | %.1f | %s | %s | %.1f | %s |%n", name(f32), f32.millis(), ratio(f32, "roofline", "%.2f"),
                         ratio(f32, "libtorch", "%.0f×"), bf16.get().millis(), ratio(bf16.get(), "libtorch", "%.0f×")));
             }
         }
@@ -137,7 +137,7 @@ public final class Tables {
             table.append(text("| %s | %s | %.2f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
                     millis(results.find(with(run, "cpu", "avx2"), "teamtr")),
                     millis(results.find(with(run, "cpu", "portable"), "teamtr")),
-                    millis(alone), alone.map(a -> ratio(a, "floor", "%.2f")).orElse("–"),
+                    millis(alone), alone.map(a -> ratio(a, "roofline", "%.2f")).orElse("–"),
                     alone.map(a -> text("%.2f×", a.millis() / run.millis())).orElse("–")));
         }
         return table.toString();
@@ -154,7 +154,7 @@ public final class Tables {
                         * Double.parseDouble(run.params().get("vocab"));
                 table.append(text("| %s | [%s, %s] | %.2f | %.1f | %s |%n", name(run), run.params().get("rows"),
                         run.params().get("vocab"),
-                        run.millis(), run.millis() * 1e9 / logits, ratio(run, "floor", "%.2f")));
+                        run.millis(), run.millis() * 1e9 / logits, ratio(run, "roofline", "%.2f")));
             }
         }
         return table.toString();
@@ -183,7 +183,7 @@ public final class Tables {
             if (linear(run) && run.side().equals("teamtr")) {
                 table.append(text("| %s [%s, %s] × [%s, %s]ᵀ | %.0f | %s | %s | %s |%n", logits(run), run.params().get("rows"),
                         run.params().get("hidden"), run.params().get("vocab"), run.params().get("hidden"), run.millis(),
-                        ratio(run, "floor", "%.2f"), ratio(run, "libtorch", "%.2f×"), ratio(run, "plainJava", "%.0f×")));
+                        ratio(run, "roofline", "%.2f"), ratio(run, "libtorch", "%.2f×"), ratio(run, "plainJava", "%.0f×")));
             }
         }
         return table.toString();

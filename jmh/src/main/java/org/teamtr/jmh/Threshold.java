@@ -12,7 +12,7 @@ import java.util.TreeMap;
 /**
  * One line of thresholds.txt, and the judgement of what was measured.
  *
- * @param what floor or libtorch: the other side's time divided by the kernel's, at least {@code bound}; bytes: allocated on
+ * @param what roofline or libtorch: the other side's time divided by the kernel's, at least {@code bound}; bytes: allocated on
  *     the Java
  *     heap by a call; instructions: executed per logit; both at most {@code bound}
  */
@@ -57,9 +57,9 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
             }
         }
         final String[] bound = columns[3].split("\\s+");
-        final boolean least = List.of("floor", "libtorch").contains(columns[2]);
+        final boolean least = List.of("roofline", "libtorch").contains(columns[2]);
         if (!least && !List.of("bytes", "instructions").contains(columns[2])) {
-            throw new IllegalArgumentException("expected floor, libtorch, bytes or instructions, given " + columns[2]);
+            throw new IllegalArgumentException("expected roofline, libtorch, bytes or instructions, given " + columns[2]);
         }
         if (bound.length != 2 || !bound[0].equals(least ? ">=" : "<=")) {
             throw new IllegalArgumentException("expected " + (least ? ">=" : "<=") + " and a number, given " + columns[3]);
@@ -69,7 +69,7 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
 
     /** {@return whether this is about times, which noise touches} */
     boolean timed() {
-        return what.equals("floor") || what.equals("libtorch");
+        return what.equals("roofline") || what.equals("libtorch");
     }
 
     /**
@@ -117,7 +117,7 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
 
     private String quantity() {
         return switch (what) {
-            case "floor" -> "share of streaming bandwidth";
+            case "roofline" -> "share of streaming bandwidth";
             case "libtorch" -> "times libtorch's speed";
             case "bytes" -> "bytes allocated per call";
             default -> "instructions per logit";
@@ -126,7 +126,7 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
 
     private String remedy(Path file) {
         return (switch (what) {
-            case "floor", "libtorch" -> "The kernel has become slower, or the peer faster. java -jar jmh/target/benchmarks.jar "
+            case "roofline", "libtorch" -> "The kernel has become slower, or the peer faster. java -jar jmh/target/benchmarks.jar "
                     + kernel + "Benchmark"
                     + " measures it alone, perf record -g its native code";
             case "bytes" -> "Something on the call's way allocates. java -jar jmh/target/benchmarks.jar " + kernel

@@ -100,7 +100,7 @@ public class TokenKlBackwardBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(before);
         Bandwidth.readWrite(after);
     }

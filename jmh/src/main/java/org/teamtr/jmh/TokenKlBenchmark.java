@@ -107,7 +107,7 @@ public class TokenKlBenchmark extends LogitsBenchmark {
     }
 
     @Benchmark
-    public void floor() {
+    public void roofline() {
         Bandwidth.read(before);
         Bandwidth.read(after);
     }

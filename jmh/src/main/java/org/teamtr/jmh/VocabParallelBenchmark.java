@@ -10,7 +10,7 @@ import org.teamtr.kernels.VocabParallel;
 
 /**
  * Log-probs and entropy from two shards of the vocabulary, one after the other in this process, and their merge. I/O: read the
- * logits. Plain Java and the floor are those of the whole rows.
+ * logits. Plain Java and the roofline are those of the whole rows.
  */
 public class VocabParallelBenchmark extends LogProbsBenchmark {
     private final Logits[] shards = new Logits[2];

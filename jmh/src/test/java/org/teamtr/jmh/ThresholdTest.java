@@ -18,12 +18,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.jmh.Threshold.Verdict;
 
 class ThresholdTest {
-    private static final Threshold HALF_THE_FLOOR =
-            Threshold.parse("LogProbs | dtype=F32 cpu=avx512 | floor | >= 0.50 | one read");
+    private static final Threshold HALF_THE_ROOFLINE =
+            Threshold.parse("LogProbs | dtype=F32 cpu=avx512 | roofline | >= 0.50 | one read");
     private static final Threshold NO_BYTES = Threshold.parse("Surrogate | - | bytes | <= 1 | allocates nothing");
 
     private static Verdict judge(double... rounds) {
-        return HALF_THE_FLOOR.judge(rounds);
+        return HALF_THE_ROOFLINE.judge(rounds);
     }
 
     @Test
@@ -59,18 +59,18 @@ class ThresholdTest {
 
     @Test
     void saysWhatFellAndWhatToDo() {
-        final String report = HALF_THE_FLOOR.report(new double[] {0.4, 0.42, 0.41}, Path.of("thresholds.txt"));
+        final String report = HALF_THE_ROOFLINE.report(new double[] {0.4, 0.42, 0.41}, Path.of("thresholds.txt"));
         for (String part : List.of("fell", "LogProbs", "F32", "avx512", "0.41", "0.50", "one read", "thresholds.txt",
                 "benchmarks.jar LogProbs")) {
             assertTrue(report.contains(part), report);
         }
-        assertTrue(HALF_THE_FLOOR.report(new double[] {0.2, 0.45, 0.3}, Path.of("f")).contains("could not be judged"));
+        assertTrue(HALF_THE_ROOFLINE.report(new double[] {0.2, 0.45, 0.3}, Path.of("f")).contains("could not be judged"));
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"LogProbs | - | floor | >= 0.5", "LogProbs | - | floor | <= 0.5 | r",
+    @ValueSource(strings = {"LogProbs | - | roofline | >= 0.5", "LogProbs | - | roofline | <= 0.5 | r",
             "LogProbs | - | speed | >= 1 | r",
-        "LogProbs | F32 | floor | >= 0.5 | r", "LogProbs | - | bytes | >= 0 | r", "LogProbs | - | floor | >= half | r"})
+        "LogProbs | F32 | roofline | >= 0.5 | r", "LogProbs | - | bytes | >= 0 | r", "LogProbs | - | roofline | >= half | r"})
     void refusesALineItCannotRead(String line, @TempDir Path folder) throws IOException {
         assertThrows(IllegalArgumentException.class, () -> Threshold.parse(line));
         final Path file = Files.writeString(folder.resolve("thresholds.txt"), "# a comment\n\n" + line + "\n");
