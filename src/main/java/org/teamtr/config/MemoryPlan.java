@@ -309,7 +309,7 @@ public final class MemoryPlan {
 
     /** What goes through the model at once: a message at least, and no more than there is. */
     private long microTokens() {
-        final long one = longest + config.rollout().maxNewTokens();
+        final long one = (long) longest + config.rollout().maxNewTokens();
         return Math.max(one, Math.min(config.optimiser().microBatchTokens(), episodes() * one));
     }
 

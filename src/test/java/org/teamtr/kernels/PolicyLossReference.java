@@ -134,8 +134,6 @@ final class PolicyLossReference {
         SurrogateConfig config;
         Floats temperatures;
         float temperature = 0.8f;
-        Indices targetVector;
-        Mask mask;
 
         Batch(long seed, int layout, DType dtype, int vocab, double step, SurrogateConfig config, int batch, int length,
                 int... messages) {

@@ -94,14 +94,6 @@ final class TestData {
             }
         }
 
-        void setAll(double value) {
-            for (int r = 0; r < rows; r++) {
-                for (int v = 0; v < vocab; v++) {
-                    set(r, v, value);
-                }
-            }
-        }
-
         double[] row(int row) {
             final double[] values = new double[vocab];
             for (int v = 0; v < vocab; v++) {

@@ -2,15 +2,14 @@ package org.teamtr.task;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.task.Rows.rows;
 
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
-import java.io.InputStream;
 import java.lang.management.ManagementFactory;
 import java.lang.management.ThreadMXBean;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -36,16 +35,6 @@ class FuzzedAnswersTest {
 
     private final SplittableRandom random = new SplittableRandom(17);
     private final List<String> seen = new ArrayList<>();
-
-    private static List<JsonNode> rows(String file) throws IOException {
-        try (InputStream in = PlanBench.class.getResourceAsStream(file)) {
-            final List<JsonNode> rows = new ArrayList<>();
-            for (String line : new String(in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
-                rows.add(JSON.readTree(line));
-            }
-            return rows;
-        }
-    }
 
     /** A grader with prompts that it can judge. */
     private record Judged(String name, Grader grader, List<Prompt> prompts) {

@@ -4,15 +4,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.task.Rows.rows;
 
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import java.io.BufferedReader;
-import java.io.IOException;
-import java.io.InputStreamReader;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -31,18 +27,6 @@ import org.teamtr.team.Verifier;
 /** Verdicts on answers that others disputed or published, see {@code README.md} beside the files. */
 class GradersTest {
     private static final ObjectMapper JSON = new ObjectMapper();
-
-    static List<JsonNode> rows(String file) {
-        try (BufferedReader in = new BufferedReader(new InputStreamReader(GradersTest.class.getResourceAsStream(file), StandardCharsets.UTF_8))) {
-            final List<JsonNode> rows = new ArrayList<>();
-            for (String line = in.readLine(); line != null; line = in.readLine()) {
-                rows.add(JSON.readTree(line));
-            }
-            return rows;
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-    }
 
     private static Prompt prompt(String answer) {
         return new Prompt("p", "?", answer);

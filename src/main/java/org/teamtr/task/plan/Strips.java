@@ -160,12 +160,6 @@ public record Strips(String name, Map<String, Integer> predicates, Map<String, A
         return missing.isEmpty();
     }
 
-    /** {@return all steps that can be taken in a state, in a fixed order} */
-    public List<String> steps(Problem problem, Set<String> state) {
-        return every(problem).stream().filter(step -> state.containsAll(actions.get(step[0]).of(actions.get(step[0]).needs(), step)))
-                .map(step -> String.join(" ", step)).toList();
-    }
-
     /** Every action with every choice of objects, in the order of their names. */
     private List<String[]> every(Problem problem) {
         final List<String[]> steps = new ArrayList<>();

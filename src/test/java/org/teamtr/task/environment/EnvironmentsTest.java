@@ -5,17 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.task.Rows.rows;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
-import org.teamtr.task.PlanBench;
 import org.teamtr.task.Verifiers;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
@@ -25,16 +22,6 @@ import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 
 class EnvironmentsTest {
-    private static List<JsonNode> rows(String file) throws IOException {
-        try (InputStream in = PlanBench.class.getResourceAsStream(file)) {
-            final List<JsonNode> rows = new ArrayList<>();
-            for (String line : new String(in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
-                rows.add(new ObjectMapper().readTree(line));
-            }
-            return rows;
-        }
-    }
-
     private static Environment named(String name, String... tools) {
         return Environments.of(name, new Environments.Settings(5, false, List.of(tools), List.of(), null, null, null), Verifiers.Settings.DEFAULT,
                 Verifiers.of("number", Verifiers.Settings.DEFAULT));

@@ -4,13 +4,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.task.Rows.rows;
 
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -43,14 +43,8 @@ class RetailTest {
         }
     }
 
-    static List<JsonNode> tasks() throws IOException {
-        try (InputStream in = PlanBench.class.getResourceAsStream("retail-tasks.jsonl")) {
-            final List<JsonNode> rows = new ArrayList<>();
-            for (String line : new String(in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
-                rows.add(JSON.readTree(line));
-            }
-            return rows;
-        }
+    static List<JsonNode> tasks() {
+        return rows("retail-tasks.jsonl");
     }
 
     /** What the published tools say, byte for byte, and what they change. */

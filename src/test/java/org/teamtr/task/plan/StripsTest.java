@@ -5,12 +5,10 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.teamtr.task.Rows.rows;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -24,16 +22,6 @@ import org.teamtr.team.Prompt;
 
 class StripsTest {
     private static final Strips BLOCKS = PlanBench.domain(new Prompt("p", "?", null));
-
-    private static List<JsonNode> rows(String file) throws IOException {
-        try (InputStream in = PlanBench.class.getResourceAsStream(file)) {
-            final List<JsonNode> rows = new ArrayList<>();
-            for (String line : new String(in.readAllBytes(), StandardCharsets.UTF_8).split("\n")) {
-                rows.add(new ObjectMapper().readTree(line));
-            }
-            return rows;
-        }
-    }
 
     static List<JsonNode> instances() throws IOException {
         return rows("planbench-instances.jsonl");
