@@ -8,9 +8,9 @@ import org.teamtr.report.Charts;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.Estimate;
 
-/** Something the paper says, put so that runs can answer. */
+/** A statement of the paper that runs can confirm or contradict. */
 public sealed interface Claim {
-    /** Below this many seeds nothing is called more than in shape: two numbers are no measure of their own scatter. */
+    /** With fewer seeds a claim can at most agree in shape: two numbers say too little about their scatter. */
     int SEEDS = 3;
 
     /** From the best to the worst. */
@@ -25,14 +25,14 @@ public sealed interface Claim {
         }
     }
 
-    /** What the runs say, and by which numbers. */
+    /** The verdict of the runs, with the numbers behind it. */
     record Finding(Verdict verdict, String detail) {
     }
 
     /** {@return the claim in a sentence} */
     String says();
 
-    /** {@return what the runs say of it} */
+    /** {@return the verdict of the runs} */
     Finding judge(Experiment experiment, ExperimentData data);
 
     /**

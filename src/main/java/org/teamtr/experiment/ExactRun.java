@@ -16,7 +16,7 @@ import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
 
-/** A run of an experiment's exact point: the same files as of any other, in a second or two, without a process of its own. */
+/** Runs a point that is marked exact: writes the same files as other runs, in a second or two, within this process. */
 public final class ExactRun {
     private ExactRun() {
     }

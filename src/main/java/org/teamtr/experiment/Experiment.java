@@ -6,8 +6,8 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * What an experiment measures and what the paper says of it, as its YAML file has it; which runs it takes is the command line's
- * business. Immutable.
+ * What an experiment measures and what the paper says of it, as its YAML file has it. The command line decides which runs are made.
+ * Immutable.
  *
  * @param name of the file, without .yaml
  * @param points in the order of tables

@@ -19,7 +19,7 @@ import org.teamtr.report.RunWriter;
 import org.teamtr.train.Estimate;
 
 /**
- * What the runs of an experiment came to. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code
+ * The results of the runs of an experiment. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code
  * points.csv},
  * the means of these; {@code experiment.json}, how it was measured. An empty field is a number that a run does not have.
  */
@@ -32,7 +32,7 @@ public final class ExperimentData {
     public static final String STAGES = "stages.csv";
     /** An {@link Info}. */
     public static final String INFO = "experiment.json";
-    /** What {@code runs.csv} has of every run before the columns, which cannot be called that. */
+    /** The first columns of {@code runs.csv}. An experiment's own columns have other names. */
     public static final List<String> OF_RUNS = List.of("point", "seed", "stages", "seconds");
 
     /**
@@ -126,12 +126,12 @@ public final class ExperimentData {
         this.curves = curves;
     }
 
-    /** A run directory, and of what it is. */
+    /** A finished run: its point, its seed and its directory. */
     public record Made(String point, long seed, Path folder) {
     }
 
     /**
-     * {@return what finished runs came to}
+     * {@return the results of finished runs}
      *
      * @throws IOException if one lacks a number that is asked for, naming it
      */

@@ -19,7 +19,7 @@ import org.teamtr.report.Report;
 import org.teamtr.report.RunWriter;
 
 /**
- * What an experiment came to: {@code NAME.html}, a page that needs nothing but itself, its charts as {@code NAME.png} and
+ * The results of an experiment: {@code NAME.html}, a page that needs nothing but itself, its charts as {@code NAME.png} and
  * {@code NAME.svg}, and a chapter of {@code docs/results.md}.
  */
 public final class ExperimentPage {
@@ -61,7 +61,7 @@ public final class ExperimentPage {
         return !panels.isEmpty();
     }
 
-    // ---- what both say ----
+    // ---- text of both the page and the chapter ----
 
     /** {@return the verdict on the whole, from those on the claims that could be tested} */
     private String verdict() {

@@ -15,7 +15,7 @@ import org.teamtr.report.Panels;
 
 /** An experiment's charts, each beside the paper's where there are numbers of it. */
 final class ExperimentPictures {
-    /** More lines than this nobody tells apart. */
+    /** More lines than this cannot be told apart. */
     private static final int LINES = 8;
     /** More names than this do not fit side by side under a chart. */
     private static final int ABREAST = 3;

@@ -30,7 +30,7 @@ import org.knowm.xchart.style.markers.Marker;
 import org.knowm.xchart.style.markers.SeriesMarkers;
 import org.w3c.dom.Document;
 
-/** XChart's charts in the report's looks, and as SVG for a page: no title and no legend, which are HTML's business. */
+/** XChart's charts in the style of the report, and as SVG for a page: without title and legend, which the page writes itself. */
 public final class Charts {
     static final int WIDTH = 440;
     static final int HEIGHT = 236;
@@ -39,7 +39,7 @@ public final class Charts {
             new Color(0xd9569d), new Color(0x14a3b8), new Color(0xa8962a), new Color(0xb0764a));
     static final Color RED = new Color(0xe5484d);
     public static final Color GREY = new Color(0x8a93a0);
-    /** Stands for the page's text colour, whatever that is. */
+    /** Replaced by the text colour of the page. */
     public static final Color INK = new Color(1, 2, 3);
 
     /** A chart as what draws it: XChart's own type of all charts is internal to it. */

@@ -13,7 +13,7 @@ import com.fasterxml.jackson.databind.module.SimpleModule;
 import com.fasterxml.jackson.databind.ser.std.StdScalarSerializer;
 import java.io.IOException;
 
-/** The one JSON of all files of a run: snake_case names, every name there, nothing unknown, no NaN or Infinity. */
+/** The JSON of all files of a run: names in snake_case, none missing when a file is read, no NaN or Infinity. */
 public final class Json {
     /**
      * Reads and writes them. JSON has no NaN: a double that is not finite is written as null, and null is read as NaN where the

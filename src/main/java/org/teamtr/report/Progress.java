@@ -14,7 +14,7 @@ import org.teamtr.train.RunLog;
 import org.teamtr.train.Unchanged;
 
 /**
- * Says how a training run gets on: on a terminal one live line of at most 100 columns, with the latest update; otherwise a plain line
+ * Shows the progress of a training run: on a terminal one live line of at most 100 columns, with the latest update; otherwise a plain line
  * for each stage, with all of its updates. One thread at a time. Meant for standard error, so that standard output holds results
  * only.
  */

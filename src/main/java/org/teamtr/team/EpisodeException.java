@@ -4,7 +4,7 @@ package org.teamtr.team;
 public final class EpisodeException extends IllegalStateException {
     private static final long serialVersionUID = 1;
 
-    /** Of that prompt, because of that. Where the cause was not thrown to be read, the message says where it comes from. */
+    /** A failure in an episode of this prompt. Where the cause was not thrown to be read, the message says where it comes from. */
     public EpisodeException(String prompt, Throwable cause) {
         super(message(prompt, cause), cause);
     }
