@@ -91,7 +91,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
         final long[] positions = new long[tokens];
         int t = 0;
         for (int b = 0; b < messages.size(); b++) {
-            final int first = b * width + messages.get(b).prompt().length - 1;
+            final long first = (long) b * width + messages.get(b).prompt().length - 1;
             for (int u = 0; u < messages.get(b).tokens().length; u++) {
                 positions[t++] = first + u;
             }
