@@ -214,6 +214,12 @@ template <int R> static void times_panel(const float* x, int64_t x_stride, const
   for (int r = 0; r < R; r++) store(sums + r * 16, acc[r]);
 }
 
+/* The same of the last rows, which are at most R. */
+template <int R> static void last_times_panel(int64_t rows, const float* x, int64_t x_stride, const float* panel, int64_t n, float* sums) {
+  if (rows == R) return times_panel<R>(x, x_stride, panel, n, sums);
+  if constexpr (R > 1) last_times_panel<R - 1>(rows, x, x_stride, panel, n, sums);
+}
+
 /* sums += x w^T, of sixteen rows of w. */
 template <class D>
 static void add_products(const float* x, int64_t x_stride, int64_t rows, const typename D::T* w, int64_t n, int outs, float* sums) {
@@ -223,8 +229,22 @@ static void add_products(const float* x, int64_t x_stride, int64_t rows, const t
     turn_panel<D>(w + k, n, m, outs, panel);
     int64_t r = 0;
     for (; r + kPanelRows <= rows; r += kPanelRows) times_panel<kPanelRows>(x + r * x_stride + k, x_stride, panel, m, sums + r * 16);
-    for (; r < rows; r++) times_panel<1>(x + r * x_stride + k, x_stride, panel, m, sums + r * 16);
+    if (r < rows) last_times_panel<kPanelRows - 1>(rows - r, x + r * x_stride + k, x_stride, panel, m, sums + r * 16);
   }
+}
+
+/* What becomes of a panel's sums, as finish() has it: sixteen at once where they go into f32 as they are. */
+template <class D> static void finish_panel(const Linear& a, int64_t row, int64_t rows, int64_t out, int outs, const float* sums) {
+  if (outs == 16 && a.scale == 1 && !a.bias && (a.wide || std::is_same<D, F32>::value)) {
+    float* y = static_cast<float*>(a.y) + row * a.y_stride + out;
+    for (int64_t r = 0; r < rows; r++) {
+      const F sum = load(sums + r * 16);
+      store(y + r * a.y_stride, add(sum, a.add ? load(y + r * a.y_stride) : set(0)));
+    }
+    return;
+  }
+  for (int64_t r = 0; r < rows; r++)
+    for (int o = 0; o < outs; o++) finish<D>(a, row + r, out + o, sums[r * 16 + o]);
 }
 
 template <class D> static void many_rows(const Linear& a, int64_t from, int64_t to) {
@@ -237,8 +257,7 @@ template <class D> static void many_rows(const Linear& a, int64_t from, int64_t 
       std::memset(sums, 0, (size_t)rows * 16 * sizeof(float));
       add_products<D>(a.x + row * a.x_stride, a.x_stride, rows, static_cast<const T*>(a.weight) + out * a.in, a.in, outs, sums);
       if (a.rank) add_products<D>(a.low + row * a.rank, a.rank, rows, static_cast<const T*>(a.b) + out * a.rank, a.rank, outs, sums);
-      for (int64_t r = 0; r < rows; r++)
-        for (int o = 0; o < outs; o++) finish<D>(a, row + r, out + o, sums[r * 16 + o]);
+      finish_panel<D>(a, row, rows, out, outs, sums);
     }
   }
 }
