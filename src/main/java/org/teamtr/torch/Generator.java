@@ -1,7 +1,9 @@
 package org.teamtr.torch;
 
+import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
@@ -179,7 +181,7 @@ final class Generator {
                 final boolean padded = Arrays.stream(lines).anyMatch(row -> tokens(row) < width);
                 mask = replaced(mask, decoding == null && padded ? stepMask(starts, room) : null);
                 if (come > 0) {
-                    final Tensor hidden = prefill(prompts.subList(first, next), kept.length, cache);
+                    final Tensor hidden = prefilled(prompts.subList(first, next), kept.length, cache);
                     sample(decoder.logits(weights, hidden).narrow(1, 0, vocab), kept.length, come);
                     take(kept.length);
                 }
@@ -255,6 +257,29 @@ final class Generator {
             if (decoding != null) {
                 decoding.close();
             }
+        }
+    }
+
+    /**
+     * Lets each different one of the prompts through the model, and copies its keys and values to all who have it. {@return the last hidden
+     * states, [prompts, hidden]}
+     *
+     * @param line where the first of them is in the cache, in whose last columns they end
+     */
+    private Tensor prefilled(List<int[]> prompts, int line, KvCache cache) {
+        final Map<IntBuffer, Integer> numbers = new LinkedHashMap<>();
+        final long[] which = prompts.stream().mapToLong(prompt -> numbers.computeIfAbsent(IntBuffer.wrap(prompt), p -> numbers.size())).toArray();
+        if (numbers.size() == which.length) {
+            return prefill(prompts, line, cache);
+        }
+        final List<int[]> different = numbers.keySet().stream().map(IntBuffer::array).toList();
+        final int width = different.stream().mapToInt(prompt -> prompt.length).max().orElseThrow();
+        final Tensor index = longs(which);
+        try (KvCache once = new KvCache(config, dtype, device)) {
+            once.arrange(longs(new long[0]), different.size(), 0, width, width);
+            final Tensor last = prefill(different, 0, once);
+            cache.part(line, which.length, width).copy(once, index);
+            return last.index_select(0, index);
         }
     }
 

@@ -75,6 +75,16 @@ final class KvCache implements AutoCloseable {
         return part;
     }
 
+    /** Writes rows of another one, which has as many columns, over the columns of this. @param which int64, for each row here */
+    void copy(KvCache from, Tensor which) {
+        try (PointerScope scope = new PointerScope()) {
+            for (int i = 0; i < keys.length; i++) {
+                keys[i].copy_(from.keys[i].narrow(2, 0, room).index_select(0, which));
+                values[i].copy_(from.values[i].narrow(2, 0, room).index_select(0, which));
+            }
+        }
+    }
+
     private KvCache(KvCache of, int room) {
         this.config = of.config;
         this.dtype = of.dtype;

@@ -14,6 +14,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.IntFunction;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.NoGradGuard;
@@ -138,6 +139,25 @@ class GenerationTest {
             final List<Utterance> batch = policy.generate(prompts, Tiny.generation(1, 20), SEED, Tiny.ids(3));
             for (int i = 0; i < 3; i++) {
                 same(uncached(policy, prompts.get(i), Tiny.generation(1, 20), Tiny.ids(3)[i]), batch.get(i), "row " + i);
+            }
+        }
+    }
+
+    /** A prompt of several rows goes in once: every row stays what it is alone, also where rows come when others have ended. */
+    @Test
+    void promptsThatRowsHaveInCommon() throws IOException {
+        final List<int[]> three = Tiny.prompts(3, 4);
+        final List<int[]> prompts = Stream.of(0, 0, 1, 2, 1, 0, 2, 2).map(three::get).toList();
+        final long[] ids = Tiny.ids(prompts.size());
+        final Generation generation = Tiny.generation(1, 20);
+        for (ModelConfig config : List.of(Tiny.qwen3(2), Tiny.mistral(2))) {
+            for (int rows : new int[] {0, 4}) {
+                try (TorchPolicy policy = Tiny.policy(folder, config, Tiny.settings().atOnce(25, rows), 5)) {
+                    final List<Utterance> batch = policy.generate(prompts, generation, SEED, ids);
+                    for (int i = 0; i < prompts.size(); i++) {
+                        same(uncached(policy, prompts.get(i), generation, ids[i]), batch.get(i), config.modelType() + ", row " + i);
+                    }
+                }
             }
         }
     }
