@@ -421,7 +421,7 @@ public final class MathAnswer {
         for (int p = 0; p < POINTS; p++) {
             final Map<String, Numeric> point = new HashMap<>();
             for (String variable : variables) {
-                final long bottom = 97 + random.nextInt(30);
+                final long bottom = 97L + random.nextInt(30);
                 long top = p % 3 == 0 ? 1L + random.nextInt(90) : p % 3 == 1 ? bottom + random.nextInt(300) : 1L + random.nextInt(400);
                 top = negative && random.nextBoolean() ? -top : top;
                 point.put(variable, Numeric.of(top).divide(Numeric.of(bottom), steps));
