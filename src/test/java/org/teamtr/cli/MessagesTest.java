@@ -96,7 +96,7 @@ class MessagesTest {
         assertTrue(failed(1, "train", config, "--out", out.resolveSibling("b")).contains("p.jsonl:6: expected 1 to "));
         assertTrue(failed(1, "eval", config, "--data", folder.resolve("p.jsonl")).contains("p.jsonl:6: expected 1 to "));
         // Where it is configured they are cut, and it is said how many.
-        final TrainCommandTest.Said cut = teamtr("check-config", config, "--set", "rollout.truncation=left");
+        final Said cut = teamtr("check-config", config, "--set", "rollout.truncation=left");
         final List<String> notes = cut.err().lines().toList();
         assertEquals(2, notes.size(), cut.err());
         assertTrue(notes.get(0).startsWith("note: policies.solver: ") && notes.get(0).endsWith("there is no chat template; the turns of"

@@ -3,12 +3,9 @@ package org.teamtr.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -23,9 +20,6 @@ import picocli.CommandLine;
 class ReportCommandsTest {
     @TempDir
     private Path folder;
-
-    private record Said(int code, String out, String err) {
-    }
 
     @Test
     void reportWritesThePageAndPrintsWhereItIs() throws IOException {
@@ -81,19 +75,8 @@ class ReportCommandsTest {
     }
 
     private static Said teamtr(Object command, String... args) {
-        final ByteArrayOutputStream out = new ByteArrayOutputStream();
-        final ByteArrayOutputStream err = new ByteArrayOutputStream();
         final StringWriter usage = new StringWriter();
-        final PrintStream oldOut = System.out;
-        final PrintStream oldErr = System.err;
-        System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
-        System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
-        try {
-            final int code = new CommandLine(command).setErr(new PrintWriter(usage)).execute(args);
-            return new Said(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8) + usage);
-        } finally {
-            System.setOut(oldOut);
-            System.setErr(oldErr);
-        }
+        final Said said = Said.of(() -> new CommandLine(command).setErr(new PrintWriter(usage)).execute(args));
+        return new Said(said.code(), said.out(), said.err() + usage);
     }
 }

@@ -238,7 +238,7 @@ class VariantsTest {
     private List<RunLog.Update> train(Path run, Object... more) throws IOException {
         final List<Object> args = new ArrayList<>(List.of("train", file(SMALL), "--out", run));
         args.addAll(List.of(more));
-        final TrainCommandTest.Said done = TrainCommandTest.teamtr(args.toArray());
+        final Said done = TrainCommandTest.teamtr(args.toArray());
         assertEquals(0, done.code(), done.err());
         return RunFiles.updates(run);
     }
@@ -251,7 +251,7 @@ class VariantsTest {
         final List<RunLog.Update> updates = train(whole, "--variant", variant, "--set", "rollout.reuse_shift=" + reuse);
         final Path run = folder.resolve("run");
         train(run, "--variant", variant, "--set", "rollout.reuse_shift=" + reuse, "--set", "train.stages=1");
-        final TrainCommandTest.Said refused = TrainCommandTest.teamtr("train", "--resume", run, "--variant", variant);
+        final Said refused = TrainCommandTest.teamtr("train", "--resume", run, "--variant", variant);
         assertTrue(refused.code() == 2 && refused.err().contains("expected no --variant beside it"), refused.err());
         assertEquals(0, TrainCommandTest.teamtr("train", "--resume", run, "--set", "train.stages=2").code());
         for (String model : List.of("planner", "solver")) {
@@ -288,7 +288,7 @@ class VariantsTest {
         for (RunLog.Transcript t : RunFiles.transcripts(run)) {
             assertEquals(Collections.nCopies(4, "planner"), t.messages().stream().map(RunLog.Said::role).toList());
         }
-        final TrainCommandTest.Said refused = TrainCommandTest.teamtr("eval", run, "--variant", "naive");
+        final Said refused = TrainCommandTest.teamtr("eval", run, "--variant", "naive");
         assertEquals(2, refused.code());
         assertTrue(refused.err().contains("--variant: expected a configuration, given the run"), refused.err());
     }
@@ -300,7 +300,7 @@ class VariantsTest {
     void anEpisodesTokensAreShared() throws IOException {
         final String out = TrainCommandTest.teamtr("eval", file(SMALL), "--json", "--episode-tokens", "3").out();
         assertEquals(8 * 2, new ObjectMapper().readTree(out).path("tokens").asInt());
-        final TrainCommandTest.Said refused = TrainCommandTest.teamtr("eval", file(SMALL), "--episode-tokens", 1);
+        final Said refused = TrainCommandTest.teamtr("eval", file(SMALL), "--episode-tokens", 1);
         assertEquals(2, refused.code());
         assertTrue(refused.err().contains("--episode-tokens: expected one for each of the 2 turns or more, given 1"),
                 refused.err());

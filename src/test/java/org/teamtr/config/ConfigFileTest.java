@@ -5,10 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -19,6 +16,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.cli.CheckConfigCommand;
+import org.teamtr.cli.Said;
 import org.teamtr.kernels.DType;
 import org.teamtr.team.View;
 import org.teamtr.train.Config;
@@ -279,22 +277,12 @@ class ConfigFileTest {
 
     @Test
     void theCommandPrintsTheWholeConfigurationOrTheProblems() throws Exception {
-        final PrintStream out = System.out;
-        final PrintStream err = System.err;
-        final ByteArrayOutputStream printed = new ByteArrayOutputStream();
-        try {
-            System.setOut(new PrintStream(printed, true, StandardCharsets.UTF_8));
-            System.setErr(System.out);
-            assertEquals(0, new CommandLine(new CheckConfigCommand()).execute(file("seed: 7").toString(), "--set", "rollout.group=3"));
-            assertEquals(ConfigFile.text(load("seed: 7", "rollout.group=3")), printed.toString(StandardCharsets.UTF_8));
-            printed.reset();
-            assertEquals(2, new CommandLine(new CheckConfigCommand()).execute("--set", "rollout.group=1"));
-            assertEquals("--set rollout.group=1: rollout.group: expected a whole number of 2 or more, given 1\n",
-                    printed.toString(StandardCharsets.UTF_8));
-        } finally {
-            System.setOut(out);
-            System.setErr(err);
-        }
+        final Path file = file("seed: 7");
+        final Said whole = Said.of(() -> new CommandLine(new CheckConfigCommand()).execute(file.toString(), "--set", "rollout.group=3"));
+        assertEquals(new Said(0, ConfigFile.text(load("seed: 7", "rollout.group=3")), ""), whole);
+        final Said problem = Said.of(() -> new CommandLine(new CheckConfigCommand()).execute("--set", "rollout.group=1"));
+        assertEquals(2, problem.code());
+        assertEquals("--set rollout.group=1: rollout.group: expected a whole number of 2 or more, given 1\n", problem.out() + problem.err());
     }
 
     /** Old files, old options and resolved configurations of old runs mean what they meant, and the new name is said. */

@@ -5,9 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -20,6 +18,7 @@ import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.cli.Main;
+import org.teamtr.cli.Said;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Context;
 import org.teamtr.team.Message;
@@ -132,22 +131,10 @@ class ReferenceBugsTest {
             final Path run = folder.resolve(config.getFileName() + "-run");
             for (String[] command : new String[][] {{"train", config.toString(), "--out", run.toString()},
                 {"eval", config.toString(), "--json"}}) {
-                final ByteArrayOutputStream out = new ByteArrayOutputStream();
-                final ByteArrayOutputStream err = new ByteArrayOutputStream();
-                final PrintStream stdout = System.out;
-                final PrintStream stderr = System.err;
-                final int code;
-                try {
-                    System.setOut(new PrintStream(out, true));
-                    System.setErr(new PrintStream(err, true));
-                    code = Main.run(command);
-                } finally {
-                    System.setOut(stdout);
-                    System.setErr(stderr);
-                }
-                assertEquals(1, code, err.toString());
-                assertEquals("", out.toString());
-                assertTrue(err.toString().contains(missing.toString()), err.toString());
+                final Said said = Said.of(() -> Main.run(command));
+                assertEquals(1, said.code(), said.err());
+                assertEquals("", said.out());
+                assertTrue(said.err().contains(missing.toString()), said.err());
             }
             for (String file : List.of("summary.json", "metrics.jsonl", "stages.jsonl", "report.html")) {
                 assertFalse(Files.exists(run.resolve(file)), file);
