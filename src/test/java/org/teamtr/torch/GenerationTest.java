@@ -152,7 +152,7 @@ class GenerationTest {
         final Generation generation = Tiny.generation(1, 20);
         for (ModelConfig config : List.of(Tiny.qwen3(2), Tiny.mistral(2))) {
             for (int rows : new int[] {0, 4}) {
-                try (TorchPolicy policy = Tiny.policy(folder, config, Tiny.settings().atOnce(25, rows), 5)) {
+                try (TorchPolicy policy = Tiny.policy(folder, config, Tiny.settings().with(new TorchPolicy.AtOnce(25, rows)), 5)) {
                     final List<Utterance> batch = policy.generate(prompts, generation, SEED, ids);
                     for (int i = 0; i < prompts.size(); i++) {
                         same(uncached(policy, prompts.get(i), generation, ids[i]), batch.get(i), config.modelType() + ", row " + i);
