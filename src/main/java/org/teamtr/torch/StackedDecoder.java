@@ -31,10 +31,7 @@ import org.teamtr.model.ModelConfig;
  */
 final class StackedDecoder implements NextToken {
     /** Linear layers of one input, stacked; bias and adapters may be null. Transposed, as products take them. */
-    private record Linear(Tensor weight, Tensor bias, Tensor a, Tensor b) {
-        long rank() {
-            return a == null ? 0 : a.size(1);
-        }
+    private record Linear(Tensor weight, Tensor bias, Tensor a, Tensor b, int rank) {
     }
 
     private record Layer(Logits norm, Linear qkv, Logits qNorm, Logits kNorm, Linear o, Logits norm2, Linear gateUp, Linear down) {
@@ -84,7 +81,7 @@ final class StackedDecoder implements NextToken {
         this.embeddings = w.get("model.embed_tokens.weight");
         this.head = w.get(decoder.head()).narrow(0, 0, vocab);
         this.layers = new Layer[c.layers()];
-        long rank = 0;
+        int rank = 0;
         for (int i = 0; i < layers.length; i++) {
             final String layer = "model.layers." + i + ".";
             final String self = layer + "self_attn.";
@@ -93,7 +90,7 @@ final class StackedDecoder implements NextToken {
                     vector(layer + "post_attention_layernorm.weight"), linear(layer + "mlp.gate_proj", layer + "mlp.up_proj"),
                     linear(layer + "mlp.down_proj"));
             for (Linear linear : layers[i].linears()) {
-                rank = Math.max(rank, linear.rank());
+                rank = Math.max(rank, linear.rank);
             }
         }
         this.norm = vector("model.norm.weight");
@@ -155,7 +152,7 @@ final class StackedDecoder implements NextToken {
             }
         }
         return new Linear(stacked(weights).t(), biases.isEmpty() ? null : cat(biases, 0), rank == 0 ? null : cat(as, 0).t(),
-                rank == 0 ? null : b.t());
+                rank == 0 ? null : b.t(), (int) rank);
     }
 
     /** A view where they lie side by side. */
@@ -236,7 +233,7 @@ final class StackedDecoder implements NextToken {
                 this.lows = new Tensor[(int) low.size(1) + 1];
                 for (Layer layer : layers) {
                     for (Linear linear : layer.linears()) {
-                        final int rank = (int) linear.rank();
+                        final int rank = linear.rank;
                         if (rank > 0 && lows[rank] == null) {
                             lows[rank] = held(low.view(low.numel()).narrow(0, 0, rows * rank).view(rows, rank));
                         }
@@ -331,7 +328,7 @@ final class StackedDecoder implements NextToken {
                 y.add_(linear.bias);
             }
             if (linear.a != null) {
-                final Tensor between = lows[(int) linear.rank()];
+                final Tensor between = lows[linear.rank];
                 torch.mm_out(between, in, linear.a);
                 y.addmm_(between, linear.b, one, StackedDecoder.this.loraScale);
             }
