@@ -173,6 +173,7 @@ public final class ConfigRules {
             entry("hardware.matmul", oneOf(Matmul.class)),
             entry("hardware.cuda_graphs", flag()),
             entry("hardware.memory.offload", flag()),
+            entry("hardware.memory.pinned", flag()),
             entry("hardware.memory.rows", whole(0)),
             entry("hardware.memory.device", notNegative()),
             entry("hardware.memory.host", notNegative()),

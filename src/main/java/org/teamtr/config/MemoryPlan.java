@@ -204,6 +204,12 @@ public final class MemoryPlan {
         return Math.max(heads + Math.max(ofLayer, ofVocab), measuring);
     }
 
+    /** {@return what vectors take in the host's memory}, all of one size: libtorch gives page-locked memory in powers of two */
+    private long atHome(long bytes, int vectors) {
+        final long one = bytes / vectors;
+        return !config.hardware().memory().pinned() || one == 0 ? bytes : vectors * (Long.highestOneBit(2 * one - 1));
+    }
+
     /** @param suffix appended to the names of this device's rows where there are several devices */
     private void count(String on, String suffix) {
         final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
@@ -227,7 +233,7 @@ public final class MemoryPlan {
             final long masters = c == Float.BYTES ? 0 : part(p.trained, Sharding.STATE) * Float.BYTES;
             final long moments = part(p.trained, Sharding.STATE) * 2 * Float.BYTES;
             if (offload) {
-                add(p.name + ": f32 weights, optimiser", on, 0, masters + moments, When.ALWAYS);
+                add(p.name + ": f32 weights, optimiser", on, 0, atHome(masters, 1) + atHome(moments, 2), When.ALWAYS);
             } else {
                 add(p.name + ": f32 weights, optimiser", on, masters + moments, 0, When.ALWAYS);
             }
@@ -246,9 +252,11 @@ public final class MemoryPlan {
                 update[2] = Math.max(update[2], !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
                         : c == Float.BYTES ? computed * Float.BYTES : masters + computed * c);
                 final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
-                update[3] = Math.max(update[3], (exact && offload ? copy : 0) + (config.trustRegion().rollback() ? copy + moments : 0)
+                final long weightsBack = offload ? atHome(copy, 1) : copy;
+                final long back = weightsBack + (offload ? atHome(moments, 2) : moments);
+                update[3] = Math.max(update[3], (exact && offload ? weightsBack : 0) + (config.trustRegion().rollback() ? back : 0)
                         // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
-                        + (config.certificate().bound() == Config.Kind.HORIZON ? 2 * copy + moments + moments / 2 : 0));
+                        + (config.certificate().bound() == Config.Kind.HORIZON ? 2 * weightsBack + (back - weightsBack) * 3 / 2 : 0));
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
                 waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
@@ -352,6 +360,11 @@ public final class MemoryPlan {
         return new long[] {devices.stream().mapToLong(this::most).max().orElse(0), most(null)};
     }
 
+    /** {@return the same while messages are generated} */
+    public long[] generating() {
+        return new long[] {devices.stream().mapToLong(on -> total(When.GENERATING, on)).max().orElse(0), total(When.GENERATING, null)};
+    }
+
     private long has(String on) {
         final Config.Memory memory = config.hardware().memory();
         final double given = on == null ? memory.host() : memory.device();
@@ -449,7 +462,7 @@ public final class MemoryPlan {
         final Config.Memory m = c.hardware().memory();
         final Config other = c.with(new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(),
                 o.maxGradNorm(), microBatchTokens)).with(c.hardware().with(
-                new Config.Memory(offload, rowsAtOnce, m.device(), m.host())));
+                new Config.Memory(offload, m.pinned(), rowsAtOnce, m.device(), m.host())));
         return new MemoryPlan(other, policies, longest, processes, here);
     }
 }

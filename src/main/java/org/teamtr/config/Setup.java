@@ -63,7 +63,7 @@ public final class Setup implements AutoCloseable {
     public Setup(Config config, Path run, Consumer<String> note, TorchRanks ranks) throws IOException {
         this.config = config;
         this.ranks = ranks;
-        final TeamMemory memory = new TeamMemory(config.hardware().memory().offload(), ranks, config.hardware().ranks().shard());
+        final TeamMemory memory = memory(config, ranks);
         this.data = TaskData.read(config, oracle(config, run, memory, note));
         this.prompts = data.train();
         this.heldOut = data.heldOut();
@@ -208,7 +208,12 @@ public final class Setup implements AutoCloseable {
 
     /** {@return what policies of a configuration share} */
     public static TeamMemory memory(Config config) {
-        return new TeamMemory(config.hardware().memory().offload());
+        return memory(config, null);
+    }
+
+    private static TeamMemory memory(Config config, TorchRanks ranks) {
+        final Config.Memory m = config.hardware().memory();
+        return new TeamMemory(m.offload(), m.pinned(), ranks, config.hardware().ranks().shard());
     }
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {

@@ -20,24 +20,29 @@ final class AdamW implements AutoCloseable {
     Tensor square;
     long steps;
 
-    AdamW(AdamWSettings settings, long length, Device device) {
+    AdamW(AdamWSettings settings, long length, Home home) {
         this.settings = settings;
-        this.mean = Weights.zeros(length, device);
-        this.square = Weights.zeros(length, device);
+        this.mean = home.zeros(length);
+        this.square = home.zeros(length);
     }
 
-    private AdamW(AdamW other, Device home) {
+    private AdamW(AdamW other, Home home) {
         this.settings = other.settings;
-        this.mean = Weights.copied(other.mean, home);
-        this.square = Weights.copied(other.square, home);
+        this.mean = home.copied(other.mean);
+        this.square = home.copied(other.square);
         this.steps = other.steps;
     }
 
-    AdamW copy(Device home) {
+    AdamW copy(Home home) {
         return new AdamW(this, home);
     }
 
     void move(Device to) {
+        mean = Weights.moved(mean, to);
+        square = Weights.moved(square, to);
+    }
+
+    void move(Home to) {
         mean = Weights.moved(mean, to);
         square = Weights.moved(square, to);
     }

@@ -16,13 +16,15 @@ import org.teamtr.train.Sharding;
  * They change places when another policy learns, and make room while messages are generated.
  * <li>Policies with adapters over the same frozen weights have these once.
  * </ul>
- * None of it changes a number. Copies between host and device are made one after the other on the current stream.
+ * None of it changes a number. Copies between host and device are made one after the other on the current stream; those out of
+ * page-locked memory ({@code pinned}) are not waited for, see {@link Home}.
  *
  * <p>For policies of which one learns at a time, as the trainer uses them. It holds nothing that closing the policies does
  * not free.
  */
 public final class TeamMemory {
     private final boolean offload;
+    private final boolean pinned;
     /** The processes that train the team together; null where that is one. */
     final TorchRanks ranks;
     /** What of a policy that learns each rank has a part of alone. */
@@ -33,15 +35,18 @@ public final class TeamMemory {
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
-        this(offload, null, Sharding.NONE);
+        this(offload, false, null, Sharding.NONE);
     }
 
     /**
+     * @param offload likewise
+     * @param pinned whether the host's memory that it goes to is page-locked; of no account where nothing leaves a device
      * @param ranks among which scoring and gradients of the policies are divided; null for one process
      * @param sharding what else is divided among them
      */
-    public TeamMemory(boolean offload, TorchRanks ranks, Sharding sharding) {
+    public TeamMemory(boolean offload, boolean pinned, TorchRanks ranks, Sharding sharding) {
         this.offload = offload;
+        this.pinned = pinned;
         this.ranks = ranks;
         this.sharding = ranks == null ? Sharding.NONE : sharding;
     }
@@ -69,6 +74,10 @@ public final class TeamMemory {
 
     boolean offload() {
         return offload;
+    }
+
+    boolean pinned() {
+        return pinned;
     }
 
     /** Gives a policy the room that one has, whoever had it before. */

@@ -37,7 +37,7 @@ final class TrainingState implements AutoCloseable {
     private final Workers workers;
     private final Device device;
     /** Where the f32 weights and the optimiser's moments are while the policy does not learn, and snapshots. */
-    private final Device home;
+    private final Home home;
 
     /**
      * Weights are zeros until somebody sets them.
@@ -51,7 +51,8 @@ final class TrainingState implements AutoCloseable {
         this.memory = memory;
         this.workers = workers;
         this.device = device;
-        this.home = Decoder.kept(memory.offload() && device.is_cuda() ? new Device("cpu") : device(settings));
+        final boolean offload = memory.offload() && device.is_cuda();
+        this.home = new Home(Decoder.kept(offload ? new Device("cpu") : device(settings)), offload && memory.pinned());
         this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
         this.base = settings.lora().rank() == 0 ? null : base != null ? base : frozen(config, settings, memory);
         this.shard = memory.shard(trained.length(), Sharding.STATE);
@@ -67,7 +68,7 @@ final class TrainingState implements AutoCloseable {
     static Weights frozen(ModelConfig config, TorchPolicy.Settings settings, TeamMemory memory) {
         try (Device device = device(settings)) {
             final Layout layout = Layout.of(config);
-            return new Weights(layout, settings.scalarType(), device, device, false, memory.shard(layout.length(), Sharding.WEIGHTS),
+            return new Weights(layout, settings.scalarType(), device, new Home(device), false, memory.shard(layout.length(), Sharding.WEIGHTS),
                     memory.sharding.divides(Sharding.WEIGHTS));
         }
     }

@@ -51,19 +51,19 @@ final class Weights implements AutoCloseable {
      * @param home where the f32 vector is until {@link #moveMaster}; of f32 weights it is always on the device
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
-        this(layout, dtype, device, home, trained, null, false);
+        this(layout, dtype, device, new Home(home), trained, null, false);
     }
 
     /**
      * @param shard what this rank keeps of the f32 vector; null for all of it
      * @param divided whether it keeps no more of what is computed with; without, f32 weights are whole
      */
-    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained, Shard shard, boolean divided) {
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Home home, boolean trained, Shard shard, boolean divided) {
         this(layout, dtype, device, divided || dtype != torch.ScalarType.Float ? shard : null, divided);
         try (PointerScope scope = new PointerScope()) {
             final boolean f32 = dtype == torch.ScalarType.Float;
             final long length = this.shard == null ? layout.length() : this.shard.length;
-            master = f32 ? zeros(length, device) : trained ? zeros(length, home) : null;
+            master = f32 ? zeros(length, device) : trained ? home.zeros(length) : null;
             final Tensor there = f32 ? master
                     : Decoder.kept(Decoder.empty(new long[] {divided ? length : layout.length()}, dtype, device).zero_());
             own = divided ? there : null;
@@ -285,18 +285,36 @@ final class Weights implements AutoCloseable {
         }
     }
 
+    /** The way back. */
+    void moveMaster(Home to) {
+        if (dtype != torch.ScalarType.Float && !isOn(master, to.device())) {
+            forgetMasters();
+            master = moved(master, to);
+        }
+    }
+
     static boolean isOn(Tensor tensor, Device device) {
         try (Device at = tensor.device()) {
             return at.equals(device);
         }
     }
 
-    /** {@return the tensor on a device}, the old one closed where it is another */
+    /** {@return the tensor on a device}, the old one closed where it is another; see {@link Home} for when the copy has ended */
     static Tensor moved(Tensor tensor, Device to) {
         if (isOn(tensor, to)) {
             return tensor;
         }
-        final Tensor there = copied(tensor, to);
+        final Tensor there = copied(tensor, to, tensor.is_pinned());
+        tensor.close();
+        return there;
+    }
+
+    /** {@return the tensor at home}, the old one closed where it is another */
+    static Tensor moved(Tensor tensor, Home to) {
+        if (isOn(tensor, to.device())) {
+            return tensor;
+        }
+        final Tensor there = to.copied(tensor);
         tensor.close();
         return there;
     }
@@ -346,19 +364,24 @@ final class Weights implements AutoCloseable {
     }
 
     /** @param home where the copy's f32 vector is to be */
-    Weights copy(Device home) {
+    Weights copy(Home home) {
         final Weights copy = new Weights(layout, dtype, device, shard, divided);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            copy.master = copied(master, home);
+            copy.master = home.copied(master);
         }
         return copy;
     }
 
     /** {@return a new tensor on a device with the same numbers} */
     static Tensor copied(Tensor tensor, Device to) {
+        return copied(tensor, to, false);
+    }
+
+    /** @param queued whether the copy may still be under way on the current stream */
+    private static Tensor copied(Tensor tensor, Device to, boolean queued) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final long[] shape = {tensor.numel()};
-            return Decoder.kept(Decoder.empty(shape, tensor.scalar_type().intern(), to).copy_(tensor));
+            return Decoder.kept(Decoder.empty(shape, tensor.scalar_type().intern(), to).copy_(tensor, queued));
         }
     }
 

@@ -430,12 +430,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * {@code offload}: whether what only the learning policy needs leaves a CUDA device in between. {@code rows}: messages generated
-     * at once, 0 for all. {@code device}, {@code host}: GB there are, 0 for what is free.
+     * {@code offload}: whether what only the learning policy needs leaves a CUDA device in between. {@code pinned}: whether it goes to
+     * page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code device}, {@code host}: GB there are, 0 for what is free.
      */
-    public record Memory(boolean offload, int rows, double device, double host) {
+    public record Memory(boolean offload, boolean pinned, int rows, double device, double host) {
         /** What the defaults say. */
-        public static final Memory DEFAULT = new Memory(true, 0, 0, 0);
+        public static final Memory DEFAULT = new Memory(true, false, 0, 0, 0);
     }
 
     /**

@@ -88,6 +88,20 @@ class MemoryPlanTest {
         assertTrue(host.contains("of the host"), host);
     }
 
+    /** Three vectors of 4 bytes a parameter: 2,384,199,680 bytes are rounded up to 2^32. The device has what it had. */
+    @Test
+    void pageLockedMemoryComesInPowersOfTwo() throws Exception {
+        final MemoryPlan plan = plan("optimiser.micro_batch_tokens=1024");
+        final MemoryPlan pinned = plan("optimiser.micro_batch_tokens=1024", "hardware.memory.pinned=true");
+        assertEquals(3 * 0x1p32 * 1e-9, gigabytes(pinned, "b: f32 weights, optimiser", 1), 0.01);
+        assertEquals(plan.most()[0], pinned.most()[0]);
+        // a policy to measure from and to go back to, and those before and after an update: 36 bytes a parameter
+        assertEquals(9 * 0x1p32 * 1e-9, gigabytes(pinned, "learning: copies to go back to", 1), 0.01);
+        assertEquals(36 * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies to go back to", 1), 0.01);
+        assertEquals(plan("hardware.memory.offload=false").most()[1], plan("hardware.memory.offload=false", "hardware.memory.pinned=true").most()[1],
+                "nothing goes there");
+    }
+
     @Test
     void adaptersShareTheirModel() throws Exception {
         final MemoryPlan plan = plan("policies.a.lora.rank=16", "policies.b.lora.rank=16", "policies.c.lora.rank=16",

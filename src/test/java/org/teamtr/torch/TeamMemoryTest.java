@@ -13,6 +13,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.kernels.SurrogateConfig;
@@ -110,6 +112,25 @@ class TeamMemoryTest {
             for (int i = 0; i < 8; i++) {
                 assertArrayEquals(expected.get(i).tokens(), given.get(i).tokens());
                 assertArrayEquals(expected.get(i).logProbs(), given.get(i).logProbs(), 1e-4f);
+            }
+        }
+    }
+
+    /** Where there is no GPU, libtorch has no such memory, and says so: it was asked for it. */
+    @Test
+    void homeAsksForPageLockedMemory() {
+        try (Home plain = new Home(new org.bytedeco.pytorch.Device("cpu")); Tensor zeros = plain.zeros(3)) {
+            zeros.fill_(new Scalar(2));
+            try (Tensor copy = plain.copied(zeros)) {
+                zeros.fill_(new Scalar(5));
+                assertArrayEquals(new float[] {2, 2, 2}, Tiny.floats(copy));
+                assertSame(zeros, Weights.moved(zeros, plain), "it is at home");
+            }
+        }
+        if (Machine.deviceFree("cuda") == 0) {
+            try (Home pinned = new Home(new org.bytedeco.pytorch.Device("cpu"), true)) {
+                final String wrong = assertThrows(RuntimeException.class, () -> pinned.zeros(3)).getMessage();
+                assertTrue(wrong.contains("pin") || wrong.contains("accelerator"), wrong);
             }
         }
     }
