@@ -8,7 +8,8 @@ import java.util.regex.Pattern;
 /** A model's folder in the Hugging Face layout. */
 final class ModelFolder {
     private static final String CONTENT = "config.json, tokenizer.json and " + SafeTensors.SINGLE;
-    private static final Pattern HUB_NAME = Pattern.compile("[\\w.-]+(/[\\w.-]+)?");
+    /** A name alone, or one below that of its organisation; {@code models/} is where folders are kept. */
+    private static final Pattern HUB_NAME = Pattern.compile("(?!models/)[\\w.-]+(/[\\w.-]+)?");
 
     private ModelFolder() {
     }

@@ -309,6 +309,8 @@ class ModelFilesTest {
         final String name = message(() -> TorchPolicy.load(Path.of("Qwen/Qwen3-0.6B"), Tiny.settings()));
         assertTrue(name.startsWith("Qwen/Qwen3-0.6B: there is no such folder") && name.endsWith(
                 "hf download Qwen/Qwen3-0.6B --local-dir Qwen3-0.6B, then give the folder Qwen3-0.6B"), name);
+        final String place = message(() -> TorchPolicy.load(Path.of("models/Qwen3-0.6B"), Tiny.settings()));
+        assertTrue(place.startsWith("models/Qwen3-0.6B: there is no such folder") && !place.contains("hf download"), "a place for models: " + place);
         final Path file = Files.writeString(temp.resolve("model.gguf"), "GGUF");
         assertTrue(message(() -> TorchPolicy.load(file, Tiny.settings())).startsWith(file + ": expected a model folder"));
         final Path missing = temp.resolve("none");
