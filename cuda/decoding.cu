@@ -169,22 +169,23 @@ template <class W> struct Sums {
 
     __device__ __forceinline__ void load(const char* column, bool inside, int d) {
       head = inside ? column : nullptr;
-      if (!W::kWhole) return;
+      if constexpr (W::kWhole) {
 #pragma unroll
-      for (int k = 0; k < (W::kWhole ? W::kVectors : 1); k++) {
-        const int i = lane() % W::kLanes + k * W::kLanes;
-        v[k] = Vec16{};
-        if (inside && i < d / D::kPerVector) v[k] = load16(column + i * 16);
+        for (int k = 0; k < W::kVectors; k++) {
+          const int i = lane() % W::kLanes + k * W::kLanes;
+          v[k] = Vec16{};
+          if (inside && i < d / D::kPerVector) v[k] = load16(column + i * 16);
+        }
       }
     }
     __device__ __forceinline__ void elements(int d, float* x) const {
-      if (W::kWhole) {
+      if constexpr (W::kWhole) {
 #pragma unroll
-        for (int k = 0; k < (W::kWhole ? W::kVectors : 1); k++) D::unpack(v[k], x + k * D::kPerVector);
-        return;
+        for (int k = 0; k < W::kVectors; k++) D::unpack(v[k], x + k * D::kPerVector);
+      } else {
+#pragma unroll
+        for (int e = 0; e < W::kElements; e++) x[e] = head && W::at(e) < d ? element<D>(head, W::at(e)) : 0;
       }
-#pragma unroll
-      for (int e = 0; e < W::kElements; e++) x[e] = head && W::at(e) < d ? element<D>(head, W::at(e)) : 0;
     }
   };
 
