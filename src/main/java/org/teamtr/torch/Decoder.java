@@ -3,6 +3,7 @@ package org.teamtr.torch;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntFunction;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
@@ -85,6 +86,10 @@ final class Decoder implements AutoCloseable {
         return rotary(positions).wideSin();
     }
 
+    torch.ScalarType dtype() {
+        return dtype;
+    }
+
     /** {@return whether what goes into products is what it is, and not rounded before} */
     boolean exact() {
         return !rounds;
@@ -153,19 +158,41 @@ final class Decoder implements AutoCloseable {
         final Tensor sine = table(rotary.sin(), positions, rows, length);
         final Tensor windowed = a.window() == null || before + length <= a.window().tokens() ? mask
                 : windowed(mask, before, length);
-        Tensor x = embedded(w, ids);
-        for (int i = 0; i < c.layers(); i++) {
-            final Tensor input = x;
-            try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
-                x = kept(layer(w, layer(i), input, cosine, sine, a.slides(i) ? windowed : mask, cache, i));
-            }
-            handed(x);
-            input.close();
-        }
+        final Tensor x = layers(w, embedded(w, ids), cosine, sine, i -> (q, k, v) -> attend(q,
+                cache == null ? k : cache.appended(cache.keys, i, k), cache == null ? v : cache.appended(cache.values, i, v),
+                a.slides(i) ? windowed : mask));
         if (cache != null) {
             cache.length += (int) length;
         }
         return normed(w, x);
+    }
+
+    /**
+     * The last hidden states of messages and of the prompts that they share, [1, tokens, hidden].
+     *
+     * @param ids [1, tokens], as {@link SharedPrompts} has them
+     */
+    Tensor hidden(Map<String, Tensor> w, Tensor ids, SharedPrompts shared) {
+        final Rotary rotary = rotary(shared.longest());
+        return normed(w, layers(w, embedded(w, ids), table(rotary.cos(), shared.positions(), 1, ids.size(1)),
+                table(rotary.sin(), shared.positions(), 1, ids.size(1)), i -> attention(shared, i)));
+    }
+
+    private Attention attention(SharedPrompts shared, int i) {
+        return (q, k, v) -> shared.attended(this::attend, q, k, v, a.slides(i));
+    }
+
+    private Tensor layers(Map<String, Tensor> w, Tensor embedded, Tensor cosine, Tensor sine, IntFunction<Attention> attention) {
+        Tensor x = embedded;
+        for (int i = 0; i < c.layers(); i++) {
+            final Tensor input = x;
+            try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
+                x = kept(layer(w, layer(i), input, cosine, sine, attention.apply(i)));
+            }
+            handed(x);
+            input.close();
+        }
+        return x;
     }
 
     // ---- the same without a cache, a step after the other ----
@@ -175,12 +202,22 @@ final class Decoder implements AutoCloseable {
         return torch.embedding(w.get(EMBEDDING + WEIGHT), ids);
     }
 
-    /** What comes out of a layer, of whole sequences with plain causal attention. */
-    Tensor layer(Map<String, Tensor> w, int i, Tensor x) {
+    /**
+     * What comes out of a layer.
+     *
+     * @param shared what {@link #hidden} of the same tokens has; null of whole sequences with plain causal attention
+     */
+    Tensor layer(Map<String, Tensor> w, int i, Tensor x, SharedPrompts shared) {
         final long length = x.size(1);
+        if (shared != null) {
+            final Rotary rotary = rotary(shared.longest());
+            return layer(w, layer(i), x, table(rotary.cos(), shared.positions(), 1, length), table(rotary.sin(), shared.positions(), 1, length),
+                    attention(shared, i));
+        }
         final Rotary rotary = rotary(length);
         final Tensor mask = a.window() == null || !a.slides(i) || length <= a.window().tokens() ? null : windowed(null, 0, length);
-        return layer(w, layer(i), x, table(rotary.cos(), null, 1, length), table(rotary.sin(), null, 1, length), mask, null, i);
+        return layer(w, layer(i), x, table(rotary.cos(), null, 1, length), table(rotary.sin(), null, 1, length),
+                (q, k, v) -> attend(q, k, v, mask));
     }
 
     /** The last hidden states, of what comes out of the last layer. */
@@ -206,9 +243,14 @@ final class Decoder implements AutoCloseable {
         return mask == null ? window : window.add(mask);
     }
 
-    private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, KvCache cache, int i) {
+    /** What a layer makes of queries, keys and values, [rows, heads, length, headDim], of which the first two are rotated. */
+    private interface Attention {
+        Tensor of(Tensor q, Tensor k, Tensor v);
+    }
+
+    private Tensor layer(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Attention attention) {
         final Tensor h = norm(x, w.get(name + "input_layernorm.weight"));
-        final Tensor y = x.add(attention(w, name + "self_attn.", h, cosine, sine, mask, cache, i));
+        final Tensor y = x.add(attention(w, name + "self_attn.", h, cosine, sine, attention));
         final Tensor m = norm(y, w.get(name + "post_attention_layernorm.weight"));
         final Tensor gate = torch.silu(linear(w, name + "mlp.gate_proj", m));
         return y.add(linear(w, name + "mlp.down_proj", gate.mul(linear(w, name + "mlp.up_proj", m))));
@@ -234,28 +276,24 @@ final class Decoder implements AutoCloseable {
         return rounds ? Tf32.rounded(x) : x;
     }
 
-    private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Tensor mask, KvCache cache,
-            int layer) {
+    private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Attention attention) {
         final long rows = x.size(0);
         final long length = x.size(1);
         Tensor q = linear(w, name + "q_proj", x).view(rows, length, a.heads(), a.headDim());
         Tensor k = linear(w, name + "k_proj", x).view(rows, length, a.kvHeads(), a.headDim());
-        Tensor v = linear(w, name + "v_proj", x).view(rows, length, a.kvHeads(), a.headDim()).transpose(1, 2);
+        final Tensor v = linear(w, name + "v_proj", x).view(rows, length, a.kvHeads(), a.headDim()).transpose(1, 2);
         if (a.qkNorm()) {
             q = norm(q, w.get(name + "q_norm.weight"));
             k = norm(k, w.get(name + "k_norm.weight"));
         }
-        q = rotated(q.transpose(1, 2), cosine, sine);
-        k = rotated(k.transpose(1, 2), cosine, sine);
-        if (cache != null) {
-            k = cache.appended(cache.keys, layer, k);
-            v = cache.appended(cache.values, layer, v);
-        }
-        final boolean causal = mask == null && length > 1;
-        final Tensor out = torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)),
-                mask == null ? none : new TensorOptional(mask),
-                0, causal, new DoubleOptional(), false);
+        final Tensor out = attention.of(rotated(q.transpose(1, 2), cosine, sine), rotated(k.transpose(1, 2), cosine, sine), v);
         return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, a.qWidth()));
+    }
+
+    /** @param mask as for {@link #hidden} */
+    private Tensor attend(Tensor q, Tensor k, Tensor v, Tensor mask) {
+        return torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)), mask == null ? none : new TensorOptional(mask),
+                0, mask == null && q.size(2) > 1, new DoubleOptional(), false);
     }
 
     /** Repeats each head of keys or values for the heads of queries that share it. */

@@ -136,18 +136,26 @@ final class ForwardPass implements AutoCloseable {
 
     /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over the padded sequences. */
     Tensor hidden(Decoder decoder, Map<String, Tensor> w, MicroBatch micro) {
-        return selected(decoder.hidden(w, ids(micro), null, null, null), micro);
+        final SharedPrompts shared = shared(decoder, micro);
+        return selected(shared == null ? decoder.hidden(w, ids(micro), null, null, null) : decoder.hidden(w, ids(micro), shared), micro);
+    }
+
+    /** {@return what the decoder needs to know of prompts that messages share; null where they do not}: the caller's PointerScope's */
+    SharedPrompts shared(Decoder decoder, MicroBatch micro) {
+        return micro.prompts() == null ? null : SharedPrompts.of(micro, config.attention().window(), decoder.dtype(), device);
     }
 
     /** [rows, length] */
     Tensor ids(MicroBatch micro) {
-        return longs(micro.ids(), micro.messages().size(), micro.width());
+        final long[] ids = micro.ids();
+        final long rows = micro.prompts() == null ? micro.messages().size() : 1;
+        return longs(ids, rows, ids.length / rows);
     }
 
     /** Of hidden states of the padded sequences those at the tokens of the messages, [tokens, hidden]. */
     Tensor selected(Tensor all, MicroBatch micro) {
         final long[] at = micro.positions();
-        return all.view((long) micro.messages().size() * micro.width(), config.hidden()).index_select(0, longs(at, at.length));
+        return all.view(-1, config.hidden()).index_select(0, longs(at, at.length));
     }
 
     /** {@return a tensor that is not needed for a while}: in the host's memory with {@code hardware.memory.offload}, else on the device. */

@@ -79,7 +79,8 @@ final class LayerPass implements AutoCloseable {
         forward(Decoder.EMBEDDING, inputs[0], (w, part, micro) -> decoder.embedded(w, forward.ids(micro)));
         for (int i = 0; i < inputs.length - 1; i++) {
             final int layer = i;
-            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.onDevice(inputs[layer][part])));
+            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.onDevice(inputs[layer][part]),
+                    forward.shared(decoder, micro)));
             if (!keeps) {
                 close(inputs[i]);
             }
@@ -108,7 +109,7 @@ final class LayerPass implements AutoCloseable {
         for (int i = inputs.length - 2; i >= 0; i--) {
             final int layer = i;
             backward(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, micro) -> {
-                backpropagate(decoder.layer(w, layer, x), forward.onDevice(outputGradients[part]));
+                backpropagate(decoder.layer(w, layer, x, forward.shared(decoder, micro)), forward.onDevice(outputGradients[part]));
                 return Map.of();
             });
         }

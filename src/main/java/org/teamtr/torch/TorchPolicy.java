@@ -103,7 +103,7 @@ public final class TorchPolicy implements Policy {
     final Tokenizer tokenizer;
     final TrainingState state;
     private final ChatEncoder encoder;
-    private final ForwardPass forward;
+    final ForwardPass forward;
     private final Sampler sampler;
     private final Scorer scorer;
     private final Gradients gradients;

@@ -245,7 +245,7 @@ class ShardTest {
     }
 
     /**
-     * Many micro-batches and layers, a sliding window, two threads, micro-batches that ranks have different numbers of: what is made
+     * Many micro-batches and layers, a sliding window, two threads, prompts of a message each and of several, micro-batches that ranks have different numbers of: what is made
      * a layer after the other has the bits of what is made a micro-batch after the other. Two ranks, since sums of more may be in
      * another order; a head of its own, since that of a tied embedding is summed apart from it.
      */
@@ -262,17 +262,18 @@ class ShardTest {
             seen.add(ranks(2, ranks -> {
                 try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(false, false, ranks, sharding))) {
                     policy.ready();
-                    final Batch batch = Tiny.batch(policy, 9, 6, 1);
                     final List<Object> numbers = new ArrayList<>();
-                    try (Policy.Snapshot anchor = policy.anchor()) {
-                        for (int step = 0; step < 3; step++) {
-                            final Policy.Gradient gradient = policy.gradient(batch, 0.8,
-                                    SurrogateConfig.PAPER.withKl(SurrogateConfig.KlTerm.EXACT, 0.1), anchor);
-                            numbers.add(gradient.scores().kl()[7]);
-                            numbers.add(policy.step(1e-3));
-                            numbers.add(policy.fingerprint());
+                    for (Batch batch : List.of(Tiny.batch(policy, 9, 6, 1), Tiny.groups(policy, 3, 4, 4, 1))) {
+                        try (Policy.Snapshot anchor = policy.anchor()) {
+                            for (int step = 0; step < 3; step++) {
+                                final Policy.Gradient gradient = policy.gradient(batch, 0.8,
+                                        SurrogateConfig.PAPER.withKl(SurrogateConfig.KlTerm.EXACT, 0.1), anchor);
+                                numbers.add(gradient.scores().kl()[7]);
+                                numbers.add(policy.step(1e-3));
+                                numbers.add(policy.fingerprint());
+                            }
+                            numbers.add(policy.score(batch, 0.8, anchor, Policy.Precision.F32).kl()[5]);
                         }
-                        numbers.add(policy.score(batch, 0.8, anchor, Policy.Precision.F32).kl()[5]);
                     }
                     return numbers;
                 }

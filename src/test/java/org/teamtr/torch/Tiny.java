@@ -195,6 +195,15 @@ public final class Tiny {
         return batch(policy.generate(prompts(n, seed), generation(0.8, maxNewTokens), seed, ids(n)));
     }
 
+    /** Messages in groups with one prompt each, of which two are of one length. */
+    static Batch groups(TorchPolicy policy, int groups, int each, int maxNewTokens, long seed) {
+        final List<int[]> prompts = new ArrayList<>(prompts(groups - 1, seed));
+        prompts.add(prompts.get(0).clone());
+        prompts.get(0)[0] = prompts.get(0)[0] == 2 ? 3 : 2;
+        final List<int[]> all = IntStream.range(0, groups * each).mapToObj(m -> prompts.get(m / each)).toList();
+        return batch(policy.generate(all, generation(0.8, maxNewTokens), seed, ids(all.size())));
+    }
+
     static Batch batch(List<Utterance> messages) {
         final float[] advantages = new float[messages.size()];
         for (int i = 0; i < advantages.length; i++) {
