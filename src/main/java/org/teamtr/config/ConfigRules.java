@@ -175,6 +175,7 @@ public final class ConfigRules {
             entry("hardware.memory.offload", flag()),
             entry("hardware.memory.pinned", flag()),
             entry("hardware.memory.rows", whole(0)),
+            entry("hardware.memory.logits", notNegative()),
             entry("hardware.memory.device", notNegative()),
             entry("hardware.memory.host", notNegative()),
             entry("hardware.ranks.timeout", positive()),

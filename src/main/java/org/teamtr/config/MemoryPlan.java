@@ -215,7 +215,7 @@ public final class MemoryPlan {
         final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
         final Set<String> bases = new HashSet<>();
         long learning = 0; // f32 weights and moments that come to the device with a gradient
-        long[] update = new long[5];
+        long[] update = new long[6];
         long weights = 0; // of all policies, and what of one that learns other ranks have meanwhile, at least
         long elsewhere = Long.MAX_VALUE;
         long activations = 0;
@@ -261,6 +261,7 @@ public final class MemoryPlan {
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
                 waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
                         * (longest + config.rollout().maxNewTokens()) * (p.size.layers() + 2L) * p.size.hidden() * c);
+                update[5] = Math.max(update[5], exact && on.equals("cpu") ? keptLogits(p) : 0);
                 update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }
             cache = Math.max(cache, 2L * p.size.layers() * p.size.attention().kvWidth() * c * generated()
@@ -283,6 +284,7 @@ public final class MemoryPlan {
         add("learning: copies to go back to" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
         add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
+        add("learning: logits of the old policy" + suffix, on, update[5], 0, When.LEARNING);
         add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), longest + config.rollout().maxNewTokens(),
                 suffix), on, cache, 0, When.GENERATING);
         add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
@@ -341,6 +343,10 @@ public final class MemoryPlan {
     private long chunks(Of p, boolean exact) {
         final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.embedding().vocab() * Float.BYTES);
         return chunk * (exact ? 2 : 1) + chunk / 2;
+    }
+
+    private long keptLogits(Of p) {
+        return Math.min((long) (config.hardware().memory().logits() * 1e9), batchTokens() * p.size.embedding().vocab() * Float.BYTES);
     }
 
     // ---- what it comes to ----
@@ -421,6 +427,10 @@ public final class MemoryPlan {
             plan = plan.with(true, plan.config.optimiser().microBatchTokens(), plan.config.hardware().memory().rows());
             remedies.add("hardware.memory.offload true");
         }
+        if (host && !plan.fits(When.LEARNING, null) && rows.stream().anyMatch(row -> row.what.startsWith("learning: logits of the old policy"))) {
+            plan = plan.with(0);
+            remedies.add("hardware.memory.logits 0");
+        }
         final int before = plan.config.optimiser().microBatchTokens();
         while (!plan.fits(When.LEARNING) && plan.config.optimiser().microBatchTokens() > LEAST_MICRO_BATCH) {
             plan = plan.with(plan.config.hardware().memory().offload(), plan.config.optimiser().microBatchTokens() / 2,
@@ -456,13 +466,22 @@ public final class MemoryPlan {
         return has(on) == 0 || total(when, on) <= has(on);
     }
 
+    /** @param logits GB of the old policy's that are kept */
+    private MemoryPlan with(double logits) {
+        final Config.Memory m = config.hardware().memory();
+        return with(new Config.Memory(m.offload(), m.pinned(), m.rows(), logits, m.device(), m.host()), config.optimiser().microBatchTokens());
+    }
+
     private MemoryPlan with(boolean offload, int microBatchTokens, int rowsAtOnce) {
+        final Config.Memory m = config.hardware().memory();
+        return with(new Config.Memory(offload, m.pinned(), rowsAtOnce, m.logits(), m.device(), m.host()), microBatchTokens);
+    }
+
+    private MemoryPlan with(Config.Memory memory, int microBatchTokens) {
         final Config c = config;
         final Config.Optimiser o = c.optimiser();
-        final Config.Memory m = c.hardware().memory();
         final Config other = c.with(new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(),
-                o.maxGradNorm(), microBatchTokens)).with(c.hardware().with(
-                new Config.Memory(offload, m.pinned(), rowsAtOnce, m.device(), m.host())));
+                o.maxGradNorm(), microBatchTokens)).with(c.hardware().with(memory));
         return new MemoryPlan(other, policies, longest, processes, here);
     }
 }

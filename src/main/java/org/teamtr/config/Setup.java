@@ -213,7 +213,7 @@ public final class Setup implements AutoCloseable {
 
     private static TeamMemory memory(Config config, TorchRanks ranks) {
         final Config.Memory m = config.hardware().memory();
-        return new TeamMemory(m.offload(), m.pinned(), ranks, config.hardware().ranks().shard());
+        return new TeamMemory(m.offload(), m.pinned(), (long) (m.logits() * 1e9), ranks, config.hardware().ranks().shard());
     }
 
     public static TorchPolicy.Settings settings(Config c, Config.Model m) {

@@ -43,8 +43,8 @@ class Anchor implements Policy.Snapshot {
         return forward.vocab;
     }
 
-    /** {@return the anchor's hidden states of a batch of so many micro-batches} Those of the latest batch are kept. */
-    HiddenStates hiddenStates(Batch batch, int micros, Policy.Precision precision) {
+    /** {@return the anchor's hidden states of a batch's micro-batches} Those of the latest batch are kept. */
+    HiddenStates hiddenStates(Batch batch, List<MicroBatch> micros, Policy.Precision precision) {
         final HiddenStates known = states.get(precision);
         if (known != null && known.batch == batch) {
             return known;
@@ -67,14 +67,39 @@ class Anchor implements Policy.Snapshot {
         private final Decoder decoder;
         private final Policy.Precision precision;
         private final Tensor[] hidden;
+        /** Of each micro-batch, how many of its rows' logits may be kept, and those, once they were asked for. */
+        private final long[] rows;
+        private final LinearLogProbs.Kept[] logits;
         /** Whether the hidden states of all micro-batches of this rank have been computed; the same on all ranks. */
         private boolean complete;
 
-        HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, int micros) {
+        HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, List<MicroBatch> micros) {
             this.batch = batch;
             this.decoder = decoder;
             this.precision = precision;
-            this.hidden = new Tensor[micros];
+            this.hidden = new Tensor[micros.size()];
+            this.logits = new LinearLogProbs.Kept[micros.size()];
+            this.rows = new long[micros.size()];
+            long left = forward.keptLogits / ((long) forward.vocab * Float.BYTES);
+            for (int part = 0; part < rows.length; part++) {
+                rows[part] = forward.isHere(part) ? Math.min(left, micros.get(part).tokens()) : 0;
+                left -= rows[part];
+            }
+        }
+
+        /** {@return the logits of a micro-batch, as far as they are kept; null for none} Each part is asked for by one thread at a time. */
+        LinearLogProbs.Kept logits(int part) {
+            return logits[part];
+        }
+
+        /** {@return the same, with room for those that are not there yet} */
+        LinearLogProbs.Kept keptLogits(int part) {
+            if (logits[part] == null && rows[part] > 0) {
+                try (PointerScope scope = new PointerScope()) {
+                    logits[part] = new LinearLogProbs.Kept(rows[part], forward.vocab, forward.device);
+                }
+            }
+            return logits[part];
         }
 
         /**
@@ -120,6 +145,7 @@ class Anchor implements Policy.Snapshot {
 
         private void close() {
             Arrays.stream(hidden).filter(Objects::nonNull).forEach(Tensor::close);
+            Arrays.stream(logits).filter(Objects::nonNull).forEach(LinearLogProbs.Kept::close);
         }
     }
 }

@@ -28,6 +28,8 @@ final class ForwardPass implements AutoCloseable {
     private final TorchRanks ranks;
     /** Where hidden states are kept between the forward and the backward pass: the host with {@code hardware.memory.offload}, else the device. */
     private final Device offload;
+    /** Bytes of an anchor's logits that may be kept. */
+    final long keptLogits;
     private final Decoder decoder;
     /** Those that the monitor had evaluate the f32 weights so far. */
     private final Map<Policy.Precision, Decoder> finer = new EnumMap<>(Policy.Precision.class);
@@ -40,6 +42,7 @@ final class ForwardPass implements AutoCloseable {
         this.ranks = memory.ranks;
         this.device = Decoder.kept(TrainingState.device(settings));
         this.offload = memory.offload() ? Decoder.kept(new Device("cpu")) : device;
+        this.keptLogits = device.is_cpu() ? memory.keptLogits : 0;
         this.decoder = newDecoder(settings.scalarType(), settings.dtype() == DType.F32 && settings.matmul() == Matmul.TF32);
         this.workers = new Workers(Layout.of(config).length(), settings.threads(), !device.is_cuda());
         workers.use();
@@ -111,11 +114,16 @@ final class ForwardPass implements AutoCloseable {
         for (int i = 0; i < micros.size(); i++) {
             final MicroBatch micro = micros.get(i);
             final int part = i;
-            if (ranks == null || part % ranks.size() == ranks.rank()) {
+            if (isHere(part)) {
                 tasks.add(() -> work.of(part, micro));
             }
         }
         return tasks;
+    }
+
+    /** {@return whether a micro-batch of this number is computed by this rank} */
+    boolean isHere(int part) {
+        return ranks == null || part % ranks.size() == ranks.rank();
     }
 
     /** Adds what other ranks have computed, which is zeros here. */
@@ -205,13 +213,17 @@ final class ForwardPass implements AutoCloseable {
     LinearLogProbs head(Decoder decoder, Tensor hidden, Tensor weight, Anchor.HiddenStates anchor, Tensor anchorWeight, int part,
             MicroBatch micro, double temperature) {
         final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
-        return new LinearLogProbs(decoder.input(hidden), decoder.input(weight),
+        final LinearLogProbs head = new LinearLogProbs(decoder.input(hidden), decoder.input(weight),
                 anchor == null ? null : decoder.input(anchor.of(part, micro)), anchor == null ? null : decoder.input(anchorWeight), vocab,
                 targets, temperature, LinearLogProbs.CHUNK_BYTES);
+        if (anchor != null) {
+            head.keepOld(anchor.logits(part));
+        }
+        return head;
     }
 
     /** What the exact KL of this policy is taken from: hidden states of an anchor that counts the same columns. */
-    Anchor.HiddenStates anchorStates(Policy.Snapshot anchor, Batch batch, int micros, Policy.Precision precision) {
+    Anchor.HiddenStates anchorStates(Policy.Snapshot anchor, Batch batch, List<MicroBatch> micros, Policy.Precision precision) {
         if (anchor == null) {
             return null;
         }

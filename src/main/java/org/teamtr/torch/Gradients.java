@@ -36,7 +36,7 @@ final class Gradients {
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
         final List<MicroBatch> micros = forward.split(batch.messages());
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros.size(), Policy.Precision.SAME);
+        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, Policy.Precision.SAME);
         // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
         final boolean moved = anchor != null && !state.isAt(anchor);
         accumulate(decoder, micros, anchorStates, moved, temperature, (part, micro, head, dHidden, dWeight) -> {
@@ -198,6 +198,11 @@ final class Gradients {
         }
         try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? anchorStates : null, anchorHead, part, micro,
                 temperature)) {
+            if (moved) {
+                head.keepOld(anchorStates.keptLogits(part));
+            } else if (anchorStates != null) {
+                head.keep(anchorStates.keptLogits(part));
+            }
             loss.compute(part, micro, head, dHidden, dWeight);
         }
         LayerPass.backpropagate(hidden, dHidden);

@@ -1,9 +1,11 @@
 package org.teamtr.torch;
 
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.List;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.LayoutOptional;
 import org.bytedeco.pytorch.Scalar;
@@ -86,11 +88,32 @@ public final class LinearLogProbs implements AutoCloseable {
     /** Whether all results have been computed. */
     private boolean known;
 
+    /** The logits of the first rows, for other objects of the same rows and weight, so that these need not multiply them again. */
+    static final class Kept implements AutoCloseable {
+        private final Tensor logits;
+        private final BitSet there = new BitSet();
+
+        /** Nothing is there yet. */
+        Kept(long rows, long vocab, Device device) {
+            this.logits = Decoder.kept(Decoder.empty(new long[] {rows, vocab}, ScalarType.Float, device));
+        }
+
+        private boolean hasRoom(long from, long n) {
+            return from + n <= logits.size(0);
+        }
+
+        @Override
+        public void close() {
+            logits.close();
+        }
+    }
+
     /** Hidden states, the weight they go through, and memory with the logits of some of the rows. */
     private static final class Head implements AutoCloseable {
         final Tensor hidden;
         final Tensor weight;
-        private final Tensor memory;
+        final Tensor memory;
+        Kept kept; // or null
         private long held = -1; // the first of the rows whose logits are in memory; -1 for none
         private long rows; // how many these are
 
@@ -102,6 +125,14 @@ public final class LinearLogProbs implements AutoCloseable {
 
         /** Multiplied now, unless they are still there. */
         Tensor logits(long from, long n) {
+            if (keeps(from, n)) {
+                final Tensor logits = kept.logits.narrow(0, from, n);
+                if (kept.there.nextClearBit((int) from) < from + n) {
+                    HeadProduct.logits(logits, hidden.narrow(0, from, n), weight);
+                    kept.there.set((int) from, (int) (from + n));
+                }
+                return logits;
+            }
             final Tensor logits = memory.narrow(0, 0, n);
             if (held != from || rows != n) {
                 held = -1;
@@ -110,6 +141,11 @@ public final class LinearLogProbs implements AutoCloseable {
                 rows = n;
             }
             return logits;
+        }
+
+        /** {@return whether the logits of these rows are to stay} */
+        boolean keeps(long from, long n) {
+            return kept != null && kept.hasRoom(from, n);
         }
 
         @Override
@@ -201,6 +237,16 @@ public final class LinearLogProbs implements AutoCloseable {
                 new BoolOptional());
     }
 
+    /** Leaves logits there, or takes them from there. @param logits of the same rows, hidden states and weight; null for none */
+    void keep(Kept logits) {
+        now.kept = logits;
+    }
+
+    /** The same of the old logits. */
+    void keepOld(Kept logits) {
+        old.kept = logits;
+    }
+
     // ---- results ----
 
     /** {@return [rows] f32, log-probs of the targets} Its memory is this object's, as that of all results. */
@@ -242,6 +288,34 @@ public final class LinearLogProbs implements AutoCloseable {
         checkOpen();
         results(0, rows);
         known = true;
+    }
+
+    /**
+     * Computes the results, in the same chunks as {@link #backward(long[], SequenceLoss, Tensor, Tensor, Tensor, Tensor, Tensor) backward with a
+     * SequenceLoss}, and so to the same bits.
+     *
+     * @param cuSeqlens [sequences + 1], bounds of the sequences: from 0, rising, to the number of rows
+     * @throws IllegalArgumentException if {@code cuSeqlens} does not bound the rows
+     * @throws IllegalStateException if this object was closed, or the kernels cannot be loaded
+     */
+    public void forward(long[] cuSeqlens) {
+        checkOpen();
+        checkBounds(cuSeqlens);
+        for (int first = 0; first < cuSeqlens.length - 1;) {
+            final int last = together(cuSeqlens, first);
+            results(cuSeqlens[first], cuSeqlens[last]);
+            first = last;
+        }
+        known = true;
+    }
+
+    /** {@return behind the last of the sequences from {@code first} on that a chunk has room for, or that one} */
+    private int together(long[] cuSeqlens, int first) {
+        int last = first + 1;
+        while (last < cuSeqlens.length - 1 && cuSeqlens[last + 1] - cuSeqlens[first] <= chunkRows) {
+            last++;
+        }
+        return last;
     }
 
     /**
@@ -297,12 +371,8 @@ public final class LinearLogProbs implements AutoCloseable {
         try (PointerScope scope = new PointerScope()) {
             checkGradients(gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
             known = true; // as far as the loss is asked to look
-            int first = 0;
-            while (first < cuSeqlens.length - 1) {
-                int last = first + 1;
-                while (last < cuSeqlens.length - 1 && cuSeqlens[last + 1] - cuSeqlens[first] <= chunkRows) {
-                    last++;
-                }
+            for (int first = 0; first < cuSeqlens.length - 1;) {
+                final int last = together(cuSeqlens, first);
                 results(cuSeqlens[first], cuSeqlens[last]);
                 loss.gradients(first, last);
                 gradient(cuSeqlens[first], cuSeqlens[last], false, gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
@@ -380,17 +450,19 @@ public final class LinearLogProbs implements AutoCloseable {
             }
         }
 
-        /** In place of the logits. */
+        /** In place of the logits, unless these are kept. */
         Tensor gradient(Tensor logits, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl) {
             final Logits view = TensorViews.logits(logits);
             now.held = -1;
+            final Tensor dLogits = now.keeps(from, n) ? now.memory.narrow(0, 0, n) : logits;
+            final Logits out = dLogits == logits ? view : TensorViews.logits(dLogits);
             if (gradKl == null) {
-                LogProbs.backward(view, target, t, of(logProbs), of(lse), of(entropy), of(gradLogProbs), of(gradEntropy), view);
+                LogProbs.backward(view, target, t, of(logProbs), of(lse), of(entropy), of(gradLogProbs), of(gradEntropy), out);
             } else {
                 PolicyLoss.backward(view, TensorViews.logits(old.logits(from, n)), target, t, of(logProbs), of(entropy), statistics(),
-                        of(gradLogProbs), of(gradEntropy), of(gradKl), view);
+                        of(gradLogProbs), of(gradEntropy), of(gradKl), out);
             }
-            return logits;
+            return dLogits;
         }
     }
 

@@ -23,7 +23,7 @@ final class Scorer {
         final Policy.Scores out = scores(batch, anchor);
         final Decoder decoder = forward.decoder(precision);
         final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros.size(), precision);
+        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, precision);
         try (PointerScope all = new PointerScope()) {
             final Tensor anchorHead = anchorStates == null ? null : anchorStates.prepared(micros);
             final ForwardPass.States now = forward.states(decoder, state, state.weights, precision, micros);
@@ -32,7 +32,7 @@ final class Scorer {
                         PointerScope scope = new PointerScope();
                         LinearLogProbs head = forward.head(decoder, now.hidden().of(part, micro), now.head(), anchorStates, anchorHead, part, micro,
                                 temperature)) {
-                    head.forward();
+                    head.forward(micro.cuSeqlens());
                     scatter(head, micro, batch, out);
                 }
                 return null;
@@ -68,7 +68,7 @@ final class Scorer {
     double[] logitShift(Batch batch, Policy.Snapshot anchor) {
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
         final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates anchorStates = ((Anchor) anchor).hiddenStates(batch, micros.size(), Policy.Precision.SAME);
+        final Anchor.HiddenStates anchorStates = ((Anchor) anchor).hiddenStates(batch, micros, Policy.Precision.SAME);
         final int columns = forward.vocab;
         final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
         final int ranks = 32 - Integer.numberOfLeadingZeros(columns);

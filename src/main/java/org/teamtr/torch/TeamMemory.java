@@ -25,6 +25,8 @@ import org.teamtr.train.Sharding;
 public final class TeamMemory {
     private final boolean offload;
     private final boolean pinned;
+    /** Bytes of the old policy's logits that are kept during an update, of a policy on the CPU. */
+    final long keptLogits;
     /** The processes that train the team together; null where that is one. */
     final TorchRanks ranks;
     /** What of a policy that learns each rank has a part of alone. */
@@ -45,8 +47,17 @@ public final class TeamMemory {
      * @param sharding what else is divided among them
      */
     public TeamMemory(boolean offload, boolean pinned, TorchRanks ranks, Sharding sharding) {
+        this(offload, pinned, 0, ranks, sharding);
+    }
+
+    /**
+     * @param keptLogits bytes of host memory that a policy on the CPU may use, during an update, to keep the old policy's logits, which are
+     *     then not multiplied again; 0 for none. It changes no number
+     */
+    public TeamMemory(boolean offload, boolean pinned, long keptLogits, TorchRanks ranks, Sharding sharding) {
         this.offload = offload;
         this.pinned = pinned;
+        this.keptLogits = keptLogits;
         this.ranks = ranks;
         this.sharding = ranks == null ? Sharding.NONE : sharding;
     }

@@ -431,11 +431,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * {@code offload}: whether what only the learning policy needs leaves a CUDA device in between. {@code pinned}: whether it goes to
-     * page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code device}, {@code host}: GB there are, 0 for what is free.
+     * page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code logits}: GB of the host for the old policy's logits during
+     * an update, of policies on the CPU. {@code device}, {@code host}: GB there are, 0 for what is free.
      */
-    public record Memory(boolean offload, boolean pinned, int rows, double device, double host) {
+    public record Memory(boolean offload, boolean pinned, int rows, double logits, double device, double host) {
         /** What the defaults say. */
-        public static final Memory DEFAULT = new Memory(true, false, 0, 0, 0);
+        public static final Memory DEFAULT = new Memory(true, false, 0, 3, 0, 0);
     }
 
     /**

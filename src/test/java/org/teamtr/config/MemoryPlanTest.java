@@ -1,6 +1,7 @@
 package org.teamtr.config;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -100,6 +101,25 @@ class MemoryPlanTest {
         assertEquals(36 * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies to go back to", 1), 0.01);
         assertEquals(plan("hardware.memory.offload=false").most()[1], plan("hardware.memory.offload=false", "hardware.memory.pinned=true").most()[1],
                 "nothing goes there");
+    }
+
+    @Test
+    void keptLogitsAreCountedOnTheCpuAndGivenUpFirst() throws Exception {
+        final String row = "learning: logits of the old policy";
+        final String[] sets = {"hardware.device=cpu", "optimiser.micro_batch_tokens=1024", "hardware.memory.host=256", "hardware.memory.logits=3"};
+        final MemoryPlan plan = plan(sets);
+        assertEquals(3, gigabytes(plan, row, 0), 0.01);
+        sets[3] = "hardware.memory.logits=1000"; // all there are
+        assertEquals(24L * 8 * 128 * 151_936 * 4e-9, gigabytes(plan(sets), row, 0), 0.01);
+        sets[3] = "hardware.memory.logits=0";
+        final MemoryPlan without = plan(sets);
+        assertFalse(without.table().contains(row), without.table());
+        assertFalse(plan("optimiser.micro_batch_tokens=1024").table().contains(row), "on a GPU nothing is kept");
+        sets[2] = "hardware.memory.host=" + (without.most()[1] * 1e-9 + 0.1);
+        plan(sets).check();
+        sets[3] = "hardware.memory.logits=3";
+        final String refused = assertThrows(ConfigException.class, () -> plan(sets).check()).getMessage();
+        assertTrue(refused.endsWith("It fits with hardware.memory.logits 0"), refused);
     }
 
     @Test

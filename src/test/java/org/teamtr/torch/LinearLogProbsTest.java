@@ -16,6 +16,7 @@ import java.util.SplittableRandom;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorArrayRefOptional;
@@ -391,6 +392,49 @@ class LinearLogProbsTest {
                 }
                 assertArrayEquals(gradients.get(0), gradients.get(1));
                 assertArrayEquals(gradients.get(0), gradients.get(2));
+            }
+        }
+    }
+
+    // ---- logits that are kept ----
+
+    /** With memory for the logits of all rows, some or none: the same bits; and another object takes them from there. */
+    @ParameterizedTest
+    @EnumSource(value = ScalarType.class, names = {"Float", "BFloat16"})
+    void keptLogitsChangeNoBit(ScalarType dtype) {
+        final Problem problem = new Problem(dtype, true, "ghk");
+        final long[] bounds = {0, 3, 3, 10, 24, 36, 37};
+        for (int chunkRows : new int[] {5, 13, ROWS}) {
+            final List<Given> first = new ArrayList<>();
+            final List<float[]> kls = new ArrayList<>();
+            for (int keptRows : new int[] {0, 1, 12, 30, ROWS}) {
+                final Tensor dHidden = torch.empty(ROWS, H).to(dtype);
+                final Tensor dWeight = torch.zeros(PADDED, H);
+                try (Device cpu = new Device("cpu"); LinearLogProbs.Kept kept = keptRows == 0 ? null : new LinearLogProbs.Kept(keptRows, VOCAB, cpu)) {
+                    try (LinearLogProbs rows = problem.open(false, chunkRows)) {
+                        rows.keep(kept);
+                        rows.backward(bounds, (from, to) -> { }, tensor(problem.g), tensor(problem.h), null, dHidden, dWeight);
+                        first.add(Given.of(rows, dHidden, dWeight));
+                    }
+                    final Tensor hidden = tensor(problem.hidden, dtype);
+                    final Tensor weight = tensor(problem.weight, dtype);
+                    try (LinearLogProbs rows = new LinearLogProbs(tensor(problem.oldHidden, dtype), tensor(problem.oldWeight, dtype), hidden, weight,
+                            VOCAB, Tensor.create(problem.targets), tensor(problem.temperatures), (long) chunkRows * VOCAB * Float.BYTES)) {
+                        rows.keepOld(kept);
+                        if (keptRows == ROWS) {
+                            weight.fill_(new Scalar(Double.NaN)); // not looked at again
+                        }
+                        rows.forward(bounds);
+                        kls.add(Tiny.floats(rows.kl()));
+                    }
+                }
+                final Given last = first.get(first.size() - 1);
+                final String what = chunkRows + " rows a chunk, " + keptRows + " kept";
+                assertArrayEquals(first.get(0).logProbs, last.logProbs, what);
+                assertArrayEquals(first.get(0).entropy, last.entropy, what);
+                assertArrayEquals(first.get(0).dHidden, last.dHidden, what);
+                assertArrayEquals(first.get(0).dWeight, last.dWeight, what);
+                assertArrayEquals(kls.get(0), kls.get(kls.size() - 1), what);
             }
         }
     }

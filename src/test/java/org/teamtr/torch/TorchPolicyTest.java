@@ -38,6 +38,7 @@ import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Policy;
+import org.teamtr.train.Sharding;
 
 /** Learning: gradients against libtorch's autograd of the same loss in double, the optimiser against libtorch's, going back. */
 class TorchPolicyTest {
@@ -359,6 +360,35 @@ class TorchPolicyTest {
                     }
                 }
             }
+        }
+    }
+
+    /** The old policy's logits are multiplied once, or again for every step and for the monitor: with the same bits. */
+    @Test
+    void keptLogitsChangeNoNumber() throws IOException {
+        final Path model = Tiny.saved(folder);
+        final List<List<Object>> seen = new ArrayList<>();
+        for (long rows : new long[] {0, 1, 9, 1_000_000}) {
+            final TeamMemory memory = new TeamMemory(false, false, rows * Tiny.VOCAB * Float.BYTES, null, Sharding.NONE);
+            try (TorchPolicy policy = TorchPolicy.load(model, Tiny.settings("f32", 2, 0, 60), memory)) {
+                final Batch batch = shifted(policy, 12);
+                final List<Object> numbers = new ArrayList<>();
+                try (Policy.Snapshot anchor = policy.anchor()) {
+                    for (int step = 0; step < 3; step++) {
+                        policy.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER.withKl(KlTerm.EXACT, 0.3).withEntropyCoef(0.1), anchor);
+                        numbers.add(policy.step(1e-3));
+                        numbers.add(policy.fingerprint());
+                    }
+                    for (float kl : policy.score(batch, TEMPERATURE, anchor).kl()) {
+                        numbers.add(kl);
+                    }
+                    assertTrue((float) numbers.get(8) > 0, "it has moved");
+                }
+                seen.add(numbers);
+            }
+        }
+        for (List<Object> numbers : seen) {
+            assertEquals(seen.get(0), numbers);
         }
     }
 
