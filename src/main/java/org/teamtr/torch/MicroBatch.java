@@ -128,7 +128,9 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
             }
             final int[] indices = Arrays.stream(order, from, to).mapToInt(Integer::intValue).toArray();
             final List<Utterance> together = Arrays.stream(indices).mapToObj(messages::get).toList();
-            micros.add(new MicroBatch(together, indices, width, tokens, prompts == null ? null : Prompts.of(together)));
+            final Prompts own = prompts == null ? null : Prompts.of(together);
+            micros.add(own != null && own.different.size() < together.size() ? new MicroBatch(together, indices, width, tokens, own)
+                    : new MicroBatch(together, indices, together.stream().mapToInt(MicroBatch::width).max().orElseThrow(), tokens, null));
             from = to;
         }
         return micros;
