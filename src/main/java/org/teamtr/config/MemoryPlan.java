@@ -366,11 +366,6 @@ public final class MemoryPlan {
         return new long[] {devices.stream().mapToLong(this::most).max().orElse(0), most(null)};
     }
 
-    /** {@return the same while messages are generated} */
-    public long[] generating() {
-        return new long[] {devices.stream().mapToLong(on -> total(When.GENERATING, on)).max().orElse(0), total(When.GENERATING, null)};
-    }
-
     private long has(String on) {
         final Config.Memory memory = config.hardware().memory();
         final double given = on == null ? memory.host() : memory.device();
