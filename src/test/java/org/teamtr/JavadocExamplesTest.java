@@ -29,9 +29,10 @@ class JavadocExamplesTest {
 
     private static final String IMPORTS = "import java.nio.*; import java.util.*; import org.bytedeco.javacpp.*; import org.teamtr.kernels.*;";
     /** What an example may use without declaring it: names that say what they stand for. */
-    private static final String KERNELS = IMPORTS + " class %s { Logits logits, oldLogits, newLogits, dLogits, onHost, leftHalf, rightHalf, x, y, weight, norm;"
-            + " Indices targets, cuSeqlens; Floats logProbs, logProbsOld, logProbsNew, lse, entropy, kl, gradKl, gradLogProbs, advantages;"
-            + " Mask mask; SurrogateStats stats; Device gpu; Object tensor; long address, batch, length, rows, vocab;";
+    private static final String KERNELS =
+            IMPORTS + " class %s { Logits logits, oldLogits, newLogits, dLogits, onHost, leftHalf, rightHalf, x, y, weight, norm;"
+                    + " Indices targets, cuSeqlens; Floats logProbs, logProbsOld, logProbsNew, lse, entropy, kl, gradKl, gradLogProbs, advantages;"
+                    + " Mask mask; SurrogateStats stats; Device gpu; Object tensor; long address, batch, length, rows, vocab;";
     private static final String TORCH = IMPORTS + " import org.bytedeco.pytorch.*; import org.teamtr.torch.LinearLogProbs; class %s {"
             + " Tensor hidden, weight, targets, gradLogProbs, dHidden, dWeight; long vocab; long[] cuSeqlens;";
 

@@ -30,9 +30,10 @@ class LayoutTest {
     /** Components of a record, unless it is one of {@link #LONG_RECORDS}. */
     private static final int MOST_COMPONENTS = 8;
     private static final String SECTION = "a section of config.yaml, whose keys are its components; only ConfigFile makes one from a file";
-    private static final Map<String, String> LONG_RECORDS = Map.of("Update", "a line of metrics.jsonl and metrics.csv, whose fields are its components",
-            "SurrogateConfig", "made from PAPER by its with methods", "Config", "config.yaml, whose sections are its components",
-            "TrustRegion", SECTION, "Rollout", SECTION, "Loss", SECTION, "Bound", SECTION, "Files", SECTION, "Environment", SECTION);
+    private static final Map<String, String> LONG_RECORDS =
+            Map.of("Update", "a line of metrics.jsonl and metrics.csv, whose fields are its components",
+                    "SurrogateConfig", "made from PAPER by its with methods", "Config", "config.yaml, whose sections are its components",
+                    "TrustRegion", SECTION, "Rollout", SECTION, "Loss", SECTION, "Bound", SECTION, "Files", SECTION, "Environment", SECTION);
     private static final Pattern RECORD = Pattern.compile("\\brecord (\\w+)(?:<[^(]*>)?\\(((?:[^()]|\\([^()]*\\))*)\\)[^;{]*\\{");
 
     private static String jdeps(String... arguments) {

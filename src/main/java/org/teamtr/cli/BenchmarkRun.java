@@ -55,7 +55,8 @@ final class BenchmarkRun {
     private static final Pattern NUMBER = Pattern.compile("(?<![0-9.])[0-9]{1,6}(?![0-9])");
     private static final List<String> PARTS = List.of("level", "subject", "size", "task", "lang");
     /** Figures of episodes that are counts; the others are shares, 0 to 1. */
-    private static final List<String> COUNTS = List.of("turns", "solved_at", "steps", "rounds", "calls", "failed_calls", "wrong_names", "constraints");
+    private static final List<String> COUNTS =
+            List.of("turns", "solved_at", "steps", "rounds", "calls", "failed_calls", "wrong_names", "constraints");
 
     private final Setup setup;
     private final Generation generation;
@@ -137,7 +138,7 @@ final class BenchmarkRun {
         final List<List<Map<String, Double>>> measured = new ArrayList<>(); // what was measured of each episode that counts
         final Map<String, Long> counts = new LinkedHashMap<>();
         for (String name : List.of("items", "episodes", "without answer", "cut by the length limit", "errors of the verifier",
-            "without a choice of the judge", "tokens generated", "characters observed")) {
+                "without a choice of the judge", "tokens generated", "characters observed")) {
             counts.put(name, 0L);
         }
         counts.put("items", (long) prompts.size());
@@ -188,7 +189,8 @@ final class BenchmarkRun {
     private Agent agent() {
         final String role = mode.substring(mode.indexOf(':') + 1);
         return setup.team.agents().stream().filter(agent -> agent.role().equals(role)).findFirst().orElseThrow(() -> new IllegalArgumentException(
-                "--mode: expected " + mode.substring(0, mode.indexOf(':') + 1) + " and one of " + setup.team.agents().stream().map(Agent::role).toList()
+                "--mode: expected " + mode.substring(0, mode.indexOf(':') + 1) + " and one of "
+                        + setup.team.agents().stream().map(Agent::role).toList()
                         + ", given " + role));
     }
 
@@ -204,7 +206,8 @@ final class BenchmarkRun {
             for (Message m : e.messages()) {
                 text.append("Answer ").append(m.turn() + 1).append(":\n").append(m.text()).append("\n\n");
             }
-            final int[] tokens = judge.encode(List.of(new ChatTurn("user", text.append("Which answer is right? End with its number: Answer N.").toString())));
+            final int[] tokens =
+                    judge.encode(List.of(new ChatTurn("user", text.append("Which answer is right? End with its number: Answer N.").toString())));
             final int room = judge.contextLength() - generation.maxNewTokens();
             asked.add(tokens.length <= room ? tokens : Truncation.MIDDLE.cut(tokens, room));
         }
@@ -368,8 +371,9 @@ final class BenchmarkRun {
         measured.forEach(item -> item.forEach(episode -> names.addAll(episode.keySet())));
         names.remove("answered"); // which is counted
         if (names.remove("cells_right")) {
-            figures.add(new BenchmarkTable.Figure(benchmark.name(), "all", "cells", PassRates.ratio(of(measured, "cells_right"), of(measured, "cells"),
-                    setup.config.seed()), measured.size(), true));
+            figures.add(
+                    new BenchmarkTable.Figure(benchmark.name(), "all", "cells", PassRates.ratio(of(measured, "cells_right"), of(measured, "cells"),
+                            setup.config.seed()), measured.size(), true));
             names.remove("cells");
         }
         for (String name : names) {

@@ -20,10 +20,12 @@ final class DataCommand implements Callable<Integer> {
     }
 
     /** Brings a published data set into the form that training and evaluation read. */
-    @Command(name = "prepare", mixinStandardHelpOptions = true, description = "Writes a published data set as lines {id, source, prompt, answer, meta}.")
+    @Command(name = "prepare", mixinStandardHelpOptions = true,
+            description = "Writes a published data set as lines {id, source, prompt, answer, meta}.")
     static final class Prepare implements Callable<Integer> {
-        @Parameters(index = "0", paramLabel = "NAME", description = "Which it is: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi, detective, situation,"
-                + " guess_number, planbench, or verl for files in verl's columns.")
+        @Parameters(index = "0", paramLabel = "NAME",
+                description = "Which it is: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi, detective, situation,"
+                        + " guess_number, planbench, or verl for files in verl's columns.")
         private String name;
 
         @Parameters(index = "1..*", arity = "1..*", paramLabel = "SOURCE", description = "Its files: JSON lines, a JSON array, or Parquet.")

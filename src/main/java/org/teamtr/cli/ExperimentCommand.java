@@ -385,7 +385,7 @@ final class ExperimentCommand implements Callable<Integer> {
         final List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
         ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
                 .filter(a -> a.startsWith("-X") || a.startsWith("-D") || a.startsWith("--enable-native-access"))
-                        .forEach(line::add);
+                .forEach(line::add);
         line.addAll(List.of("-cp", System.getProperty("java.class.path"), Main.class.getName()));
         line.addAll(command);
         final ProcessBuilder builder = new ProcessBuilder(line).redirectErrorStream(true)

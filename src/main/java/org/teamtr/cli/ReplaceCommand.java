@@ -63,20 +63,20 @@ final class ReplaceCommand implements Callable<Integer> {
 
     @Option(names = "--with", required = true, paramLabel = "MODEL",
             description = "A folder in the Hugging Face layout, such as a"
-            + " checkpoint RUN/checkpoints/stage-0007/ROLE; tiny for the built-in model as its warm start left it; random for the"
-            + " agent's own model with random weights.")
+                    + " checkpoint RUN/checkpoints/stage-0007/ROLE; tiny for the built-in model as its warm start left it; random for the"
+                    + " agent's own model with random weights.")
     private String with;
 
     @Option(names = "--align", paramLabel = "HOW",
             description = "stage0: the new model learns what the old one says until its KL is"
-            + " within delta0. none: a direct swap. scratch: of the new model only the shape and tokenizer, with random weights."
-            + " Default: stage0.")
+                    + " within delta0. none: a direct swap. scratch: of the new model only the shape and tokenizer, with random weights."
+                    + " Default: stage0.")
     private String align = "stage0";
 
     @Option(names = "--unify", split = ",", paramLabel = "PART",
             description = "What the new model takes over of the agent's protocol:"
-            + " none, or of system (the system turn) and thinking (whether the chat template asks to think first). What it does not"
-            + " take over is its own: no system turn, thinking. Default: system,thinking.")
+                    + " none, or of system (the system turn) and thinking (whether the chat template asks to think first). What it does not"
+                    + " take over is its own: no system turn, thinking. Default: system,thinking.")
     private List<String> unify = PROTOCOL;
 
     @Option(names = "--system", paramLabel = "TEXT", description = "The system turn from now on, instead of the agent's own.")
@@ -96,7 +96,7 @@ final class ReplaceCommand implements Callable<Integer> {
 
     @Option(names = "--learning-rate",
             description = "Of stage0, more than 0. Default: optimiser.learning_rate; imitation often bears"
-            + " ten times that.")
+                    + " ten times that.")
     private Double learningRate;
 
     @Option(names = "--out", paramLabel = "DIR", description = "The new run directory, new or empty. Default: RUN-AGENT-HOW.")
@@ -350,7 +350,8 @@ final class ReplaceCommand implements Callable<Integer> {
                 new RunLog.Probes(same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius),
                 new RunLog.Aligned(r.klSwapped().mean(), r.klSwapped().error(), r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy()),
                 new RunLog.Moments(after.size(), measured(before, group), measured(swapped, group), measured(after, group),
-                        shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error()), seconds,
+                        shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error()),
+                seconds,
                 "./teamtr " + Words.command(spec.commandLine().getParent().getParseResult().originalArgs()));
     }
 
@@ -386,10 +387,12 @@ final class ReplaceCommand implements Callable<Integer> {
             line("aligned:", r.moments().after());
         }
         say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.moments().shock(), 100 * r.moments().shockError()));
-        say("KL(old || new):   %s at the swap, %s, on %d messages held back", Words.plusMinus("%.4g", r.aligned().klSwapped(), r.aligned().klSwappedError()),
+        say("KL(old || new):   %s at the swap, %s, on %d messages held back",
+                Words.plusMinus("%.4g", r.aligned().klSwapped(), r.aligned().klSwappedError()),
                 r.probing().measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probing().probesHeldBack());
         if (r.models().align().equals("stage0")) {
-            say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s", Words.plusMinus("%.4g", r.aligned().kl(), r.aligned().klError()),
+            say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s",
+                    Words.plusMinus("%.4g", r.aligned().kl(), r.aligned().klError()),
                     r.aligned().steps(), r.probing().probes(), r.probing().delta0(),
                     r.aligned().stoppedBy().equals("delta0") ? "" : " NOT reached: the steps are used up");
         }

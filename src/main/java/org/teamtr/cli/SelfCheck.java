@@ -187,8 +187,8 @@ final class SelfCheck {
                     null, dLogits);
             final float[] newLp = loss.logProbs().toArray();
             add("policy loss", 1e-6, 1, i -> Math.abs(loss.stats().loss() - equation10(oldLp, newLp)));
-            addGradient("policy loss, backward", logQ, (r, v) ->
-                    slopeOfEquation10(oldLp, newLp, r) * ((v == tokens[r] ? 1 : 0) - Math.exp(logQ[r][v])) / T);
+            addGradient("policy loss, backward", logQ,
+                    (r, v) -> slopeOfEquation10(oldLp, newLp, r) * ((v == tokens[r] ? 1 : 0) - Math.exp(logQ[r][v])) / T);
         }
     }
 

@@ -99,7 +99,8 @@ final class TrainCommand implements Callable<Integer> {
             throw new CommandLine.ParameterException(spec.commandLine(), "--processes: expected 1 or more, given " + processes);
         }
         if (from != null && (processes > 1 || RankEnvironment.of(System.getenv()) != null)) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--from trains in one process: start it without --processes, torchrun or the like");
+            throw new CommandLine.ParameterException(spec.commandLine(),
+                    "--from trains in one process: start it without --processes, torchrun or the like");
         }
         if (processes > 1) {
             ConfigFile.load(resume == null ? file : configOf(resume), variant, all); // says once what is wrong with it
@@ -311,11 +312,11 @@ final class TrainCommand implements Callable<Integer> {
 
     /** What all ranks but one do: the same, without a word. */
     private void trainSilently(Config config, Path run) throws IOException {
-        try (Setup setup = setup(config, run, note -> { }); Trainer trainer = setup.trainer()) {
+        try (Setup setup = setup(config, run, note -> {}); Trainer trainer = setup.trainer()) {
             final String latest = new String(ranks.broadcast("checkpoint", new byte[0]), StandardCharsets.UTF_8);
             final Path checkpoint = latest.isEmpty() ? null : new Checkpoints(run, 1).folder().resolve(latest);
             final int done = checkpoint == null ? 0 : Checkpoints.load(checkpoint, setup.learners);
-            setup.checkPrompts(note -> { });
+            setup.checkPrompts(note -> {});
             trainer.train(done, done == 0 ? null : Checkpoints.heldOut(checkpoint), new Trainer.Listener() {
                 @Override
                 public void updated(RunLog.Update update) {

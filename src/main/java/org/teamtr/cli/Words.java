@@ -58,7 +58,8 @@ final class Words {
         final String reason = plain(said);
         return reason.endsWith("No space left on device") ? reason + "; make room there, or name another folder with --out"
                 : reason.endsWith("Read-only file system") || reason.endsWith("permission denied")
-                || reason.endsWith("(Permission denied)") ? reason + "; name a folder that can be written to with --out" : reason;
+                        || reason.endsWith("(Permission denied)") ? reason + "; name a folder that can be written to with --out"
+                : reason;
     }
 
     /** {@return the mean, and behind it its standard error where there is one: of a single prompt there is none} */

@@ -190,7 +190,7 @@ public final class ConfigRules {
             entry("certificate.check", flag()),
             entry("certificate.gamma",
                     number("a number of 0 or more and less than 1 (at 1, c = sqrt(2) gamma A_max / (1 - gamma)^2 has no value)",
-                    d -> d >= 0 && d < 1).orNull()),
+                            d -> d >= 0 && d < 1).orNull()),
             entry("certificate.a_max", positive().orNull()),
             entry("diagnostics.occupancy", flag()),
             entry("diagnostics.monitor", flag()),
@@ -228,7 +228,8 @@ public final class ConfigRules {
     }
 
     private static Rule whole(long least, long most) {
-        final String range = least == Long.MIN_VALUE ? "from -2^63 to 2^63 - 1" : most == Integer.MAX_VALUE ? "of " + least + " or more" : "from " + least + " to " + most;
+        final String range = least == Long.MIN_VALUE ? "from -2^63 to 2^63 - 1" : most == Integer.MAX_VALUE ? "of " + least + " or more"
+                : "from " + least + " to " + most;
         return new Rule("a whole number " + range, v -> {
             // 1e3 is whole too; a double holds every whole number up to 2^53.
             final boolean exact = v.isIntegralNumber() ? v.canConvertToLong()
@@ -524,7 +525,8 @@ public final class ConfigRules {
                     + ": script, a name under policies, or the address of an endpoint, given nothing");
         } else if (e.oracle() != null && !e.oracle().equals("script") && !e.oracle().matches("https?://.+")
                 && !config.policies().containsKey(e.oracle())) {
-            tree.problem("task.environment.oracle", "expected script, a name under policies, or an address that begins with http, given " + e.oracle());
+            tree.problem("task.environment.oracle",
+                    "expected script, a name under policies, or an address that begins with http, given " + e.oracle());
         } else if (e.oracle() != null && e.oracle().matches("https?://.+") && e.oracleModel() == null) {
             tree.problem("task.environment.oracle_model", "expected the name of a model that the endpoint has, given nothing");
         } else if (e.oracle() != null && config.team().agents().stream().anyMatch(a -> e.oracle().equals(a.policy()) && !a.frozen())) {

@@ -130,9 +130,9 @@ public final class MemoryPlan {
     private static ModelConfig size(Config.Model model) throws IOException {
         final Path folder = Path.of(model.model());
         try {
-            return ModelPreview.config(folder, !model.random(), note -> { });
+            return ModelPreview.config(folder, !model.random(), note -> {});
         } catch (FileNotFoundException e) {
-            return ModelPreview.config(folder, false, note -> { });
+            return ModelPreview.config(folder, false, note -> {});
         }
     }
 
@@ -255,7 +255,7 @@ public final class MemoryPlan {
                 final long weightsBack = offload ? atHome(copy, 1) : copy;
                 final long back = weightsBack + (offload ? atHome(moments, 2) : moments);
                 update[3] = Math.max(update[3], (exact && offload ? weightsBack : 0) + (config.trustRegion().rollback() ? back : 0)
-                        // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
+                // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
                         + (config.certificate().bound() == Config.Kind.HORIZON ? 2 * weightsBack + (back - weightsBack) * 3 / 2 : 0));
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
@@ -446,7 +446,7 @@ public final class MemoryPlan {
                 has(full) * 1e-9, host ? "the host" : devices.size() == 1 ? "the device" : "device " + full, most(full) * 1e-9);
         throw new ConfigException(List.of(where + (plan.fits() ? "It fits with " + String.join(" and ", remedies)
                 : "What there is to change: policies.<name>.lora.rank more than 0, policies.<name>.dtype bf16 or f16,"
-                + " rollout.max_new_tokens, a smaller model" + (remedies.isEmpty() ? "" : "; beside " + String.join(" and ", remedies)))));
+                        + " rollout.max_new_tokens, a smaller model" + (remedies.isEmpty() ? "" : "; beside " + String.join(" and ", remedies)))));
     }
 
     private boolean fits() {

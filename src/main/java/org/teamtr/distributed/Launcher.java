@@ -109,7 +109,7 @@ public final class Launcher implements AutoCloseable {
 
     /** Where one rank is killed, others may be as quick to fail for want of it. A signal is nobody else's fault. */
     private int firstCause(int rank, BlockingQueue<Integer> ended) throws InterruptedException {
-        for (int other = rank; ;) {
+        for (int other = rank;;) {
             if (ranks.get(other).exitValue() > 128) {
                 return other;
             }

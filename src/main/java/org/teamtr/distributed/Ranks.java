@@ -94,7 +94,8 @@ public interface Ranks extends AutoCloseable {
                 .collect(Collectors.joining(" and ")) + " came to other numbers than "
                 + (IntStream.range(0, all.size()).filter(r -> all.get(r) == expected).count() == 1 ? name(all.indexOf(expected)) : "the other ranks")
                 + " (checksum " + IntStream.range(0, all.size()).filter(r -> all.get(r) != expected)
-                .mapToObj(r -> Long.toHexString(all.get(r))).collect(Collectors.joining(", ")) + ", expected " + Long.toHexString(expected)
+                        .mapToObj(r -> Long.toHexString(all.get(r))).collect(Collectors.joining(", "))
+                + ", expected " + Long.toHexString(expected)
                 + "). All ranks need the same model files, the same kind of processor or GPU and the same hardware.threads");
     }
 

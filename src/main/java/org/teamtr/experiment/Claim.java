@@ -75,7 +75,7 @@ public sealed interface Claim {
             final List<String> there = points.stream().filter(p -> data.stat(p, column).n() > 0).toList();
             final Verdict worst = there.stream().map(p -> data.stat(p, column)).map(s -> within(s.mean(),
                     s.n() > 1 ? 2 * s.error() : 0, s.n(), low, high, least, most)).max(Comparator.naturalOrder())
-                            .orElse(Verdict.MISSING);
+                    .orElse(Verdict.MISSING);
             return new Finding(worst, said(data, there, column));
         }
     }
@@ -103,7 +103,7 @@ public sealed interface Claim {
             return new Finding(within(drift.slope(), half, seeds, low, high, least, most), "α = " + Charts.number(drift.slope())
                     + (half == 0 ? " of two points" : " (95 %: " + Charts.number(drift.low()) + " to "
                             + Charts.number(drift.high())
-                    + "; residual " + Charts.number(drift.residual()) + ")"));
+                            + "; residual " + Charts.number(drift.residual()) + ")"));
         }
     }
 

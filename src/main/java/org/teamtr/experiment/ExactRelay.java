@@ -213,7 +213,8 @@ public final class ExactRelay {
             double seconds) {
         return new RunLog.Stage(stage, order, new RunLog.HeldOut(now.value(), accuracy(now), goals, RunLog.Coordination.NONE),
                 new RunLog.Gain(promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
-                        before == null ? null : now.value() - before.value(), before == null ? null : 0.0), 0,
+                        before == null ? null : now.value() - before.value(), before == null ? null : 0.0),
+                0,
                 new RunLog.Spent(0, 0, 0, 0, 0, 0, seconds), Unchanged.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN,
                         Double.NaN, Double.NaN, GainBound.Sum.of(gains, config.certificate().level())));
     }

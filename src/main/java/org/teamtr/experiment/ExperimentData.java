@@ -151,13 +151,13 @@ public final class ExperimentData {
                 final Map<Integer, List<Double>> stages = values.computeIfAbsent(m.point(), p -> new LinkedHashMap<>())
                         .computeIfAbsent(curve.getKey(), c -> new TreeMap<>());
                 final Experiment.Column c = curve.getValue();
-                (c.bin() > 0 ? numbers.histogram(c.of(), c.bin()) : numbers.curve(c.of())).forEach((stage, value) ->
-                        stages.computeIfAbsent(stage, s -> new ArrayList<>()).add(c.scale() * value));
+                (c.bin() > 0 ? numbers.histogram(c.of(), c.bin()) : numbers.curve(c.of()))
+                        .forEach((stage, value) -> stages.computeIfAbsent(stage, s -> new ArrayList<>()).add(c.scale() * value));
             }
         }
         final Map<String, Map<String, Map<Integer, Stat>>> curves = new LinkedHashMap<>();
-        values.forEach((point, ofPoint) -> ofPoint.forEach((curve, stages) -> stages.forEach((stage, all) ->
-                put(curves, point, curve, stage, Stat.of(all.stream().mapToDouble(d -> d).toArray())))));
+        values.forEach((point, ofPoint) -> ofPoint.forEach((curve, stages) -> stages
+                .forEach((stage, all) -> put(curves, point, curve, stage, Stat.of(all.stream().mapToDouble(d -> d).toArray())))));
         return new ExperimentData(experiment, info, runs, curves);
     }
 
@@ -214,9 +214,11 @@ public final class ExperimentData {
             }
         }
         final StringBuilder byStage = new StringBuilder("point,curve,stage,mean,sd,n\n");
-        curves.forEach((point, ofPoint) -> ofPoint.forEach((curve, stages) -> stages.forEach((stage, s) ->
-                byStage.append(point).append(',').append(curve).append(',').append(stage).append(',').append(field(s.mean()))
-                        .append(',').append(field(s.deviation())).append(',').append(s.n()).append('\n'))));
+        curves.forEach((point,
+                ofPoint) -> ofPoint.forEach((curve,
+                        stages) -> stages.forEach((stage, s) -> byStage.append(point).append(',').append(curve).append(',').append(stage).append(',')
+                                .append(field(s.mean()))
+                                .append(',').append(field(s.deviation())).append(',').append(s.n()).append('\n'))));
         replace(folder.resolve(RUNS), byRun);
         replace(folder.resolve(POINTS), byPoint);
         replace(folder.resolve(STAGES), byStage);
@@ -263,7 +265,7 @@ public final class ExperimentData {
         for (Map<String, String> line : table(folder.resolve(STAGES))) {
             put(curves, line.get("point"), line.get("curve"), Integer.parseInt(line.get("stage")),
                     new Stat(number(line.get("mean")),
-                    number(line.get("sd")), Integer.parseInt(line.get("n"))));
+                            number(line.get("sd")), Integer.parseInt(line.get("n"))));
         }
         return new ExperimentData(experiment, info(folder), runs, curves);
     }

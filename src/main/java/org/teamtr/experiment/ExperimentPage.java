@@ -75,7 +75,7 @@ public final class ExperimentPage {
         final long shape = tested.stream().filter(v -> v == Claim.Verdict.IN_SHAPE).count();
         return agree == tested.size() ? "reproduced" : agree + shape == tested.size() ? "reproduced in shape"
                 : agree + shape > 0 ? "reproduced in part" : tested.contains(Claim.Verdict.DISAGREES) ? "not reproduced"
-                        : "not decided";
+                : "not decided";
     }
 
     /** How many claims came out how. */
@@ -92,7 +92,7 @@ public final class ExperimentPage {
         return (i.extent().quick() ? "quick settings, " : "") + count(seeds, "seed") + ", " + count(stages, "stage") + ", "
                 + count(data.runs.size(), "run")
                 + (i.failed().isEmpty() ? "" : ", " + i.failed().size() + " failed,") + " in " + clock(i.seconds()) + " ("
-                        + count(i.extent().workers(), "worker")
+                + count(i.extent().workers(), "worker")
                 + "); " + i.origin().machine();
     }
 
@@ -187,11 +187,11 @@ public final class ExperimentPage {
                 .append(" seeds or more. In shape: in this direction.</p>\n<div class=\"card scroll\"><table>\n");
         findings.forEach((claim, finding) -> out.append("<tr><td><span class=\"chip\" style=\"--c:")
                 .append(switch (finding.verdict()) {
-            case AGREES -> "#1fa97a";
-            case IN_SHAPE -> "#3b82f6";
-            case DISAGREES -> "#e5484d";
-            default -> "#8a93a0";
-        }).append("\">").append(finding.verdict().text).append("</span></td><td style=\"text-align:left;white-space:normal\">")
+                    case AGREES -> "#1fa97a";
+                    case IN_SHAPE -> "#3b82f6";
+                    case DISAGREES -> "#e5484d";
+                    default -> "#8a93a0";
+                }).append("\">").append(finding.verdict().text).append("</span></td><td style=\"text-align:left;white-space:normal\">")
                 .append(Html.escape(claim.says())).append("<br><small>").append(Html.escape(finding.detail()))
                 .append("</small></td></tr>\n"));
         out.append("</table></div>\n");

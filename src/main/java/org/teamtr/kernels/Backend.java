@@ -107,7 +107,7 @@ public final class Backend {
     public String toString() {
         return "cpu " + level + ", " + threads + (threads == 1 ? " thread" : " threads")
                 + IntStream.range(0, cudaDevices.size()).mapToObj(i -> "; cuda:" + i + " " + cudaDevices.get(i))
-                .collect(Collectors.joining());
+                        .collect(Collectors.joining());
     }
 
     /**

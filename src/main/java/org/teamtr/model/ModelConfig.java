@@ -167,7 +167,7 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
      * @throws IOException likewise
      */
     public static ModelConfig read(Path file) throws IOException {
-        return read(file, note -> { });
+        return read(file, note -> {});
     }
 
     /** {@return the same model with a head of its own} */

@@ -87,7 +87,8 @@ public final class BenchmarkTable {
     public static String text(List<Result> results) {
         final StringBuilder out = new StringBuilder();
         for (Result r : results) {
-            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.setting().mode()), r.setting().verifier(), r.setting().k(),
+            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.setting().mode()),
+                    r.setting().verifier(), r.setting().k(),
                     r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : ""));
             for (Figure f : r.figures()) {
                 out.append(String.format(Locale.ROOT, "  %-22s %-13s %8s  [%s]  %,d items%n", f.part(), f.metric(), f.value(), f.range(), f.items()));
@@ -110,8 +111,10 @@ public final class BenchmarkTable {
     private static String modeSentence(String mode) {
         final String role = mode.substring(mode.indexOf(':') + 1);
         return mode.equals("best-of") ? "The best message of each episode counts, chosen by the reference answer: an oracle." : mode.equals("chain")
-                ? "The team as it is; its last message counts." : mode.startsWith("judge:")
-                ? "The message counts that " + role + " chooses when the episode is over." : role + " alone, with one message.";
+                ? "The team as it is; its last message counts."
+                : mode.startsWith("judge:")
+                        ? "The message counts that " + role + " chooses when the episode is over."
+                : role + " alone, with one message.";
     }
 
     /**
@@ -125,7 +128,8 @@ public final class BenchmarkTable {
         final StringBuilder csv = new StringBuilder("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\n");
         for (Result r : results) {
             for (Figure f : r.figures()) {
-                csv.append(String.format(Locale.ROOT, "%s,%s,%s,%d,%d,\"%s\",%s,%s,%s,%s,%d%n", r.benchmark(), r.setting().mode(), r.setting().verifier(), r.setting().k(), r.setting().seeds(),
+                csv.append(String.format(Locale.ROOT, "%s,%s,%s,%d,%d,\"%s\",%s,%s,%s,%s,%d%n", r.benchmark(), r.setting().mode(),
+                        r.setting().verifier(), r.setting().k(), r.setting().seeds(),
                         f.part().replace("\"", "\"\""), f.metric(), f.interval().value(), f.interval().low(), f.interval().high(), f.items()));
             }
         }
@@ -206,9 +210,12 @@ public final class BenchmarkTable {
         }
 
         private void benchmark(Result r) {
-            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.setting().mode()))).append(" Judged by <code>")
-                    .append(Html.escape(r.setting().verifier())).append("</code>, ").append(r.setting().k()).append(r.setting().k() == 1 ? " episode" : " episodes").append(" for each item")
-                    .append(r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : "").append(". Intervals hold 95 % of 1,000 resamples of items and episodes.</p>\n")
+            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.setting().mode())))
+                    .append(" Judged by <code>")
+                    .append(Html.escape(r.setting().verifier())).append("</code>, ").append(r.setting().k())
+                    .append(r.setting().k() == 1 ? " episode" : " episodes").append(" for each item")
+                    .append(r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : "")
+                    .append(". Intervals hold 95 % of 1,000 resamples of items and episodes.</p>\n")
                     .append("<dl class=\"tiles\">\n");
             for (Figure f : r.figures()) {
                 if (f.part().equals("all")) {
@@ -250,20 +257,24 @@ public final class BenchmarkTable {
                 return;
             }
             out.append("<p style=\"margin:24px 0 10px\">Wrong episodes").append(wrong.get(r.benchmark()) > first.size()
-                    ? String.format(Locale.ROOT, ", the first %d of %,d; <code>%s</code> has all", first.size(), wrong.get(r.benchmark()), FAILURES) : "")
+                    ? String.format(Locale.ROOT, ", the first %d of %,d; <code>%s</code> has all", first.size(), wrong.get(r.benchmark()), FAILURES)
+                    : "")
                     .append(":</p>\n");
             for (JsonNode failure : first) {
-                out.append("<details class=\"card\"").append(failure == first.get(0) ? " open" : "").append("><summary>").append(text(failure.path("id"))).append("</summary>\n<div class=\"task text\" dir=\"auto\">")
+                out.append("<details class=\"card\"").append(failure == first.get(0) ? " open" : "").append("><summary>")
+                        .append(text(failure.path("id"))).append("</summary>\n<div class=\"task text\" dir=\"auto\">")
                         .append(text(failure.path("prompt"))).append("</div>\n");
                 if (!failure.path("answer").isNull()) {
-                    out.append("<div class=\"task\" style=\"padding-top:8px\">Answer: <code>").append(text(failure.path("answer"))).append("</code></div>\n");
+                    out.append("<div class=\"task\" style=\"padding-top:8px\">Answer: <code>").append(text(failure.path("answer")))
+                            .append("</code></div>\n");
                 }
                 for (JsonNode said : failure.path("messages")) {
                     out.append("<div class=\"said\" style=\"padding-top:10px\"><b>").append(text(said.path("role"))).append("</b><small>")
                             .append(said.path("ended").asBoolean() ? "" : "cut off").append("</small><div class=\"text\" dir=\"auto\">")
                             .append(text(said.path("text"))).append("</div>");
                     if (said.has("observation")) {
-                        out.append("<small style=\"margin-left:0\">answered by the environment</small><div class=\"text\" dir=\"auto\">").append(text(said.path("observation")))
+                        out.append("<small style=\"margin-left:0\">answered by the environment</small><div class=\"text\" dir=\"auto\">")
+                                .append(text(said.path("observation")))
                                 .append("</div>");
                     }
                     out.append("</div>\n");

@@ -70,7 +70,7 @@ public final class LedgerPicture {
                 final Ledger.Entry t = totals.get(i);
                 text.append('"').append(label.replace("\"", "\"\"")).append("\",").append(e.stage());
                 for (double value : new double[] {e.predicted(), e.realised(), e.error(), t.predicted(), t.realised(),
-                        t.error()}) {
+                    t.error()}) {
                     text.append(',').append(value);
                 }
                 text.append('\n');

@@ -113,7 +113,8 @@ public final class Progress implements AutoCloseable {
             final double reward = measured ? s.heldOut().returnMean() : last.returnMean();
             final double accuracy = measured ? s.heldOut().accuracy() : last.accuracy();
             out.println("stage " + numbers(s.stage(), reward, updates)
-                    + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + nothing(s.unchanged()) + time());
+                    + (Double.isFinite(accuracy) ? String.format(Locale.ROOT, "  accuracy %.1f %%", 100 * accuracy) : "") + nothing(s.unchanged())
+                    + time());
             out.flush();
         } else if (!nothing(s.unchanged()).isEmpty()) {
             note("stage " + s.stage() + "/" + stages + nothing(s.unchanged()));

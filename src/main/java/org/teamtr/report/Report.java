@@ -137,7 +137,8 @@ public final class Report {
                     + ", return " + Charts.number(s.returns().returnBefore()) : "");
         }
         if (Double.isFinite(s.accuracies().accuracyBefore()) && Double.isFinite(s.accuracies().accuracyLast())) {
-            return "Accuracy from " + percent(s.accuracies().accuracyBefore()) + " to " + percent(s.accuracies().accuracyLast()) + " over " + work + "; "
+            return "Accuracy from " + percent(s.accuracies().accuracyBefore()) + " to " + percent(s.accuracies().accuracyLast()) + " over " + work
+                    + "; "
                     + left;
         }
         return Double.isFinite(s.returns().returnBefore()) ? "Return from " + Charts.number(s.returns().returnBefore()) + " to "
@@ -152,7 +153,8 @@ public final class Report {
         tile("Return", Charts.number(s.returns().returnLast()), "before " + Charts.number(s.returns().returnBefore()) + ", best "
                 + Charts.number(s.returns().returnBest()) + " in stage " + s.accuracies().bestStage());
         tile("Gain, realised", Charts.number(s.returns().realisedGain()), "predicted " + Charts.number(s.returns().predictedGain()));
-        tile("Out of region", percent(s.monitored().outOfRegionRate()), s.monitored().outOfRegionUpdates() + " of " + count(s.run().updates(), "update"));
+        tile("Out of region", percent(s.monitored().outOfRegionRate()),
+                s.monitored().outOfRegionUpdates() + " of " + count(s.run().updates(), "update"));
         tile("Updates", grouped(s.run().updates()), "in " + count(s.run().stages(), "stage") + ", " + count(s.run().agents().size(), "agent"));
         tile("Episodes", grouped(s.spent().episodes()), grouped(s.spent().tokens()) + " tokens");
         tile("Time", duration(s.spent().seconds()), Double.isFinite(s.spent().tokensPerSecond())
@@ -211,8 +213,8 @@ public final class Report {
                 final List<Ledger.Entry> bin = entries.subList(bins[b], bins[b + 1]);
                 labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
                 sums.add(new double[] {bin.stream().mapToDouble(Ledger.Entry::predicted).sum(),
-                        bin.stream().mapToDouble(Ledger.Entry::realised).sum(),
-                        Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
+                    bin.stream().mapToDouble(Ledger.Entry::realised).sum(),
+                    Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
             }
             final double[] none = new double[labels.size()];
             figure("Gain per stage", "In units of return; with the standard error of the realised gain"
@@ -221,13 +223,15 @@ public final class Report {
                     Charts.bars(labels, List.of(
                             new Charts.Series("predicted", none, column(sums, 0), null, Charts.PALETTE.get(1), Charts.Look.LINE),
                             new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0),
-                                    Charts.Look.LINE)), false)::paint);
+                                    Charts.Look.LINE)),
+                            false)::paint);
             final List<Ledger.Entry> total = Ledger.cumulated(entries);
             final double[] stage = of(total, e -> e.stage());
             lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
                     thin(Charts.Series.line("predicted", stage, of(total, Ledger.Entry::predicted), Charts.PALETTE.get(1)), 60),
                     thin(new Charts.Series("realised", stage, of(total, Ledger.Entry::realised), of(total, Ledger.Entry::error),
-                            Charts.PALETTE.get(0), Charts.Look.LINE), 60)), Charts.Scale.LINEAR);
+                            Charts.PALETTE.get(0), Charts.Look.LINE), 60)),
+                    Charts.Scale.LINEAR);
         } else {
             out.append("<p class=\"lead\">No stage was measured on held-out episodes before and after, so there is no ledger.</p>");
         }
@@ -249,13 +253,15 @@ public final class Report {
             final int[] bins = Charts.bins(bounded.size(), POINTS);
             final double[] x = Arrays.stream(bins, 0, bins.length - 1).mapToDouble(b -> b + 1).toArray();
             lines("Each update", "Bound and estimate; the promise of the surrogate; what held-out episodes gained, where measured", "update",
-                    List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainBound()), Charts.PALETTE.get(1)),
+                    List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainBound()),
+                            Charts.PALETTE.get(1)),
                             new Charts.Series("estimate", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainEstimate()), null,
                                     Charts.GREY, Charts.Look.LINE),
                             new Charts.Series("promise", x, binned(bounded, bins, RunLog.Update::predictedGain), null, Charts.GREY,
                                     Charts.Look.DASHES),
                             new Charts.Series("realised", x, binned(bounded, bins, u -> u.bound().horizon().realised().realisedGain()), null,
-                                    Charts.PALETTE.get(0), Charts.Look.POINTS)), Charts.Scale.LINEAR);
+                                    Charts.PALETTE.get(0), Charts.Look.POINTS)),
+                    Charts.Scale.LINEAR);
         }
         final List<Tracking.Entry> total = Tracking.cumulated(entries);
         final double[] stage = of(total, e -> e.stage());
@@ -276,7 +282,8 @@ public final class Report {
     private static double[] binned(List<RunLog.Update> all, int[] bins, ToDoubleFunction<RunLog.Update> value) {
         return IntStream.range(0, bins.length - 1)
                 .mapToDouble(b -> all.subList(bins[b], bins[b + 1]).stream().mapToDouble(value).filter(Double::isFinite).average()
-                        .orElse(Double.NaN)).toArray();
+                        .orElse(Double.NaN))
+                .toArray();
     }
 
     private String horizon(RunSummary.Bounded s, List<Tracking.Entry> entries) {
@@ -290,9 +297,11 @@ public final class Report {
                 + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
                 + percent(bounds.stream().mapToDouble(b -> b.bound().gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
                 + (Double.isFinite(s.ofUpdates().boundInformativeRateUpdates()) ? ", " + percent(s.ofUpdates().boundInformativeRateUpdates())
-                + " of those that helped on held-out episodes" : "") + ". Rank correlation (Spearman’s) with the realised gain: "
+                        + " of those that helped on held-out episodes" : "")
+                + ". Rank correlation (Spearman’s) with the realised gain: "
                 + correlation(s.ofStages().boundRankCorrelation()) + " by stage" + (Double.isFinite(s.ofUpdates().boundRankCorrelationUpdates())
-                ? ", " + correlation(s.ofUpdates().boundRankCorrelationUpdates()) + " by update" : "") + ". "
+                        ? ", " + correlation(s.ofUpdates().boundRankCorrelationUpdates()) + " by update" : "")
+                + ". "
                 + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and taken back. " : "")
                 + (alarm == null ? "" : "An " + alarm + ". ")
                 + "It does not promise anything about other kinds of prompts, greedy decoding, or every stage of a long run; "
@@ -303,9 +312,9 @@ public final class Report {
         return "Theorem 3.6 bounds a stage’s gain from below by what the surrogates promise, less c √KL for each "
                 + "update, less ζ / (1 − γ); here with estimates, so a diagnostic and no guarantee. c = √2 γ A_max / (1 − γ)² = "
                 + Charts.number(terms.c()) + " at γ = " + Charts.number(terms.gamma()) + (alone ? ". " : ", in all "
-                + Charts.number(s.certificate()) + ". ")
+                        + Charts.number(s.certificate()) + ". ")
                 + (s.vacuousRate() > 0 ? "The bound of " + percent(s.vacuousRate())
-                + " of the updates is vacuous: their penalty alone is "
+                        + " of the updates is vacuous: their penalty alone is "
                         + "larger than the largest gain there can be, and the certificate says nothing about them. " : "")
                 + "Rank correlation (Spearman’s) of certificate and gain: " + correlation(s.certificateRankCorrelation())
                 + " summed from the first stage on, " + correlation(s.certificateRankCorrelationStages())
@@ -323,7 +332,7 @@ public final class Report {
         }
         section("How stale, how local?",
                 "Measured beside the training on episodes and messages of their own; docs/metrics.md has the "
-                + "formulas.");
+                        + "formulas.");
         final Map<Integer, List<RunLog.Diagnosis>> perStage =
                 diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::stage, TreeMap::new, Collectors.toList()));
         final double[] stage = perStage.keySet().stream().mapToDouble(k -> k).toArray();
@@ -331,10 +340,12 @@ public final class Report {
                 List.of(Charts.Series.line("Δ stale", stage, sums(perStage.values(), v -> v.staleness().deltaStale()),
                         Charts.PALETTE.get(0)),
                         Charts.Series.line("gap to the stage’s start", stage, sums(perStage.values(), v -> v.staleness().gap()),
-                                Charts.PALETTE.get(1))), Charts.Scale.FROM_ZERO);
+                                Charts.PALETTE.get(1))),
+                Charts.Scale.FROM_ZERO);
         lines("Occupancy shift", "½ mean |W − 1|, summed over the stage’s updates", "stage",
                 List.of(Charts.Series.line("D occ", stage, sums(perStage.values(), v -> v.staleness().dOcc()),
-                        Charts.PALETTE.get(0))), Charts.Scale.FROM_ZERO);
+                        Charts.PALETTE.get(0))),
+                Charts.Scale.FROM_ZERO);
         final List<Charts.Series> shifts = new ArrayList<>();
         diagnoses.stream().collect(Collectors.groupingBy(v -> v.monitored().outOfRegion(), TreeMap::new, Collectors.toList()))
                 .forEach((out, some) -> {
@@ -409,7 +420,7 @@ public final class Report {
             final List<RunLog.Stage> bin = timed.subList(bins[b], bins[b + 1]);
             labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
             means.add(new double[] {mean(bin, v -> v.spent().secondsRollout()), mean(bin, v -> v.spent().secondsUpdate()),
-                    mean(bin, v -> v.spent().secondsKl()), mean(bin, v -> v.spent().secondsEval())});
+                mean(bin, v -> v.spent().secondsKl()), mean(bin, v -> v.spent().secondsEval())});
         }
         if (timed.isEmpty()) {
             out.append("<p class=\"lead\">No stage is finished yet.</p>");
@@ -469,7 +480,7 @@ public final class Report {
                     Charts.number(us.stream().mapToDouble(u -> u.kl() / u.delta()).max().orElse(Double.NaN)),
                     String.format(Locale.ROOT, "%.1f", mean(us, u -> u.innerSteps())),
                     stopped.entrySet().stream().map(e -> e.getKey() + " " + grouped(e.getValue()))
-                    .collect(Collectors.joining(" · ")),
+                            .collect(Collectors.joining(" · ")),
                     grouped(us.stream().filter(RunLog.Update::rolledBack).count()),
                     grouped(us.stream().mapToLong(RunLog.Update::halvings).sum()))) {
                 out.append("<td>").append(Html.escape(cell));
@@ -492,7 +503,8 @@ public final class Report {
         for (RunLog.Replacement r : replacements) {
             out.append("<tr><td>").append(chip(r.agent()));
             for (String cell : List.of(grouped(r.stage()), r.models().replacement(), r.models().align(), measured(r.moments().before()),
-                    measured(r.moments().swapped()), measured(r.moments().after()), percent(r.moments().shock()) + " ± " + percent(r.moments().shockError()),
+                    measured(r.moments().swapped()), measured(r.moments().after()),
+                    percent(r.moments().shock()) + " ± " + percent(r.moments().shockError()),
                     Charts.number(r.aligned().klSwapped()), Charts.number(r.aligned().kl()), Charts.number(r.probing().delta0()),
                     grouped(r.aligned().steps()))) {
                 out.append("<td>").append(Html.escape(cell));

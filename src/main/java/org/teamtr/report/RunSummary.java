@@ -173,8 +173,10 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
                 new Returns(untrained[1], reward(first), reward(best), reward(last), sum(stages, s -> s.gain().predictedGain()),
                         sum(stages, s -> s.gain().realisedGain())),
                 new Monitored(out, Diagnostics.outOfRegionRate(updates.stream().mapToDouble(RunLog.Update::kl).toArray(),
-                        updates.stream().mapToDouble(RunLog.Update::delta).toArray()), scoreGap, updates.stream()
-                        .mapToDouble(u -> u.outcome().klFloor()).filter(Double::isFinite).max().orElse(Double.NaN), Unchanged.Counts.of(updates)),
+                        updates.stream().mapToDouble(RunLog.Update::delta).toArray()), scoreGap,
+                        updates.stream()
+                                .mapToDouble(u -> u.outcome().klFloor()).filter(Double::isFinite).max().orElse(Double.NaN),
+                        Unchanged.Counts.of(updates)),
                 new Spent(stages.stream().mapToLong(s -> s.spent().episodes()).sum(), tokens, tokens / rollout, seconds,
                         peakResident(Path.of("/proc/self/status")), new Shares(rollout / seconds, update / seconds, monitor / seconds,
                                 sum(stages, s -> s.spent().secondsEval()) / seconds, monitor / (rollout + update + monitor))),

@@ -106,7 +106,8 @@ final class AutoLogi implements Grader {
     private static String code(Prompt prompt, String name) {
         final Object code = prompt.meta().get("code") instanceof Map<?, ?> map ? map.get(name) : null;
         if (!(code instanceof String text) || text.isBlank()) {
-            throw new IllegalArgumentException("code." + name + ": expected the Python text of a verifier, given " + (code == null ? "nothing" : code));
+            throw new IllegalArgumentException(
+                    "code." + name + ": expected the Python text of a verifier, given " + (code == null ? "nothing" : code));
         }
         return text;
     }

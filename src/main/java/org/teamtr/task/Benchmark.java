@@ -33,7 +33,8 @@ public record Benchmark(String name, String title, String verifier, int k, int i
                     + "; the paper counts training and test items together, and who answers the questions is not said"),
             of("situation", "AR-Bench SP", "overlap", 25, 500, 35.2, 35.9, 38.0, 39.4, 38.7, 43.1, ALL
                     + "; whether the paper's F1 is by characters or words (here: words), and who answers, is not said"),
-            of("guess_number", "AR-Bench GN", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3, ALL + "; the paper counts training and test items together"),
+            of("guess_number", "AR-Bench GN", "number", 25, 5040, 38.9, 39.3, 42.3, 43.5, 43.1, 45.3,
+                    ALL + "; the paper counts training and test items together"),
             of("planbench", "PlanBench", "planbench_official", 8, 0, 33.1, 33.5, 38.3, 39.1, 38.7, 44.1, ALL
                     + "; which items of the eight abilities the paper uses is not said"),
             new Benchmark("retail", "tau-bench", null, 4, 115, ordered("naive sequential (3x8B)", 45.6, "TeamTR (3x8B)", 52.9), null,
@@ -43,7 +44,8 @@ public record Benchmark(String name, String title, String verifier, int k, int i
     private static Benchmark of(String name, String title, String verifier, int k, int items, double grpo, double dapo, double debate, double judge,
             double play, double teamtr, String caveat) {
         return new Benchmark(name, title, verifier, k, items, ordered("GRPO (single, 8B)", grpo, "DAPO (single, 8B)", dapo, "Debate (3x8B)", debate,
-                "Debate+Judge (3x8B)", judge, "Role-play (3x8B)", play, "TeamTR (3x8B)", teamtr), verifier.equals("overlap") ? "f1_word" : null, caveat);
+                "Debate+Judge (3x8B)", judge, "Role-play (3x8B)", play, "TeamTR (3x8B)", teamtr), verifier.equals("overlap") ? "f1_word" : null,
+                caveat);
     }
 
     /** @param methods names and figures by turns */

@@ -15,7 +15,8 @@ import java.util.regex.Pattern;
 public final class ChoiceAnswer {
     private static final Pattern PLACE = Pattern.compile("[(\\[]?\\s*([A-Za-z])\\s*(?:[)\\].:,;。，、]+(?:\\s*(.*))?)?", Pattern.DOTALL);
     private static final Pattern BOLD = Pattern.compile("\\s{0,8}+(?:\\*\\*)?\\(?([A-Za-z])[).:]{0,2}+\\*\\*(?!\\s{0,3}(?:or|and|[,/&]))");
-    private static final Pattern SECOND = Pattern.compile("(?:[,/&]|and\\b|or\\b)?\\s*[(\\[]?[A-Za-z][)\\]]?(?![\\p{L}\\p{N}'’ ]).*|(?:and|or)\\s.*", Pattern.DOTALL);
+    private static final Pattern SECOND =
+            Pattern.compile("(?:[,/&]|and\\b|or\\b)?\\s*[(\\[]?[A-Za-z][)\\]]?(?![\\p{L}\\p{N}'’ ]).*|(?:and|or)\\s.*", Pattern.DOTALL);
     private static final Pattern NOISE = Pattern.compile("\\\\(?:text|textbf|textrm|mathrm|mathbf|mbox)\\s?\\{|\\\\[,;! ()\\[\\]]|[$*_}]");
     private static final Pattern IN_TEXT = Pattern.compile("\\(([A-Z])\\)"
             + "|\\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)\\s+is:?[\\s*_$(]{0,8}+([A-Z])(?![\\p{L}\\p{N}_'’])"

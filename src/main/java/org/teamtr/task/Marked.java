@@ -14,7 +14,8 @@ final class Marked {
             "(?i)(?:\\banswer|答案|答え|解答|정답)[*_ ]{0,3}[:：][*_\\s]{0,8}+(.*)");
     private static final Pattern ANSWER_IS = Pattern.compile("(?i)(?:\\banswer\\s{1,3}(?:is|would be|=)|答案(?:是|为|為)|答えは|답은)[:：]?[*_\\s]{0,8}+(.*)");
     private static final Pattern HASHES = Pattern.compile("(?<!#)####(?!#)(.*)");
-    private static final Pattern BARE = Pattern.compile("\\\\f?boxed?\\s{0,3}+(?:([-+]?\\d[\\d.,/]{0,40}+)|([A-Za-z])(?![A-Za-z{])|(\\\\(?!f?box)[a-zA-Z]{1,20}+))");
+    private static final Pattern BARE =
+            Pattern.compile("\\\\f?boxed?\\s{0,3}+(?:([-+]?\\d[\\d.,/]{0,40}+)|([A-Za-z])(?![A-Za-z{])|(\\\\(?!f?box)[a-zA-Z]{1,20}+))");
     /** What may stand between two boxes of one answer. */
     private static final Pattern JOINED = Pattern.compile("(?:[\\s,;$.&]|\\\\[,;! ]|\\\\quad|\\\\text\\{\\s*(?:and|or)\\s*}|and|or|\\*){0,20}+");
     private static final Set<String> PLACEHOLDERS = Set.of("", "...", "\\ldots", "\\dots", "\\cdots", "answer", "\\text{answer}", "your answer",

@@ -21,12 +21,14 @@ public final class NumberAnswer {
     private static final String DIGITS = "(?:\\d{1,3}(?:,\\d{3})++(?!\\d)|\\d++)(?:\\.\\d++)?|\\.\\d++";
     /** Where a number begins: with sign, currency and exponent, and as a fraction or mixed number. */
     private static final String NUMBER = "[-+\\u2212]?[$€£¥]?(?:" + DIGITS + ")(?:[eE][-+]?\\d{1,4}(?!\\d)"
-            + "|\\s?(?:\\\\times|\\\\cdot|×|\\*)\\s?10\\^(?:\\{[-+\\u2212]?\\d{1,4}}|[-+\\u2212]?\\d{1,4}))?(?:\\s\\d{1,6}\\s?/\\s?\\d{1,6}|\\s?/\\s?(?:" + DIGITS + ")|[½¼¾⅓⅔])?";
+            + "|\\s?(?:\\\\times|\\\\cdot|×|\\*)\\s?10\\^(?:\\{[-+\\u2212]?\\d{1,4}}|[-+\\u2212]?\\d{1,4}))?(?:\\s\\d{1,6}\\s?/\\s?\\d{1,6}|\\s?/\\s?(?:"
+            + DIGITS + ")|[½¼¾⅓⅔])?";
     private static final String FRACTION = "[-+\\u2212]?(?:\\d{1,9}\\s?)?\\\\[dt]?frac\\s?(?:\\{[^{}]{1,40}}|\\d)\\s?(?:\\{[^{}]{1,40}}|\\d)";
     private static final String SPAN = "\\$\\$?(?!\\s?[$])[^$\\n]{1,200}+\\$\\$?|\\\\\\([^\\n]{1,200}?\\\\\\)|\\\\\\[[^\\n]{1,200}?\\\\]";
     private static final Pattern ITEM = Pattern.compile("(?<span>" + SPAN + ")|(?<number>" + FRACTION + "|" + NUMBER + ")");
     /** Behind a number: what makes it part of something else. */
-    private static final Pattern MORE = Pattern.compile("\\s?(?:[√π^_]|\\\\(?![%$!.,;\\s)\\]])|pi\\b|sqrt|\\*\\*\\d)|[\\p{IsLatin}\\p{IsGreek}\\p{IsCyrillic}\\p{N}]|[.,:/]\\d|!(?=[=^+*/(]|\\s?=)");
+    private static final Pattern MORE = Pattern.compile(
+            "\\s?(?:[√π^_]|\\\\(?![%$!.,;\\s)\\]])|pi\\b|sqrt|\\*\\*\\d)|[\\p{IsLatin}\\p{IsGreek}\\p{IsCyrillic}\\p{N}]|[.,:/]\\d|!(?=[=^+*/(]|\\s?=)");
     private static final Pattern BEFORE = Pattern.compile("[\\p{IsLatin}\\p{IsGreek}\\p{IsCyrillic}_]");
     private static final Pattern MULTIPLE = Pattern.compile("[,;]?[\\s-]*(?i:hundred|thousand|million|billion|trillion|dozen)\\b|\\s?[十百千万萬亿億兆만억]");
     private static final Pattern SENTENCE = Pattern.compile("(?<=[^\\d\\s])[.!?](?:\\s|$)|(?<=\\d)\\.(?:\\s|$)|[。！？]|(?<=[$)\\d])\\.(?=\\s|$)");
@@ -153,11 +155,13 @@ public final class NumberAnswer {
     private static String whole(String text, int from, int to) {
         int start = from;
         final char sign = text.charAt(start);
-        if (start > 0 && "-+\u2212".indexOf(sign) >= 0 && (Character.isLetterOrDigit(text.charAt(start - 1)) || ")]}".indexOf(text.charAt(start - 1)) >= 0)) {
+        if (start > 0 && "-+\u2212".indexOf(sign) >= 0
+                && (Character.isLetterOrDigit(text.charAt(start - 1)) || ")]}".indexOf(text.charAt(start - 1)) >= 0)) {
             start++; // 3-4
         }
-        if (start > 0 && "^_{\\".indexOf(text.charAt(start - 1)) >= 0 && text.charAt(start) != '$' || start > 1 && ".,".indexOf(text.charAt(start - 1)) >= 0
-                && Character.isDigit(text.charAt(start - 2))) {
+        if (start > 0 && "^_{\\".indexOf(text.charAt(start - 1)) >= 0 && text.charAt(start) != '$'
+                || start > 1 && ".,".indexOf(text.charAt(start - 1)) >= 0
+                        && Character.isDigit(text.charAt(start - 2))) {
             return null;
         }
         final Matcher multiple = MULTIPLE.matcher(text).region(to, text.length());

@@ -131,7 +131,8 @@ public final class PlanBench implements Grader {
         }
         final List<String> gold = goldPlan(Verifiers.gold(prompt), domain(prompt));
         if (gold.isEmpty()) {
-            throw new IllegalArgumentException("answer: expected a plan, or meta.optimal_length, given \"" + Verifiers.shortened(prompt.answer()) + "\"");
+            throw new IllegalArgumentException(
+                    "answer: expected a plan, or meta.optimal_length, given \"" + Verifiers.shortened(prompt.answer()) + "\"");
         }
         return gold.size();
     }
@@ -184,7 +185,8 @@ public final class PlanBench implements Grader {
         figures.put("valid", result.valid() ? 1.0 : 0.0);
         figures.put("steps", (double) plan.size());
         if (prompt.meta().get("goal_full") != null) { // t8_3 asks for the full state and is graded on part of it
-            final Strips.Problem full = new Strips.Problem(problem.objects(), problem.init(), facts(prompt.meta().get("goal_full"), "meta.goal_full"));
+            final Strips.Problem full =
+                    new Strips.Problem(problem.objects(), problem.init(), facts(prompt.meta().get("goal_full"), "meta.goal_full"));
             figures.put("full_goal", domain(prompt).run(full, plan).valid() ? 1.0 : 0.0);
         }
         return new Grade(right, right ? 1 : progress(problem, result, plan.size()), true, figures);

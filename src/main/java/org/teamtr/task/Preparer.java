@@ -53,11 +53,13 @@ public final class Preparer {
         FORMATS.put("zebralogic", new Format("zebralogic", List.of("puzzle", "prompt"), List.of("solution", "answer"), id, ""));
         FORMATS.put("autologi", new Format("autologi", List.of("prompt", "question"), List.of(), id, ""));
         FORMATS.put("guess_number", new Format("guess_number", List.of("prompt"), List.of("secret", "answer"), id, ""));
-        FORMATS.put("planbench", new Format("planbench", List.of("query", "statement", "prompt"), List.of("ground_truth_plan", "ground_truth", "answer"),
-                List.of("instance_id", "id"), ""));
+        FORMATS.put("planbench",
+                new Format("planbench", List.of("query", "statement", "prompt"), List.of("ground_truth_plan", "ground_truth", "answer"),
+                        List.of("instance_id", "id"), ""));
         FORMATS.put("detective", new Format("detective", List.of("prompt"), List.of("label", "answer"), id, ""));
         FORMATS.put("situation", new Format("overlap", List.of("surface", "prompt"), List.of("bottom", "answer"), id, ""));
-        FORMATS.put("verl", new Format(null, List.of("prompt", "context"), List.of("reward_model.ground_truth"), List.of("extra_info.index", "id"), ""));
+        FORMATS.put("verl",
+                new Format(null, List.of("prompt", "context"), List.of("reward_model.ground_truth"), List.of("extra_info.index", "id"), ""));
     }
 
     /** {@return the names of the data sets that are known} */
@@ -263,25 +265,30 @@ public final class Preparer {
     }
 
     private static String guessing(String secret) {
-        return "I have thought of a number of " + secret.length() + " digits, all of them different; it may begin with 0. In each turn you guess, in the form"
+        return "I have thought of a number of " + secret.length()
+                + " digits, all of them different; it may begin with 0. In each turn you guess, in the form"
                 + " Guess: [number], and I answer how many digits are present in the answer and in the correct positions, and how many are present but in"
                 + " different positions. Find the number.";
     }
 
     private static String detecting(Map<String, Object> raw) {
         if (!(raw.get("initial_information") instanceof Map<?, ?> known) || !(known.get("suspect") instanceof List<?> suspects)) {
-            throw new IllegalArgumentException("initial_information: expected an object with a list suspect, given " + raw.get("initial_information"));
+            throw new IllegalArgumentException(
+                    "initial_information: expected an object with a list suspect, given " + raw.get("initial_information"));
         }
-        final StringBuilder text = new StringBuilder("You are a detective who has to find the murderer among five suspects. In each turn you first name"
-                + " a suspect, then ask one question.\n");
+        final StringBuilder text =
+                new StringBuilder("You are a detective who has to find the murderer among five suspects. In each turn you first name"
+                        + " a suspect, then ask one question.\n");
         known.forEach((key, value) -> {
             if (!key.equals("suspect")) {
                 text.append(key).append(": ").append(value instanceof Map<?, ?> map ? map.toString().replaceAll("[{}]", "") : value).append('\n');
             }
         });
         for (int i = 0; i < suspects.size(); i++) {
-            text.append((char) ('A' + i)).append(". ").append(suspects.get(i) instanceof Map<?, ?> map ? map.get("name") + ": " + map.get("introduction")
-                    : suspects.get(i)).append('\n');
+            text.append((char) ('A' + i)).append(". ")
+                    .append(suspects.get(i) instanceof Map<?, ?> map ? map.get("name") + ": " + map.get("introduction")
+                            : suspects.get(i))
+                    .append('\n');
         }
         return text.toString();
     }

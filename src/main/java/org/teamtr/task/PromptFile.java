@@ -81,7 +81,7 @@ public final class PromptFile implements Prompts {
     /** What Jackson says of a source that it was told not to show. */
     private static final String SOURCE = "\\s*\\(start marker at \\[Source: [^\\]]*]\\)";
 
-    private static final TypeReference<LinkedHashMap<String, Object>> ROW = new TypeReference<>() { };
+    private static final TypeReference<LinkedHashMap<String, Object>> ROW = new TypeReference<>() {};
 
     /**
      * Where what stands.
@@ -324,7 +324,7 @@ public final class PromptFile implements Prompts {
             case DOUBLE -> factory.numberNode(group.getDouble(field, index));
             case BINARY -> logical == null || logical instanceof LogicalTypeAnnotation.StringLogicalTypeAnnotation
                     || logical instanceof LogicalTypeAnnotation.EnumLogicalTypeAnnotation
-                    ? text(group.getBinary(field, index).getBytes()) : factory.pojoNode("a value of type " + logical);
+                            ? text(group.getBinary(field, index).getBytes()) : factory.pojoNode("a value of type " + logical);
             case FIXED_LEN_BYTE_ARRAY, INT96 -> factory.pojoNode("a value of type " + type);
         };
     }

@@ -28,7 +28,8 @@ final class Texts {
             if (gold.matches("[0-4]")) { // the suspect's number
                 return String.valueOf((char) ('A' + Integer.parseInt(gold)));
             }
-            throw new IllegalArgumentException("answer: expected a letter from A to E or a number from 0 to 4, given \"" + Verifiers.shortened(gold) + "\"");
+            throw new IllegalArgumentException(
+                    "answer: expected a letter from A to E or a number from 0 to 4, given \"" + Verifiers.shortened(gold) + "\"");
         }
 
         @Override

@@ -38,7 +38,8 @@ public final class Verifiers {
     static {
         for (String pair : new String[] {"aime24 integer", "aime25 integer", "aime integer", "math_dapo integer", "math500 math", "math-500 math",
             "lighteval/math math", "HuggingFaceH4/MATH-500 math", "DigitalLearningGmbH/MATH-lighteval math", "gsm8k number", "openai/gsm8k number",
-            "zebra zebralogic", "allenai/ZebraLogicBench zebralogic", "WildEval/ZebraLogic zebralogic", "autologi_en autologi", "autologi_cn autologi",
+            "zebra zebralogic", "allenai/ZebraLogicBench zebralogic", "WildEval/ZebraLogic zebralogic", "autologi_en autologi",
+            "autologi_cn autologi",
             "blocksworld planbench", "arbench_dc detective", "arbench_sp overlap"}) {
             SOURCES.put(pair.split(" ")[0], pair.split(" ")[1]);
         }

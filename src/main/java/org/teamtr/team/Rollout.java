@@ -47,8 +47,9 @@ public final class Rollout {
             Ranks ranks) {
         team.agents().stream().map(Agent::speaker).distinct().forEach(Speaker::ready);
         ready(verifier);
-        return play(team, prompts, group, generation, verifier, seed, ranks, episodes -> Groups.count(team, episodes), (speaker, rows, asked, turn) ->
-                speaker.generate(asked, generation, Chance.seed(seed, turn), rows.stream().mapToLong(row -> row.context().episode()).toArray()));
+        return play(team, prompts, group, generation, verifier, seed, ranks, episodes -> Groups.count(team, episodes),
+                (speaker, rows, asked, turn) -> speaker.generate(asked, generation, Chance.seed(seed, turn),
+                        rows.stream().mapToLong(row -> row.context().episode()).toArray()));
     }
 
     /**

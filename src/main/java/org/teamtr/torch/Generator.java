@@ -207,7 +207,7 @@ final class Generator {
                 final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // -1 of a row that has ended
                 final Tensor logits = decoding != null ? decoding.logits(tokens, positions, starts, cache)
                         : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions,
-                        mask == null ? null : mask.narrow(3, 0, cache.length + 1L), cache).select(1, 0)).narrow(1, 0, vocab);
+                                mask == null ? null : mask.narrow(3, 0, cache.length + 1L), cache).select(1, 0)).narrow(1, 0, vocab);
                 positions.add_(new Scalar(1));
                 for (int from = 0; from < lines.length;) {
                     int to = from + 1;

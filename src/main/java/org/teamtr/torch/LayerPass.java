@@ -70,7 +70,7 @@ final class LayerPass implements AutoCloseable {
                     into[part] = Decoder.kept(forward.offloaded(step.of(w, part, micro)));
                 }
                 return null;
-            }), nothing -> { });
+            }), nothing -> {});
         }
     }
 
@@ -98,8 +98,8 @@ final class LayerPass implements AutoCloseable {
     /** {@return the last hidden states at the messages' tokens, by micro-batch}, which are the caller's; of other ranks null */
     private Tensor[] hidden() {
         final Tensor[] hidden = new Tensor[micros.size()];
-        forward(Decoder.NORM, hidden, (w, part, micro) ->
-                forward.selected(decoder.normed(w, forward.onDevice(inputs[inputs.length - 1][part])), micro));
+        forward(Decoder.NORM, hidden,
+                (w, part, micro) -> forward.selected(decoder.normed(w, forward.onDevice(inputs[inputs.length - 1][part])), micro));
         return hidden;
     }
 

@@ -588,7 +588,7 @@ public final class LinearLogProbs implements AutoCloseable {
         if (!right) {
             throw new IllegalArgumentException("cuSeqlens: expected bounds from 0, rising, to the " + rows + " rows, given "
                     + (cuSeqlens.length <= 20 ? Arrays.toString(cuSeqlens) : cuSeqlens.length + " bounds from " + cuSeqlens[0] + " to "
-                    + cuSeqlens[cuSeqlens.length - 1]));
+                            + cuSeqlens[cuSeqlens.length - 1]));
         }
     }
 

@@ -114,7 +114,8 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
                 final long adds = ofMessage.applyAsInt(next) + (another ? prompt : 0);
                 final long padded = (long) wider * (to - from + 1) + (long) widerPrompt * (before.size() + (another ? 1 : 0));
                 final long columns = (long) (wider + widerPrompt) * (to - from + 1);
-                if (to > from && (columns > room || prompts != null && columns * wider > MASK || used >= ENOUGH && padded - used - adds > MUCH * padded)) {
+                if (to > from
+                        && (columns > room || prompts != null && columns * wider > MASK || used >= ENOUGH && padded - used - adds > MUCH * padded)) {
                     break;
                 }
                 if (prompts != null) {

@@ -192,7 +192,7 @@ final class ModelFiles {
         };
         weights.layout.parts.forEach((name, part) -> tensors.add(new SafeTensorsWriter.Tensor(prefix + name, dtype, part.shape(),
                 !weights.divided ? out -> write(out, weights.compute().get(name)) : out -> weights.shard.stream("weights", weights.own(),
-                part.offset(), part.offset() + part.length(), numbers -> write(out, numbers)))));
+                        part.offset(), part.offset() + part.length(), numbers -> write(out, numbers)))));
         return tensors;
     }
 
@@ -294,11 +294,11 @@ final class ModelFiles {
                 throw new UncheckedIOException(e);
             }
         }
-        state.shard.stream("exp_avg", state.optimiser.mean, numbers -> { });
-        state.shard.stream("exp_avg_sq", state.optimiser.square, numbers -> { });
+        state.shard.stream("exp_avg", state.optimiser.mean, numbers -> {});
+        state.shard.stream("exp_avg_sq", state.optimiser.square, numbers -> {});
         final Weights weights = state.weights;
         if (weights.shard != null && weights.dtype != torch.ScalarType.Float) {
-            weights.shard.stream("master", weights.master, numbers -> { });
+            weights.shard.stream("master", weights.master, numbers -> {});
         }
     }
 

@@ -36,7 +36,7 @@ final class Scorer {
                     scatter(head, micro, batch, out);
                 }
                 return null;
-            }), nothing -> { });
+            }), nothing -> {});
         }
         return sum(out);
     }

@@ -97,7 +97,7 @@ public final class TensorViews {
     public static Mask mask(Tensor tensor) {
         checkContiguous(tensor);
         switch (type(tensor)) {
-            case Bool, Byte -> { }
+            case Bool, Byte -> {}
             default -> throw wrongType(tensor, "bool or uint8");
         }
         return Mask.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);

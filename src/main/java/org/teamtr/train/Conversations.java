@@ -186,9 +186,11 @@ public final class Conversations {
             throw new IOException(file + ": expected conversations of " + learner.name + ", given those of " + header.learners().learner());
         }
         if (header.learners().policy() != learner.policy.fingerprint()) {
-            throw new IOException(file + ": expected what " + learner.name + " says as it is now (checksum " + Long.toHexString(learner.policy.fingerprint())
-                    + "), given what it said with other parameters (" + Long.toHexString(header.learners().policy()) + "): it has been trained since, or is"
-                    + " another model; ./teamtr collect writes new ones");
+            throw new IOException(
+                    file + ": expected what " + learner.name + " says as it is now (checksum " + Long.toHexString(learner.policy.fingerprint())
+                            + "), given what it said with other parameters (" + Long.toHexString(header.learners().policy())
+                            + "): it has been trained since, or is"
+                            + " another model; ./teamtr collect writes new ones");
         }
         if (header.temperature() != config.rollout().temperature()) {
             throw new IOException(file + ": rollout.temperature: expected " + header.temperature() + ", at which they were sampled, given "

@@ -31,7 +31,8 @@ public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, List<
     List<RunLog.Transcript> transcripts(int stage) {
         return shown.stream().map(e -> new RunLog.Transcript(stage, e.prompt().id(), e.prompt().text(), e.prompt().answer(),
                 e.reward(), e.score().correct(), e.messages().stream().map(m -> new RunLog.Said(m.role(), m.text(),
-                        m.utterance().tokens().length, m.utterance().ended(), observed(e, m.turn()))).toList())).toList();
+                        m.utterance().tokens().length, m.utterance().ended(), observed(e, m.turn()))).toList()))
+                .toList();
     }
 
     private static String observed(Episode episode, int turn) {

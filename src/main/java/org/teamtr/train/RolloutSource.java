@@ -44,8 +44,9 @@ final class RolloutSource {
         this.promptsEach = r.promptsEach(config.train().joint() ? 1 : learners.size());
         final int heldBack = (int) Math.round(r.validationFraction() * promptsEach);
         if (heldBack >= promptsEach) {
-            throw new IllegalArgumentException("rollout.validation_fraction: expected to leave prompts to learn from, given " + r.validationFraction() + " of "
-                    + promptsEach);
+            throw new IllegalArgumentException(
+                    "rollout.validation_fraction: expected to leave prompts to learn from, given " + r.validationFraction() + " of "
+                            + promptsEach);
         }
         this.learnt = (promptsEach - heldBack) * r.group();
     }

@@ -186,7 +186,7 @@ public final class Trainer implements AutoCloseable {
         final List<T> sigma = new ArrayList<>(learners);
         final Config.Order order = config.train().order();
         switch (order.kind()) {
-            case FIXED -> { }
+            case FIXED -> {}
             case REVERSED -> Collections.reverse(sigma);
             case RANDOM -> {
                 final int[] p = Chance.permutation(learners.size(), config.seed(), Draw.ORDER, stage);

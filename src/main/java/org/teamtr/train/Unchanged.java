@@ -17,7 +17,7 @@ public enum Unchanged {
     /** The gradient was 0. */
     @JsonProperty("zero_gradient") ZERO_GRADIENT("the gradient was 0",
             "a higher rollout.temperature if the policy is sure of every token, or another policies.<name>.dtype if gradients are too"
-            + " small for it"),
+                    + " small for it"),
     /** Not even a part of the first step stayed within δ. */
     @JsonProperty("rolled_back") ROLLED_BACK("no part of the first step stayed within trust_region.delta, so all of it was rolled back",
             "a smaller optimiser.learning_rate"),
@@ -73,7 +73,7 @@ public enum Unchanged {
                 final boolean rounding = reason == ROLLED_BACK && floor > Monitor.WARNED;
                 sentences.add(String.format(Locale.ROOT, "%d of %d updates changed nothing: %s. %s", some.size(), updates.size(),
                         reason.why, rounding ? String.format(Locale.ROOT, "Rounding alone makes a KL of up to %.2g times delta (kl_floor). "
-                        + "What may help: %s.", floor, FINER) : "What may help: " + reason.remedy + "."));
+                                + "What may help: %s.", floor, FINER) : "What may help: " + reason.remedy + "."));
             }
         }
         return sentences;

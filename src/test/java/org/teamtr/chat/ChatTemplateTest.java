@@ -160,7 +160,7 @@ class ChatTemplateTest {
         "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
         "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s|tojson }}",
         "{% set ns = namespace(s=[1], t=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}"
-            + "{% endfor %}{{ ns.s == ns.t }}",
+                + "{% endfor %}{{ ns.s == ns.t }}",
         "{% set ns = namespace(s=[1]) %}{% for i in range(9000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}",
         "{{ 'a' * 9999999999 }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",

@@ -100,7 +100,7 @@ class CollectCommandTest {
     void conversationsComeBackTokenForToken() throws IOException, ConfigException {
         final Path run = run("tokens");
         final Path files = Files.createDirectories(folder.resolve("token-files"));
-        try (Setup setup = new Setup(Setup.resolved(ConfigFile.load(run.resolve(RunFiles.CONFIG), List.of())), run, note -> { });
+        try (Setup setup = new Setup(Setup.resolved(ConfigFile.load(run.resolve(RunFiles.CONFIG), List.of())), run, note -> {});
                 Trainer trainer = setup.trainer()) {
             final List<Episode> played = trainer.collect(1);
             Conversations.write(played, setup.learners, setup.config, 1, files);
@@ -159,7 +159,8 @@ class CollectCommandTest {
         ok("collect", run, "--out", files);
         assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.temperature=0.5")
                 .contains("rollout.temperature: expected 1.0, at which they were sampled, given 0.5"));
-        assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.group=2").contains("rollout.group: expected 4, as many episodes"));
+        assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.group=2")
+                .contains("rollout.group: expected 4, as many episodes"));
         assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.prompts=8")
                 .contains("rollout.prompts: expected 4, as many as there are of "));
         assertTrue(failed(1, "train", "--resume", run, "--from", Files.createDirectories(folder.resolve("nothing")))
@@ -176,7 +177,8 @@ class CollectCommandTest {
         assertTrue(cut.contains("planner.jsonl:3: expected a line of a file of conversations: "), cut);
         broken.set(2, lines.get(2).replaceFirst("\"episode\":[0-9]+", "\"episode\":99"));
         Files.write(file, broken);
-        assertTrue(failed(1, "train", "--resume", run, "--from", files).contains("planner.jsonl:3: expected a message of planner in one of 16 episodes"));
+        assertTrue(failed(1, "train", "--resume", run, "--from", files)
+                .contains("planner.jsonl:3: expected a message of planner in one of 16 episodes"));
         Files.write(file, lines.subList(1, lines.size()));
         assertTrue(failed(1, "train", "--resume", run, "--from", files).contains("planner.jsonl:1: expected a line of a file of conversations"));
     }

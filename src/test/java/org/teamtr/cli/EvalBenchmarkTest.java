@@ -77,8 +77,9 @@ class EvalBenchmarkTest {
             prompts.append("{\"question\": \"").append(10 + i).append("=\", \"answer\": \"").append(i % 10).append("\"}\n");
         }
         final Path file = Files.writeString(folder.resolve("prompts.jsonl"), prompts);
-        return Files.writeString(folder.resolve("run.yaml"), TEAM + "task: {name: files, environment: {name: " + environment + "}, files: {train: " + file
-                + "}}\n");
+        return Files.writeString(folder.resolve("run.yaml"),
+                TEAM + "task: {name: files, environment: {name: " + environment + "}, files: {train: " + file
+                        + "}}\n");
     }
 
     /** A run that stops and goes on plays the same episodes, observations and all. */
@@ -109,16 +110,19 @@ class EvalBenchmarkTest {
     @Test
     void benchmarksAreCountedAndShown() throws IOException {
         final Path config = config("none");
-        final Path aime = Files.writeString(folder.resolve("aime.jsonl"), "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12=\", \"answer\": \"5\","
-                + " \"meta\": {\"level\": 1}}\n{\"id\": \"x2\", \"source\": \"aime24\", \"prompt\": \"13=\", \"answer\": 6, \"meta\": {\"level\": 2}}\n");
+        final Path aime =
+                Files.writeString(folder.resolve("aime.jsonl"), "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12=\", \"answer\": \"5\","
+                        + " \"meta\": {\"level\": 1}}\n{\"id\": \"x2\", \"source\": \"aime24\", \"prompt\": \"13=\", \"answer\": 6, \"meta\": {\"level\": 2}}\n");
         final Path out = folder.resolve("out");
         final String said = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "3", "--seeds", "2", "--out", out);
         assertTrue(said.contains("aime24, chain, judged by integer, 3 episodes for each item, 2 times"), said);
-        assertTrue(said.contains("avg@3") && said.contains("pass@3") && said.contains("pass^3") && said.contains("maj@3") && said.contains("level 2"), said);
+        assertTrue(said.contains("avg@3") && said.contains("pass@3") && said.contains("pass^3") && said.contains("maj@3") && said.contains("level 2"),
+                said);
         assertTrue(said.contains("episodes: 12") && said.contains("without answer: 12"), said);
         assertTrue(said.contains("not comparable: the paper has k = 64, here it is 3"), said);
         assertEquals(12, Files.readAllLines(out.resolve("failures.jsonl")).size());
-        assertTrue(Files.readString(out.resolve("eval.csv")).startsWith("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\naime24,chain,"));
+        assertTrue(Files.readString(out.resolve("eval.csv"))
+                .startsWith("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\naime24,chain,"));
         final String page = Files.readString(out.resolve("eval.html"));
         assertTrue(page.contains("As the paper\u2019s Table 1 has it</h2>") && page.contains("<td>88.1</td>"), page);
         assertTrue(page.contains("<li>AIME 2024: the paper has k = 64, here it is 3</li>") && page.contains("<th>level</th>"), page);
@@ -126,13 +130,17 @@ class EvalBenchmarkTest {
         final String single = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "single:b");
         assertTrue(single.contains("single:b"), single);
         assertTrue(ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "best-of").contains("an oracle"));
-        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "single:x").contains("expected single: and one of [a, b], given x"));
-        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "judge:x").contains("expected judge: and one of [a, b], given x"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "single:x")
+                .contains("expected single: and one of [a, b], given x"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "aime24=" + aime, "--mode", "judge:x")
+                .contains("expected judge: and one of [a, b], given x"));
         assertTrue(failed(1, "eval", config, "--benchmark", "chess").contains("benchmark: expected one of aime24, aime25, math500"));
         assertTrue(failed(1, "eval", config, "--benchmark", "math500", "--data-dir", folder).contains("teamtr data prepare math500 SOURCE --out"));
         assertTrue(failed(1, "eval", config, "--benchmark", "retail", "--data-dir", folder).contains("docs/benchmarks.md says what its lines are"));
-        assertTrue(failed(1, "eval", config, "--benchmark", "retail=" + aime).contains("expected a configuration whose task.environment.name is retail"));
-        assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge").contains("--mode: expected chain, best-of, single:ROLE or judge:ROLE"));
+        assertTrue(failed(1, "eval", config, "--benchmark", "retail=" + aime)
+                .contains("expected a configuration whose task.environment.name is retail"));
+        assertTrue(failed(2, "eval", config, "--benchmark", "aime24", "--mode", "judge")
+                .contains("--mode: expected chain, best-of, single:ROLE or judge:ROLE"));
     }
 
     /** The judge is asked, what it says counts, and where it says no number of a message the last one stays. */
@@ -140,8 +148,10 @@ class EvalBenchmarkTest {
     void aJudgeChoosesAmongTheMessages() throws IOException {
         final Path config = Files.writeString(folder.resolve("judge.yaml"), TEAM.replace("max_new_tokens: 3", "max_new_tokens: 64")
                 .replace("warm_start: {steps: 5,", "warm_start: {steps: 1,") + "task: {name: generated, generated: {held_out: 8}}\n");
-        final Path aime = Files.writeString(folder.resolve("aime.jsonl"), "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12 = ?\", \"answer\": \"5\"}\n");
-        final String judged = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "3", "--mode", "judge:b", "--set", "rollout.max_new_tokens=8");
+        final Path aime = Files.writeString(folder.resolve("aime.jsonl"),
+                "{\"id\": \"x1\", \"source\": \"aime24\", \"prompt\": \"12 = ?\", \"answer\": \"5\"}\n");
+        final String judged =
+                ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "3", "--mode", "judge:b", "--set", "rollout.max_new_tokens=8");
         assertTrue(judged.contains("aime24, judge:b, judged by integer") && judged.contains("without a choice of the judge: "), judged);
         assertTrue(judged.contains("not comparable: an agent of the team chooses among the messages of an episode"), judged);
         assertEquals(2, BenchmarkRun.choice("Answer 1 is wrong. Answer 2."));
@@ -192,7 +202,8 @@ class EvalBenchmarkTest {
     @Test
     void aPolicyIsTheReferee() throws IOException {
         final Path config = Files.writeString(folder.resolve("puzzle.yaml"), GAME.formatted("situation", 2, "judge", rows(10,
-                "{\"prompt\": \"a man is in #\", \"answer\": \"he went # by train\"}"), 3, model(), "judge: {model: " + model() + ", random: true}", 4));
+                "{\"prompt\": \"a man is in #\", \"answer\": \"he went # by train\"}"), 3, model(), "judge: {model: " + model() + ", random: true}",
+                4));
         final Path whole = folder.resolve("whole");
         final Path parts = folder.resolve("parts");
         ok("train", config, "--out", whole);
@@ -204,14 +215,16 @@ class EvalBenchmarkTest {
         final List<RunLog.Said> said = said(whole);
         final Set<String> heard = said.stream().map(RunLog.Said::observation).filter(o -> o != null && !o.isBlank()).collect(Collectors.toSet());
         assertTrue(heard.size() > 3 && heard.stream().anyMatch(o -> o.endsWith("\nNow say what happened.")), heard.toString());
-        assertTrue(RunFiles.updates(whole).stream().allMatch(u -> u.messages() == 12 * (u.agent().equals("a") ? 2 : 1)), "observations are no messages");
+        assertTrue(RunFiles.updates(whole).stream().allMatch(u -> u.messages() == 12 * (u.agent().equals("a") ? 2 : 1)),
+                "observations are no messages");
     }
 
     /** Detective cases with the script: suspects have names of a letter, so that a model of no weights meets some. */
     @Test
     void aScriptAnswersForTheSuspects() throws IOException {
-        final String suspects = "abcdefghij".chars().mapToObj(c -> "{\"name\": \"" + (char) c + "\", \"task\": \"be calm.\", \"story\": \"i was in.\"}")
-                .collect(Collectors.joining(", "));
+        final String suspects =
+                "abcdefghij".chars().mapToObj(c -> "{\"name\": \"" + (char) c + "\", \"task\": \"be calm.\", \"story\": \"i was in.\"}")
+                        .collect(Collectors.joining(", "));
         final Path config = Files.writeString(folder.resolve("case.yaml"), GAME.formatted("detective", 2, "script", rows(40,
                 "{\"prompt\": \"who took #?\", \"answer\": \"2\", \"suspects\": [" + suspects + "]}"), 5, model(), "", 1)
                 .replace("eval: {prompts: 2, transcripts: 2}", "eval: {prompts: 8, transcripts: 8}"));

@@ -207,7 +207,8 @@ class ExperimentCommandTest {
     void aReplacementGoesOnFromAStart() throws Exception {
         final Path file = Files.writeString(folder.resolve("swap.yaml"), SMALL.replace("seeds: 2", "seeds: 1")
                 .replace("  episodes: {label: episodes, of: summary.episodes}",
-                        "  shock: {label: shock, of: replacements.shock}\n  done: {label: stages, of: summary.stages}") + """
+                        "  shock: {label: shock, of: replacements.shock}\n  done: {label: stages, of: summary.stages}")
+                + """
                 start: {train: {stages: 1}}
                 axes:
                   swap:

@@ -175,8 +175,9 @@ class MessagesTest {
     /** Agent, stage, remedy, and how to go on. */
     @Test
     void aGradientThatIsNoNumberSaysWhose() throws IOException {
-        final String said = failed(1, "train", run.resolveSibling("m.yaml"), "--set", "train.stages=3", "--set", "optimiser={learning_rate: 1e30, steps: 5}",
-                "--set", "trust_region={rollback: false, early_stop: false}", "--set", "loss.entropy=0.01", "--out", folder.resolve("out"));
+        final String said =
+                failed(1, "train", run.resolveSibling("m.yaml"), "--set", "train.stages=3", "--set", "optimiser={learning_rate: 1e30, steps: 5}",
+                        "--set", "trust_region={rollback: false, early_stop: false}", "--set", "loss.entropy=0.01", "--out", folder.resolve("out"));
         assertTrue(said.contains("teamtr: stage 1, agent planner, step 2: gradient: expected a finite norm, given NaN; the step was not"
                 + " taken. Try a smaller optimiser.learning_rate"), said);
         assertTrue(said.contains("; " + Words.resume(folder.resolve("out")) + " goes on from the start"), said);

@@ -119,7 +119,8 @@ class RanksTrainTest {
             assertEquals(List.of(x.stage(), x.agent(), x.order(), x.policyVersions(), x.episodes(), x.messages(), x.tokens(), x.returnMean(),
                     x.accuracy(), x.innerSteps(), x.stoppedBy(), x.halvings(), x.delta(), x.betaNext()),
                     List.of(y.stage(), y.agent(), y.order(), y.policyVersions(), y.episodes(), y.messages(), y.tokens(), y.returnMean(),
-                    y.accuracy(), y.innerSteps(), y.stoppedBy(), y.halvings(), y.delta(), y.betaNext()), "update " + (i + 1));
+                            y.accuracy(), y.innerSteps(), y.stoppedBy(), y.halvings(), y.delta(), y.betaNext()),
+                    "update " + (i + 1));
         }
         assertClose(a, b, "KL", RunLog.Update::kl);
         assertClose(a, b, "surrogate", RunLog.Update::surrogate);

@@ -258,7 +258,7 @@ class ReplaceCommandTest {
     /** What a switch leaves to the new model is what its chat template makes of it. */
     @ParameterizedTest
     @CsvSource(delimiter = '|', nullValues = "-", value = {"none | - | - | true", "system | - | - | true",
-            "thinking | - | - | false",
+        "thinking | - | - | false",
         "system,thinking | - | - | false", "system | 7 | 7 | true"})
     void protocolSwitches(String unify, String system, String expected, boolean thinking) throws Exception {
         final Path templated = Files.createDirectories(folder.resolve("templated"));

@@ -503,8 +503,9 @@ class TrainCommandTest {
     private static String agents(String... policies) {
         final StringBuilder yaml = new StringBuilder("team:\n  agents:\n");
         for (int a = 0; a < policies.length; a++) {
-            yaml.append(String.format(Locale.ROOT, "    - {role: %c, policy: %s, template: \"{prompt}{transcript}\", message: \"{text}+\"}%n", 'a' + a,
-                    policies[a]));
+            yaml.append(
+                    String.format(Locale.ROOT, "    - {role: %c, policy: %s, template: \"{prompt}{transcript}\", message: \"{text}+\"}%n", 'a' + a,
+                            policies[a]));
         }
         return yaml.toString();
     }

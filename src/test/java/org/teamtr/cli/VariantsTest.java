@@ -102,20 +102,20 @@ class VariantsTest {
         "order-fixed | train.order fixed", "order-reversed | train.order reversed", "order-random | ''",
         "no-normalisation | loss.normalise false", "no-clip | loss.advantage_clip Infinity",
         "sequential-ppo | rollout.resample_every 0, trust_region.early_stop false, trust_region.rollback false,"
-            + " trust_region.beta_rule none, loss.ratio token, loss.aggregation token_mean, loss.clip_low 0.2,"
-            + " loss.clip_high 0.2, loss.advantage_clip Infinity, loss.normalise false",
+                + " trust_region.beta_rule none, loss.ratio token, loss.aggregation token_mean, loss.clip_low 0.2,"
+                + " loss.clip_high 0.2, loss.advantage_clip Infinity, loss.normalise false",
         "sequential-grpo | rollout.resample_every 0, trust_region.early_stop false, trust_region.rollback false,"
-            + " trust_region.beta_rule fixed, trust_region.beta 0.04, loss.ratio token, loss.clip_low 0.2, loss.clip_high 0.2,"
-            + " loss.kl_aggregation seq_mean_token_mean, loss.advantage_clip Infinity",
+                + " trust_region.beta_rule fixed, trust_region.beta 0.04, loss.ratio token, loss.clip_low 0.2, loss.clip_high 0.2,"
+                + " loss.kl_aggregation seq_mean_token_mean, loss.advantage_clip Infinity",
         "sequential-dapo | rollout.resample_every 0, rollout.dynamic_sampling 4, trust_region.early_stop false,"
-            + " trust_region.rollback false, trust_region.beta_rule none, loss.ratio token, loss.aggregation token_mean,"
-            + " loss.clip_low 0.2, loss.clip_high 0.28, loss.advantage_clip Infinity",
+                + " trust_region.rollback false, trust_region.beta_rule none, loss.ratio token, loss.aggregation token_mean,"
+                + " loss.clip_low 0.2, loss.clip_high 0.28, loss.advantage_clip Infinity",
         "single-agent-grpo | task.budget.agents 1, team.turns 4, rollout.resample_every 0, trust_region.early_stop false,"
-            + " trust_region.rollback false, trust_region.beta_rule fixed, trust_region.beta 0.04, loss.ratio token,"
-            + " loss.clip_low 0.2, loss.clip_high 0.2, loss.kl_aggregation seq_mean_token_mean, loss.advantage_clip Infinity",
+                + " trust_region.rollback false, trust_region.beta_rule fixed, trust_region.beta 0.04, loss.ratio token,"
+                + " loss.clip_low 0.2, loss.clip_high 0.2, loss.kl_aggregation seq_mean_token_mean, loss.advantage_clip Infinity",
         "single-agent-dapo | task.budget.agents 1, team.turns 4, rollout.resample_every 0, rollout.dynamic_sampling 4,"
-            + " trust_region.early_stop false, trust_region.rollback false, trust_region.beta_rule none, loss.ratio token,"
-            + " loss.aggregation token_mean, loss.clip_low 0.2, loss.clip_high 0.28, loss.advantage_clip Infinity"})
+                + " trust_region.early_stop false, trust_region.rollback false, trust_region.beta_rule none, loss.ratio token,"
+                + " loss.aggregation token_mean, loss.clip_low 0.2, loss.clip_high 0.28, loss.advantage_clip Infinity"})
     void aVariantDiffersInTheStatedKeysAlone(String name, String stated) throws Exception {
         final Map<String, String> expected = new TreeMap<>();
         Arrays.stream(stated.split(", ")).filter(s -> !s.isEmpty()).forEach(s -> expected.put(s.split(" ")[0], s.split(" ")[1]));
@@ -344,7 +344,8 @@ class VariantsTest {
         final Config config = Setup.resolved(ConfigFile.load(file(FILES), variant, List.of("policies.base.model=models/base")));
         final Config.Files f = config.task().files();
         return Rollout.play(Setup.team(config, Map.of("base", script)), List.of(new Prompt("p", "What is 6 * 7?", "42")), 1,
-                new Generation(1, SamplingConfig.ALL, 20, Truncation.ERROR), Verifiers.of(f.verifier(), new Verifiers.Settings(f.votes(), f.wrong(), false, false, "python3")), 1)
+                new Generation(1, SamplingConfig.ALL, 20, Truncation.ERROR),
+                Verifiers.of(f.verifier(), new Verifiers.Settings(f.votes(), f.wrong(), false, false, "python3")), 1)
                 .get(0);
     }
 

@@ -198,7 +198,8 @@ class ConfigFileTest {
         "loss.clip_low | 1.1 | 0 to 1", "loss.clip_high | -0.1 | 0 or more", "loss.eps_norm | 0 | more than 0",
         "loss.normalise | 'yes' | true or false", "optimiser.steps | 0 | 1 or more", "optimiser.beta2 | 1 | less than 1",
         "optimiser.max_grad_norm | 0 | more than 0", "eval.temperature | -1 | 0 or more", "eval.top_p | 0 | more than 0",
-        "checkpoint.every | 0 | 1 or more", "hardware.device | gpu | cpu, cuda", "policies.a.device | gpu | cuda:N", "hardware.ranks.timeout | 0 | more than 0",
+        "checkpoint.every | 0 | 1 or more", "hardware.device | gpu | cpu, cuda", "policies.a.device | gpu | cuda:N",
+        "hardware.ranks.timeout | 0 | more than 0",
         "train | [1] | section"})
     void eachKeyHasItsRange(String key, String value, String expected) {
         final List<String> problems = assertThrows(ConfigException.class,

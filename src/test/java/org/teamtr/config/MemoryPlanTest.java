@@ -143,7 +143,8 @@ class MemoryPlanTest {
         assertEquals(2 * PARAMETERS * 1e-9, gigabytes(two, "c: weights", 1), 0.01);
         assertEquals(gigabytes(one, "learning: gradient ", 0), gigabytes(two, "learning: gradient on cuda:1", 1));
         assertEquals(one.most()[0] - 1.05 * 2 * PARAMETERS, two.most()[0], 0.01e9); // without c's weights
-        final String wrong = assertThrows(ConfigException.class, () -> plan("policies.c.device=cuda:1", "hardware.memory.host=256").check()).getMessage();
+        final String wrong =
+                assertThrows(ConfigException.class, () -> plan("policies.c.device=cuda:1", "hardware.memory.host=256").check()).getMessage();
         assertTrue(wrong.matches("memory: expected at most 24.0 GB of device cuda:0, given a need of .*"), wrong);
         final MemoryPlan host = plan("optimiser.micro_batch_tokens=1024", "policies.a.device=cpu");
         assertEquals(2 * PARAMETERS * 1e-9, gigabytes(host, "a: weights", 1), 0.01);

@@ -122,7 +122,7 @@ class ExperimentDataTest {
                 Files.readAllLines(folder.resolve("points.csv")));
         assertEquals("point,curve,stage,mean,sd,n\na,y,0,2.0,1.0,3\na,y,2,7.0,,1\n",
                 Files.readString(folder.resolve("stages.csv"))
-                .replaceAll("(?m)^b,.*\n", ""));
+                        .replaceAll("(?m)^b,.*\n", ""));
         final ExperimentData again = ExperimentData.load(e, folder);
         assertEquals(data.runs, again.runs);
         assertEquals(data.curves.toString(), again.curves.toString());

@@ -82,7 +82,8 @@ class ExperimentFileTest {
     /** What all points have becomes less; what a point sets itself, and so is compared, stays. */
     @Test
     void quickGoesOverWhatAllPointsHave() throws Exception {
-        final ExperimentFile file = load(GOOD.replace("config: {train: {stages: 2}}", "config: {train: {stages: 2}, trust_region: {delta: 0.2}}"), true);
+        final ExperimentFile file =
+                load(GOOD.replace("config: {train: {stages: 2}}", "config: {train: {stages: 2}, trust_region: {delta: 0.2}}"), true);
         assertEquals(1, file.seeds);
         assertEquals(List.of("n4-naive", "n4-TeamTR"), names(file));
         final Config naive = file.settings.get(0).config(1, 1);

@@ -104,7 +104,7 @@ class AllocationTest {
 
     @Test
     void noCallAllocatesOnTheJavaHeap() {
-        final Runnable nothing = () -> { };
+        final Runnable nothing = () -> {};
         allocated(nothing, 1);
         final long constant = allocated(nothing, 1_000); // what the measurement itself takes
         assertTrue(constant < 1_000, "the measurement takes " + constant + " bytes of its own");

@@ -264,7 +264,7 @@ class BackendTest {
         assertEquals(2, refusals.size(), String.join("\n", lines));
         assertEquals(refusals.get(0), refusals.get(1), "the same words each time");
         for (String part : new String[] {"refused " + starts, "The class path needs both org.teamtr:teamtr:",
-                ":linux-x86_64 and org.bytedeco:javacpp:",
+            ":linux-x86_64 and org.bytedeco:javacpp:",
             "(with its cause)"}) {
             assertTrue(refusals.get(0).contains(part), "expected " + part + "\ngiven " + refusals.get(0));
         }

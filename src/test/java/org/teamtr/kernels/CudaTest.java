@@ -218,8 +218,8 @@ class CudaTest {
             one.synchronize();
             end.synchronize();
             one.device().synchronize();
-            final IllegalArgumentException e = assertThrows(IllegalArgumentException.class, () ->
-                    LogProbs.forward(logits, null, Temperature.ONE, null, elsewhere, null));
+            final IllegalArgumentException e =
+                    assertThrows(IllegalArgumentException.class, () -> LogProbs.forward(logits, null, Temperature.ONE, null, elsewhere, null));
             assertTrue(e.getMessage().startsWith("lse: expected memory of " + one.device()), e.getMessage());
         }
         final CudaStream closed = new CudaStream(0);
@@ -240,8 +240,7 @@ class CudaTest {
         final FloatPointer host = new FloatPointer(1L);
         try (Floats onHost = Floats.allocate(1); Floats onDevice = Floats.allocate(GPU, 1)) {
             final Logits logits = Logits.of(host, DType.F32, 1, 1);
-            assertThrows(IllegalArgumentException.class, () ->
-                    LogProbs.forward(logits, null, Temperature.ONE, null, onDevice, null));
+            assertThrows(IllegalArgumentException.class, () -> LogProbs.forward(logits, null, Temperature.ONE, null, onDevice, null));
             LogProbs.forward(logits, null, Temperature.ONE, null, onHost, null);
         }
     }

@@ -79,8 +79,7 @@ class DeviceContractTest {
             if (kernel.args().stream().anyMatch(a -> a.name().equals("targets")) && !kernel.name().endsWith("merge")) {
                 kernels++;
                 for (long bad : BAD_TARGETS) {
-                    rowIsNaN(kernel, 0, "target " + bad, args ->
-                            args.views.put("targets", Indices.ofLongs(bad, VOCAB - 1, Indices.IGNORE)));
+                    rowIsNaN(kernel, 0, "target " + bad, args -> args.views.put("targets", Indices.ofLongs(bad, VOCAB - 1, Indices.IGNORE)));
                     if (bad == (int) bad) {
                         rowIsNaN(kernel, 0, "target " + bad, args -> args.arena.putInt(args.regions.get("targets"), (int) bad));
                     }

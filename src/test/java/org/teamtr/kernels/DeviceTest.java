@@ -51,8 +51,8 @@ class DeviceTest {
                 Indices longs = Indices.allocateLongs(Device.CPU, 2); Mask mask = Mask.allocate(2)) {
             final Logits logits = Logits.ofAddress(floats.address(), 16, DType.F32, 2, 1, 2, 2, 2, floats);
             for (NativeView view : new NativeView[] {floats, floats.slice(1, 2), ints, ints.slice(0, 1), longs, mask,
-                    mask.slice(0, 1), logits, logits.rows(1, 2), logits.rows(1, 1), Floats.of(Device.CPU, new FloatPointer(2L), 2),
-                    Floats.of(java.nio.ByteBuffer.allocateDirect(8).order(java.nio.ByteOrder.nativeOrder()).asFloatBuffer())}) {
+                mask.slice(0, 1), logits, logits.rows(1, 2), logits.rows(1, 1), Floats.of(Device.CPU, new FloatPointer(2L), 2),
+                Floats.of(java.nio.ByteBuffer.allocateDirect(8).order(java.nio.ByteOrder.nativeOrder()).asFloatBuffer())}) {
                 assertEquals(HOST, view.device(), view.toString());
             }
         }
@@ -79,8 +79,8 @@ class DeviceTest {
             says(IllegalArgumentException.class, "source: expected a value, given null", () -> a.copyFrom((Floats) null));
             says(IllegalArgumentException.class, "floats: expected memory apart from source, given an overlap",
                     () -> a.slice(0, 2).copyFrom(a.slice(1, 3)));
-            says(IllegalArgumentException.class, "mask: expected memory that can be written", () ->
-                    Mask.of(ByteBuffer.allocateDirect(2).asReadOnlyBuffer()).copyFrom(m));
+            says(IllegalArgumentException.class, "mask: expected memory that can be written",
+                    () -> Mask.of(ByteBuffer.allocateDirect(2).asReadOnlyBuffer()).copyFrom(m));
             final Floats closed = Floats.allocate(3);
             closed.close();
             says(IllegalStateException.class, "source: its memory was closed", () -> a.copyFrom(closed));
@@ -108,15 +108,12 @@ class DeviceTest {
         assertEquals(-1, padded.get(2));
         assertEquals(-1, padded.get(8));
         d.rows(0, 0).copyFrom(source.rows(4, 4));
-        says(IllegalArgumentException.class, "source: expected 4 x 2 F32 (as these logits), given 3 x 2 F32", () ->
-                d.copyFrom(source.rows(0, 3)));
-        says(IllegalArgumentException.class, "logits: expected memory apart from source", () ->
-                d.rows(0, 2).copyFrom(d.rows(1, 3)));
+        says(IllegalArgumentException.class, "source: expected 4 x 2 F32 (as these logits), given 3 x 2 F32", () -> d.copyFrom(source.rows(0, 3)));
+        says(IllegalArgumentException.class, "logits: expected memory apart from source", () -> d.rows(0, 2).copyFrom(d.rows(1, 3)));
         final Logits interleaved = Logits.ofBatch(from, DType.F32, 2, 2, 3, 3, 6);
         assertFalse(interleaved.overlapsItself());
         final Logits overlapping = Logits.ofBatch(from, DType.F32, 2, 2, 3, 4, 4);
-        says(IllegalArgumentException.class, "logits: expected rows that do not overlap", () ->
-                overlapping.copyFrom(interleaved));
+        says(IllegalArgumentException.class, "logits: expected rows that do not overlap", () -> overlapping.copyFrom(interleaved));
     }
 
     /** Every way to ask for a device says why there is none. */
@@ -147,14 +144,12 @@ class DeviceTest {
     @Test
     void placesThatAreNoDevice() {
         says(IllegalArgumentException.class, "device: expected a value, given null", () -> Floats.allocate(null, 4));
-        says(IllegalArgumentException.class, "device: expected a value, given null", () ->
-                Floats.of(null, new FloatPointer(2L), 2));
+        says(IllegalArgumentException.class, "device: expected a value, given null", () -> Floats.of(null, new FloatPointer(2L), 2));
         says(IllegalArgumentException.class, "device: expected a value, given null", () -> new PolicyLoss(null, 4, true));
         says(IllegalArgumentException.class, "device: expected a value, given null", () -> new SurrogateStats(null));
         says(IllegalArgumentException.class, "device: expected a CUDA device, given cpu", () -> CudaMemory.allocate(Device.CPU, 4));
         if (Backend.current().whyNoCuda() == null) {
-            says(IllegalArgumentException.class, "device: expected cuda:0 to cuda:", () ->
-                    Floats.ofAddress(Device.cuda(99), 64, 4, 1, null));
+            says(IllegalArgumentException.class, "device: expected cuda:0 to cuda:", () -> Floats.ofAddress(Device.cuda(99), 64, 4, 1, null));
             assertNotNull(Backend.current().cudaDevices().get(0));
         }
     }

@@ -115,10 +115,12 @@ class ErrorsTest {
                         "given 4 x 5 F32");
                 refused(IllegalArgumentException.class, kernel, arg, (args, a) -> args.views.put(a.name(),
                         Logits.ofAddress(args.address + args.regions.get(a.name()), REGION, DType.F32, 1, ROWS, VOCAB + 1, 0,
-                        VOCAB + 1, null)), expected, "given 3 x 6 F32");
+                                VOCAB + 1, null)),
+                        expected, "given 3 x 6 F32");
                 refused(IllegalArgumentException.class, kernel, arg, (args, a) -> args.views.put(a.name(),
                         Logits.ofAddress(args.address + args.regions.get(a.name()), REGION, DType.F16, 1, ROWS, VOCAB, 0, VOCAB,
-                        null)), expected, "given 3 x 5 F16");
+                                null)),
+                        expected, "given 3 x 5 F16");
             }
         });
         assertTrue(refusals >= 24, "only " + refusals);
@@ -163,7 +165,8 @@ class ErrorsTest {
                     } else { // of two outputs either may be the one that is named first
                         refused(IllegalArgumentException.class, kernel, output, move,
                                 other.output() && kernel.args().indexOf(other) < kernel.args().indexOf(output) ? other.name()
-                                : output.name(), ": expected memory apart from ", other.name(), output.name(), "given an overlap");
+                                        : output.name(),
+                                ": expected memory apart from ", other.name(), output.name(), "given an overlap");
                     }
                 }
             }
@@ -270,7 +273,7 @@ class ErrorsTest {
             ranging.add(kernel.name());
             for (int row = 0; row < ROWS; row++) {
                 for (long bad : new long[] {VOCAB, -1, -99, -101, Integer.MAX_VALUE, Integer.MIN_VALUE, Long.MAX_VALUE,
-                        Long.MIN_VALUE,
+                    Long.MIN_VALUE,
                     1L << 32, (1L << 32) - 100}) {
                     final int r = row;
                     final Change change = (args, a) -> {
@@ -297,8 +300,8 @@ class ErrorsTest {
             if (kernel.args().contains(KernelTable.TEMPERATURE)) {
                 for (float bad : new float[] {-1, Float.NaN, Float.POSITIVE_INFINITY, 0}) {
                     if (bad != 0 || !kernel.name().equals("Sampling")) {
-                        refused(IllegalArgumentException.class, kernel, KernelTable.TEMPERATURE, (args, a) ->
-                                args.floats("temperature").set(2, bad), "temperature[2] is ");
+                        refused(IllegalArgumentException.class, kernel, KernelTable.TEMPERATURE, (args, a) -> args.floats("temperature").set(2, bad),
+                                "temperature[2] is ");
                     }
                 }
             }
@@ -326,8 +329,7 @@ class ErrorsTest {
             refused(kernel, "cuSeqlens[1] is -1, less than the 0 before it", a -> a.ids("cuSeqlens").set(1, -1));
             refused(kernel, "cuSeqlens[2] is 2: expected the number of tokens, 3", a -> a.ids("cuSeqlens").set(2, 2));
             refused(kernel, "cuSeqlens[2] is 4: expected the number of tokens, 3", a -> a.ids("cuSeqlens").set(2, 4));
-            refused(kernel, "cuSeqlens[2] is 9223372036854775807: expected", a ->
-                    a.views.put("cuSeqlens", Indices.ofLongs(0, 1, Long.MAX_VALUE)));
+            refused(kernel, "cuSeqlens[2] is 9223372036854775807: expected", a -> a.views.put("cuSeqlens", Indices.ofLongs(0, 1, Long.MAX_VALUE)));
             refused(kernel, "cuSeqlens: expected length messages + 1, so at least 1, given 0",
                     a -> a.views.put("cuSeqlens", a.ids("cuSeqlens").slice(0, 0)));
         }
@@ -390,10 +392,8 @@ class ErrorsTest {
             final Logits row = Logits.ofAddress(f.address(), 20, DType.F32, 1, 1, 5, 0, 5, f);
             final Floats five = f.slice(0, 5);
             says("groupSize: expected 1 or more, given 0", () -> Advantages.groupNormalised(five, 0, 0, 1, true, out, null));
-            says("epsNorm: expected 0 or more and finite, given -1.0", () ->
-                    Advantages.groupNormalised(five, 5, -1, 1, true, out, null));
-            says("epsNorm: expected 0 or more and finite, given NaN", () ->
-                    Advantages.groupNormalised(five, 5, Double.NaN, 1, true, out, null));
+            says("epsNorm: expected 0 or more and finite, given -1.0", () -> Advantages.groupNormalised(five, 5, -1, 1, true, out, null));
+            says("epsNorm: expected 0 or more and finite, given NaN", () -> Advantages.groupNormalised(five, 5, Double.NaN, 1, true, out, null));
             says("clip: expected more than 0, given 0.0", () -> Advantages.groupNormalised(five, 5, 0, 0, true, out, null));
             says("clip: expected more than 0, given NaN", () -> Advantages.groupNormalised(five, 5, 0, Double.NaN, true, out,
                     null));
@@ -425,28 +425,26 @@ class ErrorsTest {
                 null, null, null, stats));
         says("stats: expected a value", () -> Surrogate.compute(CONFIG, rows, rows, messages, bounds, null, null, null, null,
                 null, null, null, null));
-        says("kl: expected a value, given null: the KL term is EXACT", () ->
-                Surrogate.compute(CONFIG.withKl(KlTerm.EXACT, 1), rows, rows, messages,
+        says("kl: expected a value, given null: the KL term is EXACT", () -> Surrogate.compute(CONFIG.withKl(KlTerm.EXACT, 1), rows, rows, messages,
                 bounds, null, null, null, null, null, null, null, stats));
-        says("entropy: expected a value, given null: entropyCoef", () ->
-                Surrogate.compute(CONFIG.withEntropyCoef(1), rows, rows, messages, bounds,
+        says("entropy: expected a value, given null: entropyCoef", () -> Surrogate.compute(CONFIG.withEntropyCoef(1), rows, rows, messages, bounds,
                 null, null, null, null, null, null, null, stats));
         says("advantages: expected length 3 (the tokens, since advantagePer is TOKEN), given 2",
                 () -> Surrogate.compute(CONFIG.withAdvantagePer(SurrogateConfig.AdvantagePer.TOKEN), rows, rows, messages,
-                bounds, null, null, null, null, null, null, null, stats));
+                        bounds, null, null, null, null, null, null, null, stats));
         assertTrue(Double.isNaN(stats.loss()), "no refused call wrote statistics");
         stats.close();
         stats.close();
         assertEquals("stats: its memory was closed", assertThrows(IllegalStateException.class, stats::loss).getMessage());
         assertEquals("stats: its memory was closed", assertThrows(IllegalStateException.class,
                 () -> Surrogate.compute(CONFIG, rows, rows, messages, bounds, null, null, null, null, null, null, null,
-                stats)).getMessage());
+                        stats))
+                .getMessage());
 
         final Args p = new Args(KernelTable.named("PolicyLoss"));
         final PolicyLoss loss = new PolicyLoss(ROWS, false);
         final SurrogateConfig exact = CONFIG.withKl(KlTerm.EXACT, 1);
-        says("oldLogits: expected a value, given null: the KL term is EXACT", () ->
-                call(loss, exact, p, null, p.floats("logProbsOld")));
+        says("oldLogits: expected a value, given null: the KL term is EXACT", () -> call(loss, exact, p, null, p.floats("logProbsOld")));
         final PolicyLoss small = new PolicyLoss(ROWS - 1, false);
         says("logits: expected at most 2 rows (maxRows), given 3", () -> call(small, CONFIG, p, null, p.floats("logProbsOld")));
         call(loss, CONFIG, p, null, p.floats("logProbsOld"));
@@ -478,8 +476,7 @@ class ErrorsTest {
                 for (String name : new String[] {"logProbsOld", "advantages", "temperature", "centredReturns"}) {
                     final Args q = new Args(KernelTable.named("PolicyLoss"));
                     q.views.put(name, result.slice(0, q.floats(name).length()));
-                    says(name + ": expected memory apart from this object's results", () ->
-                            loss.forwardBackward(CONFIG, q.logits("logits"), null,
+                    says(name + ": expected memory apart from this object's results", () -> loss.forwardBackward(CONFIG, q.logits("logits"), null,
                             q.ids("targets"), q.temperature(), q.floats("logProbsOld"), q.floats("advantages"),
                             q.ids("cuSeqlens"), null, q.floats("centredReturns"), q.logits("dLogits")));
                 }

@@ -402,7 +402,7 @@ abstract class FuzzArguments {
     SurrogateConfig config() {
         final double inf = Double.POSITIVE_INFINITY;
         final double[] x = {random.nextDouble(), random.nextDouble() * 2, chance(0.5) ? inf : 1.5, random.nextDouble(),
-                random.nextDouble() - 0.5, 7};
+            random.nextDouble() - 0.5, 7};
         long[] totals = {0, 0};
         if (hit("config")) {
             final int k = random.nextInt(8);

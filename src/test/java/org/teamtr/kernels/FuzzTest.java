@@ -26,7 +26,7 @@ class FuzzTest extends FuzzArguments {
     private final SurrogateStats stats = new SurrogateStats();
     private final SurrogateStats closedStats = new SurrogateStats();
     private final PolicyLoss[] losses = {new PolicyLoss(0, true), new PolicyLoss(3, false), new PolicyLoss(6, true),
-            new PolicyLoss(6, false)};
+        new PolicyLoss(6, false)};
     private final PolicyLoss closedLoss = new PolicyLoss(6, true);
 
     FuzzTest() {

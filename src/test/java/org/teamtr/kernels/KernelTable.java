@@ -67,7 +67,7 @@ final class KernelTable {
                 switch (arg.name) {
                     case "targets" -> put(at, 0, VOCAB - 1, Indices.IGNORE, 0);
                     case "cuSeqlens" -> put(at, 0, 1, ROWS, ROWS);
-                    default -> { }
+                    default -> {}
                 }
                 views.put(arg.name, view(arg, arg.length, at));
             }

@@ -27,10 +27,10 @@ class LargeTest extends TestData.Scoped {
      */
     @ParameterizedTest(name = "{0} batches, row stride {1}, batch stride {2}")
     @CsvSource({
-        "1, 715827883, 0",           // 3 rows on: 2^31 + 1 elements
-        "2, 3000, 2147483651",       // a batch on: 2^31 + 3 elements
+        "1, 715827883, 0", // 3 rows on: 2^31 + 1 elements
+        "2, 3000, 2147483651", // a batch on: 2^31 + 3 elements
         "2, 1073741824, 2200000000", // both: 3.3e9 elements
-        "1, 1500000001, 0",          // 3 rows on: 4.5e9 elements, beyond 2^32
+        "1, 1500000001, 0", // 3 rows on: 4.5e9 elements, beyond 2^32
     })
     void trap01_rowOffsetsOf64Bits(int batch, long rowStride, long batchStride) {
         final int length = 4 / batch;

@@ -94,7 +94,7 @@ class SamplingTest {
             equal[v] = -0.0f;
         }
         final Object[][] edges = {{new SamplingConfig(3, 1, 0), 3}, {new SamplingConfig(0, 0.5f, 0), 20},
-                {new SamplingConfig(0, 0.51f, 0), 21},
+            {new SamplingConfig(0, 0.51f, 0), 21},
             {new SamplingConfig(8, 0.5f, 0), 4}, {new SamplingConfig(0, 1, 1), 40}, {new SamplingConfig(5, 1, 1), 5},
             {new SamplingConfig(0, 1e-9f, 0), 1}};
         for (Object[] edge : edges) {
@@ -143,7 +143,7 @@ class SamplingTest {
         for (int vocab : new int[] {24, 3_000}) {
             for (double temperature : new double[] {0.5, 1, 2}) {
                 for (SamplingConfig config : new SamplingConfig[] {SamplingConfig.ALL,
-                        new SamplingConfig(vocab / 2, 0.9f, 0.01f)}) {
+                    new SamplingConfig(vocab / 2, 0.9f, 0.01f)}) {
                     final float[] x = normal(random, vocab, 0.7);
                     final double[] expected = kept(x, temperature, config, 0);
                     final Draws draws = Draws.repeated(200, x);
@@ -439,7 +439,7 @@ class SamplingTest {
         Arrays.setAll(x, r -> normal(random, vocab, 2.5));
         final Draws draws = new Draws(DType.BF16, vocab, x);
         for (SamplingConfig config : new SamplingConfig[] {SamplingConfig.ALL, new SamplingConfig(50, 1, 0),
-                new SamplingConfig(0, 0.9f, 0),
+            new SamplingConfig(0, 0.9f, 0),
             new SamplingConfig(0, 1, 0.05f), new SamplingConfig(1_000, 0.8f, 0.02f)}) {
             draws.config = config;
             draws.temperature = Temperature.of(0.7f);

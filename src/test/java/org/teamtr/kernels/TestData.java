@@ -218,14 +218,14 @@ final class TestData {
         return new double[][] {
             plain,
             row(vocab, v -> random.nextDouble(-30, 30)),
-            row(vocab, v -> -30 + v * spread),             // ascending: every block has a new maximum
-            row(vocab, v -> 30 - v * spread),              // descending
-            row(vocab, v -> 2.5),                          // all equal
-            row(vocab, v -> Math.min(plain[v], 1)),        // a third of all elements tie for the maximum
+            row(vocab, v -> -30 + v * spread), // ascending: every block has a new maximum
+            row(vocab, v -> 30 - v * spread), // descending
+            row(vocab, v -> 2.5), // all equal
+            row(vocab, v -> Math.min(plain[v], 1)), // a third of all elements tie for the maximum
             with(plain, 0, 25),
             with(plain, last, 25),
             with(plain, Math.max(0, last - last % 64 - 1), 25), // the last element before the tail
-            row(vocab, v -> -25 + plain[v] / 3),           // all negative
+            row(vocab, v -> -25 + plain[v] / 3), // all negative
             with(row(vocab, v -> -20 + plain[v] / 3), last / 2, 30),
             with(row(vocab, v -> -Math.log(vocab)), last / 3, 0), // half of the mass far below the maximum
             row(vocab, v -> v % 3 == 1 ? MASKED : plain[v]),

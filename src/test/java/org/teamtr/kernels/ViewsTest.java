@@ -106,11 +106,9 @@ class ViewsTest {
         assertArrayEquals(new float[] {all[0], all[1], all[2]}, firstColumn(view.rows(0, 3)));
         assertArrayEquals(all, firstColumn(view.rows(0, 4)));
         assertEquals(0, view.rows(3, 3).rows());
-        says("from: expected a multiple of 2 (the rows of a block) for a range over several blocks, given 1 .. 3", () ->
-                view.rows(1, 3));
+        says("from: expected a multiple of 2 (the rows of a block) for a range over several blocks, given 1 .. 3", () -> view.rows(1, 3));
         for (long[] range : new long[][] {{-1, 2}, {0, 5}, {3, 2}, {Long.MIN_VALUE, Long.MAX_VALUE}}) {
-            says("from, to: expected 0 <= from <= to <= 4, given " + range[0] + ", " + range[1], () ->
-                    view.rows(range[0], range[1]));
+            says("from, to: expected 0 <= from <= to <= 4, given " + range[0] + ", " + range[1], () -> view.rows(range[0], range[1]));
         }
         // Part of a block writes its rows and nothing else.
         try (Floats lse = Floats.ofFloats(1, 1, 1); Floats lp = Floats.ofFloats(-1, -1, -1); Floats g = Floats.ofFloats(1, 1, 1);
@@ -133,27 +131,22 @@ class ViewsTest {
         says("dtype: expected a value, given null", () -> Logits.of(data, null, 1, 1));
         says("dtype: expected a value, given null", () -> Logits.of(buffer, null, 1, 1));
         says("dtype: expected a value, given null", () -> Logits.ofAddress(data.address(), 48, null, 1, 1, 1, 1, 1, null));
-        says("data: the Pointer is null (never allocated, or closed)", () ->
-                Logits.of(new FloatPointer((Pointer) null), DType.F32, 1, 1));
+        says("data: the Pointer is null (never allocated, or closed)", () -> Logits.of(new FloatPointer((Pointer) null), DType.F32, 1, 1));
         final FloatPointer gone = new FloatPointer(4L);
         gone.close();
         says("data: the Pointer is null (never allocated, or closed)", () -> Logits.of(gone, DType.F32, 1, 4));
         says("data: expected elements of 4 bytes (or raw bytes), given a DoublePointer with elements of 8",
                 () -> Logits.of(new DoublePointer(4L), DType.F32, 1, 4));
-        says("data: expected elements of 2 bytes (or raw bytes), given a FloatPointer with elements of 4", () ->
-                Logits.of(data, DType.BF16, 1, 4));
+        says("data: expected elements of 2 bytes (or raw bytes), given a FloatPointer with elements of 4", () -> Logits.of(data, DType.BF16, 1, 4));
         says("data: expected elements of 4 bytes (or raw bytes), given a ShortPointer with elements of 2",
                 () -> Logits.of(new ShortPointer(4L), DType.F32, 1, 2));
         says("data: the Pointer does not know its size (limit 0); state it with pointer.capacity(n)",
                 () -> Logits.of(new FloatPointer(data).capacity(0), DType.F32, 1, 1));
-        says("data: the Pointer's position 13 is outside 0 .. its limit 12", () ->
-                Logits.of(new FloatPointer(data).position(13), DType.F32, 0, 1));
-        says("data: the Pointer's position -1 is outside 0 .. its limit 12", () ->
-                Logits.of(new FloatPointer(data).position(-1), DType.F32, 1, 1));
-        says("data: expected an address that is a multiple of 4, given 0x", () ->
-                Logits.of(new BytePointer(data).capacity(48).position(2), DType.F32, 1, 4));
-        says("data: expected an address that is a multiple of 2, given 0x", () ->
-                Logits.of(buffer.duplicate().order(ByteOrder.nativeOrder())
+        says("data: the Pointer's position 13 is outside 0 .. its limit 12", () -> Logits.of(new FloatPointer(data).position(13), DType.F32, 0, 1));
+        says("data: the Pointer's position -1 is outside 0 .. its limit 12", () -> Logits.of(new FloatPointer(data).position(-1), DType.F32, 1, 1));
+        says("data: expected an address that is a multiple of 4, given 0x",
+                () -> Logits.of(new BytePointer(data).capacity(48).position(2), DType.F32, 1, 4));
+        says("data: expected an address that is a multiple of 2, given 0x", () -> Logits.of(buffer.duplicate().order(ByteOrder.nativeOrder())
                 .position(1), DType.F16, 1, 4));
         says("data: needs a direct buffer (ByteBuffer.allocateDirect), given a heap buffer",
                 () -> Logits.of(ByteBuffer.allocate(48).order(ByteOrder.nativeOrder()), DType.F32, 1, 1));
@@ -164,20 +157,17 @@ class ViewsTest {
         says("address: expected the address of 4 bytes, given 0", () -> Logits.ofAddress(0, 4, DType.F32, 1, 1, 1, 1, 1, null));
         says("capacityBytes: expected 0 or more, given -1", () -> Logits.ofAddress(data.address(), -1, DType.F32, 1, 1, 1, 1, 1,
                 null));
-        says("owner: the Pointer is null (never allocated, or closed)", () ->
-                Logits.ofAddress(data.address(), 4, DType.F32, 1, 1, 1, 1, 1, gone));
+        says("owner: the Pointer is null (never allocated, or closed)", () -> Logits.ofAddress(data.address(), 4, DType.F32, 1, 1, 1, 1, 1, gone));
         says("data: expected an address that is a multiple of 4", () -> Logits.ofAddress(data.address() + 1, 4, DType.F32, 1, 1,
                 1, 1, 1, null));
         says("rows: expected 0 or more, given -1", () -> Logits.of(data, DType.F32, -1, 3));
         says("length: expected 0 or more, given -3", () -> Logits.ofBatch(data, DType.F32, 1, -3, 3, 9, 3));
-        says("batch: expected 0 or more, given " + Long.MIN_VALUE, () ->
-                Logits.ofBatch(data, DType.F32, Long.MIN_VALUE, 1, 3, 9, 3));
+        says("batch: expected 0 or more, given " + Long.MIN_VALUE, () -> Logits.ofBatch(data, DType.F32, Long.MIN_VALUE, 1, 3, 9, 3));
         says("vocab: expected 1 .. 2147483647, given 0", () -> Logits.of(data, DType.F32, 1, 0));
         says("vocab: expected 1 .. 2147483647, given 2147483648", () -> Logits.of(data, DType.F32, 0, 1L << 31));
         says("rowStride: expected at least vocab = 3, given 2", () -> Logits.of(data, DType.F32, 2, 3, 2));
         says("batchStride: expected at least vocab = 3, given -4", () -> Logits.ofBatch(data, DType.F32, 2, 1, 3, -4, 3));
-        says("data: expected at least 52 bytes for 3 rows of 3 F32 with row stride 5, given 48", () ->
-                Logits.of(data, DType.F32, 3, 3, 5));
+        says("data: expected at least 52 bytes for 3 rows of 3 F32 with row stride 5, given 48", () -> Logits.of(data, DType.F32, 3, 3, 5));
         says("data: expected at least 56 bytes for 4 rows of 3 F32 with row stride 3 and batch stride 8, given 48",
                 () -> Logits.ofBatch(data, DType.F32, 2, 2, 3, 8, 3));
         says("data: expected at least 48 bytes", () -> Logits.of(buffer.duplicate().order(ByteOrder.nativeOrder()).limit(47),
@@ -277,13 +267,12 @@ class ViewsTest {
         says("data: expected byte order", () -> Floats.of(direct(8).order(other()).asFloatBuffer()));
         says("data: expected byte order", () -> Indices.of(direct(8).order(other()).asIntBuffer()));
         says("data: expected byte order", () -> Indices.of(direct(8).order(other()).asLongBuffer()));
-        for (Executable call : new Executable[] {() -> Floats.of(new FloatPointer(data).capacity(0)), () ->
-                Floats.of(new Pointer(data).capacity(0), 1),
+        for (Executable call : new Executable[] {() -> Floats.of(new FloatPointer(data).capacity(0)),
+            () -> Floats.of(new Pointer(data).capacity(0), 1),
             () -> Mask.of(new BytePointer(data).capacity(0))}) {
             says("data: the Pointer does not know its size", call);
         }
-        says("floats: expected memory that can be written, given a read-only buffer", () ->
-                Floats.of(readOnly.asFloatBuffer()).set(0, 1));
+        says("floats: expected memory that can be written, given a read-only buffer", () -> Floats.of(readOnly.asFloatBuffer()).set(0, 1));
         says("floats: expected memory that can be written", () -> Floats.of(readOnly.asFloatBuffer()).copyFrom(new float[4]));
         says("indices: expected memory that can be written", () -> Indices.of(readOnly.asIntBuffer()).set(0, 1));
         says("mask: expected memory that can be written", () -> Mask.of(readOnly).set(0, true));
@@ -294,8 +283,7 @@ class ViewsTest {
             says("from, to: expected 0 <= from <= to <= 4", () -> Mask.allocate(4).slice(range[0], range[1]));
         }
         for (long i : new long[] {-1, 4, Long.MAX_VALUE, Long.MIN_VALUE}) {
-            for (Executable call : new Executable[] {() -> floats.get(i), () -> floats.set(i, 0), () ->
-                    Indices.allocateInts(4).get(i),
+            for (Executable call : new Executable[] {() -> floats.get(i), () -> floats.set(i, 0), () -> Indices.allocateInts(4).get(i),
                 () -> Indices.allocateInts(4).set(i, 0), () -> Mask.allocate(4).get(i), () -> Mask.allocate(4).set(i, true)}) {
                 final String message = assertThrows(IndexOutOfBoundsException.class, call).getMessage();
                 assertEquals("index: expected 0 .. 3, given " + i, message);
@@ -323,7 +311,7 @@ class ViewsTest {
         closed("logits", () -> firstColumn(logits));
         closed("logits", () -> firstColumn(logits.rows(0, 1)));
         for (Executable call : new Executable[] {floats::address, slice::address, () -> floats.get(0), () -> floats.set(0, 1),
-                floats::toArray,
+            floats::toArray,
             () -> floats.copyFrom(new float[2]), () -> floats.slice(0, 1).toArray()}) {
             closed("floats", call);
         }
@@ -336,7 +324,7 @@ class ViewsTest {
         final Indices indices = Indices.ofInts(1);
         indices.close();
         for (Executable call : new Executable[] {indices::address, () -> indices.get(0), () -> indices.set(0, 1),
-                indices::toArray}) {
+            indices::toArray}) {
             closed("indices", call);
         }
         final Mask mask = Mask.ofBooleans(true);
@@ -410,7 +398,7 @@ class ViewsTest {
         owners[2] = new WeakReference<>(floats);
         owners[3] = new WeakReference<>(tensor);
         return new Object[] {Floats.of(pointer).slice(0, 1), Logits.of(buffer, DType.F32, 1, 2).rows(0, 1),
-                Floats.of(floats).slice(1, 2),
+            Floats.of(floats).slice(1, 2),
             Indices.ofAddress(new LongPointer(1L).address(), 8, 8, 1, tensor)};
     }
 

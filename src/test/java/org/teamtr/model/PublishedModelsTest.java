@@ -25,7 +25,8 @@ class PublishedModelsTest {
     @Test
     void theTableIsWhatHappens() throws IOException {
         final JsonNode differences = results().path("differences");
-        final StringBuilder table = new StringBuilder("| `config.json` of | `model_type` | loads | difference from transformers |\n|---|---|---|---|\n");
+        final StringBuilder table =
+                new StringBuilder("| `config.json` of | `model_type` | loads | difference from transformers |\n|---|---|---|---|\n");
         int loaded = 0;
         for (Map.Entry<String, Path> model : Published.files().entrySet()) {
             final Path file = model.getValue();

@@ -187,7 +187,8 @@ class SafeTensorsTest {
         for (int i = 0; i < 600; i++) {
             final byte[] damaged = i % 3 == 0 ? Arrays.copyOf(bytes, random.nextInt(bytes.length)) : bytes.clone();
             for (int k = 0; i % 3 != 0 && k <= i % 4; k++) {
-                damaged[random.nextInt(damaged.length - 29)] = (byte) (i % 2 == 0 ? random.nextInt() : "0123456789[]{},:\"".charAt(random.nextInt(17)));
+                damaged[random.nextInt(damaged.length - 29)] =
+                        (byte) (i % 2 == 0 ? random.nextInt() : "0123456789[]{},:\"".charAt(random.nextInt(17)));
             }
             Files.write(good, damaged);
             try (SafeTensors tensors = SafeTensors.open(good)) {

@@ -59,7 +59,8 @@ class LedgerPictureTest {
         final Path never = run("never", stage(0, null, null, null), stage(1, 0.5, null, null));
         final Path csv = folder.resolve("l.csv");
         assertEquals(never + ": expected stages with a realised gain, given 2 stages without one; eval.every decides how often it is "
-                + "measured", assertThrows(IOException.class,
+                + "measured",
+                assertThrows(IOException.class,
                         () -> LedgerPicture.csv(List.of(new LedgerPicture.Labelled("x", never)), csv)).getMessage());
         assertThrows(IllegalArgumentException.class, () -> new LedgerPicture.Labelled("two\nlines", never));
         LedgerPicture.csv(List.of(new LedgerPicture.Labelled("x", run("a", stage(1, 0.5, 0.25, 0.03)))), csv);

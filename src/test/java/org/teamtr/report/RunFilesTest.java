@@ -50,7 +50,7 @@ class RunFilesTest {
         final RunLog.Update u = update(3);
         final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, new Certificate.Zetas(0.01, 0.02, 0.03),
                 new Certificate.Bounds(-1.5, -1.7, true), 0.25, new GainBound(new GainBound.Bound(0.01, 0.02, 0.003, 0.0125, 512, 0.2),
-                GainBound.Decision.SHORTENED, 2, new GainBound.Realised(0.015, 0.004), new GainBound.Cost(1024, 6000, 1.5)));
+                        GainBound.Decision.SHORTENED, 2, new GainBound.Realised(0.015, 0.004), new GainBound.Cost(1024, 6000, 1.5)));
         final RunLog.Update certified = SyntheticRun.with(u, bound, new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, Unchanged.ROLLED_BACK));
         final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", new RunLog.Staleness(0.1, 0.01, 0.2, 0.02, Double.NaN),
                 new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), new RunLog.Monitored(false, 0.01, 0.05, 0.2, 0.3), List.of(1.0, 0.5),

@@ -13,7 +13,8 @@ class BenchmarkTest {
     /** Each can be judged here, and has a figure of all of the paper's methods, of which its own is the best. */
     @Test
     void thePapersBenchmarks() {
-        assertEquals(List.of("aime24", "aime25", "math500", "zebralogic", "autologi", "detective", "situation", "guess_number", "planbench", "retail"),
+        assertEquals(
+                List.of("aime24", "aime25", "math500", "zebralogic", "autologi", "detective", "situation", "guess_number", "planbench", "retail"),
                 Benchmark.PAPER.stream().map(Benchmark::name).toList());
         for (Benchmark b : Benchmark.PAPER) {
             final boolean scoredByShop = b.name().equals("retail");
@@ -32,7 +33,9 @@ class BenchmarkTest {
 
     @Test
     void anUnknownOneIsAnErrorThatListsTheOthers() {
-        assertEquals("benchmark: expected one of aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench, retail, given"
-                + " gsm8k", assertThrows(IllegalArgumentException.class, () -> Benchmark.named("gsm8k")).getMessage());
+        assertEquals(
+                "benchmark: expected one of aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench, retail, given"
+                        + " gsm8k",
+                assertThrows(IllegalArgumentException.class, () -> Benchmark.named("gsm8k")).getMessage());
     }
 }

@@ -28,8 +28,10 @@ import org.teamtr.team.Prompt;
 class FuzzedAnswersTest {
     private static final int ASKED = Integer.getInteger("teamtr.fuzz", 4_000);
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static final String[] PIECES = {"\\boxed{", "}", "{", "\\frac", "\\sqrt[", "^", "_", "\\left(", "\\infty", "\\text{", "<think>", "</think>",
-        "(", ")", ",", "[PLAN]", "[PLAN END]", "\n", " and ", "\u221a", "\u00bd", "\ud83d\ude00", "\ud83d", "9", "-", "e", "!", "$", "%", "|", "\\cup",
+    private static final String[] PIECES = {"\\boxed{", "}", "{", "\\frac", "\\sqrt[", "^", "_", "\\left(", "\\infty", "\\text{", "<think>",
+        "</think>",
+        "(", ")", ",", "[PLAN]", "[PLAN END]", "\n", " and ", "\u221a", "\u00bd", "\ud83d\ude00", "\ud83d", "9", "-", "e", "!", "$", "%", "|",
+        "\\cup",
         "\\begin{pmatrix}", "\\\\", "&", "\"", "<tool_call>", "</tool_call>", "Action:", "Answer:", "####", "plan is invalid", "unmet goal condition",
         "unstack the red block from on top of the blue block", "0x", "10^{10^{10}}", "99999999999999999999", "\\binom{99}{50}", "!!!!", "\u0000"};
 
@@ -57,7 +59,7 @@ class FuzzedAnswersTest {
         }
         final List<Prompt> plans = new ArrayList<>();
         for (JsonNode row : rows("planbench-replies.jsonl")) {
-            final Map<String, Object> meta = JSON.convertValue(row, new TypeReference<LinkedHashMap<String, Object>>() { });
+            final Map<String, Object> meta = JSON.convertValue(row, new TypeReference<LinkedHashMap<String, Object>>() {});
             final JsonNode gold = row.path("ground_truth");
             plans.add(new Prompt("p", "?", gold.isMissingNode() ? null : gold.isTextual() ? gold.asText() : gold.toString(), null, meta));
             seen.add(row.get("response").asText());

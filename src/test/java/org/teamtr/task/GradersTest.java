@@ -33,7 +33,7 @@ class GradersTest {
     }
 
     private static Prompt prompt(JsonNode row, String answer) {
-        return new Prompt("p", "?", answer, null, JSON.convertValue(row, new TypeReference<Map<String, Object>>() { }));
+        return new Prompt("p", "?", answer, null, JSON.convertValue(row, new TypeReference<Map<String, Object>>() {}));
     }
 
     private static Grader grader(String name, boolean lenient) {
@@ -104,14 +104,17 @@ class GradersTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"\\boxed{33}", "\\boxed{033}", "\\boxed{x=33}", "\\boxed{(33)}", "\\boxed{33.}", "\\boxed{33.0}", "\\boxed{\\text{33}}", "\\boxed{33^\\circ}",
-        "\\boxed{32} no, \\boxed{33}", "<think>\\boxed{5}</think> \\boxed{33}", "put it in \\boxed as told: \\boxed{33}", "\\boxed{33} \\boxed{}", "\\fbox{33}"})
+    @ValueSource(strings = {"\\boxed{33}", "\\boxed{033}", "\\boxed{x=33}", "\\boxed{(33)}", "\\boxed{33.}", "\\boxed{33.0}", "\\boxed{\\text{33}}",
+        "\\boxed{33^\\circ}",
+        "\\boxed{32} no, \\boxed{33}", "<think>\\boxed{5}</think> \\boxed{33}", "put it in \\boxed as told: \\boxed{33}", "\\boxed{33} \\boxed{}",
+        "\\fbox{33}"})
     void integers(String text) {
         assertTrue(grader("integer", false).grade(prompt("033"), text).correct(), text);
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"33", "\\boxed{33 \\text{ or } 34}", "\\boxed{33}, \\boxed{34}", "\\boxed{33x}", "\\boxed{33", "<think>\\boxed{33}", "\\boxed{33.5}", "\\boxed{1 + 32}"})
+    @ValueSource(strings = {"33", "\\boxed{33 \\text{ or } 34}", "\\boxed{33}, \\boxed{34}", "\\boxed{33x}", "\\boxed{33", "<think>\\boxed{33}",
+        "\\boxed{33.5}", "\\boxed{1 + 32}"})
     void noIntegers(String text) {
         assertFalse(grader("integer", false).grade(prompt("33"), text).correct(), text);
     }
@@ -203,16 +206,20 @@ class GradersTest {
             assertEquals(reply.get("correct").asBoolean(), grade.correct(), reply::toString);
             assertEquals(!reply.get("extraction_failed").asBoolean(), grade.answered(), reply::toString);
         }
-        for (String broken : List.of("def inputs_check(inputs):\n    return missing(inputs)", "def inputs_check(inputs:", "import socket\ninputs_check = lambda x: "
-                + "socket.socket() is None", "import os\ninputs_check = lambda x: os.system('true') == 0", "inputs_check = lambda x: open('/tmp/x', 'w')")) {
+        for (String broken : List.of("def inputs_check(inputs):\n    return missing(inputs)", "def inputs_check(inputs:",
+                "import socket\ninputs_check = lambda x: "
+                        + "socket.socket() is None",
+                "import os\ninputs_check = lambda x: os.system('true') == 0", "inputs_check = lambda x: open('/tmp/x', 'w')")) {
             final Prompt prompt = new Prompt("item 770", "?", null, null, Map.of("code", Map.of("Inputs_Check_code", broken, "Constraint_List_code",
                     "constraint_list = []")));
             final String fault = assertThrows(IllegalStateException.class, () -> autologi.grade(prompt, "```\n[1]\n```")).getMessage();
             assertTrue(fault.startsWith("item 770: the item's verifier is broken"), fault);
         }
-        final Prompt endless = new Prompt("item 8", "?", null, null, Map.of("code", Map.of("Inputs_Check_code", "def inputs_check(x):\n    while True: pass",
-                "Constraint_List_code", "constraint_list = []")));
-        final String late = assertThrows(IllegalStateException.class, () -> new AutoLogi("python3", 1, 512).grade(endless, "```\n[1]\n```")).getMessage();
+        final Prompt endless =
+                new Prompt("item 8", "?", null, null, Map.of("code", Map.of("Inputs_Check_code", "def inputs_check(x):\n    while True: pass",
+                        "Constraint_List_code", "constraint_list = []")));
+        final String late =
+                assertThrows(IllegalStateException.class, () -> new AutoLogi("python3", 1, 512).grade(endless, "```\n[1]\n```")).getMessage();
         assertTrue(late.startsWith("item 8: the item's verifier took more than 1 s"), late);
     }
 
@@ -237,7 +244,8 @@ class GradersTest {
     @Test
     void overlapOfTexts() {
         for (JsonNode row : rows("overlap.jsonl")) {
-            final Map<String, Double> figures = grader("overlap", false).grade(prompt(row.get("gold").asText()), row.get("prediction").asText()).figures();
+            final Map<String, Double> figures =
+                    grader("overlap", false).grade(prompt(row.get("gold").asText()), row.get("prediction").asText()).figures();
             assertEquals(row.get("f1_char").asDouble(), figures.get("f1_char"), 1e-12, row::toString);
             assertEquals(row.get("f1_word").asDouble(), figures.get("f1_word"), 1e-12, row::toString);
         }
@@ -264,7 +272,8 @@ class GradersTest {
         final String two = "{\"solution\": {\"House 1\": {\"Name\": \"a\"}, \"House 2\": {\"Name\": \"b\"}, \"House 3\": {\"Name\": \"x\"}}}";
         final Context context = said(prompt(grid), two);
         assertEquals(-0.5, Verifiers.of("zebralogic", new Verifiers.Settings(1, -0.5, false, false, "python3")).score(context).reward());
-        assertEquals(-0.5 + 1.5 * 0.5, Verifiers.of("zebralogic", new Verifiers.Settings(1, -0.5, true, false, "python3")).score(context).reward(), 1e-15);
+        assertEquals(-0.5 + 1.5 * 0.5, Verifiers.of("zebralogic", new Verifiers.Settings(1, -0.5, true, false, "python3")).score(context).reward(),
+                1e-15);
     }
 
     private static Context said(Prompt prompt, String text) {
@@ -274,12 +283,17 @@ class GradersTest {
     /** Whatever a policy writes, there is a verdict. */
     @Test
     void noAnswerIsTooOdd() {
-        final String[] parts = {"\\frac{", "}", "{", "\\boxed{", "1", "22", "x", "^", "_", "(", ")", "[", "]", ",", "\\sqrt", "\\pm ", "\\cup ", "=", "<", "\\le ",
-            "\\infty", "-", "+", "\\text{and}", "\\text{ cm}", "!", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", " ", "\n", "$", "%", "π", "\u2212", "e", "i",
-            "sin", "\\sin ", "\\log_", "999999999", "1e9", "^{9999999}", "/", "0.5", "\uD800", "中", "#### ", "Answer: ", "pick up the red block\n", "stack the red",
-            " block on top of the blue block", "{\"solution\": {", "\"House 1\": {\"Name\": \"a\"}}}", "|", "\\binom{", ".", "</think>", "<think>", "[PLAN]", "(stack a b)"};
+        final String[] parts =
+                {"\\frac{", "}", "{", "\\boxed{", "1", "22", "x", "^", "_", "(", ")", "[", "]", ",", "\\sqrt", "\\pm ", "\\cup ", "=", "<", "\\le ",
+                    "\\infty", "-", "+", "\\text{and}", "\\text{ cm}", "!", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", " ", "\n", "$", "%",
+                    "π", "\u2212", "e", "i",
+                    "sin", "\\sin ", "\\log_", "999999999", "1e9", "^{9999999}", "/", "0.5", "\uD800", "中", "#### ", "Answer: ",
+                    "pick up the red block\n", "stack the red",
+                    " block on top of the blue block", "{\"solution\": {", "\"House 1\": {\"Name\": \"a\"}}}", "|", "\\binom{", ".", "</think>",
+                    "<think>", "[PLAN]", "(stack a b)"};
         final SplittableRandom random = new SplittableRandom(1);
-        final List<Prompt> prompts = List.of(prompt("\\frac{1}{2}"), prompt("x^2+\\sqrt{3}"), prompt("(1,2)"), prompt("[0,1)\\cup(2,3)"), prompt("x=2y+1"));
+        final List<Prompt> prompts =
+                List.of(prompt("\\frac{1}{2}"), prompt("x^2+\\sqrt{3}"), prompt("(1,2)"), prompt("[0,1)\\cup(2,3)"), prompt("x=2y+1"));
         final Prompt grid = prompt("{\"header\": [\"House\", \"Name\"], \"rows\": [[\"1\", \"a\"]]}");
         final Prompt blocks = prompt(rows("planbench-instances.jsonl").get(0), null);
         for (int n = 0; n < 4_000; n++) {

@@ -50,9 +50,9 @@ class OwnClassTest {
         "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path",
         "java.lang.Object | key: expected the name of a class that implements java.lang.Comparable, given java.lang.Object, which does not",
         "org.teamtr.task.OwnClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
-            + " constructor without parameters, given org.teamtr.task.OwnClassTest$Wants",
+                + " constructor without parameters, given org.teamtr.task.OwnClassTest$Wants",
         "org.teamtr.task.OwnClassTest$Breaks | key: the constructor of org.teamtr.task.OwnClassTest$Breaks failed: java.lang.IllegalStateException: no"
-            + " licence"})
+                + " licence"})
     void whatCannotBeMadeIsSaid(String name, String message) {
         assertEquals(message, assertThrows(IllegalArgumentException.class, () -> OwnClass.make(name, Comparable.class, "key")).getMessage());
     }

@@ -62,7 +62,8 @@ class PreparerTest {
         assertEquals(10, a.size());
         assertEquals(a, texts("b/gsm8k-test.jsonl"));
         assertEquals(40, texts("a/gsm8k-train.jsonl").size());
-        final Preparer.Summary against = Preparer.prepare("gsm8k", List.of(folder.resolve("a.jsonl")), folder.resolve("c"), 0, folder.resolve("a/gsm8k-test.jsonl"));
+        final Preparer.Summary against =
+                Preparer.prepare("gsm8k", List.of(folder.resolve("a.jsonl")), folder.resolve("c"), 0, folder.resolve("a/gsm8k-test.jsonl"));
         assertEquals(10, against.shared());
         final Set<String> left = texts("c/gsm8k.jsonl");
         a.forEach(test -> assertFalse(left.contains(test)));
@@ -83,13 +84,17 @@ class PreparerTest {
         Preparer.prepare("guess_number", List.of(file("gn.json", "[\"0123\", \"9876\", \"0123\"]")), folder, 0, null);
         assertEquals(2, read("guess_number.jsonl").size());
         assertEquals("9876", read("guess_number.jsonl").get(1).answer());
-        final String statement = "[STATEMENT]\\nAs initial conditions I have that, the red block is clear, the hand is empty and the red block is on the table."
-                + "\\nMy goal is to have that the red block is clear.\\n\\nMy plan is as follows:\\n\\n[PLAN]";
-        Preparer.prepare("planbench", List.of(file("pb.json", "{\"task\": \"task_1_plan_generation\", \"domain\": \"blocksworld\", \"instances\": [{\"instance_id\": 7,"
-                + " \"query\": \"" + statement + "\", \"ground_truth_plan\": \"\"}]}")), folder, 0, null);
+        final String statement =
+                "[STATEMENT]\\nAs initial conditions I have that, the red block is clear, the hand is empty and the red block is on the table."
+                        + "\\nMy goal is to have that the red block is clear.\\n\\nMy plan is as follows:\\n\\n[PLAN]";
+        Preparer.prepare("planbench",
+                List.of(file("pb.json", "{\"task\": \"task_1_plan_generation\", \"domain\": \"blocksworld\", \"instances\": [{\"instance_id\": 7,"
+                        + " \"query\": \"" + statement + "\", \"ground_truth_plan\": \"\"}]}")),
+                folder, 0, null);
         assertEquals("t1", read("planbench.jsonl").get(0).meta().get("task"));
         final String grid = "{\"header\": [\"House\", \"Name\"], \"rows\": [[\"1\", \"Eric\"], [\"2\", \"Arnold\"]]}";
-        Preparer.prepare("zebralogic", List.of(file("z.json", "[{\"id\": \"x\", \"puzzle\": \"Who?\", \"size\": \"2*1\", \"solution\": " + grid + "}]")), folder, 0, null);
+        Preparer.prepare("zebralogic",
+                List.of(file("z.json", "[{\"id\": \"x\", \"puzzle\": \"Who?\", \"size\": \"2*1\", \"solution\": " + grid + "}]")), folder, 0, null);
         final Prompts zebra = read("zebralogic.jsonl");
         assertEquals("2*1", zebra.get(0).meta().get("size"));
         assertTrue(Verifiers.of("zebralogic", Verifiers.Settings.DEFAULT).score(Context.of(zebra.get(0), List.of(

@@ -19,8 +19,9 @@ class ProblemsTest {
         for (int i = 2; i <= 5; i++) {
             problems.add("p.jsonl:" + i + ": no answer");
         }
-        final String five = "of 9 lines cannot be used:" + LINE + "p.jsonl:1: no answer" + LINE + "p.jsonl:2: no answer" + LINE + "p.jsonl:3: no answer"
-                + LINE + "p.jsonl:4: no answer" + LINE + "p.jsonl:5: no answer";
+        final String five =
+                "of 9 lines cannot be used:" + LINE + "p.jsonl:1: no answer" + LINE + "p.jsonl:2: no answer" + LINE + "p.jsonl:3: no answer"
+                        + LINE + "p.jsonl:4: no answer" + LINE + "p.jsonl:5: no answer";
         assertEquals("5 " + five, problems.message(9, "lines cannot be used"));
         problems.add("p.jsonl:6: no answer");
         problems.add("p.jsonl:7: no answer");

@@ -112,7 +112,8 @@ class PromptFileTest {
         "{\"q\": \"x\", \"a\": true} | bad.jsonl:2: a: expected text or a number, given true or false",
         "[1] | bad.jsonl:2: expected a JSON object, given a list",
         "{\"q\": \"x\", \"q\": \"y\", \"a\": 1} | bad.jsonl:2: expected a JSON object on one line: Duplicate",
-        "{\"q\": \"x\", \"a\": 1e99999999999} | bad.jsonl:2:", "{\"q\": \"x\", \"a\": 1} {} | bad.jsonl:2: expected a JSON object on one line: Trailing token",
+        "{\"q\": \"x\", \"a\": 1e99999999999} | bad.jsonl:2:",
+        "{\"q\": \"x\", \"a\": 1} {} | bad.jsonl:2: expected a JSON object on one line: Trailing token",
         "{\"q\": | bad.jsonl:2: expected a JSON object on one line: Unexpected end-of-input"})
     void aBadRowIsNamed(String row, String message) throws IOException {
         final String error = error(file("bad.jsonl", "{\"q\": \"fine\", \"a\": \"1\"}\n" + row + "\n"), "q", "a", null);
@@ -253,8 +254,11 @@ class PromptFileTest {
             }
         }
         final List<ChatTurn> terse = List.of(new ChatTurn("system", "You are terse."));
-        assertEquals(List.of(new Prompt("100", "How many, 0?", null, null, Map.of(), terse), new Prompt("101", "How many, 1?", null, null, Map.of(), terse),
-                new Prompt("102", "How many, 2?", null, null, Map.of(), terse)), all(PromptFile.read(file, "prompt", null, "extra_info.index")));
+        assertEquals(
+                List.of(new Prompt("100", "How many, 0?", null, null, Map.of(), terse),
+                        new Prompt("101", "How many, 1?", null, null, Map.of(), terse),
+                        new Prompt("102", "How many, 2?", null, null, Map.of(), terse)),
+                all(PromptFile.read(file, "prompt", null, "extra_info.index")));
         assertEquals("q2", PromptFile.read(file, "extra_info.question", null, null).get(2).text());
         assertEquals("verl.parquet: row 3: expected a column reward_model.ground_truth, given columns [day] where ground_truth should be",
                 error(file, "prompt", "reward_model.ground_truth", null));

@@ -75,7 +75,8 @@ class VerifiersTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '~', quoteCharacter = '"', value = {
-        "B ~ B", "B ~ (B)", "b ~ \\boxed{B}", "(B) ~ Answer: B", "B ~ Answer: (b)", "B ~ \\boxed{\\text{B}}", "B ~ \\boxed{\\text{(B)}}", "B ~ #### B",
+        "B ~ B", "B ~ (B)", "b ~ \\boxed{B}", "(B) ~ Answer: B", "B ~ Answer: (b)", "B ~ \\boxed{\\text{B}}", "B ~ \\boxed{\\text{(B)}}",
+        "B ~ #### B",
         "B ~ Answer: B) Paris", "B ~ Answer: B. Paris, since A is wrong", "B) Paris ~ B.", "B ~ The answer is B.", "B ~ The answer is **(B)**",
         "B ~ (A) is too small, so (B)", "B ~ A dog has four legs.⏎B", "B ~ **B**", "G ~ Answer: g", "\\boxed{B} ~ #### B", "B ~ **Answer:** B"})
     void aRightChoiceEarnsOne(String gold, String text) {

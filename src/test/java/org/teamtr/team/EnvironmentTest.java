@@ -74,7 +74,8 @@ class EnvironmentTest {
     private static List<Episode> play(Environment environment, int turns, View view) {
         final Talker counter = new Talker(1 << 20, (prompt, noise) -> Long.toString(prompt.chars().filter(c -> c == ';').count()));
         final Team team = new Team(List.of(agent("a", counter, view), agent("b", counter, view)), Router.ROUND_ROBIN, turns, c -> false);
-        return Rollout.play(team, List.of(new Prompt("p0", "q", null), new Prompt("p1", "q", null)), 2, Talker.generation(Truncation.ERROR), environment, 5);
+        return Rollout.play(team, List.of(new Prompt("p0", "q", null), new Prompt("p1", "q", null)), 2, Talker.generation(Truncation.ERROR),
+                environment, 5);
     }
 
     /** What is said and answered stands in the next agent's input, in its order; observations are no messages and take no turns. */

@@ -57,8 +57,9 @@ class PromptTemplateTest {
     /** A conversation is kept: its system turn after the agent's own, the others before what the agent is asked. */
     @Test
     void turnsBeforeThePrompt() {
-        final Prompt prompt = new Prompt("p", "And 3+3?", "6", null, Map.of(), List.of(new ChatTurn("system", "Be brief."), new ChatTurn("user", "2+2?"),
-                new ChatTurn("assistant", "4")));
+        final Prompt prompt =
+                new Prompt("p", "And 3+3?", "6", null, Map.of(), List.of(new ChatTurn("system", "Be brief."), new ChatTurn("user", "2+2?"),
+                        new ChatTurn("assistant", "4")));
         final List<ChatTurn> said = List.of(new ChatTurn("user", "2+2?"), new ChatTurn("assistant", "4"), new ChatTurn("user", "And 3+3?"));
         final List<ChatTurn> own = new ArrayList<>(said);
         own.add(0, new ChatTurn("system", "You judge.\n\nBe brief."));

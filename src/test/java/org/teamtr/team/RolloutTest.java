@@ -119,7 +119,8 @@ class RolloutTest {
                 "most turns");
         final Router early = (context, n, seed) -> context.turn() < 2 + context.episode() ? 0 : Router.STOP;
         assertEquals(List.of(2, 3, 4),
-                play(new Team(agents, early, 9, c -> false), 3, 1, 1).stream().map(e -> e.messages().size()).toList(), "STOP, for each episode by itself");
+                play(new Team(agents, early, 9, c -> false), 3, 1, 1).stream().map(e -> e.messages().size()).toList(),
+                "STOP, for each episode by itself");
         final List<Episode> silent = play(new Team(agents, (context, n, seed) -> Router.STOP, 9, c -> false), 2, 2, 1);
         assertEquals(List.of(0, 0, 0, 0), silent.stream().map(e -> e.messages().size()).toList());
     }

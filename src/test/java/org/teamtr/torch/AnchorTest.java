@@ -177,7 +177,7 @@ class AnchorTest {
             try (Policy.Snapshot anchor = small.anchor(UnaryOperator.identity())) {
                 assertEquals("anchor: expected a policy of 40 tokens, as this one has, given one of 5",
                         assertThrows(IllegalArgumentException.class, () -> policy.score(batch, TEMPERATURE,
-                        anchor)).getMessage());
+                                anchor)).getMessage());
             }
         }
     }

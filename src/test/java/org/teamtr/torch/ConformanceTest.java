@@ -84,7 +84,7 @@ class ConformanceTest {
 
     private boolean loads(Path config) {
         try {
-            ModelConfig.read(config, note -> { });
+            ModelConfig.read(config, note -> {});
             return true;
         } catch (IOException e) {
             return false;

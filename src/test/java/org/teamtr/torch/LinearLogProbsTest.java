@@ -410,10 +410,11 @@ class LinearLogProbsTest {
             for (int keptRows : new int[] {0, 1, 12, 30, ROWS}) {
                 final Tensor dHidden = torch.empty(ROWS, H).to(dtype);
                 final Tensor dWeight = torch.zeros(PADDED, H);
-                try (Device cpu = new Device("cpu"); LinearLogProbs.Kept kept = keptRows == 0 ? null : new LinearLogProbs.Kept(keptRows, VOCAB, cpu)) {
+                try (Device cpu = new Device("cpu");
+                        LinearLogProbs.Kept kept = keptRows == 0 ? null : new LinearLogProbs.Kept(keptRows, VOCAB, cpu)) {
                     try (LinearLogProbs rows = problem.open(false, chunkRows)) {
                         rows.keep(kept);
-                        rows.backward(bounds, (from, to) -> { }, tensor(problem.g), tensor(problem.h), null, dHidden, dWeight);
+                        rows.backward(bounds, (from, to) -> {}, tensor(problem.g), tensor(problem.h), null, dHidden, dWeight);
                         first.add(Given.of(rows, dHidden, dWeight));
                     }
                     final Tensor hidden = tensor(problem.hidden, dtype);
@@ -504,7 +505,7 @@ class LinearLogProbsTest {
             }, g, null, null, torch.empty(ROWS, H), null));
             assertThrows(IllegalStateException.class, rows::logProbs);
             for (long[] wrong : new long[][] {{}, {0}, {1, ROWS}, {0, ROWS - 1}, {0, 20, 10, ROWS}, {0, ROWS + 1}}) {
-                assertTrue(assertThrows(IllegalArgumentException.class, () -> rows.backward(wrong, (first, last) -> { }, g, null, null,
+                assertTrue(assertThrows(IllegalArgumentException.class, () -> rows.backward(wrong, (first, last) -> {}, g, null, null,
                         torch.empty(ROWS, H), null)).getMessage().startsWith("cuSeqlens: expected bounds from 0, rising, to the 37 rows"));
             }
         }
@@ -698,8 +699,7 @@ class LinearLogProbsTest {
                 () -> rows.backward(g, null, null, null, weight));
         calls.put("dHidden: expected memory apart from hidden, given an overlap",
                 () -> rows.backward(g, null, null, hidden, null));
-        calls.forEach((message, call) ->
-                assertEquals(message, assertThrows(IllegalArgumentException.class, call).getMessage()));
+        calls.forEach((message, call) -> assertEquals(message, assertThrows(IllegalArgumentException.class, call).getMessage()));
 
         assertThrows(IllegalStateException.class, rows::logProbs, "nothing has been computed");
         rows.forward();

@@ -275,7 +275,7 @@ class ModelFilesTest {
         try (TorchPolicy policy = load()) {
             assertFalse(policy.config.embedding().tied());
             assertEquals(1, policy.notes().stream().filter(n -> n.contains("lm_head.weight differs from model.embed_tokens.weight")).count());
-            assertEquals(policy.config, ModelPreview.config(folder, true, note -> { }), "what memory is counted by, before it is loaded");
+            assertEquals(policy.config, ModelPreview.config(folder, true, note -> {}), "what memory is counted by, before it is loaded");
             final List<String> notes = new ArrayList<>();
             ModelPreview.open(folder, false, null, true, problem -> fail(problem), notes::add).close();
             assertEquals(policy.notes(), notes, "said before it is loaded as well");

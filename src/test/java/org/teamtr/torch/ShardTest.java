@@ -59,7 +59,7 @@ class ShardTest {
         for (int r = 0; r < size; r++) {
             final RankEnvironment e = new RankEnvironment(r, size, r, size, "127.0.0.1", port, false, 0);
             all.add(threads.submit(() -> {
-                try (TorchRanks ranks = TorchRanks.join(e, Duration.ofSeconds(60), Map.of(), said -> { })) {
+                try (TorchRanks ranks = TorchRanks.join(e, Duration.ofSeconds(60), Map.of(), said -> {})) {
                     try {
                         return work.on(ranks);
                     } catch (Exception | Error problem) {

@@ -79,7 +79,8 @@ class SharedPromptsTest {
             final MicroBatch micro = MicroBatch.split(batch.messages(), 8192, 1).get(0);
             for (int length : new int[] {1, 7}) {
                 final MicroBatch other = micro.withPrompts(m -> new Utterance(
-                        IntStream.range(0, length).map(i -> 2 + (i + m.prompt().length) % 30).toArray(), m.tokens(), m.logProbs(), m.text(), true, 0));
+                        IntStream.range(0, length).map(i -> 2 + (i + m.prompt().length) % 30).toArray(), m.tokens(), m.logProbs(), m.text(), true,
+                        0));
                 final float[] together = hidden(policy, other);
                 final List<MicroBatch> alone = MicroBatch.split(other.messages(), 1, 1);
                 int at = 0;

@@ -139,8 +139,10 @@ class TeamMemoryTest {
     @Test
     void outOfMemoryNamesASettingToChange() {
         for (String words : List.of("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
-                + " allocate 99 bytes. Error code 12 (Cannot allocate memory)\nException raised from", "CUDA out of memory. Tried to allocate"
-                + " 2.00 GiB. GPU 0 has a total capacity of 23.52 GiB", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+                + " allocate 99 bytes. Error code 12 (Cannot allocate memory)\nException raised from",
+                "CUDA out of memory. Tried to allocate"
+                        + " 2.00 GiB. GPU 0 has a total capacity of 23.52 GiB",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
                 "std::bad_alloc", "Physical memory usage is too high: physicalBytes (8001M) > maxPhysicalBytes (8000M)")) {
             final RuntimeException told = OutOfMemory.told(new IllegalStateException(words), OutOfMemory.LEARNING);
             assertTrue(told.getMessage().startsWith("out of memory in an update: lower optimiser.micro_batch_tokens"), told.getMessage());

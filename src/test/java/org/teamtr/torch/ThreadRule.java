@@ -78,7 +78,7 @@ public final class ThreadRule {
             });
         }
         final long started = System.nanoTime();
-        workers.run("micro-batches", tasks, nothing -> { });
+        workers.run("micro-batches", tasks, nothing -> {});
         return (System.nanoTime() - started) * 1e-9;
     }
 }

@@ -237,7 +237,8 @@ class TorchRanksTest {
         }
         final int port = freePort();
         final String nobody = failure(environment(1, 2, port), Duration.ofSeconds(1)).getMessage();
-        assertTrue(nobody.startsWith("rank 1: nobody answers at MASTER_ADDR 127.0.0.1, MASTER_PORT " + port + " for 1 s (Connection refused"), nobody);
+        assertTrue(nobody.startsWith("rank 1: nobody answers at MASTER_ADDR 127.0.0.1, MASTER_PORT " + port + " for 1 s (Connection refused"),
+                nobody);
         final String unknown = failure(new RankEnvironment(1, 2, 0, 1, "no.such.host.invalid", port, false, 0), Duration.ofSeconds(1)).getMessage();
         assertTrue(unknown.contains("no such host"), unknown);
     }

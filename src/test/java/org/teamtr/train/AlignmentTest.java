@@ -33,7 +33,7 @@ class AlignmentTest {
     private static final double T = 0.5;
     private static final Generation SAMPLING = new Generation(T, SamplingConfig.ALL, LENGTH, Truncation.ERROR);
     private static final Verifier NONE = context -> new Verifier.Score(0, false);
-    private static final ObjIntConsumer<Estimate> UNWATCHED = (kl, step) -> { };
+    private static final ObjIntConsumer<Estimate> UNWATCHED = (kl, step) -> {};
     private static final Prompts THREE = Prompts.of(3, i -> new Prompt("p" + i, "xyz".substring(i, i + 1), null));
 
     private final TabularPolicy first = new TabularPolicy(VOCAB, 5, 1);
@@ -110,7 +110,7 @@ class AlignmentTest {
     void anAgentThatNeverSpeaksIsNamed() {
         assertEquals("probes: expected two to speak 5 times, given 0 in 128 episodes",
                 assertThrows(IllegalArgumentException.class, () -> Alignment.probes(team(incumbent, Router.sequence(0), 2), 1,
-                THREE, 5,
+                        THREE, 5,
                         SAMPLING, NONE, 9)).getMessage());
     }
 

@@ -274,7 +274,7 @@ class CheckpointsTest {
                 TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
                 new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
                 new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
-                    Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
+                Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
     }
 
     /** What is logged of stages {@code from} .. {@code to}, without what depends on the clock; a checkpoint is left behind. */

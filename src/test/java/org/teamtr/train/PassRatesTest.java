@@ -37,7 +37,8 @@ class PassRatesTest {
 
     @Test
     void theMajorityOfEqualAnswers() {
-        assertEquals(1, PassRates.majority(Arrays.asList(null, "1/2", "3", "0.5", "3", "2/4"), (a, b) -> a.equals(b) || !a.equals("3") && !b.equals("3")));
+        assertEquals(1,
+                PassRates.majority(Arrays.asList(null, "1/2", "3", "0.5", "3", "2/4"), (a, b) -> a.equals(b) || !a.equals("3") && !b.equals("3")));
         assertEquals(0, PassRates.majority(List.of("a", "b", "b", "a"), String::equals), "of equally many the first");
         assertEquals(-1, PassRates.majority(Arrays.asList(null, null), String::equals));
     }

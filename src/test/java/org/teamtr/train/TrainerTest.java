@@ -485,15 +485,17 @@ public class TrainerTest {
                 assertEquals(Math.sqrt(2) * 0.75 * 2 / 0.0625, b.c(), 1e-12);
                 assertEquals(u.surrogate() / 3 / 0.25, b.lSeq(), 1e-12); // three turns
                 assertEquals(b.lSeq() - b.c() * roots - b.zetas().sum() / 0.25, b.bounds().certificate(),
-                1e-12);
+                        1e-12);
                 assertEquals(b.lSeq() - b.c() * radii - b.zetas().sum() / 0.25, b.bounds().certificateRadius(), 1e-12);
                 assertEquals(b.c() * roots > 8, b.bounds().vacuous());
                 assertTrue(b.bounds().certificate() < b.lSeq() && b.zetas().zetaRatio() >= 0 && b.advantageScale() >= 0);
             }
             for (RunLog.Stage stage : game.stages.subList(1, 4)) {
                 assertEquals(game.updates.stream().filter(u -> u.stage() == stage.stage())
-                        .mapToDouble(u -> u.bound().advantageScale() * u.bound().bounds().certificate()).sum(), stage.certified()
-                        .certificate(), 1e-12);
+                        .mapToDouble(u -> u.bound().advantageScale() * u.bound().bounds().certificate()).sum(),
+                        stage.certified()
+                                .certificate(),
+                        1e-12);
             }
         }
         final Settings unknown = new Settings();

@@ -39,7 +39,8 @@ public final class FormatsTable {
             System.out.println(lines.get(lines.size() - 1));
             table.append(String.format(Locale.ROOT, "| %s | %s | %.1e, %.1e | %d of %d | %s | %.1e | %.3f → %.3f | %.1f → %.1f %% |%n", label,
                     updates.get(0).delta(), floors[0], floors[floors.length - 1], accepted, s.run().updates(),
-                    Double.isNaN(tries) ? "none left" : String.format(Locale.ROOT, "%.1f", tries), kl, s.returns().returnBefore(), s.returns().returnLast(),
+                    Double.isNaN(tries) ? "none left" : String.format(Locale.ROOT, "%.1f", tries), kl, s.returns().returnBefore(),
+                    s.returns().returnLast(),
                     100 * s.accuracies().accuracyBefore(), 100 * s.accuracies().accuracyLast()));
         }
         Files.write(Path.of(args[0]), lines);

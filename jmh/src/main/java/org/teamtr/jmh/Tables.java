@@ -93,7 +93,7 @@ public final class Tables {
     private String main() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of streaming bandwidth | against libtorch"
-                + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+                        + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
                     50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "roofline", "%.2f"), libtorch(run),
@@ -129,9 +129,10 @@ public final class Tables {
     private String levels() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
-                + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n", results.host().level(),
-                results.host().level(),
-                results.threads()));
+                        + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n",
+                        results.host().level(),
+                        results.host().level(),
+                        results.threads()));
         for (Run run : mainRuns(results)) {
             final Optional<Run> alone = results.find(with(run, "threads", "1"), "teamtr");
             table.append(text("| %s | %s | %.2f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
@@ -163,7 +164,7 @@ public final class Tables {
     private String tokens() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | tokens | µs | GB/s | against libtorch | against plain Java |%n"
-                + "|---|---|---|---|---|---|%n"));
+                        + "|---|---|---|---|---|---|%n"));
         for (Run run : results.runs()) {
             final String tokens = run.params().get("tokens");
             if (run.side().equals("teamtr") && tokens != null && !tokens.equals("8")) {
@@ -178,7 +179,7 @@ public final class Tables {
     private String linear() {
         final StringBuilder table =
                 new StringBuilder(text("| hidden states × head to log-probs + entropy | ms | of the product alone"
-                + " | against libtorch | against plain Java |%n|---|---|---|---|---|%n"));
+                        + " | against libtorch | against plain Java |%n|---|---|---|---|---|%n"));
         for (Run run : results.runs()) {
             if (linear(run) && run.side().equals("teamtr")) {
                 table.append(text("| %s [%s, %s] × [%s, %s]ᵀ | %.0f | %s | %s | %s |%n", logits(run), run.params().get("rows"),

@@ -107,8 +107,7 @@ record Threshold(String kernel, Map<String, String> params, String what, double 
             text.append(')');
         }
         if (verdict == Verdict.UNCLEAR) {
-            text.append("\n        could not be judged: the rounds do not agree, or not all are below; try a quieter machine")
-                    ;
+            text.append("\n        could not be judged: the rounds do not agree, or not all are below; try a quieter machine");
         } else if (verdict == Verdict.FELL) {
             text.append("\n        Why the threshold: ").append(reason).append(".\n        ").append(remedy(file));
         }

@@ -23,7 +23,7 @@ public final class TrainerTables {
     public static void main(String[] args) throws IOException {
         final List<String> lines =
                 new ArrayList<>(List.of("run,updates,seconds_rollout,seconds_update,seconds_monitor,share_monitor,"
-                + "rollout_tokens_per_second,update_tokens_per_second,peak_resident_bytes,machine"));
+                        + "rollout_tokens_per_second,update_tokens_per_second,peak_resident_bytes,machine"));
         for (int i = 5; i < args.length; i++) {
             lines.add(line(args[i].substring(0, args[i].indexOf('=')), Path.of(args[i].substring(args[i].indexOf('=') + 1)),
                     args[4]));
@@ -46,7 +46,7 @@ public final class TrainerTables {
             final String[] p = passive.stream().filter(l -> l.startsWith(v[0] + ",")).findFirst().orElseThrow().split(",");
             text.append(String.format(Locale.ROOT, "| %.1f M | %.0f | %.0f | %.0f | %.0f |%n", 1e-6 * number(v[0]),
                     number(v[2]) / number(v[3]), number(v[2]) / number(v[4]), number(p[2]) / number(p[3]), number(p[2])
-                    / number(p[4])));
+                            / number(p[4])));
         }
         Tables.between(Path.of(args[3]), "trainer", text.toString());
     }

@@ -69,7 +69,7 @@ class ThresholdTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"LogProbs | - | roofline | >= 0.5", "LogProbs | - | roofline | <= 0.5 | r",
-            "LogProbs | - | speed | >= 1 | r",
+        "LogProbs | - | speed | >= 1 | r",
         "LogProbs | F32 | roofline | >= 0.5 | r", "LogProbs | - | bytes | >= 0 | r", "LogProbs | - | roofline | >= half | r"})
     void refusesALineItCannotRead(String line, @TempDir Path folder) throws IOException {
         assertThrows(IllegalArgumentException.class, () -> Threshold.parse(line));

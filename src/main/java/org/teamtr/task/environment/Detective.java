@@ -33,7 +33,8 @@ public final class Detective extends Inquiry {
             }
         }
         if (suspects.isEmpty()) {
-            throw new IllegalArgumentException(prompt.id() + ": suspects: expected a list of objects with a name, given " + prompt.meta().get("suspects"));
+            throw new IllegalArgumentException(
+                    prompt.id() + ": suspects: expected a list of objects with a name, given " + prompt.meta().get("suspects"));
         }
         return new Game(prompt) {
             private final Map<String, List<ChatTurn>> chats = new LinkedHashMap<>();

@@ -61,8 +61,9 @@ public final class Environments {
             }
             case "detective", "situation", "retail" -> {
                 if (settings.oracle() == null) {
-                    throw new IllegalArgumentException("task.environment.oracle: expected who answers in " + name + ": script, a policy's name, or the"
-                            + " address of an endpoint, given nothing");
+                    throw new IllegalArgumentException(
+                            "task.environment.oracle: expected who answers in " + name + ": script, a policy's name, or the"
+                                    + " address of an endpoint, given nothing");
                 }
                 if (name.equals("retail")) {
                     yield retail(settings);
@@ -87,7 +88,7 @@ public final class Environments {
         }
         try {
             final List<Map<String, Object>> tools = settings.toolSchemas() == null ? List.of() : new ObjectMapper().readValue(
-                    Files.readAllBytes(settings.toolSchemas()), new TypeReference<List<Map<String, Object>>>() { });
+                    Files.readAllBytes(settings.toolSchemas()), new TypeReference<List<Map<String, Object>>>() {});
             return new Retail(RetailShop.read(settings.database()), tools, settings.oracle(), settings.turns());
         } catch (IOException e) {
             throw new IllegalArgumentException("task.environment: the shop's files cannot be read: " + e, e);

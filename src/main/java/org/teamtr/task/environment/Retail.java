@@ -61,9 +61,11 @@ public final class Retail implements Environment {
         if (!(prompt.meta().get("instruction") instanceof String instruction) || !(prompt.meta().get("actions") instanceof List<?> actions)) {
             throw new IllegalArgumentException(prompt.id() + ": expected the columns instruction and actions, given " + prompt.meta().keySet());
         }
-        final List<ChatTurn> chat = new ArrayList<>(List.of(new ChatTurn("system", "You are a customer who talks to a shop's agent. Say one line at a time,"
-                + " nothing that your instruction does not say, and do not give all of it away at once. When it is done, say " + STOP
-                + " alone.\nInstruction: " + instruction), new ChatTurn("user", "Hi! How can I help you today?")));
+        final List<ChatTurn> chat = new ArrayList<>(List.of(new ChatTurn("system",
+                "You are a customer who talks to a shop's agent. Say one line at a time,"
+                        + " nothing that your instruction does not say, and do not give all of it away at once. When it is done, say " + STOP
+                        + " alone.\nInstruction: " + instruction),
+                new ChatTurn("user", "Hi! How can I help you today?")));
         return new Course() {
             private final RetailShop own = shop.copy();
             private final List<String> said = new ArrayList<>();

@@ -24,7 +24,7 @@ import org.teamtr.task.math.MathAnswer;
  */
 public final class RetailShop {
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static final TypeReference<LinkedHashMap<String, Object>> DATABASE = new TypeReference<>() { };
+    private static final TypeReference<LinkedHashMap<String, Object>> DATABASE = new TypeReference<>() {};
 
     private final Map<String, Object> database;
 
@@ -80,7 +80,8 @@ public final class RetailShop {
             return switch (tool) {
                 case "calculate" -> calculate(text(a, "expression"));
                 case "cancel_pending_order" -> cancel(text(a, "order_id"), text(a, "reason"));
-                case "exchange_delivered_order_items" -> exchange(text(a, "order_id"), texts(a, "item_ids"), texts(a, "new_item_ids"), text(a, "payment_method_id"));
+                case "exchange_delivered_order_items" ->
+                        exchange(text(a, "order_id"), texts(a, "item_ids"), texts(a, "new_item_ids"), text(a, "payment_method_id"));
                 case "find_user_id_by_email" -> byEmail(text(a, "email"));
                 case "find_user_id_by_name_zip" -> byName(text(a, "first_name"), text(a, "last_name"), text(a, "zip"));
                 case "get_order_details" -> details("orders", text(a, "order_id"), "order");
@@ -88,7 +89,8 @@ public final class RetailShop {
                 case "get_user_details" -> details("users", text(a, "user_id"), "user");
                 case "list_all_product_types" -> productTypes();
                 case "modify_pending_order_address" -> orderAddress(a);
-                case "modify_pending_order_items" -> modify(text(a, "order_id"), texts(a, "item_ids"), texts(a, "new_item_ids"), text(a, "payment_method_id"));
+                case "modify_pending_order_items" ->
+                        modify(text(a, "order_id"), texts(a, "item_ids"), texts(a, "new_item_ids"), text(a, "payment_method_id"));
                 case "modify_pending_order_payment" -> payment(text(a, "order_id"), text(a, "payment_method_id"));
                 case "modify_user_address" -> userAddress(a);
                 case "return_delivered_order_items" -> giveBack(text(a, "order_id"), texts(a, "item_ids"), text(a, "payment_method_id"));

@@ -22,7 +22,8 @@ public final class SituationPuzzle extends Inquiry {
             @Override
             Step heard(Message message) {
                 return Step.ask(List.of(new ChatTurn("system", "You are the referee of a riddle. What the players see: "
-                        + prompt.text() + "\nWhat happened: " + prompt.answer() + "\nAnswer the question by Yes, No or Unknown alone, or say that it is no"
+                        + prompt.text() + "\nWhat happened: " + prompt.answer()
+                        + "\nAnswer the question by Yes, No or Unknown alone, or say that it is no"
                         + " question."), new ChatTurn("user", message.text())));
             }
 

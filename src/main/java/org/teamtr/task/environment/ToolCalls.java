@@ -24,7 +24,7 @@ import java.util.regex.Pattern;
 public final class ToolCalls {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Pattern TAGGED = Pattern.compile("<tool_call>(.*?)</tool_call>", Pattern.DOTALL);
-    private static final TypeReference<Map<String, Object>> ARGUMENTS = new TypeReference<>() { };
+    private static final TypeReference<Map<String, Object>> ARGUMENTS = new TypeReference<>() {};
 
     /**
      * One call.

@@ -85,8 +85,12 @@ final class Guessing extends GeneratedTask {
         final String secret = context.prompt().answer();
         final List<String> guesses = context.messages().stream().map(Message::text).map(text -> GuessNumber.guess(text, size))
                 .filter(guess -> guess != null).toList();
-        return any(numbers.stream().filter(number -> guesses.stream().allMatch(guess ->
-                Arrays.equals(GuessNumber.compare(number, guess), GuessNumber.compare(secret, guess)))).toList(), random);
+        return any(
+                numbers.stream()
+                        .filter(number -> guesses.stream()
+                                .allMatch(guess -> Arrays.equals(GuessNumber.compare(number, guess), GuessNumber.compare(secret, guess))))
+                        .toList(),
+                random);
     }
 
     @Override

@@ -361,7 +361,8 @@ final class AnswerParser {
     /** x, f(x), |AB|, 9 * 2 (of 9 * 2 = 18): what may stand before a value without being part of the answer. */
     private static boolean isName(List<String> sides, Form.Relation relation) {
         for (String side : sides.subList(0, sides.size() - 1)) {
-            if (side.chars().noneMatch(Character::isDigit) || side.matches("\\\\?[a-zA-Z]+\\s?_\\s?\\{?[0-9a-z,]+}?(?:\\([^()]*\\))?|[a-zA-Z]\\([^()]*\\)")) {
+            if (side.chars().noneMatch(Character::isDigit)
+                    || side.matches("\\\\?[a-zA-Z]+\\s?_\\s?\\{?[0-9a-z,]+}?(?:\\([^()]*\\))?|[a-zA-Z]\\([^()]*\\)")) {
                 continue;
             }
             if (relation == null || relation.sides().stream().anyMatch(e -> !variables(e).isEmpty())) {

@@ -64,18 +64,22 @@ final class LatexText {
             Map.entry("ln", "\\ln "), Map.entry("exp", "\\exp "), Map.entry("frac", "\\frac "), Map.entry("binom", "\\binom "));
     /** Units that are no product of variables, though they are short. */
     private static final Set<String> UNITS = Set.of("cm", "mm", "km", "nm", "ft", "in", "mi", "yd", "kg", "mg", "lb", "lbs", "oz", "hr", "hrs",
-            "min", "mins", "sec", "secs", "ms", "mph", "kmh", "kph", "mL", "ml", "dm", "rad", "deg", "Hz", "kHz", "GB", "MB", "USD", "EUR", "am", "pm",
+            "min", "mins", "sec", "secs", "ms", "mph", "kmh", "kph", "mL", "ml", "dm", "rad", "deg", "Hz", "kHz", "GB", "MB", "USD", "EUR", "am",
+            "pm",
             "AM", "PM", "pts", "sq", "cu", "day", "cup", "pie", "way", "car", "egg", "box", "pen", "men", "boy", "cow", "dog", "cat", "bag");
 
-    private static final Pattern THIN = Pattern.compile("(?<=\\d)(?:\\{,}|,\\s?\\\\!\\s?|\\\\[,;! ]|[\\u00A0\\u202F\\u2009~]|\\\\thinspace )(?=\\d{3}(?!\\d))");
-    private static final Pattern ORDINAL = Pattern.compile("(?<=\\d)\\s?(?:\\^\\s?\\{?\\s?)?\\\\(?:text|mathrm|textrm|mbox)\\{\\s?(?:st|nd|rd|th)\\s?}}?"
-            + "|(?<=\\d)\\^?\\{?(?:st|nd|rd|th)}?(?![a-zA-Z])");
+    private static final Pattern THIN =
+            Pattern.compile("(?<=\\d)(?:\\{,}|,\\s?\\\\!\\s?|\\\\[,;! ]|[\\u00A0\\u202F\\u2009~]|\\\\thinspace )(?=\\d{3}(?!\\d))");
+    private static final Pattern ORDINAL =
+            Pattern.compile("(?<=\\d)\\s?(?:\\^\\s?\\{?\\s?)?\\\\(?:text|mathrm|textrm|mbox)\\{\\s?(?:st|nd|rd|th)\\s?}}?"
+                    + "|(?<=\\d)\\^?\\{?(?:st|nd|rd|th)}?(?![a-zA-Z])");
     private static final Pattern REPEATING = Pattern.compile("(\\d{0,30})\\.(\\d{0,30})\\\\overline\\{\\s?(\\d{1,30})\\s?}");
     private static final Pattern SECONDS = Pattern.compile("(?<=\\d)\\s?secs?\\s*+[.]?\\s*+$");
     private static final Pattern WORDS = Pattern.compile("(?<![\\\\\\p{L}_'])\\p{L}{2,}+(?:[ '’/-]{1,2}\\p{L}++)*+");
     private static final Pattern LONG_WORD = Pattern.compile("\\p{L}{4}");
     private static final Pattern NUMBER_AND_UNIT = Pattern.compile("([-+]?\\d[\\d.,/]*+)\\s?(\\p{L}[^\\d]*)");
-    private static final Pattern RATE = Pattern.compile("(?<=\\d)\\s?(?:m|g|l|L|s|h)\\s?/\\s?(?:s|h|m|g|l|L|hr|min|sec|day|hour|second|minute)(?![\\p{L}(^])");
+    private static final Pattern RATE =
+            Pattern.compile("(?<=\\d)\\s?(?:m|g|l|L|s|h)\\s?/\\s?(?:s|h|m|g|l|L|hr|min|sec|day|hour|second|minute)(?![\\p{L}(^])");
     private static final Pattern JOIN = Pattern.compile("(?<!\\p{L})(?:,\\s?)?(?:and|or)(?!\\p{L})");
     private static final Pattern SPACES = Pattern.compile("\\s+");
 

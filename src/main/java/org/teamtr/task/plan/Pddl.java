@@ -67,7 +67,7 @@ public final class Pddl {
                 case ":objects" -> untyped(section).stream().skip(1).forEach(o -> objects.add(String.valueOf(o)));
                 case ":init" -> section.stream().skip(1).forEach(f -> init.add(fact(f)));
                 case ":goal" -> facts(section.get(1), goal, null);
-                case ":domain", ":requirements" -> { }
+                case ":domain", ":requirements" -> {}
                 default -> throw new IllegalArgumentException("problem: expected :objects, :init or :goal, given " + section.get(0));
             }
         }

@@ -128,7 +128,8 @@ class ChatEndpointTest {
         final List<JsonNode> before = List.copyOf(bodies);
         bodies.clear();
         ask(endpoint(0), texts);
-        assertEquals(before.stream().map(b -> b.get("seed").asInt()).sorted().toList(), bodies.stream().map(b -> b.get("seed").asInt()).sorted().toList());
+        assertEquals(before.stream().map(b -> b.get("seed").asInt()).sorted().toList(),
+                bodies.stream().map(b -> b.get("seed").asInt()).sorted().toList());
         keys.clear();
         ask(new ChatEndpoint(url(), "m", null, ChatEndpoint.Patience.of(20, 0)), "x");
         assertEquals(List.of("null"), keys);

@@ -97,7 +97,8 @@ class EnvironmentsTest {
         assertEquals(List.of("end"), observations(new PlanFeedback(3, false, false).start(prompt, 0), prompt, good));
         final Environment.Course course = new PlanFeedback(3, false, false).start(prompt, 0);
         assertEquals(List.of("The above plan is invalid. The following action at step 1 has an unmet precondition:\npick up the red block\n"
-                + "The unmet precondition is:\nthe red block is clear", "The above plan is invalid. Every line is to be one action, as in the example.",
+                + "The unmet precondition is:\nthe red block is clear",
+                "The above plan is invalid. Every line is to be one action, as in the example.",
                 "end"), observations(course, prompt, "pick up the red block", "I do not know", "put down the red block"));
         final Verifier.Score score = course.score(Context.of(prompt, List.of("", "", "put down the red block")));
         assertEquals(0, score.reward());
@@ -129,9 +130,11 @@ class EnvironmentsTest {
         final Prompt prompt = new Prompt("t", "(3 + 4) * 5?", "35");
         final Environment.Course course = tools.start(prompt, 0);
         final String[] said = {"<tool_call>{\"name\": \"calculate\", \"arguments\": {\"expression\": \"(3+4)*5\"}}</tool_call>",
-            "<tool_call>{\"name\": \"search\", \"arguments\": {}}</tool_call>", "<tool_call>{\"name\": \"calculate\", \"arguments\": {\"expression\": \"x\"}}</tool_call>",
+            "<tool_call>{\"name\": \"search\", \"arguments\": {}}</tool_call>",
+            "<tool_call>{\"name\": \"calculate\", \"arguments\": {\"expression\": \"x\"}}</tool_call>",
             "Answer: 35"};
-        assertEquals(List.of("35", "Error: unknown tool search, expected one of calculate", "Error: expected an expression of numbers, given x", "end"),
+        assertEquals(
+                List.of("35", "Error: unknown tool search, expected one of calculate", "Error: expected an expression of numbers, given x", "end"),
                 observations(course, prompt, said));
         final Verifier.Score score = course.score(Context.of(prompt, List.of(said)));
         assertEquals(new Verifier.Score(1, true, Map.of("answered", 1.0, "calls", 3.0, "failed_calls", 2.0)), score);
@@ -165,8 +168,9 @@ class EnvironmentsTest {
     void aFaultOfAToolIsNoScore() {
         final Prompt prompt = new Prompt("t", "?", "3");
         final String call = "<tool_call>{\"name\": \"broken\"}</tool_call>";
-        final Environment deaf = Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver"), null, null, null),
-                Verifiers.Settings.DEFAULT, Verifiers.of("number", Verifiers.Settings.DEFAULT));
+        final Environment deaf =
+                Environments.of("tools", new Environments.Settings(5, false, List.of(Broken.class.getName()), List.of("solver"), null, null, null),
+                        Verifiers.Settings.DEFAULT, Verifiers.of("number", Verifiers.Settings.DEFAULT));
         assertEquals(List.of(""), observations(deaf.start(prompt, 0), prompt, call), "agent1 is not heard");
         final Environment all = named("tools", Broken.class.getName());
         assertEquals("the tool broken failed: java.lang.ArithmeticException: / by zero", assertThrows(IllegalStateException.class,
@@ -195,7 +199,8 @@ class EnvironmentsTest {
                 "I came at six. I took the oar from the wall."), Map.of("name", "Jonas Vik", "task", "Help.", "story", "I saw nothing."))));
         assertEquals(List.of("Ask Tilda Norr one question.", "Tilda Norr: I took the oar from the wall.\nTurn 2: name the suspect to question.",
                 "There is no suspect of that name.\nWho is it? Answer in the form\nReason: ...\nAnswer: [A-E]", "end", "1.0"),
-                asked(new Detective(2, new ScriptedOracle()), dark, "[Tilda Norr]", "Who took it from the wall?", "Tilda", "Reason: the oar.\nAnswer: B"));
+                asked(new Detective(2, new ScriptedOracle()), dark, "[Tilda Norr]", "Who took it from the wall?", "Tilda",
+                        "Reason: the oar.\nAnswer: B"));
         final Prompt riddle = new Prompt("s", "A man phones his empty flat.", "Burglars used his flat once.");
         assertEquals(List.of("Yes", "Unknown\nNow say what happened.", "end", "1.0"), asked(new SituationPuzzle(2, new ScriptedOracle()), riddle,
                 "Did burglars use the flat once?", "Is it raining outside?", "Burglars used his flat once."));
@@ -214,7 +219,8 @@ class EnvironmentsTest {
     void whatIsMissingIsSaid() {
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("chess")).getMessage()
                 .startsWith("environment: expected one of guess_number, plan_feedback, tools, detective, situation, retail, or"));
-        assertTrue(assertThrows(IllegalArgumentException.class, () -> named("detective")).getMessage().startsWith("task.environment.oracle: expected who"));
+        assertTrue(assertThrows(IllegalArgumentException.class, () -> named("detective")).getMessage()
+                .startsWith("task.environment.oracle: expected who"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("tools")).getMessage().startsWith("tools: expected the names"));
     }
 }

@@ -33,7 +33,7 @@ import org.teamtr.team.Verifier;
 
 class RetailTest {
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static final TypeReference<Map<String, Object>> ROW = new TypeReference<>() { };
+    private static final TypeReference<Map<String, Object>> ROW = new TypeReference<>() {};
     private static RetailShop shop;
 
     @BeforeAll
@@ -82,7 +82,8 @@ class RetailTest {
         messages.add("Good bye.");
         boolean done = false;
         for (int t = 0; t < messages.size() && !done; t++) {
-            Environment.Step step = course.step(new Message(t, 0, "agent", new Utterance(new int[0], new int[0], new float[0], messages.get(t), true, 0)), null);
+            Environment.Step step =
+                    course.step(new Message(t, 0, "agent", new Utterance(new int[0], new int[0], new float[0], messages.get(t), true, 0)), null);
             if (step.question() != null) {
                 step = course.answered(retail.oracle().answer(List.of(step.question()), 0, new long[] {0}).get(0));
             }
@@ -125,7 +126,8 @@ class RetailTest {
 
     /** As Python shows them. */
     @ParameterizedTest
-    @CsvSource({"12, 12.0", "0.1, 0.1", "1e16, 1e+16", "123456789012345.6, 123456789012345.6", "1e-5, 1e-05", "-16.63, -16.63", "1.5e300, 1.5e+300", "0.0001, 0.0001",
+    @CsvSource({"12, 12.0", "0.1, 0.1", "1e16, 1e+16", "123456789012345.6, 123456789012345.6", "1e-5, 1e-05", "-16.63, -16.63", "1.5e300, 1.5e+300",
+        "0.0001, 0.0001",
         "1e15, 1000000000000000.0", "2e-3, 0.002"})
     void numbersAsPythonShowsThem(double value, String shown) {
         assertEquals(shown, PythonText.number(value, "Infinity", "NaN"));

@@ -148,8 +148,9 @@ class ToolFormatsTest {
     /** The prompts are those of the same conversation with calls and results as the template has them. */
     @Test
     void inQwensForm() throws IOException {
-        final Reader qwen = new Reader("qwen3", "<tool_call>\n{\"name\": \"price\", \"arguments\": {\"thing\": \"pear\", \"count\": 4}}\n</tool_call>\n"
-                + "<tool_call>\n{\"name\": \"price\", \"arguments\": {\"thing\": \"plum\", \"count\": 1}}\n</tool_call>",
+        final Reader qwen = new Reader("qwen3",
+                "<tool_call>\n{\"name\": \"price\", \"arguments\": {\"thing\": \"pear\", \"count\": 4}}\n</tool_call>\n"
+                        + "<tool_call>\n{\"name\": \"price\", \"arguments\": {\"thing\": \"plum\", \"count\": 1}}\n</tool_call>",
                 "<tool_call>\n{\"name\": \"calculate\", \"arguments\": {\"expression\": \"12 + 2\"}}\n</tool_call>", "It is \\boxed{14}.");
         final Episode episode = play(qwen);
         assertTrue(episode.score().correct());
@@ -233,7 +234,8 @@ class ToolFormatsTest {
         };
         final Team team = Team.of(List.of(new Agent("solver", mute, PLAIN, View.CONVERSATION, false)));
         assertEquals("tools: expected a model whose chat template describes tools, given one without", assertThrows(IllegalArgumentException.class,
-                () -> Rollout.play(team, List.of(new Prompt("p", "?", "1")), 1, new Generation(1, SamplingConfig.ALL, 9, Truncation.ERROR), environment(), 1))
+                () -> Rollout.play(team, List.of(new Prompt("p", "?", "1")), 1, new Generation(1, SamplingConfig.ALL, 9, Truncation.ERROR),
+                        environment(), 1))
                 .getMessage());
     }
 

@@ -41,7 +41,8 @@ import org.teamtr.team.View;
 
 /** Prompts that programs make, and the teachers that come with them, in the environments that they are made for. */
 class GeneratedTaskTest {
-    private static final Map<String, String> ENVIRONMENT = Map.of("guess_number", "guess_number", "blocksworld", "plan_feedback", "arithmetic", "tools");
+    private static final Map<String, String> ENVIRONMENT =
+            Map.of("guess_number", "guess_number", "blocksworld", "plan_feedback", "arithmetic", "tools");
 
     /** Reads anything and never says a word: the teacher speaks. */
     private static final class Mute implements Speaker {
@@ -84,8 +85,9 @@ class GeneratedTaskTest {
                 Verifiers.of(task.verifier(), Verifiers.Settings.DEFAULT));
         final Mute mute = new Mute();
         final PromptTemplate template = new PromptTemplate(null, "{prompt}\n{transcript}", "{text}\n");
-        final Team team = new Team(List.of(new Agent("a", mute, template, View.TRANSCRIPT, false), new Agent("b", mute, template, View.TRANSCRIPT, false)),
-                Router.ROUND_ROBIN, turns + 1, context -> false);
+        final Team team =
+                new Team(List.of(new Agent("a", mute, template, View.TRANSCRIPT, false), new Agent("b", mute, template, View.TRANSCRIPT, false)),
+                        Router.ROUND_ROBIN, turns + 1, context -> false);
         final Generation generation = new Generation(1, SamplingConfig.ALL, 64, Truncation.ERROR);
         return Rollout.demonstrate(team, prompts, generation, environment, seed, task.teacher(mistakes));
     }
@@ -188,7 +190,8 @@ class GeneratedTaskTest {
             assertEquals(4, under.size(), p.text());
             String held = null;
             for (String line : p.answer().split("\n")) {
-                final Matcher a = Pattern.compile("(pick up|put down|stack|unstack) the (\\w+) block(?: (?:from )?on top of the (\\w+) block)?").matcher(line);
+                final Matcher a =
+                        Pattern.compile("(pick up|put down|stack|unstack) the (\\w+) block(?: (?:from )?on top of the (\\w+) block)?").matcher(line);
                 assertTrue(a.matches(), line);
                 final String block = a.group(2);
                 if (a.group(1).equals("pick up") || a.group(1).equals("unstack")) {

@@ -93,9 +93,11 @@ class MathAnswerTest {
 
     /** What costs most is cut off by its steps, and then no answer. */
     @ParameterizedTest
-    @ValueSource(strings = {"9^{9^{9^9}}", "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((1", "2^{99999999}", "1e99999", "800!^{800!}",
+    @ValueSource(strings = {"9^{9^{9^9}}", "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((1", "2^{99999999}", "1e99999",
+        "800!^{800!}",
         "\\sqrt[64]{\\sqrt[63]{\\sqrt[62]{10^{999}+1}}}", "\\binom{999999999}{999}", "x^{1000}+x^{999}+x^{998}", "1/0", "\\ln 0", "\\tan(10^{99})",
-        "\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin x", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29"})
+        "\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin\\sin x",
+        "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29"})
     void nothingTakesMoreThanItsSteps(String answer) {
         for (String gold : new String[] {"5", "\\sqrt{2}x+\\sin y", "1,2,3", "(0,1)\\cup(2,3)", "y=2x"}) {
             final MathAnswer right = MathAnswer.of(gold);
@@ -106,12 +108,17 @@ class MathAnswerTest {
 
     @Test
     void aHundredThousandOddAnswers() {
-        final String[] parts = {"\\frac{", "}{", "}", "{", "1", "22", "x", "^", "_{", "(", ")", "[", "]", ",", "\\sqrt{", "\\pm ", "\\cup ", "=", "<", "\\le ", "\\infty", "-",
-            "+", "\\text{and}", "\\text{ cm}", "!", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", " ", "$", "%", "\u03C0", "e", "i", "\\sin ", "\\log_", "999999999",
-            "1e9", "^{99}", "/", "0.5", "\uD800", "\\left", "\\right", "|", "\\binom{5}", "y", "\\ln ", "^{x}", "\\{", "\\}", "\\in ", ";", "sin", "800!"};
+        final String[] parts = {"\\frac{", "}{", "}", "{", "1", "22", "x", "^", "_{", "(", ")", "[", "]", ",", "\\sqrt{", "\\pm ", "\\cup ", "=", "<",
+            "\\le ", "\\infty", "-",
+            "+", "\\text{and}", "\\text{ cm}", "!", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", " ", "$", "%", "\u03C0", "e", "i", "\\sin ",
+            "\\log_", "999999999",
+            "1e9", "^{99}", "/", "0.5", "\uD800", "\\left", "\\right", "|", "\\binom{5}", "y", "\\ln ", "^{x}", "\\{", "\\}", "\\in ", ";", "sin",
+            "800!"};
         final SplittableRandom random = new SplittableRandom(2);
-        final MathAnswer[] golds = {MathAnswer.of("\\frac{1}{2}"), MathAnswer.of("x^2+\\sqrt{3}"), MathAnswer.of("(1,2)"), MathAnswer.of("[0,1)\\cup(2,3)"),
-            MathAnswer.of("x=2y+1"), MathAnswer.of("0<x<1"), MathAnswer.of("1,2,3"), MathAnswer.of("\\begin{pmatrix}1\\\\2\\end{pmatrix}"), MathAnswer.of("\\text{east}")};
+        final MathAnswer[] golds =
+                {MathAnswer.of("\\frac{1}{2}"), MathAnswer.of("x^2+\\sqrt{3}"), MathAnswer.of("(1,2)"), MathAnswer.of("[0,1)\\cup(2,3)"),
+                    MathAnswer.of("x=2y+1"), MathAnswer.of("0<x<1"), MathAnswer.of("1,2,3"), MathAnswer.of("\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+                    MathAnswer.of("\\text{east}")};
         int right = 0;
         for (int n = 0; n < 100_000; n++) {
             final StringBuilder text = new StringBuilder();

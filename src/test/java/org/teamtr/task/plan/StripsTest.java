@@ -61,8 +61,10 @@ class StripsTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '~', value = {"1. Pick up the red block;Stack the red block on top of the blue block. ~ pick-up a;stack a b",
-        "(pick-up a);(stack a b) ~ pick-up a;stack a b", "<think>pick up the blue block</think>put down the gold block ~ put-down l", "[PLAN];[PLAN END] ~ ''",
-        "pick up the red block;because it is clear ~", "pick up the pink block ~", "stack the red block ~", "<think>pick up the red block ~", "(fly a) ~"})
+        "(pick-up a);(stack a b) ~ pick-up a;stack a b", "<think>pick up the blue block</think>put down the gold block ~ put-down l",
+        "[PLAN];[PLAN END] ~ ''",
+        "pick up the red block;because it is clear ~", "pick up the pink block ~", "stack the red block ~", "<think>pick up the red block ~",
+        "(fly a) ~"})
     void strictPlans(String reply, String plan) {
         final List<String> read = BlocksEnglish.strict(reply.replace(';', '\n'), BLOCKS);
         if (plan == null) {
@@ -74,13 +76,16 @@ class StripsTest {
 
     @Test
     void theFirstFaultIsNamed() {
-        final Strips.Problem problem = new Strips.Problem(Set.of("a", "b", "c"), Set.of("clear c", "handempty", "on b a", "on c b", "ontable a"), Set.of("on a c"));
+        final Strips.Problem problem =
+                new Strips.Problem(Set.of("a", "b", "c"), Set.of("clear c", "handempty", "on b a", "on c b", "ontable a"), Set.of("on a c"));
         final List<String> plan = List.of("unstack c b", "pick-up a");
         final Strips.Result result = BLOCKS.run(problem, plan);
         assertEquals(1, result.failedStep());
         assertEquals(Set.of("clear a", "handempty"), result.unmet());
-        assertEquals("The above plan is invalid. The following action at step 2 has unmet preconditions:\npick up the red block\nThe unmet preconditions are:\n"
-                + "the red block is clear and the hand is empty", BlocksEnglish.fault(result, plan));
+        assertEquals(
+                "The above plan is invalid. The following action at step 2 has unmet preconditions:\npick up the red block\nThe unmet preconditions are:\n"
+                        + "the red block is clear and the hand is empty",
+                BlocksEnglish.fault(result, plan));
         assertEquals("The above plan is invalid. This is the unmet goal condition:\nthe red block is on top of the orange block",
                 BlocksEnglish.fault(BLOCKS.run(problem, List.of()), List.of()));
         assertEquals(0, BLOCKS.run(problem, List.of("pick-up d")).failedStep(), "an object that is not there");
@@ -91,18 +96,21 @@ class StripsTest {
     @Test
     void theMysteryIsTheSameWorld() {
         final Strips mystery = PlanBench.domain(new Prompt("p", "?", null, null, Map.of("domain", "mystery_blocksworld")));
-        final Strips.Problem problem = new Strips.Problem(Set.of("a", "b"), Set.of("province a", "province b", "planet a", "planet b", "harmony"), Set.of("craves a b"));
+        final Strips.Problem problem =
+                new Strips.Problem(Set.of("a", "b"), Set.of("province a", "province b", "planet a", "planet b", "harmony"), Set.of("craves a b"));
         assertEquals(List.of("attack a", "overcome a b"), mystery.shortestPlan(problem, 1000));
         assertEquals(List.of("attack a", "overcome a b"), BlocksEnglish.strict("attack object a\novercome object a from object b", mystery));
         assertTrue(mystery.run(problem, List.of("attack a", "overcome a b")).valid());
     }
 
     @ParameterizedTest
-    @CsvSource(delimiter = '~', value = {"(define (domain d) ~ expected a name or a list", "(define (domain d) (:requirements :typing)) ~ requirements: expected :strips alone",
-        "(define (domain d) (:action a :parameters (?x - block) :effect (p ?x))) ~ expected names without types",
-        "(define (domain d) (:action a :parameters () :precondition (or (p) (q)) :effect (p))) ~ expected a fact",
-        "(define (domain d) (:predicates (p ?x)) (:action a :parameters () :effect (p))) ~ expected a fact of the domain's predicates",
-        "(define (problem d)) ~ expected (define (domain NAME) ...)", "() ~ expected (define (domain NAME) ...)"})
+    @CsvSource(delimiter = '~',
+            value = {"(define (domain d) ~ expected a name or a list",
+                "(define (domain d) (:requirements :typing)) ~ requirements: expected :strips alone",
+                "(define (domain d) (:action a :parameters (?x - block) :effect (p ?x))) ~ expected names without types",
+                "(define (domain d) (:action a :parameters () :precondition (or (p) (q)) :effect (p))) ~ expected a fact",
+                "(define (domain d) (:predicates (p ?x)) (:action a :parameters () :effect (p))) ~ expected a fact of the domain's predicates",
+                "(define (problem d)) ~ expected (define (domain NAME) ...)", "() ~ expected (define (domain NAME) ...)"})
     void whatIsNoStrips(String text, String error) {
         final String message = assertThrows(IllegalArgumentException.class, () -> Pddl.domain(text)).getMessage();
         assertTrue(message.contains(error), message);
