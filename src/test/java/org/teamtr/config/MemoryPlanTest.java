@@ -99,8 +99,9 @@ class MemoryPlanTest {
         // a policy to measure from and to go back to, and those before and after an update: 36 bytes a parameter
         assertEquals(9 * 0x1p32 * 1e-9, gigabytes(pinned, "learning: copies to go back to", 1), 0.01);
         assertEquals(36 * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies to go back to", 1), 0.01);
-        assertEquals(plan("hardware.memory.offload=false").most()[1], plan("hardware.memory.offload=false", "hardware.memory.pinned=true").most()[1],
-                "nothing goes there");
+        assertEquals(1e-9 * plan("hardware.memory.offload=false").most()[1],
+                1e-9 * plan("hardware.memory.offload=false", "hardware.memory.pinned=true").most()[1], 0.1,
+                "nothing goes there; what this process holds itself, which is counted, moves meanwhile");
     }
 
     @Test
