@@ -77,7 +77,7 @@ eval: {every: 0, prompts: 1}
 END
   csv=docs/data/trl.csv
   versions=$("$python" -c 'import torch, transformers, trl; print(f"TRL {trl.__version__}; transformers {transformers.__version__}; torch {torch.__version__}")')
-  echo "who,seconds,peak_resident_bytes" > "$csv"
+  echo "who,seconds,peak_resident_bytes,seconds_rollout,seconds_update,seconds_monitor" > "$csv"
   for ((round = 0; round < ${ROUNDS:-2}; round++)); do
     rm -rf "$work/trl-run"
     ./teamtr train "$work/trl.yaml" --out "$work/trl-run"
@@ -86,9 +86,10 @@ import json, sys
 peak = json.load(open(sys.argv[1] + "/summary.json"))["peak_resident_bytes"]
 for line in list(open(sys.argv[1] + "/metrics.jsonl"))[1:]:
     update = json.loads(line)
-    print(f"{sys.argv[2]},{update['seconds_rollout'] + update['seconds_update'] + update['seconds_kl']:.3f},{peak}")
+    parts = [update[f"seconds_{part}"] for part in ("rollout", "update", "kl")]
+    print(f"{sys.argv[2]},{sum(parts):.3f},{peak}," + ",".join(f"{part:.3f}" for part in parts))
 END
-    "$python" jmh/grpo_step.py "$work/45m" "$work/prompts.jsonl" 4 | sed "s/^/$versions,/" >> "$csv"
+    "$python" jmh/grpo_step.py "$work/45m" "$work/prompts.jsonl" 4 | sed -nE "s/^([0-9.]+,[0-9]+)$/$versions,\1,,,/p" >> "$csv"
   done
   exit
 fi
