@@ -199,8 +199,9 @@ static void same_alone(Attention& all, int64_t r, int64_t start, const std::vect
     }
   one.keys.memory.upload();
   one.values.memory.upload();
-  one.cosine.host.assign(all.cosine.host.begin(), all.cosine.host.begin() + one.room * all.s.d);
-  one.sine.host.assign(all.sine.host.begin(), all.sine.host.begin() + one.room * all.s.d);
+  const size_t tables = std::min(one.cosine.host.size(), all.cosine.host.size()); /* one has more columns, and reads no other position */
+  std::copy_n(all.cosine.host.begin(), tables, one.cosine.host.begin());
+  std::copy_n(all.sine.host.begin(), tables, one.sine.host.begin());
   one.cosine.upload();
   one.sine.upload();
   one.run(true);
