@@ -7,10 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 runs=${RUNS:-runs/floor}
 mkdir -p "$runs" docs/data
 
-jmh/build.sh
-run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
-
-run org.teamtr.jmh.FloorTable docs/data/floor.csv docs/method.md "$runs/models" docs/kernels.md docs/metrics.md docs/results.md
+jmh/run.sh org.teamtr.jmh.FloorTable docs/data/floor.csv docs/method.md "$runs/models" docs/kernels.md docs/metrics.md docs/results.md
 
 # As deep as Qwen3-0.6B: 28 layers of width 32, a vocabulary of eight. Random weights have small logits, of a standard deviation of
 # 0.02 sqrt(32); the temperature makes it 2.8, as a trained checkpoint's are. Right is a message whose last number is 1, as some are by chance.
@@ -66,4 +63,4 @@ for seed in ${SEEDS:-1}; do
     formats+=("$format=$run")
   done
 done
-run org.teamtr.jmh.FormatsTable docs/data/deep.csv docs/method.md "${formats[@]}"
+jmh/run.sh org.teamtr.jmh.FormatsTable docs/data/deep.csv docs/method.md "${formats[@]}"

@@ -15,9 +15,7 @@ processor=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1 | tr '[:u
 machine=${1:-$processor-$(nproc)cpu}
 results=jmh/results/$machine-$(git rev-parse --short HEAD).json
 
-jmh/build.sh
-run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar "$@"; }
 mkdir -p jmh/results
-run org.teamtr.jmh.Measure "$results"
-run org.teamtr.jmh.Tables "$results" README.md docs/kernels.md docs/roofline
+jmh/run.sh org.teamtr.jmh.Measure "$results"
+jmh/run.sh org.teamtr.jmh.Tables "$results" README.md docs/kernels.md docs/roofline
 echo "wrote $results, the tables in README.md and docs/kernels.md, docs/roofline.png and docs/roofline.svg"

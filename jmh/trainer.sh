@@ -9,7 +9,7 @@
 #                                   ROUNDS=1 for one turn of each, SHAPES=0.1b for one shape
 #   jmh/trainer.sh trl PYTHON       an update from fresh rollouts, beside TRL's GRPOTrainer, where that Python has it: a model of 45 million
 #                                   parameters with 151,936 tokens, f32, 8 prompts of 100 tokens x 8 messages of 64, one optimiser step:
-#                                   docs/data/trl.csv. About ten minutes and 13 GB
+#                                   docs/data/trl.csv and the table in docs/trainer-speed.md. About ten minutes and 13 GB
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=jmh/target/trainer
@@ -17,10 +17,8 @@ rm -rf "$work"
 mkdir -p "$work" docs/data
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 
-jmh/build.sh
-run() { "${JAVA_HOME:+$JAVA_HOME/bin/}java" -Dorg.bytedeco.javacpp.cachedir=jmh/target/cache -cp jmh/target/benchmarks.jar:target/test-classes "$@"; }
 machine() {
-  echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(run -XshowSettings:properties -version 2>&1 |
+  echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, JDK $(jmh/run.sh -XshowSettings:properties -version 2>&1 |
     sed -n 's/^ *java.runtime.version = //p'), commit $(git rev-parse --short HEAD), load $load at the start"
 }
 
@@ -31,8 +29,8 @@ if [[ ${1:-} == speed ]]; then
   git worktree add --detach "$tree" "$before" > /dev/null
   trap 'git worktree remove --force "$tree"' EXIT
   (cd "$tree" && ./mvnw -q -B -DskipTests -Dmaven.javadoc.skip -Dcmake.cuda=OFF test-compile)
-  run org.teamtr.jmh.TrainerModel "$work/0.1b" 0.1b
-  run org.teamtr.jmh.TrainerModel "$work/0.6b" 0.6b
+  jmh/run.sh org.teamtr.jmh.TrainerModel "$work/0.1b" 0.1b
+  jmh/run.sh org.teamtr.jmh.TrainerModel "$work/0.6b" 0.6b
   csv=docs/data/decoding.csv
   echo "commit,model,lora_rank,measure,rows,tokens,seconds,seconds_cpu,tokens_per_second" > "$csv"
   export OMP_WAIT_POLICY=PASSIVE # as ./teamtr sets it
@@ -48,14 +46,14 @@ if [[ ${1:-} == speed ]]; then
     speed "$before" "$tree/target/classes:$tree/target/native"
     speed "$now" "target/classes:target/native"
   done
-  run org.teamtr.jmh.SpeedTable "$csv" docs/trainer-speed.md "$before" "$now" "$(machine)"
+  jmh/run.sh org.teamtr.jmh.SpeedTable "$csv" docs/trainer-speed.md "$before" "$now" "$(machine)"
   exit
 fi
 
 if [[ ${1:-} == trl ]]; then
   python=$2
   ./teamtr --help > /dev/null
-  run org.teamtr.jmh.TrainerModel "$work/45m" 45m
+  jmh/run.sh org.teamtr.jmh.TrainerModel "$work/45m" 45m
   "$python" - > "$work/prompts.jsonl" << 'END'
 import json, random
 random.seed(1)
@@ -91,11 +89,12 @@ for line in list(open(sys.argv[1] + "/metrics.jsonl"))[1:]:
 END
     "$python" jmh/grpo_step.py "$work/45m" "$work/prompts.jsonl" 4 | sed -nE "s/^([0-9.]+,[0-9]+)$/$versions,\1,,,/p" >> "$csv"
   done
+  jmh/run.sh org.teamtr.jmh.TrlTable "$csv" docs/trainer-speed.md "$(machine)"
   exit
 fi
 
 ./teamtr train --set train.stages=4 --set eval.every=0 --out "$work/built-in"
-run org.teamtr.jmh.TrainerModel "$work/model"
+jmh/run.sh org.teamtr.jmh.TrainerModel "$work/model"
 # Random models earn nothing, and where all returns are equal an update would end before it began: the entropy bonus gives it
 # something to do.
 ./teamtr train --set task.budget.agents=2 --set "policies.planner={model: $work/model, random: true}" \
@@ -103,8 +102,8 @@ run org.teamtr.jmh.TrainerModel "$work/model"
   --set optimiser.steps=2 --set optimiser.learning_rate=1e-5 --set loss.entropy=0.01 --set train.stages=2 --set eval.every=0 \
   --set eval.prompts=1 --set trust_region.delta=1 --out "$work/random-0.1b"
 ./mvnw -q -B -Dmaven.javadoc.skip test-compile # ThreadRule is among the tests, which reach the package-private parts of a policy
-run org.teamtr.torch.ThreadRule docs/data/threads.csv
-OMP_WAIT_POLICY=PASSIVE run org.teamtr.torch.ThreadRule docs/data/threads-passive.csv # as ./teamtr sets it
-run org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/data/threads-passive.csv docs/method.md \
+jmh/run.sh org.teamtr.torch.ThreadRule docs/data/threads.csv
+OMP_WAIT_POLICY=PASSIVE jmh/run.sh org.teamtr.torch.ThreadRule docs/data/threads-passive.csv # as ./teamtr sets it
+jmh/run.sh org.teamtr.jmh.TrainerTables docs/data/trainer.csv docs/data/threads.csv docs/data/threads-passive.csv docs/method.md \
   "$(machine)" \
   "built-in team of 4 small agents=$work/built-in" "2 random models of 0.1 B parameters=$work/random-0.1b"

@@ -13,58 +13,10 @@
 #include <random>
 #include <string>
 
-#include "device_memory.h"
-
-#if !defined(TEAMTR_TEST_ON_GPU)
-namespace teamtr {
-namespace cuda {
-extern bool host_backwards;
-extern int host_multiprocessors;
-}
-}  // namespace teamtr
-static void turn_backwards(bool backwards) { teamtr::cuda::host_backwards = backwards; }
-static void let_clusters(bool let) { teamtr::cuda::host_multiprocessors = let ? 132 : 0; }
-#else
-static void turn_backwards(bool) {}
-static void let_clusters(bool) {}
-#endif
+#include "checks.h"
 
 static std::mt19937 rng(20);
-static int64_t checks = 0, failures = 0;
 static double worst = 0; /* of f32 */
-
-static void expect(bool good, const std::string& what) {
-  checks++;
-  if (!good && ++failures <= 30) std::printf("FAILED: %s\n", what.c_str());
-}
-static void expect_status(int32_t status) {
-  expect(status == TEAMTR_OK, status == TEAMTR_OK ? "" : teamtr_last_error());
-  expect(teamtr_cuda_synchronize(0, 0) == TEAMTR_OK, "synchronize");
-}
-
-static int bytes_of(int dtype) { return dtype == TEAMTR_F32 ? 4 : 2; }
-
-/* Numbers of 8 bits, which every dtype holds. */
-static uint32_t bits_of(int dtype, float f) {
-  uint32_t u;
-  std::memcpy(&u, &f, 4);
-  u &= 0xffff0000u;
-  if (dtype == TEAMTR_F32) return u;
-  if (dtype == TEAMTR_BF16) return u >> 16;
-  const uint32_t magnitude = u & 0x7fffffff;
-  return (u >> 16 & 0x8000) | (magnitude < 0x38800000 ? 0 : (magnitude - 0x38000000) >> 13);
-}
-static float value_of(int dtype, uint32_t bits) {
-  float f;
-  if (dtype == TEAMTR_F16) {
-    const uint32_t e = bits >> 10 & 31, m = bits & 0x3ff;
-    const float x = e == 0 ? (float)m * 0x1p-24f : e == 31 ? (m ? NAN : INFINITY) : std::ldexp((float)(m + 1024), (int)e - 25);
-    return bits & 0x8000 ? -x : x;
-  }
-  if (dtype == TEAMTR_BF16) bits <<= 16;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
 
 struct Numbers {
   int dtype;
@@ -297,6 +249,5 @@ int main(int argc, char** argv) {
 #endif
   if (!small) attention_case(TEAMTR_BF16, {2, 1, 64}, at, from, 271, 0, true, 0);
   std::printf("worst of f32: %.1e of its numbers' size\n", worst);
-  std::printf("%lld checks, %lld failed\n", (long long)checks, (long long)failures);
-  return failures ? 1 : 0;
+  return report_checks();
 }

@@ -13,32 +13,16 @@
 #include <random>
 #include <string>
 
-#include "device_memory.h"
-
-#if !defined(TEAMTR_TEST_ON_GPU)
-namespace teamtr {
-namespace cuda {
-extern bool host_backwards;
-}
-}  // namespace teamtr
-static void turn_backwards(bool backwards) { teamtr::cuda::host_backwards = backwards; }
-#else
-static void turn_backwards(bool) {}
-#endif
+#include "checks.h"
 
 static const float kInf = std::numeric_limits<float>::infinity();
 static std::mt19937_64 rng(14);
-static int64_t checks = 0, failures = 0, draws = 0, differing = 0;
+static int64_t draws = 0, differing = 0;
 
 static float normal() {
   static std::normal_distribution<float> n;
   return n(rng);
 }
-static void expect(bool good, const std::string& what) {
-  checks++;
-  if (!good && ++failures <= 30) std::printf("FAILED: %s\n", what.c_str());
-}
-
 struct Filters {
   int64_t top_k;
   float top_p, min_p;

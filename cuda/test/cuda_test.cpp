@@ -11,58 +11,9 @@
 #include <random>
 #include <string>
 
-#include "device_memory.h"
-
-#if !defined(TEAMTR_TEST_ON_GPU)
-namespace teamtr {
-namespace cuda {
-extern bool host_backwards;
-extern int host_multiprocessors;
-}
-}  // namespace teamtr
-#endif
-
-static int64_t checks = 0, failures = 0;
-
-static void expect(bool good, const std::string& what) {
-  checks++;
-  if (good) return;
-  if (failures++ < 30) std::printf("FAILED: %s\n", what.c_str());
-}
-
-static void expect_status(int32_t status) {
-  expect(status == TEAMTR_OK, status == TEAMTR_OK ? "" : teamtr_last_error());
-  expect(teamtr_cuda_synchronize(0, 0) == TEAMTR_OK, "synchronize");
-}
+#include "checks.h"
 
 /* ---- logits ---- */
-
-static float value_of(int dtype, uint32_t bits) {
-  float f;
-  if (dtype == TEAMTR_F16) {
-    const uint32_t e = bits >> 10 & 31, m = bits & 0x3ff;
-    const float magnitude = e == 0 ? (float)m * 0x1p-24f : e == 31 ? (m ? NAN : INFINITY) : std::ldexp((float)(m + 1024), (int)e - 25);
-    return bits & 0x8000 ? -magnitude : magnitude;
-  }
-  if (dtype == TEAMTR_BF16) bits <<= 16;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
-
-/* Towards 0 for the 16-bit formats: which number a test reads does not matter. */
-static uint32_t bits_of(int dtype, float f) {
-  uint32_t u;
-  std::memcpy(&u, &f, 4);
-  if (dtype == TEAMTR_F32) return u;
-  if (dtype == TEAMTR_BF16) return f != f ? 0x7fc0 : u >> 16;
-  const uint32_t sign = u >> 16 & 0x8000;
-  if (f != f) return 0x7e00;
-  if (std::fabs(f) > 65504) return sign | 0x7c00;
-  if (std::fabs(f) < 0x1p-14f) return sign | (uint32_t)(std::fabs(f) * 0x1p24f);
-  return sign | ((u & 0x7fffffff) - 0x38000000) >> 13;
-}
-
-static size_t bytes_of(int dtype) { return dtype == TEAMTR_F32 ? 4 : 2; }
 
 struct Logits {
   int dtype;
@@ -252,13 +203,9 @@ static void log_probs_case(int dtype, int64_t vocab, int skip, int64_t padding, 
 
   /* the same bits: again, backwards, in place, elsewhere */
   Forward second(rows);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  teamtr::cuda::host_backwards = true;
-#endif
+  turn_backwards(true);
   run_forward(x, targets, t, second);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  teamtr::cuda::host_backwards = false;
-#endif
+  turn_backwards(false);
   again(name.c_str(), out.log_probs.host, second.log_probs.host);
   again(name.c_str(), out.lse.host, second.lse.host);
   again(name.c_str(), out.entropy.host, second.entropy.host);
@@ -333,13 +280,9 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
   };
   KlOut out(rows), second(rows);
   forward(out, true);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  teamtr::cuda::host_backwards = true;
-#endif
+  turn_backwards(true);
   forward(second, false);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  teamtr::cuda::host_backwards = false;
-#endif
+  turn_backwards(false);
   again(name.c_str(), out.kl.host, second.kl.host);
 
   Mirrored<float> grad(rows);
@@ -519,14 +462,9 @@ static void many_pairs(int dtype, int64_t vocab, int64_t rows, std::mt19937& ran
     for (auto* m : {&out.kl, &out.lp, &out.lq, &out.hp, &out.hq}) m->download();
   };
   KlOut all(rows), few(2), cpu(2);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  const int multiprocessors = teamtr::cuda::host_multiprocessors;
-  teamtr::cuda::host_multiprocessors = 1; /* so that few rows are too many for clusters */
-#endif
+  let_clusters(false);
   forward(all, rows);
-#if !defined(TEAMTR_TEST_ON_GPU)
-  teamtr::cuda::host_multiprocessors = multiprocessors;
-#endif
+  let_clusters(true);
   forward(few, 2);
   expect_status(teamtr_kl(-1, 0, p.memory.on_host(), dtype, 2, vocab, p.stride, 2, 0, q.memory.on_host(), q.stride, 2, 0,
                           targets.on_host(), TEAMTR_I64, 0.7f, 0, cpu.kl.on_host(), cpu.lp.on_host(), cpu.lq.on_host(),
@@ -578,6 +516,5 @@ int main(int argc, char** argv) {
   if (small) kl_case(TEAMTR_BF16, 60000, 0, 1.0f, 2.0f, 0, random); /* long enough for a cluster of blocks */
   std::printf("worst of f32 or all: log-prob %.1e, entropy %.1e, gradient %.1e of its row's largest; KL %.1e relative, its gradient %.1e\n",
               worst_log_prob, worst_entropy, worst_gradient, worst_kl, worst_kl_gradient);
-  std::printf("%lld checks, %lld failed\n", (long long)checks, (long long)failures);
-  return failures ? 1 : 0;
+  return report_checks();
 }

@@ -13,23 +13,11 @@
 #include <random>
 #include <string>
 
-#include "device_memory.h"
-
-#if !defined(TEAMTR_TEST_ON_GPU)
-namespace teamtr {
-namespace cuda {
-extern bool host_backwards;
-}
-}  // namespace teamtr
-static void turn_backwards(bool backwards) { teamtr::cuda::host_backwards = backwards; }
-#else
-static void turn_backwards(bool) {}
-#endif
+#include "checks.h"
 
 using Floats = std::vector<float>;
 
 static std::mt19937_64 rng(20);
-static int64_t checks = 0, failures = 0;
 
 static int64_t below(int64_t n) { return (int64_t)(rng() % (uint64_t)n); }
 static bool one_in(int64_t n) { return below(n) == 0; }
@@ -37,16 +25,6 @@ template <class T> static T one_of(std::initializer_list<T> values) { return val
 static float normal() {
   static std::normal_distribution<float> n;
   return n(rng);
-}
-
-static void expect(bool good, const std::string& what) {
-  checks++;
-  if (!good && ++failures <= 30) std::printf("FAILED: %s\n", what.c_str());
-}
-
-static void expect_status(int32_t status) {
-  if (status == TEAMTR_OK) status = teamtr_cuda_synchronize(0, 0);
-  expect(status == TEAMTR_OK, status == TEAMTR_OK ? "" : teamtr_last_error());
 }
 
 /* What got and expected may differ by, and the largest part of it that was seen. */

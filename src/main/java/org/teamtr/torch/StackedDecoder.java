@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
@@ -34,6 +35,14 @@ final class StackedDecoder implements NextToken {
     private record Linear(Tensor weight, Tensor bias, Tensor a, Tensor b, int rank) {
     }
 
+    /** What a step writes, each [rows, columns]: the residual stream, then what the layers make of it, in their order. */
+    private record Memory(Tensor x, Tensor normed, Tensor qkv, Tensor attended, Tensor gateUp, Tensor activated, Tensor logits) {
+        Memory map(UnaryOperator<Tensor> of) {
+            return new Memory(of.apply(x), of.apply(normed), of.apply(qkv), of.apply(attended), of.apply(gateUp), of.apply(activated),
+                    of.apply(logits));
+        }
+    }
+
     private record Layer(Logits norm, Linear qkv, Logits qNorm, Logits kNorm, Linear o, Logits norm2, Linear gateUp, Linear down) {
         List<Linear> linears() {
             return List.of(qkv, o, gateUp, down);
@@ -51,15 +60,10 @@ final class StackedDecoder implements NextToken {
     private final Logits norm;
     private final Scalar one = new Scalar(1);
     private final Scalar loraScale;
-    /** Of most rows; parts of it are used where there are fewer. */
-    private final Tensor x;
-    private final Tensor normed;
-    private final Tensor qkv;
-    private final Tensor attended;
-    private final Tensor gateUp;
-    private final Tensor activated;
+    /** For the largest number of rows; a step of fewer uses the first rows. */
+    private final Memory memory;
+    /** Outputs of the adapters' first matrices. */
     private final Tensor low;
-    private final Tensor logits;
     private final Floats work;
     private final boolean graphs;
     private Step step;
@@ -96,18 +100,14 @@ final class StackedDecoder implements NextToken {
         this.norm = vector("model.norm.weight");
         final ModelConfig.Attention a = c.attention();
         final long inside = c.feedForward().width();
-        this.x = memory(most, c.hidden());
-        this.normed = memory(most, c.hidden());
-        this.qkv = memory(most, a.qWidth() + 2 * a.kvWidth());
-        this.attended = memory(most, a.qWidth());
-        this.gateUp = memory(most, 2 * inside);
-        this.activated = memory(most, inside);
-        this.low = memory(most, rank);
-        this.logits = Decoder.empty(new long[] {most, vocab}, ScalarType.Float, device);
+        this.memory = new Memory(empty(most, c.hidden()), empty(most, c.hidden()), empty(most, a.qWidth() + 2 * a.kvWidth()),
+                empty(most, a.qWidth()), empty(most, 2 * inside), empty(most, inside),
+                Decoder.empty(new long[] {most, vocab}, ScalarType.Float, device));
+        this.low = empty(most, rank);
         this.work = TensorViews.floats(Decoder.empty(new long[] {most, c.hidden()}, ScalarType.Float, device));
     }
 
-    private Tensor memory(long rows, long columns) {
+    private Tensor empty(long rows, long columns) {
         return Decoder.empty(new long[] {rows, columns}, dtype, device);
     }
 
@@ -139,7 +139,7 @@ final class StackedDecoder implements NextToken {
         final long out = weights.stream().mapToLong(weight -> weight.size(0)).sum();
         Tensor b = null;
         if (rank > 0) { // a block for each part that has an adapter, and zeros
-            b = memory(out, rank).zero_();
+            b = empty(out, rank).zero_();
             long row = 0;
             long column = 0;
             for (int i = 0; i < names.length; i++) {
@@ -177,7 +177,7 @@ final class StackedDecoder implements NextToken {
         }
         step.next();
         cache.length++;
-        return logits.narrow(0, 0, tokens.numel());
+        return memory.logits.narrow(0, 0, tokens.numel());
     }
 
     /** The calls of the latest step once more: the next one, once tokens and positions have changed where they lie. */
@@ -192,13 +192,7 @@ final class StackedDecoder implements NextToken {
         private final long[] inputs;
         private final List<Pointer> held = new ArrayList<>();
         private final Tensor tokens;
-        private final Tensor x;
-        private final Tensor normed;
-        private final Tensor qkv;
-        private final Tensor attended;
-        private final Tensor gateUp;
-        private final Tensor activated;
-        private final Tensor logits;
+        private final Memory m;
         /** What the first matrices of adapters make of an input, by their rank. */
         private final Tensor[] lows;
         private final Logits xs;
@@ -223,13 +217,7 @@ final class StackedDecoder implements NextToken {
             final long rows = tokens.numel();
             try (PointerScope scope = new PointerScope()) {
                 this.tokens = held(tokens.alias());
-                this.x = part(StackedDecoder.this.x, rows);
-                this.normed = part(StackedDecoder.this.normed, rows);
-                this.qkv = part(StackedDecoder.this.qkv, rows);
-                this.attended = part(StackedDecoder.this.attended, rows);
-                this.gateUp = part(StackedDecoder.this.gateUp, rows);
-                this.activated = part(StackedDecoder.this.activated, rows);
-                this.logits = part(StackedDecoder.this.logits, rows);
+                this.m = memory.map(all -> held(all.narrow(0, 0, rows)));
                 this.lows = new Tensor[(int) low.size(1) + 1];
                 for (Layer layer : layers) {
                     for (Linear linear : layer.linears()) {
@@ -239,12 +227,12 @@ final class StackedDecoder implements NextToken {
                         }
                     }
                 }
-                this.xs = TensorViews.logits(x);
-                this.normedOut = TensorViews.logits(normed);
-                this.qkvIn = TensorViews.logits(qkv);
-                this.attendedOut = TensorViews.logits(attended);
-                this.gateUpIn = TensorViews.logits(gateUp);
-                this.activatedOut = TensorViews.logits(activated);
+                this.xs = TensorViews.logits(m.x);
+                this.normedOut = TensorViews.logits(m.normed);
+                this.qkvIn = TensorViews.logits(m.qkv);
+                this.attendedOut = TensorViews.logits(m.attended);
+                this.gateUpIn = TensorViews.logits(m.gateUp);
+                this.activatedOut = TensorViews.logits(m.activated);
                 this.positions = TensorViews.indices(held(positions.alias()));
                 this.starts = TensorViews.indices(held(starts.alias()));
                 final long room = cache.keys[0].size(2); // as many tables, since the last of these steps may be of the last column
@@ -258,10 +246,6 @@ final class StackedDecoder implements NextToken {
         private <P extends Pointer> P held(P pointer) {
             held.add(Decoder.kept(pointer));
             return pointer;
-        }
-
-        private Tensor part(Tensor memory, long rows) {
-            return held(memory.narrow(0, 0, rows));
         }
 
         private Logits columns(Tensor of) {
@@ -292,21 +276,21 @@ final class StackedDecoder implements NextToken {
         /** From the tokens to the logits after them. Writes the column of each row that its position says. */
         void run() {
             try (PointerScope scope = new PointerScope()) {
-                torch.index_select_out(x, embeddings, 0, tokens);
+                torch.index_select_out(m.x, embeddings, 0, tokens);
                 for (int i = 0; i < layers.length; i++) {
                     final Layer layer = layers[i];
                     Decoding.rmsNorm(xs, layer.norm, c.normEps(), normedOut, work);
-                    product(qkv, layer.qkv, normed);
+                    product(m.qkv, layer.qkv, m.normed);
                     Decoding.attend(qkvIn, layer.qNorm, layer.kNorm, c.normEps(), cosine, sine, positions, starts,
                             c.attention().slides(i) ? c.attention().window().tokens() : 0, keys[i], values[i], attendedOut);
-                    add(layer.o, attended);
+                    add(layer.o, m.attended);
                     Decoding.rmsNorm(xs, layer.norm2, c.normEps(), normedOut, work);
-                    product(gateUp, layer.gateUp, normed);
+                    product(m.gateUp, layer.gateUp, m.normed);
                     Decoding.swiglu(gateUpIn, activatedOut);
-                    add(layer.down, activated);
+                    add(layer.down, m.activated);
                 }
                 Decoding.rmsNorm(xs, norm, c.normEps(), normedOut, work);
-                HeadProduct.logits(logits, normed, head);
+                HeadProduct.logits(m.logits, m.normed, head);
             }
         }
 
@@ -318,8 +302,8 @@ final class StackedDecoder implements NextToken {
 
         /** x += what the layer makes of {@code in}. */
         private void add(Linear linear, Tensor in) {
-            x.addmm_(in, linear.weight);
-            more(x, linear, in);
+            m.x.addmm_(in, linear.weight);
+            more(m.x, linear, in);
         }
 
         /** A bias is added by an operation of its own: as part of a product, cuBLASLt would ask libtorch for memory. */
