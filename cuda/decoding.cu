@@ -9,14 +9,15 @@
  *               column of a bf16 head of 128 elements takes 51 instructions of a warp for two queries, as Qwen3-0.6B
  *               has them, and 80 for four. An H200 issues some 120 in the time in which it reads the column's 512
  *               bytes: with eight queries, instructions bound it, and the products would be tensor cores' work.
- *   rms_norm    2 width b, and the weight; 192 rows of 1,024 are less than a launch takes.
+ *   rms_norm    2 width b, and the weight once; with 192 rows of 1,024 elements the launch takes longer than the memory does.
  *   swiglu      3 width b.
  * Measured: not yet run on a GPU.
  *
- * Bits of a row of attend. Its columns are walked in parts of some kPartColumns, at most kParts of them, as many as its number of
- * columns asks for; of a part, four warps take every fourth chunk each. What a warp has of one part is merged with what it has of the
- * parts before; in the end warps are merged, and the new column. Where rows are few, a cluster of blocks shares the parts of a row and
- * a head; else a block walks one part after the other. Order and arithmetic are the same, and depend on the number of columns alone.
+ * The order of attend's sums. A row's columns are divided into at most kParts parts of about kPartColumns columns; how many there are
+ * follows from the row's number of columns. Within a part, each of four warps takes every fourth chunk of columns, and adds it to what it
+ * has of the parts before. At the end the four warps' sums are merged, and the new column is added. Where rows are few, the blocks of a
+ * cluster take the parts of a row and head at the same time; otherwise one block takes them one after the other. Both have the same
+ * order, so a row has the same bits either way, and they depend on its number of columns alone.
  *
  * Contract: teamtr.h. Positions and starts are read on the device, and launches are sized by shapes alone: a launch that is
  * repeated with other contents of these vectors, as by a CUDA graph, computes another token.
@@ -162,7 +163,7 @@ template <class W> struct Sums {
     }
   }
 
-  /* A lane's part of a column, while others are on their way; and its elements. */
+  /* The vectors of a column that a lane loads. Several columns are loaded before the first is used, so that their latencies overlap. */
   struct Part {
     const char* head; /* null: no column */
     Vec16 v[W::kWhole ? W::kVectors : 1];
@@ -284,8 +285,8 @@ __device__ __forceinline__ void merge_states(float* mine, const float* theirs, i
   __syncwarp();
 }
 
-/* A head of a query or key, by a warp: its norm, if it has one, and its rotation: (a, b) becomes (a cos - b sin, b cos + a sin), a
- * and b the halves; the signs stand in `sine`. put(element, value). */
+/* Normalises a head of a query or key, where the model does, and rotates it: of its halves a and b it makes a cos - b sin and
+ * b cos + a sin. The table `sine` holds the signs. A warp computes it, and calls put(element, value) for each element. */
 template <class D, class Put>
 __device__ __forceinline__ void turn_head(const Attend& a, const char* head, const void* weight, int64_t position, Put&& put) {
   const char* norm = static_cast<const char*>(weight);

@@ -178,7 +178,7 @@ class Scheduler {
       const int rank = i / l.threads;
       fibers[i].at = {i % l.threads, l.threads, rank, l.cluster, first_block + rank, l.blocks, shared_of[rank],
                          shared_of.data()};
-      /* Stacks that begin at the same place of a page would all lie in the same few lines of the L1 cache. */
+      /* Stack tops at the same offset of a page would share a few sets of the L1 cache, and evict each other. */
       void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack - i % 64 * kStackStep);
       *--top = nullptr; /* as after a call: the stack is 8 off a multiple of 16 */
       *--top = reinterpret_cast<void*>(&Scheduler::start);

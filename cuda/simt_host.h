@@ -26,8 +26,8 @@ struct HostThreadIndices {
   char* shared;
   char* const* shared_of; /* of each block in the cluster */
 };
-/* Of the thread whose turn it is. It is asked for in every line of a kernel, so without the call that finds a thread's own variables
- * in a library that was loaded late. */
+/* The indices of the CUDA thread that is running. Kernels read them all the time, hence initial-exec: without it, every access to a
+ * thread-local variable of a library that dlopen loads is a function call. */
 extern __thread const HostThreadIndices* host_indices __attribute__((tls_model("initial-exec")));
 inline const HostThreadIndices& here() { return *host_indices; }
 void host_barrier();

@@ -133,7 +133,7 @@ struct Attention {
   std::vector<char> row(int64_t r) const { return y.bits(r * s.heads * s.d, s.heads * s.d); }
 };
 
-/* The row `r` of another call alone, with its columns from `start` on. */
+/* Row `r` of an earlier call, computed alone in a cache where its columns begin at `start`, has the same bits. */
 static void same_alone(Attention& all, int64_t r, int64_t start, const std::vector<char>& old_keys, const std::vector<char>& old_values,
                        const std::string& name) {
   const int64_t position = all.positions.host[r], bytes = bytes_of(all.dtype), each = all.s.d * bytes;

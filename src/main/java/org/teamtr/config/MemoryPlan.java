@@ -254,9 +254,10 @@ public final class MemoryPlan {
                 final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
                 final long weightsBack = offload ? atHome(copy, 1) : copy;
                 final long back = weightsBack + (offload ? atHome(moments, 2) : moments);
-                update[3] = Math.max(update[3], (exact && offload ? weightsBack : 0) + (config.trustRegion().rollback() ? back : 0)
-                // The policy before an update comes back, optimiser and all, to look at episodes; the one after it is kept meanwhile.
-                        + (config.certificate().bound() == Config.Kind.HORIZON ? 2 * weightsBack + (back - weightsBack) * 3 / 2 : 0));
+                // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
+                final long toJudge = config.certificate().bound() == Config.Kind.HORIZON ? 2 * weightsBack + (back - weightsBack) * 3 / 2 : 0;
+                update[3] = Math.max(update[3],
+                        (exact && offload ? weightsBack : 0) + (config.trustRegion().rollback() ? back : 0) + toJudge);
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
                 waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()

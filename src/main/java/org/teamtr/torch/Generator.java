@@ -1,9 +1,7 @@
 package org.teamtr.torch;
 
-import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
@@ -261,24 +259,23 @@ final class Generator {
     }
 
     /**
-     * Lets each different one of the prompts through the model, and copies its keys and values to all who have it. {@return the last hidden
-     * states, [prompts, hidden]}
+     * Computes each distinct prompt once, and copies its keys and values to every row that begins with it. {@return the last hidden states,
+     * [prompts, hidden]}
      *
      * @param line where the first of them is in the cache, in whose last columns they end
      */
     private Tensor prefilled(List<int[]> prompts, int line, KvCache cache) {
-        final Map<IntBuffer, Integer> numbers = new LinkedHashMap<>();
-        final long[] which = prompts.stream().mapToLong(prompt -> numbers.computeIfAbsent(IntBuffer.wrap(prompt), p -> numbers.size())).toArray();
-        if (numbers.size() == which.length) {
+        final DistinctPrompts distinct = DistinctPrompts.of(prompts);
+        if (!distinct.repeat()) {
             return prefill(prompts, line, cache);
         }
-        final List<int[]> different = numbers.keySet().stream().map(IntBuffer::array).toList();
+        final List<int[]> different = distinct.prompts();
         final int width = different.stream().mapToInt(prompt -> prompt.length).max().orElseThrow();
-        final Tensor index = longs(which);
+        final Tensor index = longs(Arrays.stream(distinct.of()).asLongStream().toArray());
         try (KvCache once = new KvCache(config, dtype, device)) {
             once.arrange(longs(new long[0]), different.size(), 0, width, width);
             final Tensor last = prefill(different, 0, once);
-            cache.part(line, which.length, width).copy(once, index);
+            cache.part(line, prompts.size(), width).copy(once, index);
             return last.index_select(0, index);
         }
     }

@@ -1,13 +1,10 @@
 package org.teamtr.torch;
 
-import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
 import java.util.function.ToIntFunction;
 import java.util.function.UnaryOperator;
@@ -44,17 +41,9 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
      */
     record Prompts(List<int[]> different, int[] of, int width) {
         static Prompts of(List<Utterance> messages) {
-            final Map<IntBuffer, Integer> numbers = new HashMap<>();
-            final List<int[]> different = new ArrayList<>();
-            final int[] of = new int[messages.size()];
-            for (int m = 0; m < of.length; m++) {
-                final int[] prompt = messages.get(m).prompt();
-                of[m] = numbers.computeIfAbsent(IntBuffer.wrap(prompt), p -> numbers.size());
-                if (of[m] == different.size()) {
-                    different.add(Arrays.copyOf(prompt, prompt.length - 1));
-                }
-            }
-            return new Prompts(different, of, different.stream().mapToInt(p -> p.length).max().orElse(0));
+            final DistinctPrompts distinct = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList());
+            final List<int[]> different = distinct.prompts().stream().map(prompt -> Arrays.copyOf(prompt, prompt.length - 1)).toList();
+            return new Prompts(different, distinct.of(), different.stream().mapToInt(p -> p.length).max().orElse(0));
         }
     }
 

@@ -37,22 +37,16 @@ public final class TeamMemory {
 
     /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
     public TeamMemory(boolean offload) {
-        this(offload, false, null, Sharding.NONE);
+        this(offload, false, 0, null, Sharding.NONE);
     }
 
     /**
-     * @param offload likewise
-     * @param pinned whether the host's memory that it goes to is page-locked; of no account where nothing leaves a device
+     * @param offload as above
+     * @param pinned whether the host memory that holds what leaves the device is page-locked; without effect where nothing leaves it
+     * @param keptLogits bytes of host memory in which a policy on the CPU may keep the logits of the old policy during an update, so that they
+     *     are not multiplied again; 0 for none. It changes no number
      * @param ranks among which scoring and gradients of the policies are divided; null for one process
      * @param sharding what else is divided among them
-     */
-    public TeamMemory(boolean offload, boolean pinned, TorchRanks ranks, Sharding sharding) {
-        this(offload, pinned, 0, ranks, sharding);
-    }
-
-    /**
-     * @param keptLogits bytes of host memory that a policy on the CPU may use, during an update, to keep the old policy's logits, which are
-     *     then not multiplied again; 0 for none. It changes no number
      */
     public TeamMemory(boolean offload, boolean pinned, long keptLogits, TorchRanks ranks, Sharding sharding) {
         this.offload = offload;

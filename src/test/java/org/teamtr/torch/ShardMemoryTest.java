@@ -124,7 +124,7 @@ class ShardMemoryTest {
         reportAllocations();
         try (TorchRanks ranks = TorchRanks.join(environment, Duration.ofSeconds(100), Map.of(), said -> System.exit(3))) {
             try {
-                update(Path.of(args[3]), settings, new TeamMemory(true, false, ranks, Sharding.valueOf(args[0])));
+                update(Path.of(args[3]), settings, new TeamMemory(true, false, 0, ranks, Sharding.valueOf(args[0])));
             } catch (Exception | Error e) {
                 ranks.fail(e.toString());
                 throw e;

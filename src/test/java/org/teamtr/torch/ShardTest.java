@@ -179,7 +179,7 @@ class ShardTest {
             expected = trained(one, folder.resolve("one"), true, norms);
         }
         final List<List<Object>> all = ranks(size, ranks -> {
-            try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, false, ranks, sharding))) {
+            try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, false, 0, ranks, sharding))) {
                 final long trained = policy.trained();
                 final long part = policy.state.optimiser.mean.numel();
                 assertTrue(part <= Shard.length(trained, size) && part < trained, part + " of " + trained);
@@ -222,7 +222,7 @@ class ShardTest {
         }
         for (Sharding sharding : List.of(Sharding.NONE, Sharding.STATE, Sharding.WEIGHTS)) {
             for (float[] got : ranks(3, ranks -> {
-                try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, false, ranks, sharding))) {
+                try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, false, 0, ranks, sharding))) {
                     policy.ready();
                     policy.gradient(Tiny.batch(policy, 8, 6, 1), 0.8, SurrogateConfig.PAPER, null);
                     assertEquals(norm, policy.step(1e-3), 1e-5 * norm);
@@ -260,7 +260,7 @@ class ShardTest {
         final List<List<List<Object>>> seen = new ArrayList<>();
         for (Sharding sharding : List.of(Sharding.STATE, Sharding.GRADIENTS, Sharding.WEIGHTS)) {
             seen.add(ranks(2, ranks -> {
-                try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(false, false, ranks, sharding))) {
+                try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(false, false, 0, ranks, sharding))) {
                     policy.ready();
                     final List<Object> numbers = new ArrayList<>();
                     for (Batch batch : List.of(Tiny.batch(policy, 9, 6, 1), Tiny.groups(policy, 3, 4, 4, 1))) {
@@ -289,7 +289,7 @@ class ShardTest {
     void dividedWeightsDoNotSpeakUntilTheyAreReady() throws Exception {
         final Path model = Tiny.saved(folder);
         ranks(2, ranks -> {
-            try (TorchPolicy policy = TorchPolicy.load(model, Tiny.settings(), new TeamMemory(true, false, ranks, Sharding.WEIGHTS))) {
+            try (TorchPolicy policy = TorchPolicy.load(model, Tiny.settings(), new TeamMemory(true, false, 0, ranks, Sharding.WEIGHTS))) {
                 final String said = assertThrows(IllegalStateException.class, () -> Tiny.batch(policy, 1, 2, 1)).getMessage();
                 assertTrue(said.contains("expected a call of ready() before generate"), said);
                 policy.ready();
