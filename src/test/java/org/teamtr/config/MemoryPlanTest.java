@@ -11,6 +11,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.chat.Tokenizer;
@@ -55,6 +57,19 @@ class MemoryPlanTest {
         final String line = plan.table().lines().filter(l -> l.startsWith(row)).findFirst().orElseThrow();
         final String[] numbers = line.substring(52).strip().split(" +");
         return numbers[column].equals("-") ? 0 : Double.parseDouble(numbers[column]);
+    }
+
+    /** The configuration that docs/memory.md names beside its figures. */
+    @Test
+    void thePageOnMemorySaysWhatTheTableDoes() throws Exception {
+        final MemoryPlan small = plan("certificate.bound=paper", "trust_region.monitor_dtype=f32", "optimiser.micro_batch_tokens=1024");
+        final MemoryPlan large = plan("certificate.bound=paper", "trust_region.monitor_dtype=f32", "optimiser.micro_batch_tokens=16384");
+        final Matcher said = Pattern.compile("says ([0-9.]+) GB of the device and ([0-9.]+) GB of the host with `micro_batch_tokens: 1024`,"
+                + " and ([0-9.]+) GB of the device with 16,384").matcher(Files.readString(Path.of("docs/memory.md")));
+        assertTrue(said.find());
+        assertEquals(Double.parseDouble(said.group(1)), 1e-9 * small.most()[0], 0.051);
+        assertEquals(Double.parseDouble(said.group(2)), 1e-9 * small.most()[1], 0.5, "with what this process holds");
+        assertEquals(Double.parseDouble(said.group(3)), 1e-9 * large.most()[0], 0.051);
     }
 
     @Test
