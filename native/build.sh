@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds libteamtr and installs it.
-#   native/build.sh PREFIX [CUDA]        CUDA is AUTO (the default: if there is an nvcc), ON or OFF
-#   native/build.sh PREFIX CUDA simt     only the library whose CUDA kernels run on the host, for tests
-#   native/build.sh --check              only says what is missing on this machine
+#   native/build.sh PREFIX [CUDA [SKIP_SIMT]]    CUDA is AUTO (the default: if there is an nvcc), ON or OFF
+#   native/build.sh --start PREFIX CUDA SKIP_SIMT    the library without CUDA now, the others in the background
+#   native/build.sh --wait PREFIX    waits for those, says what their build said, and fails if it failed
+#   native/build.sh --check          only says what is missing on this machine
 #
-# What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels,
-# PREFIX/simt/libteamtr.so. Called by Maven (phase initialize); can be run by hand. Objects go to
+# What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels, and, if
+# SKIP_SIMT is false, PREFIX/simt/libteamtr.so, whose CUDA kernels run on the host, for tests. Maven compiles the Java sources
+# while the kernels compile: it calls --start in its phase initialize, --wait in process-test-classes. Objects go to
 # PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another compiler for the kernels,
 # CUDACXX another nvcc, CUDAARCHS the architectures (default: this machine's GPU, or else 90; `release`: 80, 90, 100, 120
 # and PTX), TEAMTR_JOBS the number of jobs.
@@ -47,9 +49,24 @@ check() {
   return $missing
 }
 
-[[ $# -ge 1 ]] || fail "usage: native/build.sh PREFIX [ON|OFF], or native/build.sh --check"
-if [[ $1 == --check ]]; then
-  check
+step=all
+case ${1:-} in
+  --check) check; exit ;;
+  --start | --rest | --wait) step=${1#--}; shift ;; # --rest: what --start runs in the background
+esac
+[[ $# -ge 1 ]] || fail "usage: native/build.sh PREFIX [AUTO|ON|OFF], or native/build.sh --check"
+mkdir -p "$1"
+prefix=$(cd "$1" && pwd)
+log=$prefix/build.log rc=$prefix/build.rc # of the build in the background
+
+# One build at a time. A build in the background holds the lock until it is done or dead.
+if [[ $step != rest ]]; then
+  exec 9> "$prefix/build.lock"
+  flock 9
+fi
+if [[ $step == wait ]]; then
+  cat "$log"
+  [[ $(cat "$rc" 2> /dev/null) == 0 ]] || fail "the build of the native kernels failed; $log has what it said"
   exit
 fi
 
@@ -65,9 +82,8 @@ case $cuda in
   OFF) ;;
   *) fail "cmake.cuda must be AUTO, ON or OFF, not '$cuda'" ;;
 esac
+skip_simt=${3:-true}
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-mkdir -p "$1"
-prefix=$(cd "$1" && pwd)
 build_dir=$(dirname "$prefix")/native-build-$cuda
 
 cache=$build_dir/CMakeCache.txt
@@ -91,11 +107,21 @@ if [[ $(cat "$build_dir/configured" 2> /dev/null) != "${options[*]}" ]]; then
   echo "${options[*]}" > "$build_dir/configured"
 fi
 jobs=${TEAMTR_JOBS:-$(nproc)}
-if [[ ${3:-} == simt ]]; then
-  cmake --build "$build_dir" --parallel "$jobs" --target teamtr_simt
-  cmake --install "$build_dir" --prefix "$prefix" --component simt > /dev/null
+compile() { cmake --build "$build_dir" --parallel "$jobs" --target "$@"; }
+deliver() { cmake --install "$build_dir" --prefix "$prefix" --component "$1" > /dev/null; }
+
+if [[ $step != rest ]]; then
+  compile teamtr
+  deliver cpu
+fi
+if [[ $step == start ]]; then
+  rm -f "$rc"
+  { "${BASH_SOURCE[0]}" --rest "$prefix" "$cuda" "$skip_simt" && echo 0 > "$rc"; } > "$log" 2>&1 < /dev/null &
   exit
 fi
-cmake --build "$build_dir" --parallel "$jobs"
+others=()
 rm -rf "$prefix/gpu" # of an earlier build with CUDA
-cmake --install "$build_dir" --prefix "$prefix" > /dev/null
+[[ $cuda == OFF ]] || others+=(gpu)
+[[ $skip_simt == true ]] || others+=(simt)
+[[ ${#others[@]} -eq 0 ]] || compile "${others[@]/#/teamtr_}"
+for other in "${others[@]}"; do deliver "$other"; done
