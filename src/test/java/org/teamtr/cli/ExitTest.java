@@ -4,21 +4,21 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.BufferedReader;
-import java.nio.file.Path;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.teamtr.TestJvm;
 
 class ExitTest {
     /** A JVM that a signal ends while libtorch computes does not crash, and does what is to be done before. */
     @Test
     @Timeout(60)
     void aSignalEndsAProcessWithinLibtorch() throws Exception {
-        final Process child = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx256m",
-                "-XX:ErrorFile=/dev/null", "-cp", System.getProperty("java.class.path"), Busy.class.getName()).redirectErrorStream(true).start();
+        final Process child = new ProcessBuilder(TestJvm.command(Busy.class, "-Xmx256m", "-XX:ErrorFile=/dev/null"))
+                .redirectErrorStream(true).start();
         try (BufferedReader lines = child.inputReader()) {
             assertEquals("begun", lines.readLine());
             Thread.sleep(100); // into the computation, which takes many seconds

@@ -32,6 +32,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.TestJvm;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
 import org.teamtr.report.RunFiles;
@@ -288,8 +289,7 @@ class TrainCommandTest {
     /** Starts a JVM with a command, waits for a file, and some milliseconds more, and kills it. */
     private static void kill(Path run, Path awaited, boolean beside, int milliseconds, List<String> kills, String... command)
             throws Exception {
-        final List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx512m",
-                "-cp", System.getProperty("java.class.path"), "org.teamtr.cli.Main"));
+        final List<String> line = TestJvm.command(Main.class, "-Xmx512m");
         line.addAll(List.of(command));
         final Path log = run.resolveSibling("child.log");
         final Process child = new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(log.toFile()).start();

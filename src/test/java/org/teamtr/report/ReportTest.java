@@ -15,6 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.TestJvm;
 import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.GainBound;
@@ -182,9 +183,9 @@ class ReportTest {
     @Test
     void withoutFontsASentenceStandsInsteadOfTheCharts() throws Exception {
         SyntheticRun.write(run, 2, 2, 1);
-        final ProcessBuilder java = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Duser.home=" + run, "-cp", // Java keeps in ~/.java which fonts it found the last time
-                System.getProperty("java.class.path"), Main.class.getName(), run.toString());
+        final List<String> command = TestJvm.command(Main.class, "-Duser.home=" + run); // in ~/.java Java keeps which fonts it found last
+        command.add(run.toString());
+        final ProcessBuilder java = new ProcessBuilder(command);
         final Path fonts = Files.writeString(run.resolve("fonts.conf"), "<fontconfig></fontconfig>");
         java.environment().put("FONTCONFIG_FILE", fonts.toString());
         final Process process = java.redirectErrorStream(true).start();

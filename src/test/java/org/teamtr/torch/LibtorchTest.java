@@ -18,6 +18,7 @@ import org.bytedeco.pytorch.global.torch;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.TestJvm;
 import org.teamtr.kernels.internal.NativeFolders;
 
 /** What happens on a machine where libtorch has never been unpacked. */
@@ -67,10 +68,8 @@ class LibtorchTest {
     }
 
     private Process start(Path log) throws IOException {
-        return new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx256m",
-                "-XX:TieredStopAtLevel=1", "-XX:ErrorFile=" + folder.resolve("hs_err.log"),
-                "-Dorg.bytedeco.javacpp.cachedir=" + folder.resolve("cache"), "-cp",
-                System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")), Start.class.getName())
+        return new ProcessBuilder(TestJvm.command(Start.class, "-Xmx256m", "-XX:ErrorFile=" + folder.resolve("hs_err.log"),
+                "-Dorg.bytedeco.javacpp.cachedir=" + folder.resolve("cache")))
                 .redirectErrorStream(true).redirectOutput(log.toFile()).start();
     }
 

@@ -22,6 +22,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
+import org.teamtr.TestJvm;
 
 /**
  * What linear log-probs cost at the size of a real head, beside libtorch's composition of the same. Prints the tables of
@@ -48,10 +49,8 @@ class LinearLogProbsMemoryTest {
     }
 
     private static Cost cost(Object... arguments) throws Exception {
-        final List<String> command = Stream.concat(Stream.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx256m", "-XX:+UseSerialGC", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp",
-                System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")),
-                LinearLogProbsMemoryTest.class.getName()), Arrays.stream(arguments).map(Object::toString)).toList();
+        final List<String> command = TestJvm.command(LinearLogProbsMemoryTest.class, "-Xmx256m", "-XX:+UseSerialGC");
+        Stream.of(arguments).map(Object::toString).forEach(command::add);
         final Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
         try {
             final String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);

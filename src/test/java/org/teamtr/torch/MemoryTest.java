@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.TestJvm;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.train.Batch;
@@ -113,10 +114,8 @@ class MemoryTest {
     @Test
     @EnabledOnOs(OS.LINUX)
     void manyUpdatesLeaveTheProcessAsLargeAsItWas() throws Exception {
-        final List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xms64m", "-Xmx64m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"));
-        command.addAll(List.of("-cp", System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")),
-                MemoryTest.class.getName(), folder.toString()));
+        final List<String> command = TestJvm.command(MemoryTest.class, "-Xms64m", "-Xmx64m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC");
+        command.add(folder.toString());
         final Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
         try {
             final String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);

@@ -26,6 +26,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.TestJvm;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.distributed.RankEnvironment;
 import org.teamtr.kernels.SurrogateConfig;
@@ -81,10 +82,9 @@ class ShardMemoryTest {
         final List<Process> ranks = new ArrayList<>();
         try {
             for (int r = 0; r < RANKS; r++) {
-                final ProcessBuilder builder = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx256m",
-                        "-XX:+UseSerialGC", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp",
-                        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")), ShardMemoryTest.class.getName(),
-                        sharding.name(), "" + r, "" + port, folder.toString())
+                final List<String> command = TestJvm.command(ShardMemoryTest.class, "-Xmx256m", "-XX:+UseSerialGC");
+                command.addAll(List.of(sharding.name(), "" + r, "" + port, folder.toString()));
+                final ProcessBuilder builder = new ProcessBuilder(command)
                         .redirectErrorStream(true).redirectOutput(folder.resolve("said-" + r).toFile());
                 builder.environment().put("OMP_NUM_THREADS", "1");
                 ranks.add(builder.start());
