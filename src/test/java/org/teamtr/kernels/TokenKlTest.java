@@ -304,8 +304,14 @@ class TokenKlTest extends TestData.Scoped {
                     final double peak = r % 2 == 0 ? 12 : 0;
                     final int late = vocab - 1 - r * 999;
                     p.setRow(r, TestData.row(vocab, v -> 2 * random.nextGaussian() + (v == late ? peak : 0)));
-                    final double[] old = p.row(r);
-                    q.setRow(r, TestData.row(vocab, v -> old[v] + offset + temperature * step * random.nextGaussian()));
+                    final double[] from = p.row(r);
+                    q.setRow(r, TestData.row(vocab, v -> from[v] + offset + temperature * step * random.nextGaussian()));
+                }
+                final Softmax[] old = new Softmax[steps.length];
+                final Softmax[] now = new Softmax[steps.length];
+                for (int r = 0; r < steps.length; r++) {
+                    old[r] = p.softmax(r, (float) temperature);
+                    now[r] = q.softmax(r, (float) temperature);
                 }
                 for (Direction direction : Direction.values()) {
                     final float[] given = direction.of(p, q, (float) temperature);
@@ -313,8 +319,8 @@ class TokenKlTest extends TestData.Scoped {
                     direction.backward(p.logits, q.logits, null, Temperature.of((float) temperature),
                             Floats.ofFloats(TestData.constant(steps.length, 1)), d.logits);
                     for (int r = 0; r < steps.length; r++) {
-                        final Softmax a = p.softmax(r, (float) temperature);
-                        final Softmax b = q.softmax(r, (float) temperature);
+                        final Softmax a = old[r];
+                        final Softmax b = now[r];
                         final double plain = direction.oldFirst ? Reference.klPlain(a, b) : Reference.klPlain(b, a);
                         kls.see(given[r], plain, (TestDevice.CUDA ? 1e-5 : 2e-6) * plain, r, (int) offset);
                         final double[] expected = direction.gradient(a, b, 1);
