@@ -32,7 +32,7 @@ bundle=$(cd "$1" && pwd)
 # The test class path, with the presets for CUDA if they can be had.
 list=$target/bundle-classpath.txt
 class_path() {
-  (cd "$root" && ./mvnw -q -B "$@" dependency:build-classpath -DincludeScope=test -Dmdep.outputFile="$list" \
+  (cd "$root" && ./mvnw -q -B "$@" dependency:build-classpath -Dpytorch.natives=linux-x86_64 -DincludeScope=test -Dmdep.outputFile="$list" \
     -Dmdep.regenerateFile=true) > "$target/bundle-classpath.log" 2>&1 < /dev/null
 }
 if ! { class_path -o -Pcuda || class_path -Pcuda || class_path -o; }; then

@@ -279,7 +279,7 @@ elif [[ -n $bundle ]]; then
     skip "$placed" "$no_reach"
   fi
 elif have "${JAVA_HOME:+$JAVA_HOME/bin/}javac"; then
-  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dcmake.cuda=ON "-Dnative.prefix=$prefix" -Dsimt.skip=true
+  maven=("$root/mvnw" -q -B -ntp -f "$root/pom.xml" -Pcuda -Dpytorch.natives=linux-x86_64 -Dcmake.cuda=ON "-Dnative.prefix=$prefix" -Dsimt.skip=true
     "-Dtest.heap=$heap")
   run "$tagged" 120 "${maven[@]}" -Dgroups=cuda -Dtest.excludedGroups=large test
   if [[ $reach != 0 ]]; then

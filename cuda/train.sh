@@ -50,15 +50,8 @@ if [[ $device == cuda ]]; then
       "-Dartifact=org.bytedeco:cuda:$version:jar:linux-x86_64"
     class_path+=:$natives
   fi
-  wheels=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2> /dev/null || true)
-  folders=${CUDA_HOME:-/usr/local/cuda}/lib64:${CUDA_HOME:-/usr/local/cuda}/extras/CUPTI/lib64
-  [[ -z $wheels ]] || folders=$(find "$wheels" -name '*.so*' -path '*/lib/*' -printf '%h\n' | sort -u | paste -sd:):$folders
-  export LD_LIBRARY_PATH=$folders${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  for library in libcublas.so.13 libcudnn.so.9 libcufft.so libcurand.so.10 libcusolver.so libcusparse.so libnccl.so.2 libcupti.so.13; do
-    found=$(tr ':' '\n' <<< "$LD_LIBRARY_PATH" | while read -r folder; do compgen -G "$folder/$library*" || true; done | head -n 1)
-    [[ -n $found ]] || ldconfig -p 2> /dev/null | grep -q "$library" ||
-      missing "$library; pip install torch with CUDA 13 brings it (nvidia-* wheels), or install CUDA 13, cuDNN 9 and NCCL"
-  done
+  LD_LIBRARY_PATH=$("$here/libraries.sh") || exit 3
+  export LD_LIBRARY_PATH
 fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)

@@ -102,7 +102,7 @@ final class DoctorCommand implements Callable<Integer> {
         try {
             final String version = Loader.getVersion("org.bytedeco", "pytorch", org.bytedeco.pytorch.global.torch.class);
             Libtorch.load();
-            return new Found("libtorch", true, version);
+            return new Found("libtorch", true, version + (Libtorch.forCuda() ? ", with CUDA" : ", without CUDA (docs/devices.md)"));
         } catch (UncheckedIOException e) {
             return new Found("libtorch", false, e.getMessage());
         } catch (LinkageError e) {

@@ -213,6 +213,10 @@ final class TrainCommand implements Callable<Integer> {
 
     private void train(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
         final PrintStream err = System.err;
+        final List<String> missing = Setup.missingDevices(local);
+        if (!missing.isEmpty()) {
+            throw new ConfigException(missing);
+        }
         final MemoryPlan plan = ranks == null ? MemoryPlan.of(local) : MemoryPlan.of(local, ranks.size(), ranks.here());
         if (plan != null) {
             if (writes()) {

@@ -12,7 +12,7 @@ import org.teamtr.team.Speaker;
 import org.teamtr.torch.ModelPreview;
 import org.teamtr.train.Config;
 
-/** Looks at the files that a configuration names, all of them, without loading a model's weights. */
+/** Looks at the files and devices that a configuration names, all of them, without loading a model's weights. */
 public final class ConfigFiles {
     private ConfigFiles() {
     }
@@ -24,7 +24,7 @@ public final class ConfigFiles {
      * @param note is told what a user should know though it is not wrong
      */
     public static List<String> problems(Config config, Consumer<String> note) {
-        final List<String> problems = new ArrayList<>();
+        final List<String> problems = new ArrayList<>(Setup.missingDevices(config));
         TaskData data = null;
         try {
             data = TaskData.read(config, config.task().environment().oracle() == null ? null : new ScriptedOracle()); // nobody plays

@@ -30,6 +30,7 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.torch.AdamWSettings;
+import org.teamtr.torch.Libtorch;
 import org.teamtr.torch.TeamMemory;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.torch.TorchRanks;
@@ -63,6 +64,10 @@ public final class Setup implements AutoCloseable {
     public Setup(Config config, Path run, Consumer<String> note, TorchRanks ranks) throws IOException {
         this.config = config;
         this.ranks = ranks;
+        final List<String> missing = missingDevices(config);
+        if (!missing.isEmpty()) {
+            throw new IOException(String.join(System.lineSeparator(), missing));
+        }
         final TeamMemory memory = memory(config, ranks);
         this.data = TaskData.read(config, oracle(config, run, memory, note));
         this.prompts = data.train();
@@ -103,6 +108,24 @@ public final class Setup implements AutoCloseable {
 
     public Trainer trainer() {
         return new Trainer(config, team, learners, prompts, heldOut, verifier, ranks == null ? Ranks.ONE : ranks);
+    }
+
+    /** {@return which devices of the team's policies are not there, and why; a line for each key} */
+    public static List<String> missingDevices(Config config) {
+        final Map<String, String> devices = new LinkedHashMap<>();
+        config.policies().forEach((name, model) -> {
+            if (config.team().agents().stream().anyMatch(a -> a.policy().equals(name))) {
+                devices.put(model.device() == null ? "hardware.device" : "policies." + name + ".device", settings(config, model).device());
+            }
+        });
+        final List<String> missing = new ArrayList<>();
+        devices.forEach((key, device) -> {
+            final String reason = Libtorch.missing(device);
+            if (reason != null) {
+                missing.add(key + ": " + reason);
+            }
+        });
+        return missing;
     }
 
     /** Makes what one rank makes for all, where there is such a thing: the built-in model. */

@@ -10,6 +10,7 @@ import java.util.jar.JarEntry;
 import java.util.regex.Pattern;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.pytorch.global.torch;
+import org.teamtr.kernels.Backend;
 import org.teamtr.kernels.internal.NativeFolders;
 
 /**
@@ -48,6 +49,41 @@ public final class Libtorch {
             throw new UncheckedIOException(reason, new IOException(reason, e));
         }
         loaded = true;
+    }
+
+    /** {@return whether libtorch's natives on the class path are those for CUDA} */
+    public static boolean forCuda() {
+        return Libtorch.class.getClassLoader().getResource("org/bytedeco/pytorch/" + Loader.getPlatform() + "-gpu/libtorch_cuda.so") != null;
+    }
+
+    /**
+     * {@return why no policy can be on a device, with what to do about it; null if it can} It can where the kernels find that GPU and
+     * libtorch is the one with CUDA.
+     *
+     * @param device {@code cpu}, {@code cuda}, which is {@code cuda:0}, or {@code cuda:N}
+     * @throws UncheckedIOException if libtorch cannot be loaded
+     */
+    public static String missing(String device) {
+        if (device.equals("cpu")) {
+            return null;
+        }
+        final String given = ", given " + device;
+        final Backend kernels = Backend.current();
+        final int gpus = kernels.cudaDevices().size();
+        if (gpus == 0) {
+            return "expected cpu" + given + ": " + kernels.whyNoCuda();
+        }
+        if (!forCuda()) {
+            return "expected cpu" + given + ": libtorch's natives on the class path are those without CUDA; ./mvnw package -DskipTests -Pcuda "
+                    + "builds with the others (docs/devices.md)";
+        }
+        load();
+        final int both = Math.min(gpus, torch.cuda_device_count());
+        if (both == 0) {
+            return "expected cpu" + given + ": libtorch finds no GPU, the kernels " + gpus;
+        }
+        final int index = device.contains(":") ? Integer.parseInt(device.substring(device.indexOf(':') + 1)) : 0;
+        return index < both ? null : "expected cuda:0" + (both == 1 ? "" : " to cuda:" + (both - 1)) + given;
     }
 
     /**

@@ -124,6 +124,10 @@ public final class TorchPolicy implements Policy {
     TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings, TeamMemory memory, Weights base, String folder,
             List<String> notes) {
         Libtorch.load();
+        final String missing = Libtorch.missing(settings.device());
+        if (missing != null) {
+            throw new IllegalArgumentException("settings.device: " + missing);
+        }
         this.config = config;
         this.settings = settings;
         this.tokenizer = tokenizer;

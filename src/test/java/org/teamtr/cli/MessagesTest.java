@@ -2,7 +2,9 @@ package org.teamtr.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import static org.teamtr.cli.TrainCommandTest.failed;
 import static org.teamtr.cli.TrainCommandTest.ok;
 import static org.teamtr.cli.TrainCommandTest.teamtr;
@@ -21,7 +23,9 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.teamtr.kernels.Backend;
 import org.teamtr.report.RunFiles;
+import org.teamtr.torch.TorchPolicy;
 
 /** What a user who made a mistake is told: early, plainly, and all of it. */
 @Timeout(120)
@@ -70,6 +74,25 @@ class MessagesTest {
             rows.append("{\"question\": \"").append(q).append("\", \"answer\": \"2\"}\n");
         }
         Files.writeString(folder.resolve("p.jsonl"), rows);
+    }
+
+    // ---- the machine ----
+
+    /** Said before anything is loaded, not by libtorch in the middle of it. */
+    @Test
+    void aGpuThatIsNotThere() throws IOException {
+        final String why = Backend.current().whyNoCuda();
+        assumeTrue(why != null, "there is a GPU");
+        prompts("1+1=", "2+2=");
+        final Path c = config("");
+        final String said = "hardware.device: expected cpu, given cuda: " + why + System.lineSeparator();
+        assertTrue(failed(2, "check-config", c, "--set", "hardware.device=cuda").endsWith(System.lineSeparator() + said));
+        assertEquals("teamtr: " + said, failed(2, "train", c, "--set", "hardware.device=cuda", "--out", folder.resolve("run")));
+        assertEquals("teamtr: " + said, failed(1, "eval", run, "--set", "hardware.device=cuda"));
+        assertTrue(failed(2, "check-config", c, "--set", "policies.solver.device=cuda:7").endsWith(System.lineSeparator()
+                + "policies.solver.device: expected cpu, given cuda:7: " + why + System.lineSeparator()));
+        assertEquals("settings.device: expected cpu, given cuda:1: " + why, assertThrows(IllegalArgumentException.class,
+                () -> TorchPolicy.load(model, TorchPolicy.Settings.on("cuda:1", 1)).close()).getMessage());
     }
 
     // ---- prompts ----

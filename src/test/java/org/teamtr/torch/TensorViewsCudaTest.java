@@ -21,13 +21,13 @@ import org.teamtr.kernels.Temperature;
 
 /**
  * libtorch's tensors on a GPU, in place and on its current stream. Run as CudaTest of the kernels says, with
- * {@code -Dpytorch.natives=linux-x86_64-gpu} and the cuDNN and NCCL that these natives want.
+ * {@code -Pcuda} and the cuDNN and NCCL that these natives want.
  */
 @Tag("cuda")
 class TensorViewsCudaTest {
     @Test
     void aStepOnLibtorchsStreams() {
-        assumeTrue(torch.hasCUDA(), "libtorch's natives on the class path have no CUDA; add -Dpytorch.natives=linux-x86_64-gpu");
+        assumeTrue(torch.hasCUDA(), "libtorch's natives on the class path have no CUDA; add -Pcuda");
         try (PointerScope scope = new PointerScope()) {
             final CUDAStream before = torch_cuda.getCurrentCUDAStream((byte) 0);
             assertEquals(org.teamtr.kernels.Device.cuda(0), TensorViews.floats(torch.zeros(3).cuda()).device(), "libtorch's default stream");
