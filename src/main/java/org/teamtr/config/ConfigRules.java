@@ -172,6 +172,7 @@ public final class ConfigRules {
             entry("hardware.threads", whole(0)),
             entry("hardware.matmul", oneOf(Matmul.class)),
             entry("hardware.cuda_graphs", flag()),
+            entry("hardware.flash_attention", flag()),
             entry("hardware.memory.offload", flag()),
             entry("hardware.memory.pinned", flag()),
             entry("hardware.memory.rows", whole(0)),

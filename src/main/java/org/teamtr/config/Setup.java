@@ -246,7 +246,8 @@ public final class Setup implements AutoCloseable {
                 .with(m.lora())
                 .withThinking(m.thinking())
                 .with(new AdamWSettings(o.beta1(), o.beta2(), o.eps(), o.weightDecay(), o.maxGradNorm()))
-                .with(new TorchPolicy.AtOnce(o.microBatchTokens(), c.hardware().memory().rows(), c.hardware().cudaGraphs()));
+                .with(new TorchPolicy.AtOnce(o.microBatchTokens(), c.hardware().memory().rows(), c.hardware().cudaGraphs(),
+                        c.hardware().flashAttention()));
     }
 
     public static Team team(Config c, Map<String, ? extends Speaker> policies) {

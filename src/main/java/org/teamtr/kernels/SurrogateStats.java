@@ -20,6 +20,9 @@ import org.teamtr.kernels.internal.global.teamtr;
  * }</pre>
  */
 public final class SurrogateStats implements AutoCloseable {
+    /** How many f64 numbers a call writes. */
+    public static final int COUNT = teamtr.TEAMTR_STATS;
+
     /** What the getters read; null of a copy. */
     private final Memory memory;
     private final DoublePointer values;
@@ -41,18 +44,37 @@ public final class SurrogateStats implements AutoCloseable {
      * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
      */
     public SurrogateStats(Device device) {
-        copy = null;
-        memory = Memory.allocate(Device.CPU, teamtr.TEAMTR_STATS, Double.BYTES);
-        values = new DoublePointer(new Memory.Raw(memory.address, teamtr.TEAMTR_STATS));
-        for (int i = 0; i < teamtr.TEAMTR_STATS; i++) {
+        this(Check.given(device, "device").isCuda() ? Memory.allocate(device, COUNT, Double.BYTES) : null);
+        if (written != memory) {
+            copy(written, memory);
+        }
+    }
+
+    /** @param written by calls; null for the host's own */
+    private SurrogateStats(Memory written) {
+        this.copy = null;
+        this.memory = Memory.allocate(Device.CPU, COUNT, Double.BYTES);
+        this.values = new DoublePointer(new Memory.Raw(memory.address, COUNT));
+        for (int i = 0; i < COUNT; i++) {
             values.put(i, Double.NaN);
         }
-        if (Check.given(device, "device").isCuda()) {
-            written = Memory.allocate(device, teamtr.TEAMTR_STATS, Double.BYTES);
-            copy(written, memory);
-        } else {
-            written = memory;
+        this.written = written == null ? memory : written;
+    }
+
+    /**
+     * Room for the statistics of one call in memory of another framework, on any device: its allocator may be faster than a device's, which
+     * waits for all work.
+     *
+     * @param capacityBytes of the memory at {@code address}: room for {@link #COUNT} f64 numbers
+     * @param owner kept reachable; see {@link Logits#ofAddress}
+     * @throws IllegalArgumentException if there is no such room, or the address is misaligned or not one of the device
+     */
+    public static SurrogateStats ofAddress(Device device, long address, long capacityBytes, Object owner) {
+        if (capacityBytes < (long) COUNT * Double.BYTES) {
+            throw new IllegalArgumentException("capacityBytes: expected room for " + COUNT + " numbers of " + Double.BYTES + " bytes, given "
+                    + capacityBytes);
         }
+        return new SurrogateStats(Memory.at(device, address, capacityBytes, Double.BYTES, owner));
     }
 
     private SurrogateStats(double[] copy) {
@@ -67,7 +89,7 @@ public final class SurrogateStats implements AutoCloseable {
      * native memory, and need not be closed.
      */
     public SurrogateStats copy() {
-        final double[] all = new double[teamtr.TEAMTR_STATS];
+        final double[] all = new double[COUNT];
         for (int i = 0; i < all.length; i++) {
             all[i] = get(i);
         }
@@ -76,7 +98,7 @@ public final class SurrogateStats implements AutoCloseable {
 
     private static void copy(Memory to, Memory from) {
         final Device copier = Memory.copier(to, from);
-        Memory.copy(copier, to.address, from.address, to.bytes);
+        Memory.copy(copier, to.address, from.address, (long) COUNT * Double.BYTES);
         copier.synchronize();
     }
 
@@ -192,6 +214,7 @@ public final class SurrogateStats implements AutoCloseable {
         }
         memory.check("stats");
         if (!copied) {
+            written.check("stats");
             copy(memory, written);
             copied = true;
         }

@@ -77,7 +77,7 @@ final class AdamW implements AutoCloseable {
     /** @param whole the gradient's norm, from that of the part that is given here */
     double step(Tensor weights, Tensor gradient, double learningRate, DoubleUnaryOperator whole) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            final double norm = whole.applyAsDouble(gradient.norm().item_double());
+            final double norm = whole.applyAsDouble(Host.number(gradient.norm()));
             if (!Double.isFinite(norm)) {
                 throw new ArithmeticException("gradient: expected a finite norm, given " + norm);
             }

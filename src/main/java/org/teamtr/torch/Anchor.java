@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.UnaryOperator;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
@@ -44,7 +45,7 @@ class Anchor implements Policy.Snapshot {
     }
 
     /** {@return the anchor's hidden states of a batch's micro-batches} Those of the latest batch are kept. */
-    HiddenStates hiddenStates(Batch batch, List<MicroBatch> micros, Policy.Precision precision) {
+    HiddenStates hiddenStates(Batch batch, List<PackedSequences> micros, Policy.Precision precision) {
         final HiddenStates known = states.get(precision);
         if (known != null && known.batch == batch) {
             return known;
@@ -72,8 +73,10 @@ class Anchor implements Policy.Snapshot {
         private final LinearLogProbs.Kept[] logits;
         /** Whether the hidden states of all micro-batches of this rank have been computed; the same on all ranks. */
         private boolean complete;
+        /** The micro-batches with the anchor's prompts, for the caller of {@link #prepared}. */
+        private List<PackedSequences> asked;
 
-        HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, List<MicroBatch> micros) {
+        HiddenStates(Batch batch, Decoder decoder, Policy.Precision precision, List<PackedSequences> micros) {
             this.batch = batch;
             this.decoder = decoder;
             this.precision = precision;
@@ -82,7 +85,7 @@ class Anchor implements Policy.Snapshot {
             this.rows = new long[micros.size()];
             long left = forward.keptLogits / ((long) forward.vocab * Float.BYTES);
             for (int part = 0; part < rows.length; part++) {
-                rows[part] = forward.isHere(part) ? Math.min(left, micros.get(part).tokens()) : 0;
+                rows[part] = forward.isHere(part) ? Math.min(left, micros.get(part).micro.tokens()) : 0;
                 left -= rows[part];
             }
         }
@@ -107,25 +110,32 @@ class Anchor implements Policy.Snapshot {
          *
          * @return the weight of the anchor's own head, for the caller's PointerScope: another policy's may have another name
          */
-        Tensor prepared(List<MicroBatch> micros) {
+        Tensor prepared(List<PackedSequences> micros) {
             if (!state.divided()) {
+                if (IntStream.range(0, hidden.length).anyMatch(part -> forward.isHere(part) && hidden[part] == null)) {
+                    asked = asked(micros);
+                }
                 return state.all(weights, precision).get(decoder.head());
             }
             state.divide();
             final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
             if (!complete) {
-                final Tensor[] all = LayerPass.hidden(forward, decoder, units, micros.stream().map(m -> m.withPrompts(prompted)).toList());
+                final Tensor[] all = LayerPass.hidden(forward, decoder, units, asked(micros));
                 System.arraycopy(all, 0, hidden, 0, all.length);
                 complete = true;
             }
             return units.apply(decoder.headUnit()).get(decoder.head());
         }
 
+        private List<PackedSequences> asked(List<PackedSequences> micros) {
+            return forward.packed(micros.stream().map(packed -> packed.micro).toList(), prompted);
+        }
+
         /** {@return those of a micro-batch, [tokens, hidden]} Each part is asked for by one thread at a time. */
-        Tensor of(int part, MicroBatch micro) {
+        Tensor of(int part) {
             if (hidden[part] == null) {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    hidden[part] = Decoder.kept(forward.hidden(decoder, state.all(weights, precision), micro.withPrompts(prompted)));
+                    hidden[part] = Decoder.kept(forward.hidden(decoder, state.all(weights, precision), asked.get(part)));
                 }
             }
             return forward.onDevice(hidden[part]);

@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntFunction;
@@ -17,6 +18,7 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
+import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.teamtr.model.ModelConfig;
 
@@ -30,6 +32,8 @@ import org.teamtr.model.ModelConfig;
 final class Decoder implements AutoCloseable {
     /** Of a rotary table, where the model has as many. */
     private static final long FEWEST_POSITIONS = 256;
+    /** Queries whose attention is computed at once where it takes a mask, which has so many rows. */
+    private static final int BLOCK = 256;
     /** What the names of the tensors begin with that are in no layer. */
     static final String EMBEDDING = "model.embed_tokens.";
     static final String NORM = "model.norm.";
@@ -45,6 +49,9 @@ final class Decoder implements AutoCloseable {
     private final TensorOptional none = kept(new TensorOptional());
     /** As long as the longest text so far; those that were too short are kept for threads that still use them. */
     private final List<Rotary> rotaries = new ArrayList<>();
+    private final List<Masks> masks = new ArrayList<>();
+    /** What attends to all keys of packed sequences in one call; null where that is done for sequences of one length at a time. */
+    private final FlashAttention.VariableLength atOnce;
 
     /**
      * Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. The wide ones are f32 with the same numbers,
@@ -53,18 +60,29 @@ final class Decoder implements AutoCloseable {
     private record Rotary(int positions, Tensor cos, Tensor sin, Tensor wideCos, Tensor wideSin) {
     }
 
-    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
-        this(config, dtype, device, loraScale, false);
+    /**
+     * What is added to the scores of the last {@link #BLOCK} queries of a sequence of so many keys, [BLOCK, keys]: 0 or, for keys behind a
+     * query, -inf. Its last rows and columns are the mask of fewer queries and keys. {@code sliding} hides what the window has left behind, too.
+     */
+    private record Masks(long keys, Tensor causal, Tensor sliding) {
     }
 
-    /** @param tf32 whether products of f32 numbers are those of TF32 */
-    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale, boolean tf32) {
+    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale) {
+        this(config, dtype, device, loraScale, false, null);
+    }
+
+    /**
+     * @param tf32 whether products of f32 numbers are those of TF32
+     * @param atOnce what attends to all keys of packed sequences in one call; null for one call for all sequences of a length
+     */
+    Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale, boolean tf32, FlashAttention.VariableLength atOnce) {
         this.c = config;
         this.a = config.attention();
         this.loraScale = loraScale;
         this.rounds = tf32 && device.is_cpu();
         this.dtype = dtype;
         this.device = device;
+        this.atOnce = atOnce;
     }
 
     /** Tables of at least so many positions: a model's longest context may be thousands of times what a run has. */
@@ -154,32 +172,83 @@ final class Decoder implements AutoCloseable {
         final long length = ids.size(1);
         final long before = cache == null ? 0 : cache.length;
         final Rotary rotary = rotary(before + length);
-        final Tensor cosine = table(rotary.cos(), positions, rows, length);
-        final Tensor sine = table(rotary.sin(), positions, rows, length);
         final Tensor windowed = a.window() == null || before + length <= a.window().tokens() ? mask
                 : windowed(mask, before, length);
-        final Tensor x = layers(w, embedded(w, ids), cosine, sine, i -> (q, k, v) -> attend(q,
-                cache == null ? k : cache.appended(cache.keys, i, k), cache == null ? v : cache.appended(cache.values, i, v),
-                a.slides(i) ? windowed : mask));
+        final Tensor x = layers(w, embedded(w, ids.reshape(rows * length)), table(rotary.cos(), positions, rows, length),
+                table(rotary.sin(), positions, rows, length), i -> (q, k, v) -> {
+                    final Tensor keys = rows(k, rows);
+                    final Tensor values = rows(v, rows);
+                    return attend(rows(q, rows), perHead(cache == null ? keys : cache.appended(cache.keys, i, keys)),
+                            perHead(cache == null ? values : cache.appended(cache.values, i, values)), a.slides(i) ? windowed : mask)
+                            .transpose(1, 2);
+                });
         if (cache != null) {
             cache.length += (int) length;
         }
-        return normed(w, x);
+        return normed(w, x).view(rows, length, c.hidden());
     }
 
-    /**
-     * The last hidden states of messages and of the prompts that they share, [1, tokens, hidden].
-     *
-     * @param ids [1, tokens], as {@link SharedPrompts} has them
-     */
-    Tensor hidden(Map<String, Tensor> w, Tensor ids, SharedPrompts shared) {
-        final Rotary rotary = rotary(shared.longest());
-        return normed(w, layers(w, embedded(w, ids), table(rotary.cos(), shared.positions(), 1, ids.size(1)),
-                table(rotary.sin(), shared.positions(), 1, ids.size(1)), i -> attention(shared, i)));
+    /** Of [tokens, heads, headDim], [rows, heads, length, headDim]. */
+    private static Tensor rows(Tensor x, long rows) {
+        return x.view(rows, x.size(0) / rows, x.size(1), x.size(2)).transpose(1, 2);
     }
 
-    private Attention attention(SharedPrompts shared, int i) {
-        return (q, k, v) -> shared.attended(this::attend, q, k, v, a.slides(i));
+    /** The last hidden states of packed sequences, [tokens, hidden]. */
+    Tensor hidden(Map<String, Tensor> w, PackedSequences packed) {
+        final Tensor[] tables = tables(packed);
+        return normed(w, layers(w, embedded(w, packed.ids), tables[0], tables[1], i -> attention(packed, i)));
+    }
+
+    /** Cosines and sines of their positions. */
+    private Tensor[] tables(PackedSequences packed) {
+        final Rotary rotary = rotary(packed.mostKeys);
+        return new Tensor[] {table(rotary.cos(), packed.positions), table(rotary.sin(), packed.positions)};
+    }
+
+    private Attention attention(PackedSequences packed, int i) {
+        final long window = a.window() != null && a.slides(i) ? a.window().tokens() : Long.MAX_VALUE;
+        return (q, k, v) -> {
+            final Tensor keys = packed.ofKeys(k);
+            final Tensor values = packed.ofKeys(v);
+            if (atOnce != null && FlashAttention.takes(dtype, a.headDim(), window < packed.mostKeys)) {
+                final boolean alike = dtype == torch.ScalarType.Float; // wants as many heads of keys as of queries
+                return atOnce.of(q, alike ? perHead(keys) : keys, alike ? perHead(values) : values, packed, window);
+            }
+            return packed.attended((qs, ks, vs) -> causal(qs, ks, vs, window), q, perHead(keys), perHead(values));
+        };
+    }
+
+    /** Softmax attention of sequences of one length, [sequences, heads, tokens, headDim], whose last query attends to the last key. */
+    private Tensor causal(Tensor q, Tensor k, Tensor v, long window) {
+        final long queries = q.size(2);
+        final long keys = k.size(2);
+        if (queries == keys && keys <= window) {
+            return attend(q, k, v, null);
+        }
+        final Masks all = masks(keys);
+        final Tensor mask = window < keys ? all.sliding : all.causal;
+        final TensorVector blocks = new TensorVector();
+        for (long from = 0; from < queries; from += BLOCK) {
+            final long n = Math.min(BLOCK, queries - from);
+            final long end = keys - queries + from + n; // behind the last key of these queries
+            final long first = Math.max(0, end - n + 1 - window);
+            blocks.push_back(attend(q.narrow(2, from, n), k.narrow(2, first, end - first), v.narrow(2, first, end - first),
+                    mask.narrow(0, BLOCK - n, n).narrow(1, all.keys - (end - first), end - first)));
+        }
+        return blocks.size() == 1 ? blocks.get(0) : torch.cat(blocks, 2);
+    }
+
+    /** Of at least so many keys. */
+    private synchronized Masks masks(long keys) {
+        final long have = masks.isEmpty() ? BLOCK : masks.get(masks.size() - 1).keys;
+        if (masks.isEmpty() || keys > have) {
+            final long most = (Math.max(keys, masks.isEmpty() ? BLOCK : 2 * have) + 63) / 64 * 64; // CUDA wants rows of whole vectors
+            try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
+                masks.add(new Masks(most, kept(masked(most - BLOCK, BLOCK, Long.MAX_VALUE)),
+                        a.window() == null ? null : kept(masked(most - BLOCK, BLOCK, a.window().tokens()))));
+            }
+        }
+        return masks.get(masks.size() - 1);
     }
 
     private Tensor layers(Map<String, Tensor> w, Tensor embedded, Tensor cosine, Tensor sine, IntFunction<Attention> attention) {
@@ -197,27 +266,15 @@ final class Decoder implements AutoCloseable {
 
     // ---- the same without a cache, a step after the other ----
 
-    /** What goes into the first layer, [rows, length, hidden], of ids [rows, length]. */
+    /** What goes into the first layer, [tokens, hidden], of ids [tokens]. */
     Tensor embedded(Map<String, Tensor> w, Tensor ids) {
         return torch.embedding(w.get(EMBEDDING + WEIGHT), ids);
     }
 
-    /**
-     * What comes out of a layer.
-     *
-     * @param shared what {@link #hidden} of the same tokens has; null of whole sequences with plain causal attention
-     */
-    Tensor layer(Map<String, Tensor> w, int i, Tensor x, SharedPrompts shared) {
-        final long length = x.size(1);
-        if (shared != null) {
-            final Rotary rotary = rotary(shared.longest());
-            return layer(w, layer(i), x, table(rotary.cos(), shared.positions(), 1, length), table(rotary.sin(), shared.positions(), 1, length),
-                    attention(shared, i));
-        }
-        final Rotary rotary = rotary(length);
-        final Tensor mask = a.window() == null || !a.slides(i) || length <= a.window().tokens() ? null : windowed(null, 0, length);
-        return layer(w, layer(i), x, table(rotary.cos(), null, 1, length), table(rotary.sin(), null, 1, length),
-                (q, k, v) -> attend(q, k, v, mask));
+    /** What comes out of a layer, of what goes into it, [tokens, hidden]. */
+    Tensor layer(Map<String, Tensor> w, int i, Tensor x, PackedSequences packed) {
+        final Tensor[] tables = tables(packed);
+        return layer(w, layer(i), x, tables[0], tables[1], attention(packed, i));
     }
 
     /** The last hidden states, of what comes out of the last layer. */
@@ -235,15 +292,20 @@ final class Decoder implements AutoCloseable {
      * other as positions.
      */
     private Tensor windowed(Tensor mask, long before, long length) {
-        final long[] shape = {length, before + length};
-        final Tensor ones = empty(shape, dtype, device).fill_(new Scalar(1));
-        final Tensor hidden = ones.triu(before + 1).add(ones.tril(before - a.window().tokens())).gt(new Scalar(0));
-        final Tensor window = empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY))
-                .view(1, 1, length, before + length);
+        final Tensor window = masked(before, length, a.window().tokens()).view(1, 1, length, before + length);
         return mask == null ? window : window.add(mask);
     }
 
-    /** What a layer makes of queries, keys and values, [rows, heads, length, headDim], of which the first two are rotated. */
+    /** [length, before + length], of queries with so many keys before the first one. */
+    private Tensor masked(long before, long length, long window) {
+        final long[] shape = {length, before + length};
+        final Tensor ones = empty(shape, dtype, device).fill_(new Scalar(1));
+        final Tensor behind = ones.triu(before + 1);
+        final Tensor hidden = (window > before + length ? behind : behind.add(ones.tril(before - window))).gt(new Scalar(0));
+        return empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY));
+    }
+
+    /** What a layer makes of queries, keys and values, [tokens, heads, headDim], of which the first two are rotated. */
     private interface Attention {
         Tensor of(Tensor q, Tensor k, Tensor v);
     }
@@ -277,33 +339,36 @@ final class Decoder implements AutoCloseable {
     }
 
     private Tensor attention(Map<String, Tensor> w, String name, Tensor x, Tensor cosine, Tensor sine, Attention attention) {
-        final long rows = x.size(0);
-        final long length = x.size(1);
-        Tensor q = linear(w, name + "q_proj", x).view(rows, length, a.heads(), a.headDim());
-        Tensor k = linear(w, name + "k_proj", x).view(rows, length, a.kvHeads(), a.headDim());
-        final Tensor v = linear(w, name + "v_proj", x).view(rows, length, a.kvHeads(), a.headDim()).transpose(1, 2);
+        Tensor q = linear(w, name + "q_proj", x).view(-1, a.heads(), a.headDim());
+        Tensor k = linear(w, name + "k_proj", x).view(-1, a.kvHeads(), a.headDim());
+        final Tensor v = linear(w, name + "v_proj", x).view(-1, a.kvHeads(), a.headDim());
         if (a.qkNorm()) {
             q = norm(q, w.get(name + "q_norm.weight"));
             k = norm(k, w.get(name + "k_norm.weight"));
         }
-        final Tensor out = attention.of(rotated(q.transpose(1, 2), cosine, sine), rotated(k.transpose(1, 2), cosine, sine), v);
-        return linear(w, name + "o_proj", out.transpose(1, 2).reshape(rows, length, a.qWidth()));
+        final Tensor out = attention.of(rotated(q, cosine, sine), rotated(k, cosine, sine), v);
+        return linear(w, name + "o_proj", out.reshape(-1, a.qWidth()));
     }
 
-    /** @param mask as for {@link #hidden} */
+    /**
+     * [rows, heads, length, headDim], also of keys and values.
+     *
+     * @param mask as for {@link #hidden}
+     */
     private Tensor attend(Tensor q, Tensor k, Tensor v, Tensor mask) {
-        return torch.scaled_dot_product_attention(input(q), input(perHead(k)), input(perHead(v)), mask == null ? none : new TensorOptional(mask),
-                0, mask == null && q.size(2) > 1, new DoubleOptional(), false);
+        return torch.scaled_dot_product_attention(input(q), input(k), input(v), mask == null ? none : new TensorOptional(mask), 0,
+                mask == null && q.size(2) > 1, new DoubleOptional(), false);
     }
 
-    /** Repeats each head of keys or values for the heads of queries that share it. */
+    /** Repeats each head of keys or values, which is their second dimension, for the heads of queries that share it. */
     private Tensor perHead(Tensor kv) {
         if (a.kvHeads() == a.heads()) {
             return kv;
         }
-        final long share = a.heads() / a.kvHeads();
-        return kv.unsqueeze(2).expand(kv.size(0), a.kvHeads(), share, kv.size(2), a.headDim())
-                .reshape(kv.size(0), a.heads(), kv.size(2), a.headDim());
+        final long[] shape = new long[(int) kv.dim() + 1];
+        Arrays.fill(shape, -1); // as it is
+        shape[2] = a.heads() / a.kvHeads();
+        return kv.unsqueeze(2).expand(shape).flatten(1, 2);
     }
 
     /** (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them. */
@@ -312,9 +377,13 @@ final class Decoder implements AutoCloseable {
         return x.mul(cosine).add(swapped.mul(sine));
     }
 
-    private Tensor table(Tensor table, Tensor positions, long rows, long length) {
-        return positions == null ? table.narrow(0, 0, length).view(1, 1, length, a.headDim())
-                : table.index_select(0, positions).view(rows, 1, length, a.headDim());
+    /** [tokens, 1, headDim] */
+    private static Tensor table(Tensor table, Tensor positions) {
+        return table.index_select(0, positions).unsqueeze(1);
+    }
+
+    private static Tensor table(Tensor table, Tensor positions, long rows, long length) {
+        return positions == null ? table.narrow(0, 0, length).repeat(rows, 1).unsqueeze(1) : table(table, positions);
     }
 
     private Tensor norm(Tensor x, Tensor weight) {
@@ -339,6 +408,12 @@ final class Decoder implements AutoCloseable {
         for (Rotary rotary : rotaries) {
             for (Tensor table : new Tensor[] {rotary.cos(), rotary.sin(), rotary.wideCos(), rotary.wideSin()}) {
                 table.close();
+            }
+        }
+        for (Masks mask : masks) {
+            mask.causal.close();
+            if (mask.sliding != null) {
+                mask.sliding.close();
             }
         }
         none.close();

@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
+import java.util.function.UnaryOperator;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
@@ -49,7 +50,8 @@ final class ForwardPass implements AutoCloseable {
     }
 
     private Decoder newDecoder(torch.ScalarType dtype, boolean tf32) {
-        return new Decoder(config, dtype, device, loraScale(), tf32);
+        return new Decoder(config, dtype, device, loraScale(), tf32,
+                settings.atOnce().flashAttention() && device.is_cuda() ? FlashAttention::attended : null);
     }
 
     double loraScale() {
@@ -76,7 +78,17 @@ final class ForwardPass implements AutoCloseable {
 
     // ---- micro-batches ----
 
-    List<MicroBatch> split(List<Utterance> messages) {
+    /** {@return the micro-batches of some messages, on the device those that are computed here} The caller's PointerScope's. */
+    List<PackedSequences> packed(List<Utterance> messages) {
+        return packed(split(messages), UnaryOperator.identity());
+    }
+
+    /** {@return micro-batches on the device} @param prompted for each message the same tokens with the prompt that they are to have */
+    List<PackedSequences> packed(List<MicroBatch> micros, UnaryOperator<Utterance> prompted) {
+        return PackedSequences.of(micros.stream().map(micro -> micro.withPrompts(prompted)).toList(), this::isHere, device);
+    }
+
+    private List<MicroBatch> split(List<Utterance> messages) {
         for (int m = 0; m < messages.size(); m++) {
             check("messages[" + m + "]", messages.get(m));
         }
@@ -105,17 +117,17 @@ final class ForwardPass implements AutoCloseable {
     /** What is done with one micro-batch. */
     interface Work<T> {
         /** @param part its number in the batch */
-        T of(int part, MicroBatch micro) throws Exception;
+        T of(int part, PackedSequences packed) throws Exception;
     }
 
     /** {@return a task for each micro-batch that is computed here}: each rank has every n-th of them, which are of about equal size. */
-    <T> List<Callable<T>> tasks(List<MicroBatch> micros, Work<T> work) {
+    <T> List<Callable<T>> tasks(List<PackedSequences> micros, Work<T> work) {
         final List<Callable<T>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
-            final MicroBatch micro = micros.get(i);
+            final PackedSequences packed = micros.get(i);
             final int part = i;
             if (isHere(part)) {
-                tasks.add(() -> work.of(part, micro));
+                tasks.add(() -> work.of(part, packed));
             }
         }
         return tasks;
@@ -142,28 +154,9 @@ final class ForwardPass implements AutoCloseable {
 
     // ---- from tokens to log-probs ----
 
-    /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over the padded sequences. */
-    Tensor hidden(Decoder decoder, Map<String, Tensor> w, MicroBatch micro) {
-        final SharedPrompts shared = shared(decoder, micro);
-        return selected(shared == null ? decoder.hidden(w, ids(micro), null, null, null) : decoder.hidden(w, ids(micro), shared), micro);
-    }
-
-    /** {@return what the decoder needs to know of prompts that messages share; null where they do not}: the caller's PointerScope's */
-    SharedPrompts shared(Decoder decoder, MicroBatch micro) {
-        return micro.prompts() == null ? null : SharedPrompts.of(micro, config.attention().window(), decoder.dtype(), device);
-    }
-
-    /** [rows, length] */
-    Tensor ids(MicroBatch micro) {
-        final long[] ids = micro.ids();
-        final long rows = micro.prompts() == null ? micro.messages().size() : 1;
-        return longs(ids, rows, ids.length / rows);
-    }
-
-    /** Of hidden states of the padded sequences those at the tokens of the messages, [tokens, hidden]. */
-    Tensor selected(Tensor all, MicroBatch micro) {
-        final long[] at = micro.positions();
-        return all.view(-1, config.hidden()).index_select(0, longs(at, at.length));
+    /** Hidden states at the tokens of the messages, [tokens, hidden], by one forward pass over all sequences. */
+    Tensor hidden(Decoder decoder, Map<String, Tensor> w, PackedSequences packed) {
+        return decoder.hidden(w, packed).index_select(0, packed.asked);
     }
 
     /** {@return a tensor that is not needed for a while}: in the host's memory with {@code hardware.memory.offload}, else on the device. */
@@ -178,7 +171,7 @@ final class ForwardPass implements AutoCloseable {
 
     /** Hidden states of micro-batches at the tokens of the messages. */
     interface Hidden {
-        Tensor of(int part, MicroBatch micro);
+        Tensor of(int part, PackedSequences packed);
     }
 
     /** Those under some weights, and the weight of the head that they go through. */
@@ -189,33 +182,30 @@ final class ForwardPass implements AutoCloseable {
      * {@return what a policy makes of the micro-batches that are computed here, without a gradient}: each when it is asked for, or all
      * at once where ranks have the weights together, so that every rank is to ask. The caller's PointerScope's.
      */
-    States states(Decoder decoder, TrainingState state, Weights weights, Policy.Precision precision, List<MicroBatch> micros) {
+    States states(Decoder decoder, TrainingState state, Weights weights, Policy.Precision precision, List<PackedSequences> micros) {
         if (!state.divided()) {
             final Map<String, Tensor> w = state.all(weights, precision);
-            return new States((part, micro) -> hidden(decoder, w, micro), w.get(decoder.head()));
+            return new States((part, packed) -> hidden(decoder, w, packed), w.get(decoder.head()));
         }
         state.divide();
         final LayerPass.Units units = unit -> state.unit(weights, precision, unit);
         final Tensor[] hidden = LayerPass.hidden(this, decoder, units, micros);
         Arrays.stream(hidden).filter(Objects::nonNull).forEach(Decoder::handed);
-        return new States((part, micro) -> onDevice(hidden[part]), units.apply(decoder.headUnit()).get(decoder.head()));
-    }
-
-    private Tensor longs(long[] values, long... shape) {
-        return Tensor.create(values, shape).to(device, torch.ScalarType.Long);
+        return new States((part, packed) -> onDevice(hidden[part]), units.apply(decoder.headUnit()).get(decoder.head()));
     }
 
     /**
+     * {@return what the head makes of hidden states, with the tokens of the micro-batch as targets}
+     *
      * @param weight of the head
      * @param anchor hidden states to take the exact KL from; null for none
      * @param anchorWeight of its own head
      */
     LinearLogProbs head(Decoder decoder, Tensor hidden, Tensor weight, Anchor.HiddenStates anchor, Tensor anchorWeight, int part,
-            MicroBatch micro, double temperature) {
-        final Tensor targets = Tensor.create(micro.targets()).to(device, torch.ScalarType.Int);
-        final LinearLogProbs head = new LinearLogProbs(decoder.input(hidden), decoder.input(weight),
-                anchor == null ? null : decoder.input(anchor.of(part, micro)), anchor == null ? null : decoder.input(anchorWeight), vocab,
-                targets, temperature, LinearLogProbs.CHUNK_BYTES);
+            PackedSequences packed, double temperature) {
+        final LinearLogProbs head = LinearLogProbs.ofTokens(decoder.input(hidden), decoder.input(weight),
+                anchor == null ? null : decoder.input(anchor.of(part)), anchor == null ? null : decoder.input(anchorWeight), vocab,
+                packed.targets, temperature);
         if (anchor != null) {
             head.keepOld(anchor.logits(part));
         }
@@ -223,7 +213,7 @@ final class ForwardPass implements AutoCloseable {
     }
 
     /** What the exact KL of this policy is taken from: hidden states of an anchor that counts the same columns. */
-    Anchor.HiddenStates anchorStates(Policy.Snapshot anchor, Batch batch, List<MicroBatch> micros, Policy.Precision precision) {
+    Anchor.HiddenStates anchorStates(Policy.Snapshot anchor, Batch batch, List<PackedSequences> micros, Policy.Precision precision) {
         if (anchor == null) {
             return null;
         }

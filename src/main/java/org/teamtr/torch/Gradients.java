@@ -4,12 +4,12 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
-import org.teamtr.kernels.Floats;
-import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Surrogate;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateStats;
@@ -31,44 +31,71 @@ final class Gradients {
 
     /** Of the surrogate, Eq. 10. */
     Policy.Gradient surrogate(Batch batch, double temperature, SurrogateConfig loss, Policy.Snapshot anchor) {
-        final Policy.Scores out = Scorer.scores(batch, anchor);
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
-        final List<MicroBatch> micros = forward.split(batch.messages());
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, Policy.Precision.SAME);
-        // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
-        final boolean moved = anchor != null && !state.isAt(anchor);
-        accumulate(decoder, micros, anchorStates, moved, temperature, (part, micro, head, dHidden, dWeight) -> {
-            final SurrogateOfMessages messages = new SurrogateOfMessages(whole, micro, batch, head);
-            head.backward(micro.cuSeqlens(), messages, messages.dLogProbs, loss.entropyCoef() == 0 ? null : messages.dEntropy,
-                    klCounts && moved ? messages.dKl : null, dHidden, dWeight);
-            Scorer.scatter(head, micro, batch, out);
-        });
-        return Policy.Gradient.of(batch, scorer.sum(out), loss);
+        try (PointerScope scope = new PointerScope()) {
+            final List<PackedSequences> micros = forward.packed(batch.messages());
+            final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, Policy.Precision.SAME);
+            // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
+            final boolean moved = anchor != null && !state.isAt(anchor);
+            final Results results = new Results(micros, anchor != null, forward.device);
+            final Sampled sampled = Sampled.of(batch, micros, forward.device);
+            accumulate(decoder, micros, anchorStates, moved, temperature, (packed, head, dHidden, dWeight) -> {
+                final SurrogateOfMessages messages = new SurrogateOfMessages(whole, packed, sampled, head);
+                head.backward(packed.micro.cuSeqlens(), messages, messages.dLogProbs, loss.entropyCoef() == 0 ? null : messages.dEntropy,
+                        klCounts && moved ? messages.dKl : null, dHidden, dWeight);
+                results.put(packed, head);
+            });
+            return Policy.Gradient.of(batch, scorer.sum(results.scores(batch)), loss);
+        }
     }
 
     /** Of the mean negative log-likelihood per token, which is returned. */
     double likelihood(List<Utterance> messages) {
         final long tokens = messages.stream().mapToLong(m -> m.tokens().length).sum();
-        final List<MicroBatch> micros = forward.split(messages);
-        final double[] sums = new double[micros.size()];
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        accumulate(decoder, micros, null, false, 1, (part, micro, head, dHidden, dWeight) -> {
-            final Tensor slope = vector(micro.tokens()).fill_(new Scalar(-1.0 / tokens));
-            head.backward(scaled(slope), null, null, dHidden, dWeight);
-            for (float lp : Host.floats(head.logProbs())) {
-                sums[part] -= lp;
+        try (PointerScope scope = new PointerScope()) {
+            final List<PackedSequences> micros = forward.packed(messages);
+            final Results results = new Results(micros, false, forward.device);
+            accumulate(decoder, micros, null, false, 1, (packed, head, dHidden, dWeight) -> {
+                final Tensor slope = vector(packed.micro.tokens()).fill_(new Scalar(-1.0 / tokens));
+                head.backward(scaled(slope), null, null, dHidden, dWeight);
+                results.put(packed, head);
+            });
+            final float[] logProbs = results.logProbs();
+            final double[] sums = new double[micros.size()];
+            for (int part = 0; part < sums.length; part++) {
+                final int from = micros.get(part).tokensBefore;
+                for (int t = from; t < from + micros.get(part).micro.tokens(); t++) {
+                    sums[part] -= logProbs[t];
+                }
             }
-        });
-        forward.sum("likelihoods", sums);
-        return Arrays.stream(sums).sum() / tokens;
+            forward.sum("likelihoods", sums);
+            return Arrays.stream(sums).sum() / tokens;
+        }
     }
 
     /**
-     * The surrogate of some messages of a micro-batch at a time: the ratio of a message needs the log-probs of all its tokens. It is a
-     * few numbers per token, and computed on the host.
+     * What a batch's messages were sampled with and are worth, on the device, one micro-batch after the other.
+     *
+     * @param logProbs [tokens]
+     * @param advantages [messages]
      */
+    private record Sampled(Tensor logProbs, Tensor advantages) {
+        static Sampled of(Batch batch, List<PackedSequences> micros, Device device) {
+            final float[] logProbs = new float[batch.tokens()];
+            final float[] advantages = new float[batch.size()];
+            for (PackedSequences packed : micros) {
+                final MicroBatch micro = packed.micro;
+                System.arraycopy(micro.gather(batch.logProbsOld(), batch.cuSeqlens()), 0, logProbs, packed.tokensBefore, micro.tokens());
+                System.arraycopy(micro.ofMessages(batch.advantages()), 0, advantages, packed.messagesBefore, micro.messages().size());
+            }
+            return new Sampled(Host.onDevice(logProbs, device), Host.onDevice(advantages, device));
+        }
+    }
+
+    /** The surrogate of some messages of a micro-batch at a time: the ratio of a message needs the log-probs of all its tokens. */
     private final class SurrogateOfMessages implements LinearLogProbs.SequenceLoss {
         final Tensor dLogProbs;
         final Tensor dKl;
@@ -76,46 +103,44 @@ final class Gradients {
         private final SurrogateConfig loss;
         private final LinearLogProbs head;
         private final long[] cuSeqlens;
-        private final float[] logProbsOld;
-        private final float[] advantages;
+        private final PackedSequences packed;
+        private final Tensor logProbsOld;
+        private final Tensor advantages;
+        private final Tensor noKl;
+        private final Tensor statistics; // nobody looks at them
 
         /** @param loss with the totals of the batch */
-        SurrogateOfMessages(SurrogateConfig loss, MicroBatch micro, Batch batch, LinearLogProbs head) {
+        SurrogateOfMessages(SurrogateConfig loss, PackedSequences packed, Sampled sampled, LinearLogProbs head) {
+            final int tokens = packed.micro.tokens();
             this.loss = loss;
             this.head = head;
-            this.cuSeqlens = micro.cuSeqlens();
-            this.logProbsOld = micro.gather(batch.logProbsOld(), batch.cuSeqlens());
-            this.advantages = micro.ofMessages(batch.advantages());
-            this.dLogProbs = vector(micro.tokens());
-            this.dKl = vector(micro.tokens());
-            this.dEntropy = vector(micro.tokens());
+            this.packed = packed;
+            this.cuSeqlens = packed.micro.cuSeqlens();
+            this.logProbsOld = sampled.logProbs.narrow(0, packed.tokensBefore, tokens);
+            this.advantages = sampled.advantages.narrow(0, packed.messagesBefore, packed.micro.messages().size());
+            this.noKl = vector(tokens).zero_();
+            this.dLogProbs = vector(tokens);
+            this.dKl = vector(tokens);
+            this.dEntropy = vector(tokens);
+            this.statistics = Decoder.empty(new long[] {SurrogateStats.COUNT}, torch.ScalarType.Double, forward.device);
         }
 
         @Override
         public void gradients(int first, int last) {
-            final int from = (int) cuSeqlens[first];
-            final int n = (int) cuSeqlens[last] - from;
-            try (PointerScope scope = new PointerScope();
-                    Floats logProbs = Floats.ofFloats(Host.floats(head.logProbs().narrow(0, from, n)));
-                    Floats old = Floats.ofFloats(Arrays.copyOfRange(logProbsOld, from, from + n));
-                    Floats a = Floats.ofFloats(Arrays.copyOfRange(advantages, first, last));
-                    Indices bounds = Indices.ofLongs(Arrays.stream(cuSeqlens, first, last + 1).map(bound -> bound - from).toArray());
-                    Floats kl = Floats.ofFloats(head.kl() == null ? new float[n] : Host.floats(head.kl().narrow(0, from, n)));
-                    Floats entropy = Floats.ofFloats(Host.floats(head.entropy().narrow(0, from, n)));
-                    Floats ofLogProbs = Floats.allocate(n);
-                    Floats ofKl = Floats.allocate(n);
-                    Floats ofEntropy = Floats.allocate(n);
-                    SurrogateStats stats = new SurrogateStats()) {
-                Surrogate.compute(loss, logProbs, old, a, bounds, null, kl, entropy, null, ofLogProbs, ofKl, ofEntropy, stats);
-                put(ofLogProbs, dLogProbs, from);
-                put(ofKl, dKl, from);
-                put(ofEntropy, dEntropy, from);
+            final long from = cuSeqlens[first];
+            final long n = cuSeqlens[last] - from;
+            try (PointerScope scope = new PointerScope(); SurrogateStats stats = TensorViews.statistics(statistics)) {
+                final Tensor bounds = packed.messages.narrow(0, first, last - first + 1L).sub(new Scalar(from));
+                final UnaryOperator<Tensor> own = vector -> vector.narrow(0, from, n);
+                Surrogate.compute(loss, TensorViews.floats(own.apply(head.logProbs())), TensorViews.floats(own.apply(logProbsOld)),
+                        TensorViews.floats(advantages.narrow(0, first, last - (long) first)), TensorViews.indices(bounds), null,
+                        TensorViews.floats(own.apply(head.kl() == null ? noKl : head.kl())), TensorViews.floats(own.apply(head.entropy())), null,
+                        TensorViews.floats(own.apply(dLogProbs)), TensorViews.floats(own.apply(dKl)), TensorViews.floats(own.apply(dEntropy)),
+                        stats);
+                for (Tensor gradient : new Tensor[] {dLogProbs, dKl, dEntropy}) {
+                    scaled(own.apply(gradient));
+                }
             }
-        }
-
-        private void put(Floats gradient, Tensor into, int from) {
-            final float[] values = gradient.toArray();
-            into.narrow(0, from, values.length).copy_(scaled(Tensor.create(values)));
         }
     }
 
@@ -130,7 +155,7 @@ final class Gradients {
 
     /** Writes a loss's gradient with respect to hidden states, and adds that to the head's weight, unless it is null. */
     private interface HeadGradient {
-        void compute(int part, MicroBatch micro, LinearLogProbs head, Tensor dHidden, Tensor dWeight);
+        void compute(PackedSequences packed, LinearLogProbs head, Tensor dHidden, Tensor dWeight);
     }
 
     /**
@@ -139,7 +164,7 @@ final class Gradients {
      * @param anchorStates of the policy that a KL is taken from, or null for none
      * @param moved whether that is another than this one
      */
-    private void accumulate(Decoder decoder, List<MicroBatch> micros, Anchor.HiddenStates anchorStates, boolean moved, double temperature,
+    private void accumulate(Decoder decoder, List<PackedSequences> micros, Anchor.HiddenStates anchorStates, boolean moved, double temperature,
             HeadGradient loss) {
         state.clearGradient();
         try (PointerScope scope = new PointerScope()) {
@@ -147,14 +172,14 @@ final class Gradients {
             if (state.byLayer()) {
                 try (LayerPass pass = new LayerPass(forward, decoder, unit -> state.unit(state.weights, Policy.Precision.SAME, unit), micros)) {
                     pass.forward(true);
-                    pass.backward(state, List.of(Decoder.NORM, decoder.headUnit()), (w, x, part, micro) -> ofHead(decoder, w,
-                            forward.selected(decoder.normed(w, x), micro), micro, anchorStates, moved, anchorHead, part, temperature, loss));
+                    pass.backward(state, List.of(Decoder.NORM, decoder.headUnit()), (w, x, part, packed) -> ofHead(decoder, w,
+                            decoder.normed(w, x).index_select(0, packed.asked), packed, anchorStates, moved, anchorHead, part, temperature, loss));
                 }
                 if (anchorStates != null && !moved) {
                     anchorStates.keptAll();
                 }
             } else {
-                forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> backward(decoder, micro, anchorStates, moved,
+                forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, packed) -> backward(decoder, packed, anchorStates, moved,
                         anchorHead, part, temperature, loss)), state::addGradients);
             }
         }
@@ -162,12 +187,12 @@ final class Gradients {
     }
 
     /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
-    private Map<String, Tensor> backward(Decoder decoder, MicroBatch micro, Anchor.HiddenStates anchorStates, boolean moved, Tensor anchorHead,
+    private Map<String, Tensor> backward(Decoder decoder, PackedSequences packed, Anchor.HiddenStates anchorStates, boolean moved, Tensor anchorHead,
             int part, double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> leaves = state.weights.leaves();
             final Map<String, Tensor> w = state.all(leaves);
-            final Map<String, Tensor> ofHead = ofHead(decoder, w, forward.hidden(decoder, w, micro), micro, anchorStates, moved, anchorHead, part,
+            final Map<String, Tensor> ofHead = ofHead(decoder, w, forward.hidden(decoder, w, packed), packed, anchorStates, moved, anchorHead, part,
                     temperature, loss);
             final Map<String, Tensor> gradients = new HashMap<>();
             leaves.forEach((name, leaf) -> {
@@ -188,22 +213,22 @@ final class Gradients {
      *
      * @return the gradient of the head's weight by its name; empty if that is not trained
      */
-    private Map<String, Tensor> ofHead(Decoder decoder, Map<String, Tensor> w, Tensor hidden, MicroBatch micro, Anchor.HiddenStates anchorStates,
-            boolean moved, Tensor anchorHead, int part, double temperature, HeadGradient loss) {
+    private Map<String, Tensor> ofHead(Decoder decoder, Map<String, Tensor> w, Tensor hidden, PackedSequences packed,
+            Anchor.HiddenStates anchorStates, boolean moved, Tensor anchorHead, int part, double temperature, HeadGradient loss) {
         final Tensor dHidden = torch.empty_like(hidden);
         final Layout.Part trainedHead = state.weights.layout.parts.get(decoder.head());
         final Tensor dWeight = trainedHead == null ? null : Decoder.empty(trainedHead.shape(), torch.ScalarType.Float, forward.device).zero_();
         if (anchorStates != null && !moved) {
             anchorStates.keep(part, hidden);
         }
-        try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? anchorStates : null, anchorHead, part, micro,
+        try (LinearLogProbs head = forward.head(decoder, hidden, w.get(decoder.head()), moved ? anchorStates : null, anchorHead, part, packed,
                 temperature)) {
             if (moved) {
                 head.keepOld(anchorStates.keptLogits(part));
             } else if (anchorStates != null) {
                 head.keep(anchorStates.keptLogits(part));
             }
-            loss.compute(part, micro, head, dHidden, dWeight);
+            loss.compute(packed, head, dHidden, dWeight);
         }
         LayerPass.backpropagate(hidden, dHidden);
         return dWeight == null ? Map.of() : Map.of(decoder.head(), dWeight);

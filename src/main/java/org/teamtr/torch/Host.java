@@ -1,17 +1,44 @@
 package org.teamtr.torch;
 
+import java.util.concurrent.atomic.LongAdder;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
 
 /**
- * Tensors of any device as arrays. The one way from a device to Java: it waits for the work that writes the tensor, and nothing
- * else in this package reads a tensor's memory as Java's.
+ * The one way between the numbers of Java and tensors of any device. Either direction waits for all work that the device was given, so
+ * an update does it as often as it has to, and not once for each micro-batch; {@link #WAITS} counts.
  */
 final class Host {
+    /** How often there was something to copy, or to wait for, in this process. */
+    static final LongAdder WAITS = new LongAdder();
+
     private Host() {
+    }
+
+    /** {@return [n] int64} The caller's PointerScope's. */
+    static Tensor onDevice(long[] values, Device device) {
+        return there(Tensor.create(values, values.length), device, torch.ScalarType.Long);
+    }
+
+    /** {@return [n] f32} The caller's PointerScope's. */
+    static Tensor onDevice(float[] values, Device device) {
+        return there(Tensor.create(values, values.length), device, torch.ScalarType.Float);
+    }
+
+    private static Tensor there(Tensor tensor, Device device, torch.ScalarType dtype) {
+        WAITS.increment();
+        return tensor.to(device, dtype);
+    }
+
+    /** {@return the only number of a tensor} */
+    static double number(Tensor tensor) {
+        WAITS.increment();
+        return tensor.item().toDouble();
     }
 
     /** {@return the numbers of a contiguous float32 tensor, in row-major order} */
@@ -19,6 +46,7 @@ final class Host {
         final float[] values = new float[Math.toIntExact(tensor.numel())];
         if (values.length > 0) { // an empty tensor has no memory
             try (PointerScope scope = new PointerScope()) {
+                WAITS.increment();
                 final Tensor here = tensor.cpu().contiguous();
                 new FloatPointer(here.data_ptr_float()).get(values);
             }
@@ -31,6 +59,7 @@ final class Host {
         final int[] values = new int[Math.toIntExact(tensor.numel())];
         if (values.length > 0) {
             try (PointerScope scope = new PointerScope()) {
+                WAITS.increment();
                 final Tensor here = tensor.cpu().contiguous();
                 new IntPointer(here.data_ptr_int()).get(values);
             }
@@ -43,6 +72,7 @@ final class Host {
         final long[] values = new long[Math.toIntExact(tensor.numel())];
         if (values.length > 0) {
             try (PointerScope scope = new PointerScope()) {
+                WAITS.increment();
                 final Tensor here = tensor.cpu().contiguous();
                 new LongPointer(here.data_ptr_long()).get(values);
             }

@@ -36,19 +36,19 @@ final class LayerPass implements AutoCloseable {
          * @param x what goes in, a leaf; null for tokens
          * @param part the micro-batch's number
          */
-        Map<String, Tensor> through(Map<String, Tensor> w, Tensor x, int part, MicroBatch micro);
+        Map<String, Tensor> through(Map<String, Tensor> w, Tensor x, int part, PackedSequences packed);
     }
 
     private final ForwardPass forward;
     private final Decoder decoder;
     private final Units units;
-    private final List<MicroBatch> micros;
+    private final List<PackedSequences> micros;
     /** What goes into each layer and, last, what comes out of all, by micro-batch; null where that is another rank's, or is no longer needed. */
     private final Tensor[][] inputs;
     /** Gradients with respect to the outputs of the layer that the backward pass is at, by micro-batch. */
     private final Tensor[] outputGradients;
 
-    LayerPass(ForwardPass forward, Decoder decoder, Units units, List<MicroBatch> micros) {
+    LayerPass(ForwardPass forward, Decoder decoder, Units units, List<PackedSequences> micros) {
         this.forward = forward;
         this.decoder = decoder;
         this.units = units;
@@ -59,15 +59,15 @@ final class LayerPass implements AutoCloseable {
 
     /** Something computed with some weights. */
     private interface Step {
-        Tensor of(Map<String, Tensor> w, int part, MicroBatch micro);
+        Tensor of(Map<String, Tensor> w, int part, PackedSequences packed);
     }
 
     private void forward(String unit, Tensor[] into, Step step) {
         try (PointerScope scope = new PointerScope()) {
             final Map<String, Tensor> w = units.apply(unit);
-            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, packed) -> {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope inner = new PointerScope()) {
-                    into[part] = Decoder.kept(forward.offloaded(step.of(w, part, micro)));
+                    into[part] = Decoder.kept(forward.offloaded(step.of(w, part, packed)));
                 }
                 return null;
             }), nothing -> {});
@@ -76,11 +76,11 @@ final class LayerPass implements AutoCloseable {
 
     /** Computes all layers for all micro-batches. @param keeps whether to keep what {@link #backward} needs */
     void forward(boolean keeps) {
-        forward(Decoder.EMBEDDING, inputs[0], (w, part, micro) -> decoder.embedded(w, forward.ids(micro)));
+        forward(Decoder.EMBEDDING, inputs[0], (w, part, packed) -> decoder.embedded(w, packed.ids));
         for (int i = 0; i < inputs.length - 1; i++) {
             final int layer = i;
-            forward(Decoder.layer(i), inputs[i + 1], (w, part, micro) -> decoder.layer(w, layer, forward.onDevice(inputs[layer][part]),
-                    forward.shared(decoder, micro)));
+            forward(Decoder.layer(i), inputs[i + 1], (w, part, packed) -> decoder.layer(w, layer, forward.onDevice(inputs[layer][part]),
+                    packed));
             if (!keeps) {
                 close(inputs[i]);
             }
@@ -88,7 +88,7 @@ final class LayerPass implements AutoCloseable {
     }
 
     /** {@return the last hidden states at the messages' tokens, by micro-batch, without a gradient} They are the caller's; of other ranks null. */
-    static Tensor[] hidden(ForwardPass forward, Decoder decoder, Units units, List<MicroBatch> micros) {
+    static Tensor[] hidden(ForwardPass forward, Decoder decoder, Units units, List<PackedSequences> micros) {
         try (LayerPass pass = new LayerPass(forward, decoder, units, micros)) {
             pass.forward(false);
             return pass.hidden();
@@ -99,7 +99,7 @@ final class LayerPass implements AutoCloseable {
     private Tensor[] hidden() {
         final Tensor[] hidden = new Tensor[micros.size()];
         forward(Decoder.NORM, hidden,
-                (w, part, micro) -> forward.selected(decoder.normed(w, forward.onDevice(inputs[inputs.length - 1][part])), micro));
+                (w, part, packed) -> decoder.normed(w, forward.onDevice(inputs[inputs.length - 1][part])).index_select(0, packed.asked));
         return hidden;
     }
 
@@ -108,14 +108,14 @@ final class LayerPass implements AutoCloseable {
         backward(state, lastUnits, inputs[inputs.length - 1], last);
         for (int i = inputs.length - 2; i >= 0; i--) {
             final int layer = i;
-            backward(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, micro) -> {
-                backpropagate(decoder.layer(w, layer, x, forward.shared(decoder, micro)), forward.onDevice(outputGradients[part]));
+            backward(state, List.of(Decoder.layer(i)), inputs[i], (w, x, part, packed) -> {
+                backpropagate(decoder.layer(w, layer, x, packed), forward.onDevice(outputGradients[part]));
                 return Map.of();
             });
         }
         if (state.weights.layout.unit(Decoder.EMBEDDING) != null) {
-            backward(state, List.of(Decoder.EMBEDDING), null, (w, x, part, micro) -> {
-                backpropagate(decoder.embedded(w, forward.ids(micro)), forward.onDevice(outputGradients[part]));
+            backward(state, List.of(Decoder.EMBEDDING), null, (w, x, part, packed) -> {
+                backpropagate(decoder.embedded(w, packed.ids), forward.onDevice(outputGradients[part]));
                 return Map.of();
             });
         }
@@ -140,13 +140,13 @@ final class LayerPass implements AutoCloseable {
                     sums.add(Weights.zeros(unit.length(), forward.device));
                 }
             }
-            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, packed) -> {
                 try (PointerScope inner = new PointerScope()) {
                     final Map<String, Tensor> leaves = new HashMap<>();
                     trained.forEach(unit -> unit.parts().keySet().forEach(name -> leaves.put(name, w.get(name).detach().set_requires_grad(true))));
                     final Tensor x = in == null ? null : forward.onDevice(in[part]).detach().set_requires_grad(true);
                     final Map<String, Tensor> gradients = new HashMap<>();
-                    step.through(TrainingState.over(w, leaves), x, part, micro).forEach((name, grad) -> gradients.put(name, Decoder.kept(grad)));
+                    step.through(TrainingState.over(w, leaves), x, part, packed).forEach((name, grad) -> gradients.put(name, Decoder.kept(grad)));
                     leaves.forEach((name, leaf) -> {
                         if (leaf.grad().defined()) {
                             gradients.put(name, Decoder.kept(leaf.grad().detach())); // grad itself is a part of the leaf

@@ -173,7 +173,7 @@ public final class LinearLogProbs implements AutoCloseable {
      */
     public LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
             double temperature, long chunkBytes) {
-        this(hidden, weight, oldHidden, oldWeight, vocab, targets, temperature, null, chunkBytes);
+        this(hidden, weight, oldHidden, oldWeight, vocab, targets, temperature, null, chunkBytes, true);
     }
 
     /**
@@ -184,11 +184,17 @@ public final class LinearLogProbs implements AutoCloseable {
      */
     public LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
             Tensor temperatures, long chunkBytes) {
-        this(hidden, weight, oldHidden, oldWeight, vocab, targets, 1, given(temperatures, "temperatures"), chunkBytes);
+        this(hidden, weight, oldHidden, oldWeight, vocab, targets, 1, given(temperatures, "temperatures"), chunkBytes, true);
+    }
+
+    /** {@return the same at one temperature, of targets that are known to be from 0 to vocab - 1}: to look at them, the host waits for the device. */
+    static LinearLogProbs ofTokens(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
+            double temperature) {
+        return new LinearLogProbs(hidden, weight, oldHidden, oldWeight, vocab, targets, temperature, null, CHUNK_BYTES, false);
     }
 
     private LinearLogProbs(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
-            double temperature, Tensor temperatures, long chunkBytes) {
+            double temperature, Tensor temperatures, long chunkBytes, boolean checksTargets) {
         try (PointerScope scope = new PointerScope()) {
             checkMatrix(hidden, "hidden");
             this.rows = hidden.size(0);
@@ -202,7 +208,9 @@ public final class LinearLogProbs implements AutoCloseable {
                 checkAs(oldHidden, "oldHidden", type(hidden), hidden, rows, oldHidden.size(1));
                 checkHead(oldWeight, "oldWeight", oldHidden, vocab);
             }
-            checkTargets(targets, hidden, vocab);
+            if (checksTargets) {
+                checkTargets(targets, hidden, vocab);
+            }
             if (temperatures != null) {
                 checkTemperatures(temperatures, hidden);
             } else if (!((float) temperature > 0 && (float) temperature < Float.POSITIVE_INFINITY)) {
@@ -560,7 +568,7 @@ public final class LinearLogProbs implements AutoCloseable {
         final long wrong = firstFalse(right);
         if (wrong >= 0) {
             throw new IllegalArgumentException("targets[" + wrong + "]: expected 0 to " + (vocab - 1) + ", or " + Indices.IGNORE
-                    + " for a row to ignore, given " + targets.select(0, wrong).item_long());
+                    + " for a row to ignore, given " + (long) Host.number(targets.select(0, wrong)));
         }
     }
 
@@ -571,13 +579,13 @@ public final class LinearLogProbs implements AutoCloseable {
                 .logical_and(temperatures.lt(new Scalar(Double.POSITIVE_INFINITY))));
         if (wrong >= 0) {
             throw new IllegalArgumentException("temperatures[" + wrong + "]: expected more than 0 and finite, given "
-                    + temperatures.select(0, wrong).item_float());
+                    + (float) Host.number(temperatures.select(0, wrong)));
         }
     }
 
     /** -1 if there is none. */
     private static long firstFalse(Tensor right) {
-        return right.all().item_bool() ? -1 : right.logical_not().nonzero().min().item_long();
+        return Host.number(right.all()) != 0 ? -1 : (long) Host.number(right.logical_not().nonzero().min());
     }
 
     private void checkBounds(long[] cuSeqlens) {

@@ -3,179 +3,145 @@ package org.teamtr.torch;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
-import java.util.function.ToIntFunction;
 import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.teamtr.team.Utterance;
 
 /**
- * Some whole messages of a batch that go through the model together, padded on the right. Causal attention never looks there, so
- * padding needs no mask. Where messages have prompts in common and that saves a tenth or more, a prompt goes through the model once
- * ({@link SharedPrompts}).
+ * Some whole messages of a batch that go through the model together: their tokens end to end, without padding ("packing"). A prompt that
+ * several of them follow goes through once, before all messages, where that saves a tenth of its messages' tokens.
  *
  * @param indices of the messages in the batch
- * @param width of the padded sequences; with prompts of their own, of the padded messages
  * @param tokens of all messages
- * @param prompts that messages share; null where each message follows its own
+ * @param shared prompts that several messages follow, without their last token, which stands before each message, as the token after
+ *     which its first is asked for
+ * @param of each message, which of these it follows; -1 where its own prompt goes through with it
  */
-record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens, Prompts prompts) {
-    /** As many sequence tokens are enough to be computed at once: from there on less padding is worth more than a larger micro-batch. */
-    private static final int ENOUGH = 2048;
-    /** The share of padding from which on that is so. */
-    private static final double MUCH = 1.0 / 16;
-    /** What sharing prompts must leave, of the tokens that are computed without, to be worth the mask and the copies of keys that it takes. */
-    private static final double LESS = 0.9;
-    /** Numbers of the mask of a micro-batch with shared prompts: 64 MB in f32. */
-    private static final long MASK = 16L << 20;
-
+record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[]> shared, int[] of) {
     /**
-     * Prompts without their last token, which stands before each message, as the token after which its first is asked for.
+     * Tokens that go through the model in a row, and attend to each other and to those of a shared prompt.
      *
-     * @param different ones, in the order in which messages have them
-     * @param of each message, which of these it follows
-     * @param width of the longest
+     * @param tokens that go through
+     * @param prompt which of the shared prompts they come after; -1 for none
+     * @param before how many tokens that one has, 0 without
      */
-    record Prompts(List<int[]> different, int[] of, int width) {
-        static Prompts of(List<Utterance> messages) {
-            final DistinctPrompts distinct = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList());
-            final List<int[]> different = distinct.prompts().stream().map(prompt -> Arrays.copyOf(prompt, prompt.length - 1)).toList();
-            return new Prompts(different, distinct.of(), different.stream().mapToInt(p -> p.length).max().orElse(0));
+    record Sequence(int[] tokens, int prompt, int before) {
+        /** {@return how many tokens its last token attends to} */
+        int keys() {
+            return before + tokens.length;
         }
     }
 
     /**
-     * Cuts a batch into micro-batches of messages of about the same length.
+     * Cuts a batch into micro-batches, in which messages of one prompt are side by side.
      *
-     * @param most sequence tokens of one, padding included, a prompt counted for each of its messages, whose keys have room for it; a single
+     * @param most sequence tokens of one, a prompt counted for each of its messages, since each has a copy of its keys and values; a single
      *     message may have more
      * @param workers that should all have something to do
      */
     static List<MicroBatch> split(List<Utterance> messages, long most, int workers) {
-        final Prompts prompts = Prompts.of(messages);
-        final List<MicroBatch> apart = split(messages, Comparator.comparingInt(m -> width(messages.get(m))), null, most, workers);
-        if (prompts.different.size() == messages.size()) {
-            return apart;
-        }
-        final Comparator<Integer> byLength = Comparator.comparingInt(m -> messages.get(m).tokens().length);
-        final Comparator<Integer> byPrompt = Comparator.<Integer>comparingInt(m -> messages.get(m).prompt().length)
-                .thenComparingInt(m -> prompts.of[m]);
-        // With the first there is less padding, with the second a prompt is in fewer micro-batches, where there are many.
-        final List<MicroBatch> shared = Stream.of(byLength.thenComparing(byPrompt), byPrompt.thenComparing(byLength))
-                .map(order -> split(messages, order, prompts, most, workers)).min(Comparator.comparingLong(MicroBatch::computed)).orElseThrow();
-        return computed(shared) <= LESS * computed(apart) ? shared : apart;
-    }
-
-    private static long computed(List<MicroBatch> micros) {
-        return micros.stream().mapToLong(MicroBatch::computed).sum();
-    }
-
-    /** {@return sequence tokens that go through the model, padding included} */
-    long computed() {
-        return (long) width * messages.size() + (prompts == null ? 0 : (long) prompts.width * prompts.different.size());
-    }
-
-    /** @param prompts of all messages, to share them; null not to */
-    private static List<MicroBatch> split(List<Utterance> messages, Comparator<Integer> by, Prompts prompts, long most, int workers) {
-        final ToIntFunction<Utterance> ofMessage = m -> prompts == null ? width(m) : m.tokens().length;
-        final Integer[] order = IntStream.range(0, messages.size()).boxed().toArray(Integer[]::new);
-        Arrays.sort(order, by);
-        final long all = messages.stream().mapToLong(MicroBatch::width).sum();
+        final int[] prompt = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList()).of();
+        final int[] order = sorted(messages.size(), Comparator.<Integer>comparingInt(m -> messages.get(m).prompt().length)
+                .thenComparingInt(m -> prompt[m]).thenComparingInt(m -> messages.get(m).tokens().length));
+        final long all = messages.stream().mapToLong(MicroBatch::length).sum();
         final long room = Math.min(most, Math.max(256, all / workers + 1));
         final List<MicroBatch> micros = new ArrayList<>();
         int from = 0;
         while (from < order.length) {
-            final Set<Integer> before = new HashSet<>(); // prompts
             int to = from;
-            int tokens = 0;
-            int width = 0;
-            int promptWidth = 0;
-            long used = 0; // without padding
-            while (to < order.length) {
-                final Utterance next = messages.get(order[to]);
-                final int prompt = prompts == null ? 0 : next.prompt().length - 1;
-                final boolean another = prompts != null && !before.contains(prompts.of[order[to]]);
-                final int wider = Math.max(width, ofMessage.applyAsInt(next));
-                final int widerPrompt = Math.max(promptWidth, prompt);
-                final long adds = ofMessage.applyAsInt(next) + (another ? prompt : 0);
-                final long padded = (long) wider * (to - from + 1) + (long) widerPrompt * (before.size() + (another ? 1 : 0));
-                final long columns = (long) (wider + widerPrompt) * (to - from + 1);
-                if (to > from
-                        && (columns > room || prompts != null && columns * wider > MASK || used >= ENOUGH && padded - used - adds > MUCH * padded)) {
-                    break;
-                }
-                if (prompts != null) {
-                    before.add(prompts.of[order[to]]);
-                }
-                width = wider;
-                promptWidth = widerPrompt;
-                used += adds;
-                tokens += next.tokens().length;
-                to++;
+            long used = 0;
+            while (to < order.length && (to == from || used + length(messages.get(order[to])) <= room)) {
+                used += length(messages.get(order[to++]));
             }
-            final int[] indices = Arrays.stream(order, from, to).mapToInt(Integer::intValue).toArray();
-            final List<Utterance> together = Arrays.stream(indices).mapToObj(messages::get).toList();
-            final Prompts own = prompts == null ? null : Prompts.of(together);
-            micros.add(own != null && own.different.size() < together.size() ? new MicroBatch(together, indices, width, tokens, own)
-                    : new MicroBatch(together, indices, together.stream().mapToInt(MicroBatch::width).max().orElseThrow(), tokens, null));
+            micros.add(of(messages, Arrays.copyOfRange(order, from, to)).byLength(messages));
             from = to;
         }
         return micros;
     }
 
+    private static int[] sorted(int count, Comparator<Integer> by) {
+        return IntStream.range(0, count).boxed().sorted(by).mapToInt(Integer::intValue).toArray();
+    }
+
+    /** @param batch whose messages of these indices it has */
+    private static MicroBatch of(List<Utterance> batch, int[] indices) {
+        return of(indices, Arrays.stream(indices).mapToObj(batch::get).toList());
+    }
+
+    private static MicroBatch of(int[] indices, List<Utterance> messages) {
+        final DistinctPrompts distinct = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList());
+        final int count = distinct.prompts().size();
+        final long[] following = new long[count];
+        final long[] tokens = new long[count];
+        for (int m = 0; m < messages.size(); m++) {
+            following[distinct.of()[m]]++;
+            tokens[distinct.of()[m]] += length(messages.get(m));
+        }
+        final List<int[]> shared = new ArrayList<>();
+        final int[] number = new int[count]; // among the shared ones
+        for (int p : sorted(count, Comparator.comparingInt(p -> distinct.prompts().get(p).length))) {
+            final int[] prompt = distinct.prompts().get(p);
+            final long saved = (following[p] - 1) * (prompt.length - 1);
+            number[p] = saved > 0 && 10 * saved >= tokens[p] ? shared.size() : -1;
+            if (number[p] >= 0) {
+                shared.add(Arrays.copyOf(prompt, prompt.length - 1));
+            }
+        }
+        return new MicroBatch(messages, indices, messages.stream().mapToInt(m -> m.tokens().length).sum(), shared,
+                Arrays.stream(distinct.of()).map(p -> number[p]).toArray());
+    }
+
+    /** {@return the same with sequences of one length side by side}, whose attention is then computed in one call. */
+    private MicroBatch byLength(List<Utterance> batch) {
+        final List<Sequence> sequences = sequences();
+        final int first = shared.size();
+        final int[] order = sorted(indices.length, Comparator.<Integer>comparingInt(m -> sequences.get(first + m).keys())
+                .thenComparingInt(m -> sequences.get(first + m).before()));
+        return of(batch, Arrays.stream(order).map(m -> indices[m]).toArray());
+    }
+
     /** {@return the same messages, tokens and places after other prompts} */
     MicroBatch withPrompts(UnaryOperator<Utterance> prompted) {
-        final List<Utterance> others = messages.stream().map(prompted).toList();
-        return prompts != null ? new MicroBatch(others, indices, width, tokens, Prompts.of(others))
-                : new MicroBatch(others, indices, others.stream().mapToInt(MicroBatch::width).max().orElseThrow(), tokens, null);
+        return of(indices, messages.stream().map(prompted).toList());
     }
 
     /** What goes into the model: prompt and message, but for the last token, after which nothing is asked. */
-    private static int width(Utterance message) {
+    private static int length(Utterance message) {
         return message.prompt().length + message.tokens().length - 1;
     }
 
-    /** Where the messages begin in {@link #ids}: behind the prompts that they share. */
-    private int first() {
-        return prompts == null ? 0 : prompts.different.size() * prompts.width;
+    /** {@return what goes through the model, in this order: the shared prompts, then the messages} */
+    List<Sequence> sequences() {
+        return Stream.concat(shared.stream().map(prompt -> new Sequence(prompt, -1, 0)), IntStream.range(0, of.length).mapToObj(this::sequence))
+                .toList();
     }
 
-    /** [messages, width] token ids; before them the prompts that they share, [prompts, width of the prompts]. */
-    long[] ids() {
-        final long[] ids = new long[first() + messages.size() * width];
-        for (int p = 0; prompts != null && p < prompts.different.size(); p++) {
-            final int[] prompt = prompts.different.get(p);
-            for (int i = 0; i < prompt.length; i++) {
-                ids[p * prompts.width + i] = prompt[i];
-            }
-        }
-        for (int b = 0; b < messages.size(); b++) {
-            final Utterance message = messages.get(b);
-            int at = first() + b * width;
-            for (int i = prompts == null ? 0 : message.prompt().length - 1; i < message.prompt().length; i++) {
-                ids[at++] = message.prompt()[i];
-            }
-            for (int u = 0; u < message.tokens().length - 1; u++) {
-                ids[at++] = message.tokens()[u];
-            }
-        }
-        return ids;
+    private Sequence sequence(int message) {
+        final int[] prompt = messages.get(message).prompt();
+        final int[] said = messages.get(message).tokens();
+        final int before = of[message] < 0 ? 0 : prompt.length - 1;
+        final int own = prompt.length - before;
+        final int[] tokens = Arrays.copyOfRange(prompt, before, prompt.length + said.length - 1);
+        System.arraycopy(said, 0, tokens, own, said.length - 1);
+        return new Sequence(tokens, of[message], before);
     }
 
-    /** [tokens] where in {@link #ids} each token of the messages is asked for: at the one before it. */
-    long[] positions() {
-        final long[] positions = new long[tokens];
+    /** [tokens] where among the tokens of all sequences each token of the messages is asked for: at the one before it. */
+    long[] asked() {
+        final List<Sequence> sequences = sequences();
+        final long[] asked = new long[tokens];
         int t = 0;
-        for (int b = 0; b < messages.size(); b++) {
-            final long first = first() + (long) b * width + (prompts == null ? messages.get(b).prompt().length - 1 : 0);
-            for (int u = 0; u < messages.get(b).tokens().length; u++) {
-                positions[t++] = first + u;
+        long end = 0; // of a sequence, which ends with the message but for its last token
+        for (int s = 0; s < sequences.size(); s++) {
+            end += sequences.get(s).tokens.length;
+            final int said = s < shared.size() ? 0 : messages.get(s - shared.size()).tokens().length;
+            for (int u = 0; u < said; u++) {
+                asked[t++] = end - said + u;
             }
         }
-        return positions;
+        return asked;
     }
 
     /** [tokens] the tokens of the messages. */
@@ -213,9 +179,9 @@ record MicroBatch(List<Utterance> messages, int[] indices, int width, int tokens
         return out;
     }
 
-    /** Puts their values back to their places in the batch. */
-    void scatter(float[] values, float[] into, long[] cuSeqlens) {
-        int at = 0;
+    /** Puts their values, which stand in {@code values} from some place on, back to their places in the batch. */
+    void scatter(float[] values, int from, float[] into, long[] cuSeqlens) {
+        int at = from;
         for (int m : indices) {
             final int n = (int) (cuSeqlens[m + 1] - cuSeqlens[m]);
             System.arraycopy(values, at, into, (int) cuSeqlens[m], n);

@@ -20,38 +20,24 @@ final class Scorer {
     }
 
     Policy.Scores score(Batch batch, double temperature, Policy.Snapshot anchor, Policy.Precision precision) {
-        final Policy.Scores out = scores(batch, anchor);
         final Decoder decoder = forward.decoder(precision);
-        final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, precision);
         try (PointerScope all = new PointerScope()) {
+            final List<PackedSequences> micros = forward.packed(batch.messages());
+            final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, precision);
             final Tensor anchorHead = anchorStates == null ? null : anchorStates.prepared(micros);
             final ForwardPass.States now = forward.states(decoder, state, state.weights, precision, micros);
-            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            final Results results = new Results(micros, anchor != null, forward.device);
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, packed) -> {
                 try (NoGradGuard guard = new NoGradGuard();
                         PointerScope scope = new PointerScope();
-                        LinearLogProbs head = forward.head(decoder, now.hidden().of(part, micro), now.head(), anchorStates, anchorHead, part, micro,
+                        LinearLogProbs head = forward.head(decoder, now.hidden().of(part, packed), now.head(), anchorStates, anchorHead, part, packed,
                                 temperature)) {
-                    head.forward(micro.cuSeqlens());
-                    scatter(head, micro, batch, out);
+                    head.forward(packed.micro.cuSeqlens());
+                    results.put(packed, head);
                 }
                 return null;
             }), nothing -> {});
-        }
-        return sum(out);
-    }
-
-    /** {@return room for what a batch is scored with} */
-    static Policy.Scores scores(Batch batch, Policy.Snapshot anchor) {
-        return new Policy.Scores(new float[batch.tokens()], anchor == null ? null : new float[batch.tokens()], new float[batch.tokens()]);
-    }
-
-    /** Puts what a micro-batch's head has computed to its places in the batch. Without a KL, zeros stay what they are. */
-    static void scatter(LinearLogProbs head, MicroBatch micro, Batch batch, Policy.Scores out) {
-        micro.scatter(Host.floats(head.logProbs()), out.logProbs(), batch.cuSeqlens());
-        micro.scatter(Host.floats(head.entropy()), out.entropy(), batch.cuSeqlens());
-        if (head.kl() != null) {
-            micro.scatter(Host.floats(head.kl()), out.kl(), batch.cuSeqlens());
+            return sum(results.scores(batch));
         }
     }
 
@@ -67,22 +53,22 @@ final class Scorer {
 
     double[] logitShift(Batch batch, Policy.Snapshot anchor) {
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
-        final List<MicroBatch> micros = forward.split(batch.messages());
-        final Anchor.HiddenStates anchorStates = ((Anchor) anchor).hiddenStates(batch, micros, Policy.Precision.SAME);
         final int columns = forward.vocab;
         final long chunk = Math.max(1, LinearLogProbs.CHUNK_BYTES / (4L * columns));
         final int ranks = 32 - Integer.numberOfLeadingZeros(columns);
         final double[] mean = new double[ranks];
         try (PointerScope all = new PointerScope()) {
+            final List<PackedSequences> micros = forward.packed(batch.messages());
+            final Anchor.HiddenStates anchorStates = ((Anchor) anchor).hiddenStates(batch, micros, Policy.Precision.SAME);
             final Tensor anchorHead = anchorStates.prepared(micros);
             final ForwardPass.States now = forward.states(decoder, state, state.weights, Policy.Precision.SAME, micros);
-            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, micro) -> {
+            forward.workers.run(OutOfMemory.LEARNING, forward.tasks(micros, (part, packed) -> {
                 final double[] sums = new double[ranks];
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-                    final Tensor hidden = now.hidden().of(part, micro);
-                    for (long row = 0; row < micro.tokens(); row += chunk) {
-                        final long n = Math.min(chunk, micro.tokens() - row);
-                        final float[] before = logits(anchorStates.of(part, micro).narrow(0, row, n), anchorHead);
+                    final Tensor hidden = now.hidden().of(part, packed);
+                    for (long row = 0; row < packed.micro.tokens(); row += chunk) {
+                        final long n = Math.min(chunk, packed.micro.tokens() - row);
+                        final float[] before = logits(anchorStates.of(part).narrow(0, row, n), anchorHead);
                         final float[] after = logits(hidden.narrow(0, row, n), now.head());
                         for (int r = 0; r < n; r++) {
                             final int from = r * columns;

@@ -11,6 +11,7 @@ import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Mask;
+import org.teamtr.kernels.SurrogateStats;
 
 /**
  * libtorch tensors as arguments of the kernels. Nothing is copied: a kernel reads, or writes, the tensor's own memory.
@@ -101,6 +102,15 @@ public final class TensorViews {
             default -> throw wrongType(tensor, "bool or uint8");
         }
         return Mask.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
+    }
+
+    /** {@return room for statistics in a contiguous float64 tensor of {@link SurrogateStats#COUNT} numbers} To be closed before it. */
+    public static SurrogateStats statistics(Tensor tensor) {
+        checkContiguous(tensor);
+        if (type(tensor) != torch.ScalarType.Double || tensor.numel() != SurrogateStats.COUNT) {
+            throw wrongType(tensor, SurrogateStats.COUNT + " float64 numbers");
+        }
+        return SurrogateStats.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor);
     }
 
     private static void check(Tensor tensor) {

@@ -87,14 +87,16 @@ public final class TorchPolicy implements Policy {
     /**
      * How much is computed at once, which decides what memory it takes.
      *
-     * @param microBatchTokens prompt and message tokens of an update, padding included
+     * @param microBatchTokens prompt and message tokens of an update
      * @param rows messages that are generated, 0 for all
      * @param cudaGraphs whether CUDA gets all launches of a decoding step at once, as a graph, which has never run on a GPU
+     * @param flashAttention whether CUDA computes the attention of all sequences of an update's micro-batch in one call, which has never
+     *     run on a GPU
      */
-    public record AtOnce(int microBatchTokens, int rows, boolean cudaGraphs) {
-        /** Without graphs. */
+    public record AtOnce(int microBatchTokens, int rows, boolean cudaGraphs, boolean flashAttention) {
+        /** Without graphs, and with a call of attention for all sequences of one length. */
         public AtOnce(int microBatchTokens, int rows) {
-            this(microBatchTokens, rows, false);
+            this(microBatchTokens, rows, false, false);
         }
     }
 

@@ -401,22 +401,23 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * {@code threads}: 0 for the machine's processors. {@code device}: cpu or cuda. {@code matmul}: of f32 numbers. {@code cudaGraphs}:
-     * whether a decoding step on CUDA is launched as a graph.
+     * whether a decoding step on CUDA is launched as a graph. {@code flashAttention}: whether an update on CUDA computes the attention of all
+     * sequences of a micro-batch in one call.
      */
-    public record Hardware(String device, int threads, Matmul matmul, boolean cudaGraphs, Memory memory, Ranks ranks) {
-        /** With the defaults for several ranks, and without graphs. */
+    public record Hardware(String device, int threads, Matmul matmul, boolean cudaGraphs, boolean flashAttention, Memory memory, Ranks ranks) {
+        /** With the defaults for several ranks, and without what has never run on a GPU. */
         public Hardware(String device, int threads, Matmul matmul, Memory memory) {
-            this(device, threads, matmul, false, memory, Ranks.DEFAULT);
+            this(device, threads, matmul, false, false, memory, Ranks.DEFAULT);
         }
 
         /** {@return the same on another device, with other threads} */
         public Hardware on(String other, int count) {
-            return new Hardware(other, count, matmul, cudaGraphs, memory, ranks);
+            return new Hardware(other, count, matmul, cudaGraphs, flashAttention, memory, ranks);
         }
 
         /** {@return the same with other memory} */
         public Hardware with(Memory other) {
-            return new Hardware(device, threads, matmul, cudaGraphs, other, ranks);
+            return new Hardware(device, threads, matmul, cudaGraphs, flashAttention, other, ranks);
         }
     }
 

@@ -161,7 +161,8 @@ class ConfigFileTest {
                         + " optimiser, eval, checkpoint, hardware, certificate, diagnostics",
                 "c.yaml:11:1: eval: expected a section with the keys every, prompts, group, temperature, top_p, transcripts, given 3",
                 "--set checkpoint.keep=0: checkpoint.keep: expected a whole number of 1 or more, given 0",
-                "--set hardware.gpus=1: hardware.gpus: unknown key; known here: device, threads, matmul, cuda_graphs, memory, ranks"), problems("""
+                "--set hardware.gpus=1: hardware.gpus: unknown key; known here: device, threads, matmul, cuda_graphs, flash_attention, memory, ranks"),
+                problems("""
                 seed: 9223372036854775808
                 train:
                   stagse: 3

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Random;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -25,8 +26,13 @@ class MicroBatchTest {
         return messages;
     }
 
-    private static long tokens(MicroBatch micro) {
-        return micro.messages().stream().mapToLong(m -> m.prompt().length + m.tokens().length - 1).sum();
+    private static int length(Utterance message) {
+        return message.prompt().length + message.tokens().length - 1;
+    }
+
+    /** Tokens that go through the model. */
+    private static long computed(List<MicroBatch> micros) {
+        return micros.stream().flatMap(m -> m.sequences().stream()).mapToLong(s -> s.tokens().length).sum();
     }
 
     @Test
@@ -39,7 +45,8 @@ class MicroBatchTest {
                         .toArray());
                 for (MicroBatch micro : micros) {
                     final int count = micro.messages().size();
-                    assertTrue(count == 1 || (long) micro.width() * count <= most, count + " messages of " + micro.width());
+                    final long tokens = micro.messages().stream().mapToLong(MicroBatchTest::length).sum();
+                    assertTrue(count == 1 || tokens <= most, count + " messages of " + tokens);
                     assertEquals(micro.tokens(), micro.targets().length);
                     for (int m = 0; m < count; m++) {
                         assertEquals(messages.get(micro.indices()[m]), micro.messages().get(m));
@@ -49,39 +56,14 @@ class MicroBatchTest {
         }
     }
 
-    /** The token before each token of a message is where it is asked for, whatever the padding. */
+    /** Messages of prompts of their own: what goes through the model is their tokens, and nothing else. */
     @Test
-    void positionsAreThoseBeforeTheTokens() {
-        for (MicroBatch micro : MicroBatch.split(messages(20, 3, 40, 1), 200, 1)) {
-            final long[] ids = micro.ids();
-            final long[] positions = micro.positions();
-            final long[] bounds = micro.cuSeqlens();
-            for (int m = 0; m < micro.messages().size(); m++) {
-                final Utterance message = micro.messages().get(m);
-                assertEquals(message.prompt()[message.prompt().length - 1], ids[(int) positions[(int) bounds[m]]]);
-                for (int u = 1; u < message.tokens().length; u++) {
-                    assertEquals(message.tokens()[u - 1], ids[(int) positions[(int) bounds[m] + u]]);
-                }
-            }
-        }
-    }
-
-    /** Of lengths like those of a group's messages, less than a sixteenth of what a micro-batch computes is padding, once it is large enough. */
-    @Test
-    void littleIsPadding() {
-        final List<MicroBatch> micros = MicroBatch.split(messages(256, 50, 700, 3), 16_384, 2);
-        long padded = 0;
-        long used = 0;
-        for (MicroBatch micro : micros) {
-            final long all = (long) micro.width() * micro.messages().size();
-            padded += all;
-            used += tokens(micro);
-            final Utterance longest = micro.messages().get(micro.messages().size() - 1);
-            final long before = tokens(micro) - (longest.prompt().length + longest.tokens().length - 1);
-            assertTrue(before < 2048 || all - tokens(micro) <= all / 16.0, before + " tokens of " + all);
-        }
-        assertTrue(padded - used < 0.08 * padded, (padded - used) + " of " + padded + " are padding");
-        assertTrue(micros.size() < 30, micros.size() + " micro-batches");
+    void nothingIsPadding() {
+        final List<Utterance> messages = messages(256, 50, 700, 3);
+        final List<MicroBatch> micros = MicroBatch.split(messages, 16_384, 1);
+        final long all = messages.stream().mapToLong(MicroBatchTest::length).sum();
+        assertEquals(all, computed(micros));
+        assertTrue(micros.size() <= all / 15_000 + 1, micros.size() + " micro-batches of " + all + " tokens"); // none is cut short
     }
 
     /** Groups of messages of up to 40 tokens, with one prompt for each group. */
@@ -98,49 +80,86 @@ class MicroBatchTest {
         return messages;
     }
 
-    /** All sequences are there, whichever part of them goes through the model once for several messages. */
+    /** The figures of docs/trainer-speed.md: as many messages as a stage has of GSM8K, with lengths spread as answers' are. */
     @Test
-    void sequencesWithSharedPromptsAreComplete() {
-        for (int most : new int[] {700, 4096}) {
+    void sharedPromptsOfMessagesOfManyLengths() {
+        final Random random = new Random(5);
+        final List<Utterance> messages = new ArrayList<>();
+        for (int g = 0; g < 24; g++) {
+            final int prompt = g;
+            final int[] ids = IntStream.range(0, 60 + random.nextInt(120)).map(i -> i == 0 ? prompt : i).toArray();
+            for (int m = 0; m < 8; m++) {
+                final int length = (int) Math.min(512, Math.max(10, Math.exp(5 + 0.6 * random.nextGaussian())));
+                messages.add(new Utterance(ids.clone(), new int[length], new float[length], "", true, 0));
+            }
+        }
+        assertEquals(55_363, messages.stream().mapToLong(MicroBatchTest::length).sum());
+        assertEquals(37_871, computed(MicroBatch.split(messages, 16_384, 1)));
+    }
+
+    /** All sequences are there, whichever part of them goes through the model once for several messages; so is the token before each token. */
+    @Test
+    void sequencesAreComplete() {
+        for (int most : new int[] {1, 700, 4096}) {
             final List<Utterance> messages = groups(6, 8, 150, most);
             final List<MicroBatch> micros = MicroBatch.split(messages, most, 1);
             assertArrayEquals(IntStream.range(0, 48).toArray(), micros.stream().flatMapToInt(m -> Arrays.stream(m.indices())).sorted().toArray());
             for (MicroBatch micro : micros) {
-                final MicroBatch.Prompts prompts = micro.prompts();
-                final int count = micro.messages().size();
-                assertTrue(count == 1 || (long) count * (prompts.width() + micro.width()) <= most, "keys of " + count + " messages");
-                final long[] ids = micro.ids();
-                assertEquals(micro.computed(), ids.length);
-                final long[] positions = micro.positions();
+                final List<MicroBatch.Sequence> sequences = micro.sequences();
+                final int[] ids = sequences.stream().flatMapToInt(s -> Arrays.stream(s.tokens())).toArray();
+                final long[] asked = micro.asked();
                 final long[] bounds = micro.cuSeqlens();
-                for (int m = 0; m < count; m++) {
+                final int prompts = micro.shared().size();
+                assertEquals(prompts + micro.messages().size(), sequences.size());
+                for (int m = 0; m < micro.messages().size(); m++) {
                     final Utterance message = micro.messages().get(m);
-                    final int n = message.tokens().length;
-                    final int[] whole = IntStream.concat(Arrays.stream(message.prompt()), Arrays.stream(message.tokens(), 0, n - 1)).toArray();
-                    final int shared = prompts.of()[m] * prompts.width();
-                    final long own = positions[(int) bounds[m]];
-                    for (int i = 0; i < whole.length; i++) {
-                        final int behind = i - (message.prompt().length - 1);
-                        assertEquals(whole[i], ids[behind < 0 ? shared + i : (int) own + behind]);
-                    }
-                    for (int u = 0; u < n; u++) {
-                        assertEquals(own + u, positions[(int) bounds[m] + u]);
+                    final MicroBatch.Sequence own = sequences.get(prompts + m);
+                    final int[] before = own.prompt() < 0 ? new int[0] : sequences.get(own.prompt()).tokens();
+                    assertEquals(before.length, own.before());
+                    assertEquals(before.length + own.tokens().length, own.keys());
+                    assertArrayEquals(IntStream.concat(Arrays.stream(message.prompt()), Arrays.stream(message.tokens()))
+                            .limit(length(message)).toArray(), IntStream.concat(Arrays.stream(before), Arrays.stream(own.tokens())).toArray());
+                    for (int u = 0; u < message.tokens().length; u++) {
+                        final int last = u == 0 ? message.prompt()[message.prompt().length - 1] : message.tokens()[u - 1];
+                        assertEquals(last, ids[(int) asked[(int) bounds[m] + u]]);
                     }
                 }
             }
         }
     }
 
+    /** Those of one length are side by side, so that they can be computed in one call. */
+    @Test
+    void sequencesOfOneLengthAreNeighbours() {
+        for (MicroBatch micro : MicroBatch.split(groups(12, 8, 30, 1), 16_384, 1)) {
+            final List<MicroBatch.Sequence> sequences = micro.sequences();
+            final List<String> kinds = new ArrayList<>();
+            for (int s = 0; s < sequences.size(); s++) {
+                final String kind = (s < micro.shared().size()) + " " + sequences.get(s).before() + " " + sequences.get(s).tokens().length;
+                if (kinds.isEmpty() || !kinds.get(kinds.size() - 1).equals(kind)) {
+                    kinds.add(kind);
+                }
+            }
+            assertEquals(kinds.stream().distinct().toList(), kinds);
+            assertTrue(kinds.size() < sequences.size());
+        }
+    }
+
     @Test
     void promptsAreSharedWhereThatSavesATenth() {
         final List<Utterance> messages = groups(8, 8, 200, 1);
-        final long apart = MicroBatch.split(messages.stream().map(m -> new Utterance(IntStream.concat(IntStream.of(messages.indexOf(m)),
-                Arrays.stream(m.prompt()).skip(1)).toArray(), m.tokens(), m.logProbs(), "", true, 0)).toList(), 16_384, 1).stream()
-                .mapToLong(MicroBatch::computed).sum();
-        final long shared = MicroBatch.split(messages, 16_384, 1).stream().mapToLong(MicroBatch::computed).sum();
+        final long apart = messages.stream().mapToLong(MicroBatchTest::length).sum();
+        final long shared = computed(MicroBatch.split(messages, 16_384, 1));
         assertTrue(shared < 0.6 * apart, shared + " of " + apart);
         final List<Utterance> brief = groups(8, 8, 3, 1);
-        assertTrue(MicroBatch.split(brief, 16_384, 1).stream().allMatch(m -> m.prompts() == null), "two tokens are not worth it");
-        assertTrue(MicroBatch.split(messages(64, 50, 700, 3), 16_384, 1).stream().allMatch(m -> m.prompts() == null), "nothing is shared");
+        assertTrue(MicroBatch.split(brief, 16_384, 1).stream().allMatch(m -> m.shared().isEmpty()), "two tokens are not worth it");
+        assertTrue(MicroBatch.split(messages(64, 50, 700, 3), 16_384, 1).stream().allMatch(m -> m.shared().isEmpty()), "nothing is shared");
+        // Of some only: each prompt for itself.
+        final List<Utterance> mixed = new ArrayList<>(groups(1, 8, 200, 5));
+        mixed.addAll(brief);
+        final MicroBatch both = MicroBatch.split(mixed, 16_384, 1).get(0);
+        assertEquals(1, both.shared().size());
+        assertEquals(8, Arrays.stream(both.of()).filter(of -> of == 0).count());
+        assertEquals(64, Arrays.stream(both.of()).filter(of -> of < 0).count());
     }
 }

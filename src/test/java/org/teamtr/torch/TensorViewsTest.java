@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Scalar;
@@ -21,11 +22,15 @@ import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.teamtr.kernels.DType;
+import org.teamtr.kernels.Device;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 import org.teamtr.kernels.LogProbs;
 import org.teamtr.kernels.Logits;
 import org.teamtr.kernels.Mask;
+import org.teamtr.kernels.Surrogate;
+import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.kernels.Temperature;
 
 /** Which tensors the kernels take in place, and what they say of the others. */
@@ -212,6 +217,32 @@ class TensorViewsTest {
         final Tensor targets = torch.randint(9, new long[] {2, 3}).to(ScalarType.Int);
         LogProbs.forward(TensorViews.logits(logits), TensorViews.indices(targets), Temperature.ONE, logProbs, null, null);
         assertTrue(logProbs.get(5) < 0);
+    }
+
+    /** As in memory of their own; a closed tensor is an error, for the call and for who looks at what it wrote. */
+    @Test
+    void statisticsInATensor() {
+        final Floats now = Floats.ofFloats(-1.1f, -0.4f, -2);
+        final Floats before = Floats.ofFloats(-1, -0.5f, -2.5f);
+        final Tensor tensor = torch.zeros(SurrogateStats.COUNT).to(ScalarType.Double);
+        final Tensor other = tensor.add(new Scalar(0));
+        final Floats advantages = Floats.ofFloats(1, -1);
+        final Indices bounds = Indices.ofLongs(0, 1, 3);
+        try (SurrogateStats own = new SurrogateStats(); SurrogateStats there = TensorViews.statistics(tensor);
+                SurrogateStats closed = TensorViews.statistics(other)) {
+            for (SurrogateStats stats : List.of(own, there, closed)) {
+                Surrogate.compute(SurrogateConfig.PAPER, now, before, advantages, bounds, null, null, null, null, null, null, null, stats);
+            }
+            assertEquals(own.toString(), there.toString());
+            assertEquals(3, there.tokens());
+            other.close();
+            assertEquals("stats: its memory was closed", assertThrows(IllegalStateException.class, closed::loss).getMessage());
+            assertThrows(IllegalStateException.class, () -> Surrogate.compute(SurrogateConfig.PAPER, now, before, advantages, bounds, null, null,
+                    null, null, null, null, null, closed));
+        }
+        assertRefused("float64", () -> TensorViews.statistics(torch.zeros(SurrogateStats.COUNT)));
+        assertRefused("float64", () -> TensorViews.statistics(torch.zeros(SurrogateStats.COUNT - 1).to(ScalarType.Double)));
+        assertThrows(IllegalArgumentException.class, () -> SurrogateStats.ofAddress(Device.CPU, 64, SurrogateStats.COUNT * Double.BYTES - 1, null));
     }
 
     // ---- closed tensors ----

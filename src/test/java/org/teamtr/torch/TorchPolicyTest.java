@@ -313,7 +313,7 @@ class TorchPolicyTest {
                 try (TorchPolicy parts = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 1, 0, tokens), 5)) {
                     final float[] given = gradient(parts, batch);
                     assertFalse(Arrays.equals(expected, given), "it was cut at all");
-                    close(expected, given, 5e-6);
+                    close(expected, given, 1e-5);
                     assertArrayEquals(whole.score(batch, TEMPERATURE, null).logProbs(),
                             parts.score(batch, TEMPERATURE, null).logProbs(), 2e-5f);
                 }

@@ -68,7 +68,7 @@ public final class TrainerSpeed {
                 case "loraRank", "rank" -> rank;
                 case "loraAlpha", "alpha" -> 2.0 * rank;
                 case "loraTargets", "targets" -> List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj");
-                case "thinking", "cudaGraphs" -> false;
+                case "thinking", "cudaGraphs", "flashAttention" -> false;
                 case "beta1" -> 0.9;
                 case "beta2" -> 0.999;
                 case "eps" -> 1e-8;
