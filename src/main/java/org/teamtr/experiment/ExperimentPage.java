@@ -82,7 +82,7 @@ public final class ExperimentPage {
     private String tally() {
         final Map<Claim.Verdict, Long> counts = findings.values().stream()
                 .collect(Collectors.groupingBy(Claim.Finding::verdict, java.util.TreeMap::new, Collectors.counting()));
-        return counts.entrySet().stream().map(e -> e.getValue() + " " + e.getKey().text).collect(Collectors.joining(", "));
+        return counts.entrySet().stream().map(e -> e.getKey().text + ": " + e.getValue()).collect(Collectors.joining(", "));
     }
 
     private String measured() {
@@ -244,10 +244,10 @@ public final class ExperimentPage {
                 makes the runs that are missing and writes this page again; `docs/results.sh --page` only writes the page.
 
                 The paper's numbers are of teams of 8-billion-parameter models on mathematics and logic. Ours are of small models,
-                taught from nothing, on the budget relay ([docs/method.md](method.md#the-built-in-task)): levels cannot be compared,
-                directions, orders, slopes and rates can. **Agrees**: beyond twice the standard error over three seeds or more.
-                **In shape**: in this direction, or nearly this number. Mean ± standard deviation over the seeds; in brackets what
-                the paper has.
+                trained from random weights, on the budget relay ([docs/method.md](method.md#the-built-in-task)). Levels cannot be
+                compared; directions, orders, slopes and rates can. **Agrees**: by more than twice the standard error, over three seeds
+                or more. **In shape**: in this direction, or nearly this number. Numbers are mean ± standard deviation over the seeds,
+                with the paper's in brackets.
 
                 """);
         final StringBuilder chapters = new StringBuilder();
@@ -274,7 +274,7 @@ public final class ExperimentPage {
         out.append("\n## ").append(experiment.text().title()).append("\n\n").append(experiment.text().question().strip()).append("\n\n`")
                 .append(data.info.origin().command()).append("`: ").append(measured()).append(".\n\n");
         if (data.info.extent().quick()) {
-            out.append("**Quick settings**: too few seeds and stages to settle anything.\n\n");
+            out.append("**Quick settings**: too few seeds and stages to decide a claim.\n\n");
         }
         findings.forEach((claim, f) -> out.append("- **").append(f.verdict().text).append("**: ").append(claim.says())
                 .append(f.detail().isEmpty() ? "" : " (" + f.detail() + ")").append("\n"));
