@@ -37,7 +37,7 @@ public final class DjlTraining {
             final NDArray weight = manager.randomNormal(0, 0.2f, new Shape(HIDDEN, VOCAB), DataType.FLOAT32);
             weight.setRequiresGradient(true);
             final ByteBuffer memory = ByteBuffer.allocateDirect(TOKENS * VOCAB * Float.BYTES).order(ByteOrder.nativeOrder());
-            final NDArray dLogits = manager.create(memory, new Shape(TOKENS, VOCAB), DataType.FLOAT32); // over that very memory
+            final NDArray dLogits = manager.create(memory, new Shape(TOKENS, VOCAB), DataType.FLOAT32); // an array in that memory
 
             try (Indices targets = Indices.allocateInts(TOKENS); // token 0 everywhere
                     Indices messages = Indices.ofInts(0, TOKENS / 2, TOKENS);

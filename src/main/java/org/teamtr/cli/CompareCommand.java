@@ -5,7 +5,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
-import org.teamtr.report.LedgerPicture;
+import org.teamtr.report.GainsPicture;
 import org.teamtr.report.RunTable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -14,14 +14,14 @@ import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/** Several runs side by side: what they promised and gained, as data, a picture and a table. */
+/** Compares the predicted and realised gains of several runs, as data, a picture and a table. */
 @Command(name = "compare", mixinStandardHelpOptions = true,
         description = "Puts several runs side by side: predicted and realised gain as CSV and picture, summaries as CSV and table.")
 final class CompareCommand implements Callable<Integer> {
     @Parameters(arity = "1..*", paramLabel = "LABEL=RUN", description = "A run directory and what to call it.")
     private List<String> runs;
 
-    @Option(names = "--csv", paramLabel = "FILE", description = "Where the ledgers go, averaged over runs of the same label.")
+    @Option(names = "--csv", paramLabel = "FILE", description = "Where the gains go, averaged over runs of the same label.")
     private Path csv;
 
     @Option(names = "--picture", paramLabel = "FILE", description = "Where their picture goes: .svg or .png. Needs --csv.")
@@ -40,23 +40,23 @@ final class CompareCommand implements Callable<Integer> {
     @Override
     public Integer call() {
         try {
-            final List<LedgerPicture.Labelled> labelled = new ArrayList<>();
+            final List<GainsPicture.Labelled> labelled = new ArrayList<>();
             for (String run : runs) {
                 final int at = run.lastIndexOf('='); // the last: "n = 4, stale=runs/a" is a label too
                 if (at < 0) {
                     throw new IllegalArgumentException("LABEL=RUN: expected a label, =, and a run directory, given " + run);
                 }
-                labelled.add(new LedgerPicture.Labelled(run.substring(0, at), Path.of(run.substring(at + 1))));
+                labelled.add(new GainsPicture.Labelled(run.substring(0, at), Path.of(run.substring(at + 1))));
             }
             if (csv == null && summaries == null && table == null || csv == null && picture != null) {
                 throw new IllegalArgumentException("expected --csv, --summaries or --table, and --csv beside --picture");
             }
             if (csv != null) {
-                LedgerPicture.csv(labelled, csv);
+                GainsPicture.csv(labelled, csv);
                 System.out.println(csv);
             }
             if (picture != null) {
-                LedgerPicture.draw(csv, picture);
+                GainsPicture.draw(csv, picture);
                 System.out.println(picture);
             }
             if (summaries != null) {

@@ -110,7 +110,7 @@ public final class Report {
             out.append("<p class=\"lead\" style=\"margin-top:24px\">Charts appear with the first updates.</p>\n");
         } else {
             progress();
-            ledger();
+            gains();
             certificate();
             trustRegion();
             health();
@@ -173,7 +173,7 @@ public final class Report {
     }
 
     private void progress() {
-        section("Does it learn?", "Held-out episodes after each stage, always of the same prompts; and the rollouts that each "
+        section("Accuracy and return", "Held-out episodes after each stage, always of the same prompts; and the rollouts that each "
                 + "update learnt from, averaged over a stage.");
         final List<RunLog.Stage> measured = stages.stream().filter(s -> s.heldOut().heldOutEpisodes() > 0).toList();
         final double[] stage = of(measured, s -> s.stage());
@@ -200,20 +200,20 @@ public final class Report {
         end();
     }
 
-    private void ledger() {
-        section("Does the surrogate keep its promise?", "Predicted gain is what the surrogate objective says an update is worth, in "
-                + "units of return; realised gain is what held-out episodes with the same prompts and seeds gained. Where the "
-                + "promise runs ahead of what came, the rollouts no longer look like the team.");
-        final List<Ledger.Entry> entries = Ledger.of(stages);
+    private void gains() {
+        section("Predicted and realised gain", "Predicted gain is the gain that the surrogate objective predicts for an update, in "
+                + "units of return; realised gain is that of held-out episodes with the same prompts and seeds. Where the predicted gain "
+                + "is larger, the rollouts no longer have the distribution of the team's episodes.");
+        final List<Gains.Entry> entries = Gains.of(stages);
         if (!entries.isEmpty()) {
             final int[] bins = Charts.bins(entries.size(), BARS);
             final List<String> labels = new ArrayList<>();
             final List<double[]> sums = new ArrayList<>();
             for (int b = 0; b + 1 < bins.length; b++) {
-                final List<Ledger.Entry> bin = entries.subList(bins[b], bins[b + 1]);
+                final List<Gains.Entry> bin = entries.subList(bins[b], bins[b + 1]);
                 labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
-                sums.add(new double[] {bin.stream().mapToDouble(Ledger.Entry::predicted).sum(),
-                    bin.stream().mapToDouble(Ledger.Entry::realised).sum(),
+                sums.add(new double[] {bin.stream().mapToDouble(Gains.Entry::predicted).sum(),
+                    bin.stream().mapToDouble(Gains.Entry::realised).sum(),
                     Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
             }
             final double[] none = new double[labels.size()];
@@ -225,15 +225,15 @@ public final class Report {
                             new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0),
                                     Charts.Look.LINE)),
                             false)::paint);
-            final List<Ledger.Entry> total = Ledger.cumulated(entries);
+            final List<Gains.Entry> total = Gains.cumulated(entries);
             final double[] stage = of(total, e -> e.stage());
             lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
-                    thin(Charts.Series.line("predicted", stage, of(total, Ledger.Entry::predicted), Charts.PALETTE.get(1)), 60),
-                    thin(new Charts.Series("realised", stage, of(total, Ledger.Entry::realised), of(total, Ledger.Entry::error),
+                    thin(Charts.Series.line("predicted", stage, of(total, Gains.Entry::predicted), Charts.PALETTE.get(1)), 60),
+                    thin(new Charts.Series("realised", stage, of(total, Gains.Entry::realised), of(total, Gains.Entry::error),
                             Charts.PALETTE.get(0), Charts.Look.LINE), 60)),
                     Charts.Scale.LINEAR);
         } else {
-            out.append("<p class=\"lead\">No stage was measured on held-out episodes before and after, so there is no ledger.</p>");
+            out.append("<p class=\"lead\">No stage was measured on held-out episodes before and after, so there is no realised gain.</p>");
         }
         end();
     }
@@ -245,19 +245,19 @@ public final class Report {
             return;
         }
         final RunSummary s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses);
-        section("Is the gain certified?", (horizon.isEmpty() ? "" : horizon(s.bounded(), horizon))
+        section("Certified gain", (horizon.isEmpty() ? "" : horizon(s.bounded(), horizon))
                 + (paper.isEmpty() ? "" : paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty())));
         final List<Tracking.Entry> entries = horizon.isEmpty() ? paper : horizon;
         if (!horizon.isEmpty()) {
             final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().bound().boundPrompts() > 0).toList();
             final int[] bins = Charts.bins(bounded.size(), POINTS);
             final double[] x = Arrays.stream(bins, 0, bins.length - 1).mapToDouble(b -> b + 1).toArray();
-            lines("Each update", "Bound and estimate; the promise of the surrogate; what held-out episodes gained, where measured", "update",
+            lines("Each update", "Bound and estimate; the gain that the surrogate predicted; the gain of held-out episodes, where measured", "update",
                     List.of(Charts.Series.line("bound", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainBound()),
                             Charts.PALETTE.get(1)),
                             new Charts.Series("estimate", x, binned(bounded, bins, u -> u.bound().horizon().bound().gainEstimate()), null,
                                     Charts.GREY, Charts.Look.LINE),
-                            new Charts.Series("promise", x, binned(bounded, bins, RunLog.Update::predictedGain), null, Charts.GREY,
+                            new Charts.Series("predicted", x, binned(bounded, bins, RunLog.Update::predictedGain), null, Charts.GREY,
                                     Charts.Look.DASHES),
                             new Charts.Series("realised", x, binned(bounded, bins, u -> u.bound().horizon().realised().realisedGain()), null,
                                     Charts.PALETTE.get(0), Charts.Look.POINTS)),
@@ -291,8 +291,8 @@ public final class Report {
         final double[] interval = Diagnostics.wilson((int) below, entries.size());
         final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.bound().boundPrompts() > 0).toList();
         final String alarm = Tracking.alarm(stages);
-        return "The bound on an update’s gain (docs/theory.md) comes from prompts that nobody learns from, played once by the team before "
-                + "and once by the team after. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
+        return "The bound on an update’s gain (docs/theory.md) comes from prompts that no update learns from, played once by the team before "
+                + "and once by the team after it. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
                 + ". Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()
                 + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
                 + percent(bounds.stream().mapToDouble(b -> b.bound().gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
@@ -302,20 +302,20 @@ public final class Report {
                 + correlation(s.ofStages().boundRankCorrelation()) + " by stage" + (Double.isFinite(s.ofUpdates().boundRankCorrelationUpdates())
                         ? ", " + correlation(s.ofUpdates().boundRankCorrelationUpdates()) + " by update" : "")
                 + ". "
-                + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and taken back. " : "")
+                + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and undone. " : "")
                 + (alarm == null ? "" : "An " + alarm + ". ")
-                + "It does not promise anything about other kinds of prompts, greedy decoding, or every stage of a long run; "
-                + "an update that is not certified is not shown to be bad. ";
+                + "It says nothing about other kinds of prompts, greedy decoding, or every stage of a long run; "
+                + "an update that is not certified may still be an improvement. ";
     }
 
     private static String paper(RunSummary.Certified s, Certificate.Terms terms, boolean alone) {
-        return "Theorem 3.6 bounds a stage’s gain from below by what the surrogates promise, less c √KL for each "
-                + "update, less ζ / (1 − γ); here with estimates, so a diagnostic and no guarantee. c = √2 γ A_max / (1 − γ)² = "
+        return "Theorem 3.6 bounds a stage’s gain from below by the gain that the surrogates predict, less c √KL for each "
+                + "update, less ζ / (1 − γ); computed here from estimates, it is a diagnostic and no guarantee. c = √2 γ A_max / (1 − γ)² = "
                 + Charts.number(terms.c()) + " at γ = " + Charts.number(terms.gamma()) + (alone ? ". " : ", in all "
                         + Charts.number(s.certificate()) + ". ")
                 + (s.vacuousRate() > 0 ? "The bound of " + percent(s.vacuousRate())
                         + " of the updates is vacuous: their penalty alone is "
-                        + "larger than the largest gain there can be, and the certificate says nothing about them. " : "")
+                        + "larger than the largest possible gain, and the certificate says nothing about them. " : "")
                 + "Rank correlation (Spearman’s) of certificate and gain: " + correlation(s.certificateRankCorrelation())
                 + " summed from the first stage on, " + correlation(s.certificateRankCorrelationStages())
                 + " stage by stage. Stages that "
@@ -330,9 +330,8 @@ public final class Report {
         if (diagnoses.isEmpty()) {
             return;
         }
-        section("How stale, how local?",
-                "Measured beside the training on episodes and messages of their own; docs/metrics.md has the "
-                        + "formulas.");
+        section("Staleness and locality",
+                "Measured on separate episodes and messages; docs/metrics.md has the formulas.");
         final Map<Integer, List<RunLog.Diagnosis>> perStage =
                 diagnoses.stream().collect(Collectors.groupingBy(RunLog.Diagnosis::stage, TreeMap::new, Collectors.toList()));
         final double[] stage = perStage.keySet().stream().mapToDouble(k -> k).toArray();
@@ -367,9 +366,9 @@ public final class Report {
 
     private void trustRegion() {
         final boolean token = !updates.isEmpty() && updates.get(0).outcome().klUnit() == Config.Unit.TOKEN;
-        section("Does it stay in the trust region?", "KL(old ‖ new) of each update as its monitor found it (Eq. 11: "
+        section("Trust region", "KL(old ‖ new) of each update as measured by its monitor (Eq. 11: "
                 + (token ? "mean" : "summed") + " over the tokens of a message, mean over messages, in nats), beside the radius δ. "
-                + "Red is out of the region. The floor is what the monitor makes of no step at all: rounding.");
+                + "Red is out of the region. The floor is the monitor’s value without a step, which is rounding.");
         byAgent.forEach((agent, all) -> {
             final int[] bins = Charts.bins(all.size(), POINTS);
             // One point for each bin: the update that used most of its radius, so that none that left it goes unseen.
@@ -400,18 +399,18 @@ public final class Report {
     }
 
     private void health() {
-        section("How healthy are the updates?", "A rising clip fraction or a falling sample size says that an update reaches further "
-                + "than its data; entropy going to zero, that the agents stopped exploring.");
+        section("Clipping, sample size and entropy", "A rising clip fraction or a falling sample size shows that updates leave the region where "
+                + "their data is informative; an entropy near zero shows that the agents have stopped exploring.");
         perAgent("Clip fraction", "Share of the messages whose ratio is clipped", RunLog.Update::clipFraction,
                 Charts.Scale.FROM_ZERO);
-        perAgent("Effective sample size", "As a share of the messages: 1 when all weigh the same", RunLog.Update::ess,
+        perAgent("Effective sample size", "As a share of the messages: 1 when all weights are equal", RunLog.Update::ess,
                 Charts.Scale.FROM_ZERO);
         perAgent("Entropy", "Mean over tokens, in nats", RunLog.Update::entropy, Charts.Scale.FROM_ZERO);
         end();
     }
 
     private void time() {
-        section("Where does the time go?", "");
+        section("Time", "");
         final List<RunLog.Stage> timed = stages.stream().filter(s -> s.stage() > 0).toList();
         final int[] bins = Charts.bins(timed.size(), BARS);
         final List<String> labels = new ArrayList<>();
@@ -448,8 +447,8 @@ public final class Report {
         if (byRank.isEmpty()) {
             return;
         }
-        out.append("<h2>Processes</h2>\n<p>What an update took each of them, on average. Exchange is giving to the others and waiting for ")
-                .append("them, in evaluations too.</p>\n<div class=\"card scroll\"><table><thead><tr><th>process<th>updates<th>rollout, s")
+        out.append("<h2>Processes</h2>\n<p>Means over the updates. Exchange is sending to the other processes and waiting for them, ")
+                .append("in evaluations too.</p>\n<div class=\"card scroll\"><table><thead><tr><th>process<th>updates<th>rollout, s")
                 .append("<th>update, s<th>exchange, s<th>sent, MB</tr></thead><tbody>\n");
         byRank.values().forEach(all -> {
             out.append("<tr><td>").append(Html.escape(all.get(all.size() - 1).name()));
@@ -467,7 +466,7 @@ public final class Report {
         if (byAgent.isEmpty()) {
             return;
         }
-        out.append("<h2>Agents</h2>\n<p>What stopped an update: all its inner steps were done, or the monitor passed δ.</p>\n")
+        out.append("<h2>Agents</h2>\n<p>An update stops when all its inner steps are done, or when the monitor exceeds δ.</p>\n")
                 .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>updates<th>mean KL<th>KL / δ, largest<th>inner steps")
                 .append("<th>stopped by<th>rolled back<th>halvings<th>out of region</tr></thead><tbody>\n");
         byAgent.forEach((agent, all) -> {
@@ -497,7 +496,7 @@ public final class Report {
         out.append("<h2>Replaced agents</h2>\n<p>Accuracy of the same held-out episodes before the swap, right after it and ")
                 .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per ")
                 .append(replacements.get(0).probing().klUnit().name().toLowerCase(Locale.ROOT)).append(" ")
-                .append("on probes that were not learnt from, which alignment brings under δ₀.</p>\n")
+                .append("on probes that were not learnt from; alignment ends when it is below δ₀.</p>\n")
                 .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>after stage<th>new model<th>align<th>before")
                 .append("<th>swapped<th>after<th>shock<th>KL, swapped<th>KL, after<th>δ₀<th>steps</tr></thead><tbody>\n");
         for (RunLog.Replacement r : replacements) {
@@ -528,7 +527,7 @@ public final class Report {
         final Map<String, ArrayDeque<RunLog.Transcript>> after = transcripts.stream()
                 .filter(t -> t.stage() == last && last != first)
                 .collect(Collectors.groupingBy(RunLog.Transcript::prompt, Collectors.toCollection(ArrayDeque::new)));
-        out.append("<h2>What they say</h2>\n<p>Held-out episodes, ").append(last == first ? stageName(first)
+        out.append("<h2>Transcripts</h2>\n<p>Held-out episodes, ").append(last == first ? stageName(first)
                 : "the same prompts " + stageName(first) + " and " + stageName(last)).append(".</p>\n");
         final int start = out.length();
         int shown = 0;
@@ -577,7 +576,7 @@ public final class Report {
     }
 
     private void configuration() {
-        out.append("<h2>Configuration</h2>\n<p>Everything that was set, defaults included.");
+        out.append("<h2>Configuration</h2>\n<p>All keys, including defaults.");
         if (!summary.run().command().isEmpty()) {
             out.append(" Started as <code>").append(Html.escape(summary.run().command())).append("</code>.");
         }

@@ -48,9 +48,9 @@ public final class RunTable {
     }
 
     /** Writes one line for each run. */
-    public static void csv(List<LedgerPicture.Labelled> runs, Path file) throws IOException {
+    public static void csv(List<GainsPicture.Labelled> runs, Path file) throws IOException {
         final StringBuilder text = new StringBuilder("label,seed," + String.join(",", COLUMNS.keySet()) + ",command\n");
-        for (LedgerPicture.Labelled run : runs) {
+        for (GainsPicture.Labelled run : runs) {
             final RunSummary s = RunFiles.summary(run.run());
             text.append(quoted(run.label())).append(',').append(s.run().seed());
             for (ToDoubleFunction<RunSummary> column : COLUMNS.values()) {
@@ -71,7 +71,7 @@ public final class RunTable {
      *
      * @throws IOException if the file cannot be read or has no such lines
      */
-    public static void markdown(List<LedgerPicture.Labelled> runs, Path file) throws IOException {
+    public static void markdown(List<GainsPicture.Labelled> runs, Path file) throws IOException {
         final String text = Files.readString(file);
         final int begin = text.indexOf(BEGIN + "\n");
         final int end = text.indexOf(END + "\n");
@@ -79,11 +79,11 @@ public final class RunTable {
             throw new IOException(file + ": expected the lines " + BEGIN + " and " + END);
         }
         final Map<String, List<RunSummary>> byLabel = new LinkedHashMap<>();
-        for (LedgerPicture.Labelled run : runs) {
+        for (GainsPicture.Labelled run : runs) {
             byLabel.computeIfAbsent(run.label(), l -> new ArrayList<>()).add(RunFiles.summary(run.run()));
         }
         final StringBuilder table = new StringBuilder("| run | accuracy untrained | after warm start | after training | each seed | "
-                + "gain promised | gain realised | updates out of region | rollout / update / monitor |\n"
+                + "predicted gain | realised gain | updates out of region | rollout / update / monitor |\n"
                 + "|---|---|---|---|---|---|---|---|---|\n");
         byLabel.forEach((label, seeds) -> table.append(String.format(Locale.ROOT,
                 "| %s | %.1f %% | %.1f %% | **%.1f %%** | %s | %.3f | %.3f | %d of %d | %.0f / %.0f / %.1f %% |%n", label,

@@ -247,9 +247,9 @@ class TrainCommandTest {
                 s.certified().certificate(), 1e-12);
         assertTrue(s.certified().certificate() < s.returns().realisedGain());
         final String page = Files.readString(run.resolve(RunFiles.REPORT));
-        assertTrue(page.contains("Is the gain certified?") && page.contains("How stale, how local?"));
+        assertTrue(page.contains("Certified gain") && page.contains("Staleness and locality"));
         assertFalse(Files.exists(whole.resolve(RunFiles.DIAGNOSTICS)));
-        assertFalse(Files.readString(whole.resolve(RunFiles.REPORT)).contains("How stale, how local?"));
+        assertFalse(Files.readString(whole.resolve(RunFiles.REPORT)).contains("Staleness and locality"));
     }
 
     @Test

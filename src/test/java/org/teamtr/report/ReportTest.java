@@ -30,7 +30,7 @@ class ReportTest {
     void aRunOnOnePage() throws IOException {
         SyntheticRun.write(run, 12, 3, 1.4);
         final String html = report();
-        // 2 of learning, 2 of the ledger, 3 agents, β, δ, 3 of health, 1 of time.
+        // 2 of learning, 2 of the gains, 3 agents, β, δ, 3 of health, 1 of time.
         assertEquals(13, count(html, "<svg viewBox=\"0 0 440 236\""));
         assertEquals(13, count(html, "</svg>"));
         assertTrue(html.contains("currentColor") && !html.contains("rgb(1,2,3)"), "the page's own text colour");
@@ -121,7 +121,7 @@ class ReportTest {
     void certificatesAndDiagnosesHaveTheirCharts() throws IOException {
         SyntheticRun.write(run, 4, 2, 1);
         final String before = report();
-        assertFalse(before.contains("Is the gain certified?") || before.contains("How stale, how local?"));
+        assertFalse(before.contains("Certified gain") || before.contains("Staleness and locality"));
         Files.writeString(run.resolve("stages.jsonl"), "");
         try (RunWriter writer = new RunWriter(run)) {
             for (int s = 1; s <= 4; s++) {
@@ -143,7 +143,7 @@ class ReportTest {
         selfContained(html);
     }
 
-    /** Bound, estimate, promise and realised gain of each update, and in words how the bound fared and what it does not promise. */
+    /** Bound, estimate, predicted and realised gain of each update, and sentences on how often the bound held and what it does not cover. */
     @Test
     void boundsOnGainsHaveTheirCharts() throws IOException {
         SyntheticRun.write(run, 4, 2, 1);
@@ -165,7 +165,7 @@ class ReportTest {
         assertTrue(html.contains("Stages that gained less than their bound: 25.0 % (1 of 4; 95 % interval 4.6 % to 69.9 %)."), html);
         assertTrue(html.contains("Bounds above 0: 100.0 % of the updates, 100.0 % of those that helped on held-out episodes."));
         assertTrue(html.contains("+0.80 by stage"));
-        assertTrue(html.contains("It does not promise anything about other kinds of prompts"));
+        assertTrue(html.contains("It says nothing about other kinds of prompts"));
         assertFalse(html.contains("alarm"));
         selfContained(html);
     }
@@ -194,7 +194,7 @@ class ReportTest {
         final String html = Files.readString(run.resolve("report.html"));
         assertTrue(html.contains("apt-get install fontconfig fonts-dejavu-core"), said);
         assertEquals(0, count(html, "<svg"));
-        assertTrue(html.contains("What they say"));
+        assertTrue(html.contains("Transcripts"));
     }
 
     /** Writes the report of the run it is given. */

@@ -12,19 +12,19 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Tables of several runs, and ledgers averaged over runs of the same label. */
+/** Tables of several runs, and gains averaged over runs of the same label. */
 class RunTableTest {
     @TempDir
     private Path folder;
-    private List<LedgerPicture.Labelled> runs;
+    private List<GainsPicture.Labelled> runs;
 
     @BeforeEach
     void write() throws IOException {
         SyntheticRun.write(folder.resolve("a"), 4, 2, 1);
         SyntheticRun.write(folder.resolve("b"), 3, 2, 2);
         SyntheticRun.write(folder.resolve("c"), 5, 3, 1);
-        runs = List.of(new LedgerPicture.Labelled("two, \"quoted\"", folder.resolve("a")),
-                new LedgerPicture.Labelled("two, \"quoted\"", folder.resolve("b")), new LedgerPicture.Labelled("three", folder.resolve("c")));
+        runs = List.of(new GainsPicture.Labelled("two, \"quoted\"", folder.resolve("a")),
+                new GainsPicture.Labelled("two, \"quoted\"", folder.resolve("b")), new GainsPicture.Labelled("three", folder.resolve("c")));
     }
 
     @Test
@@ -63,15 +63,15 @@ class RunTableTest {
                 assertThrows(IOException.class, () -> RunTable.markdown(runs, page)).getMessage());
     }
 
-    /** The mean of two ledgers, as far as both go; errors of a mean add in squares. */
+    /** The mean of two gains, as far as both go; errors of a mean add in squares. */
     @Test
     void runsOfOneLabelAreAveraged() throws IOException {
-        final Path csv = folder.resolve("ledger.csv");
-        LedgerPicture.csv(runs, csv);
+        final Path csv = folder.resolve("gains.csv");
+        GainsPicture.csv(runs, csv);
         final List<String> lines = Files.readAllLines(csv);
         assertEquals(1 + 3 + 5, lines.size());
-        final List<Ledger.Entry> a = Ledger.of(RunFiles.stages(folder.resolve("a")));
-        final List<Ledger.Entry> b = Ledger.of(RunFiles.stages(folder.resolve("b")));
+        final List<Gains.Entry> a = Gains.of(RunFiles.stages(folder.resolve("a")));
+        final List<Gains.Entry> b = Gains.of(RunFiles.stages(folder.resolve("b")));
         for (int k = 0; k < 3; k++) {
             final String line = lines.get(1 + k);
             final String[] numbers = line.substring(line.lastIndexOf('"') + 2).split(",");

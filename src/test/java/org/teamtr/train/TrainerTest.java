@@ -410,7 +410,7 @@ public class TrainerTest {
      * Predicted gain, by hand: the mean over episodes of (w - 1)(R - mean R), which sums to the realised one over all messages.
      */
     @Test
-    void ledgerOfStages() {
+    void gainsOfStages() {
         final Settings s = new Settings();
         final Game game = Game.play(s, separate(2));
         assertEquals(4, game.stages.size());

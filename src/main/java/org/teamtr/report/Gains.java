@@ -4,8 +4,8 @@ import java.util.ArrayList;
 import java.util.List;
 import org.teamtr.train.RunLog;
 
-/** What the surrogates promised beside what held-out episodes gained. */
-final class Ledger {
+/** The gains that surrogates predicted, beside those that held-out episodes realised. */
+final class Gains {
     /**
      * From one measurement to the next.
      *
@@ -17,7 +17,7 @@ final class Ledger {
     record Entry(int stage, double predicted, double realised, double error) {
     }
 
-    private Ledger() {
+    private Gains() {
     }
 
     /** {@return one entry for each stage that has a realised gain} */
@@ -35,20 +35,20 @@ final class Ledger {
         return entries;
     }
 
-    /** {@return the mean of several ledgers of the same stages, as long as the shortest} */
-    static List<Entry> mean(List<List<Entry>> ledgers) {
+    /** {@return the mean over several runs of the same stages, as long as the shortest} */
+    static List<Entry> mean(List<List<Entry>> runs) {
         final List<Entry> means = new ArrayList<>();
-        final int length = ledgers.stream().mapToInt(List::size).min().orElse(0);
+        final int length = runs.stream().mapToInt(List::size).min().orElse(0);
         for (int i = 0; i < length; i++) {
             double predicted = 0;
             double realised = 0;
             double error = 0;
-            for (List<Entry> ledger : ledgers) {
-                predicted += ledger.get(i).predicted() / ledgers.size();
-                realised += ledger.get(i).realised() / ledgers.size();
-                error = Math.hypot(error, ledger.get(i).error() / ledgers.size());
+            for (List<Entry> run : runs) {
+                predicted += run.get(i).predicted() / runs.size();
+                realised += run.get(i).realised() / runs.size();
+                error = Math.hypot(error, run.get(i).error() / runs.size());
             }
-            means.add(new Entry(ledgers.get(0).get(i).stage(), predicted, realised, error));
+            means.add(new Entry(runs.get(0).get(i).stage(), predicted, realised, error));
         }
         return means;
     }

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.train.RunLog;
 
-class LedgerPictureTest {
+class GainsPictureTest {
     @TempDir
     private Path folder;
 
@@ -21,7 +21,7 @@ class LedgerPictureTest {
     void theTableHasEachMeasuredStageAndSumsFromTheFirst() throws IOException {
         final Path run = run("a", stage(0, null, null, null), stage(1, 0.5, 0.25, 0.03), stage(2, 0.25, null, null),
                 stage(3, 0.25, -0.5, 0.04));
-        LedgerPicture.csv(List.of(new LedgerPicture.Labelled("n = 4, \"stale\"", run)), folder.resolve("l.csv"));
+        GainsPicture.csv(List.of(new GainsPicture.Labelled("n = 4, \"stale\"", run)), folder.resolve("l.csv"));
         // Stage 2 was not measured: what it promised is held against the gain from stage 1 to 3. 3, 4, 5 make a right angle.
         assertEquals("""
                 label,stage,predicted_gain,realised_gain,realised_gain_error,predicted_total,realised_total,realised_total_error
@@ -34,10 +34,10 @@ class LedgerPictureTest {
     void aPanelForEachRunDrawnFromTheTableAlone() throws IOException {
         final Path a = run("a", stage(0, null, null, null), stage(1, 0.5, 0.25, 0.03));
         final Path csv = folder.resolve("l.csv");
-        LedgerPicture.csv(List.of(new LedgerPicture.Labelled("n = 2, fresh", a),
-                new LedgerPicture.Labelled("n = 2, \"stale\"", a)), csv);
+        GainsPicture.csv(List.of(new GainsPicture.Labelled("n = 2, fresh", a),
+                new GainsPicture.Labelled("n = 2, \"stale\"", a)), csv);
         Files.delete(a.resolve("stages.jsonl"));
-        LedgerPicture.draw(csv, folder.resolve("l.png"));
+        GainsPicture.draw(csv, folder.resolve("l.png"));
         final var image = ImageIO.read(folder.resolve("l.png").toFile());
         assertEquals(2 * 2 * 420, image.getWidth());
         assertEquals(2 * 320, image.getHeight());
@@ -48,7 +48,7 @@ class LedgerPictureTest {
             }
         }
         assertTrue(predicted > 400, predicted + " pixels of the predicted gain's colour");
-        LedgerPicture.draw(csv, folder.resolve("l.svg"));
+        GainsPicture.draw(csv, folder.resolve("l.svg"));
         final String svg = Files.readString(folder.resolve("l.svg"));
         assertTrue(svg.startsWith("<?xml") && svg.contains("width=\"840\"") && svg.contains("rgb(232,137,43)"),
                 svg.substring(0, 300));
@@ -61,16 +61,16 @@ class LedgerPictureTest {
         assertEquals(never + ": expected stages with a realised gain, given 2 stages without one; eval.every decides how often it is "
                 + "measured",
                 assertThrows(IOException.class,
-                        () -> LedgerPicture.csv(List.of(new LedgerPicture.Labelled("x", never)), csv)).getMessage());
-        assertThrows(IllegalArgumentException.class, () -> new LedgerPicture.Labelled("two\nlines", never));
-        LedgerPicture.csv(List.of(new LedgerPicture.Labelled("x", run("a", stage(1, 0.5, 0.25, 0.03)))), csv);
+                        () -> GainsPicture.csv(List.of(new GainsPicture.Labelled("x", never)), csv)).getMessage());
+        assertThrows(IllegalArgumentException.class, () -> new GainsPicture.Labelled("two\nlines", never));
+        GainsPicture.csv(List.of(new GainsPicture.Labelled("x", run("a", stage(1, 0.5, 0.25, 0.03)))), csv);
         assertEquals("picture: expected a name that ends in .svg or .png, given l.jpg",
-                assertThrows(IllegalArgumentException.class, () -> LedgerPicture.draw(csv, Path.of("l.jpg"))).getMessage());
+                assertThrows(IllegalArgumentException.class, () -> GainsPicture.draw(csv, Path.of("l.jpg"))).getMessage());
         Files.writeString(csv, Files.readString(csv) + "\"x\",2,0.5\n");
         assertEquals(csv + ", line 3: expected \"label\" and 7 numbers, given \"x\",2,0.5",
-                assertThrows(IOException.class, () -> LedgerPicture.draw(csv, folder.resolve("l.svg"))).getMessage());
+                assertThrows(IOException.class, () -> GainsPicture.draw(csv, folder.resolve("l.svg"))).getMessage());
         Files.writeString(csv, "a,b\n");
-        assertTrue(assertThrows(IOException.class, () -> LedgerPicture.draw(csv, folder.resolve("l.svg"))).getMessage()
+        assertTrue(assertThrows(IOException.class, () -> GainsPicture.draw(csv, folder.resolve("l.svg"))).getMessage()
                 .startsWith(csv + ", line 1: expected \"label,stage,"));
     }
 

@@ -16,17 +16,17 @@ import org.knowm.xchart.XYChart;
 import org.teamtr.train.RunLog;
 
 /**
- * Several runs' ledgers side by side: what the surrogates promised and what held-out episodes gained, summed over the stages. All
+ * Several runs' gains side by side: what the surrogates promised and what held-out episodes gained, summed over the stages. All
  * panels share their scale, so that one sees where the promise runs ahead.
  */
-public final class LedgerPicture {
+public final class GainsPicture {
     private static final String HEADER = "label,stage,predicted_gain,realised_gain,realised_gain_error,predicted_total,realised_total,"
             + "realised_total_error";
     private static final Pattern ROW = Pattern.compile("\"(.+)\",(\\d+(?:,-?[0-9.]+(?:E-?\\d+)?){6})");
     private static final int COLUMNS = 3;
     private static final int POINTS = 60;
 
-    private LedgerPicture() {
+    private GainsPicture() {
     }
 
     /**
@@ -51,23 +51,23 @@ public final class LedgerPicture {
      * @throws IOException if a run cannot be read or has no stage with a realised gain, naming it
      */
     public static void csv(List<Labelled> runs, Path csv) throws IOException {
-        final Map<String, List<List<Ledger.Entry>>> ledgers = new LinkedHashMap<>();
+        final Map<String, List<List<Gains.Entry>>> gains = new LinkedHashMap<>();
         for (Labelled labelled : runs) {
             final List<RunLog.Stage> stages = RunFiles.stages(labelled.run());
-            final List<Ledger.Entry> entries = Ledger.of(stages);
+            final List<Gains.Entry> entries = Gains.of(stages);
             if (entries.isEmpty()) {
                 throw new IOException(labelled.run() + ": expected stages with a realised gain, given " + stages.size()
                         + " stages without one; eval.every decides how often it is measured");
             }
-            ledgers.computeIfAbsent(labelled.label(), l -> new ArrayList<>()).add(entries);
+            gains.computeIfAbsent(labelled.label(), l -> new ArrayList<>()).add(entries);
         }
         final StringBuilder text = new StringBuilder(HEADER).append('\n');
-        ledgers.forEach((label, seeds) -> {
-            final List<Ledger.Entry> entries = Ledger.mean(seeds);
-            final List<Ledger.Entry> totals = Ledger.cumulated(entries);
+        gains.forEach((label, seeds) -> {
+            final List<Gains.Entry> entries = Gains.mean(seeds);
+            final List<Gains.Entry> totals = Gains.cumulated(entries);
             for (int i = 0; i < entries.size(); i++) {
-                final Ledger.Entry e = entries.get(i);
-                final Ledger.Entry t = totals.get(i);
+                final Gains.Entry e = entries.get(i);
+                final Gains.Entry t = totals.get(i);
                 text.append('"').append(label.replace("\"", "\"\"")).append("\",").append(e.stage());
                 for (double value : new double[] {e.predicted(), e.realised(), e.error(), t.predicted(), t.realised(),
                     t.error()}) {
