@@ -7,8 +7,8 @@ import java.util.stream.Collectors;
 import org.teamtr.team.ChatTurn;
 
 /**
- * From a conversation to the tokens a model is asked with: by the tokenizer's chat template where it has one, otherwise the turns'
- * contents joined by line breaks, with what the tokenizer puts around texts. Any number of threads may encode at once.
+ * Encodes a conversation into the prompt of a model: with the tokenizer's chat template where it has one, otherwise the turns' contents
+ * joined by line breaks, with the special tokens that the tokenizer adds to texts. Any number of threads may encode at once.
  */
 public final class ChatEncoder {
     private final Tokenizer tokenizer;

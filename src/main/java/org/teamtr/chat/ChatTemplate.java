@@ -12,7 +12,7 @@ import org.teamtr.team.ChatTurn;
  * text the model was trained on.
  *
  * <p>It is rendered as {@code transformers} does (trim_blocks, lstrip_blocks, loop controls, {@code tojson} without escapes for
- * letters beyond ASCII, {@code raise_exception}, {@code strftime_now}). The part of Jinja that chat templates use is there; anything
+ * letters beyond ASCII, {@code raise_exception}, {@code strftime_now}). The part of Jinja that chat templates use is supported; anything
  * else is an error that names it and its line, never another prompt. A template is not trusted: how much it may compute and write is
  * bounded.
  *

@@ -15,7 +15,7 @@ import org.teamtr.chat.JinjaValues.Scope;
 import org.teamtr.chat.JinjaValues.Tuple;
 import org.teamtr.chat.JinjaValues.Undefined;
 
-/** Makes of a template a tree that renders itself. The grammar is Jinja's, rule by rule, precedence included. */
+/** Parses a template into a tree whose nodes render themselves. The grammar is Jinja's, rule by rule, precedence included. */
 final class JinjaParser {
     /** A piece of template. */
     @FunctionalInterface
@@ -29,7 +29,7 @@ final class JinjaParser {
         Object eval(Scope scope);
     }
 
-    /** Where a value goes: a name, several, or a namespace's attribute. */
+    /** The target of an assignment: a name, several names, or a namespace's attribute. */
     @FunctionalInterface
     private interface Target {
         void assign(Scope scope, Object value);
@@ -147,7 +147,7 @@ final class JinjaParser {
                 };
             }
             case "generation" -> {
-                // Marks what the assistant says, for those who mask losses; it renders as it stands.
+                // A generation block marks the assistant's text for loss masks; its content is rendered unchanged.
                 endTag();
                 final int around = loops;
                 loops = 0;

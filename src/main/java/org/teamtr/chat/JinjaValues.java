@@ -16,7 +16,7 @@ import java.util.Set;
 import java.util.regex.Pattern;
 
 /**
- * What expressions of a template compute with, as Python has it: {@code null} is None; strings count code points; integers are longs,
+ * The values of a template's expressions, with Python's semantics: {@code null} is None; strings count code points; integers are longs,
  * and one that does not fit is a fault; lists and maps are never changed.
  */
 final class JinjaValues {
@@ -42,7 +42,7 @@ final class JinjaValues {
         }
     }
 
-    /** One rendering: its clock and how much more it may do. */
+    /** The state of one rendering: its time and the work that it may still do. */
     static final class Run {
         private static final long WORK = 50_000_000; // some seconds, and some 100 MB of text at most
         private final Clock clock;
@@ -53,7 +53,7 @@ final class JinjaValues {
             this.clock = clock;
         }
 
-        /** Takes into account steps, characters or elements, before they are made. */
+        /** Counts steps, characters or elements before they are made. */
         void charge(long work) {
             left -= work;
             if (left < 0) {
@@ -72,7 +72,7 @@ final class JinjaValues {
         }
     }
 
-    /** Names and what they stand for; what an inner scope sets is not seen outside. */
+    /** Names and their values; what an inner scope sets is not visible outside. */
     static final class Scope {
         private static final Map<String, Callable> GLOBALS = Map.of(
                 "raise_exception", (run, args) -> {
@@ -133,7 +133,7 @@ final class JinjaValues {
         }
     }
 
-    /** A value that is not there: prints nothing and is false; nearly everything else with it is a fault. */
+    /** An undefined value: it prints nothing and is false; almost every other use of it is a fault. */
     record Undefined(String what) {
         Fault fault() {
             return new Fault(what + " is undefined");
@@ -154,7 +154,7 @@ final class JinjaValues {
     private record Namespace(Map<String, Object> attributes) {
     }
 
-    /** What a loop knows of itself, at one of its items. */
+    /** The variable {@code loop} at one item of a for-loop. */
     record Loop(List<Object> items, int index) {
         private Object attribute(String name) {
             final int n = items.size();
@@ -192,7 +192,7 @@ final class JinjaValues {
         }
     }
 
-    /** What can be gone through but is no list: a generator (only once), a view of a map, a range. */
+    /** An iterable that is not a list: a generator (only once), a view of a map, a range. */
     private static final class Stream {
         private final List<Object> items;
         private final boolean once;
@@ -204,13 +204,13 @@ final class JinjaValues {
         }
     }
 
-    /** A string marked safe. It can be printed; Jinja would escape what is added to it, which no prompt wants. */
+    /** A string marked safe. It can be printed; concatenation, for which Jinja would escape, is not supported. */
     record Safe(String text) {
     }
 
     // ---- arguments; the tables of filters and tests ----
 
-    /** What a function, filter or test is called with. All of it must be asked for. */
+    /** The arguments of a call of a function, filter or test. An argument that is not read is a fault. */
     static final class Args {
         private final String what;
         private final List<Object> positional;
@@ -535,7 +535,7 @@ final class JinjaValues {
         throw new Fault("the length of " + kind(v) + " is not there");
     }
 
-    /** The items of what can be gone through: of a string its characters, of a map its keys. */
+    /** The items of an iterable: of a string its characters, of a map its keys. */
     static List<Object> iterate(Run run, Object v) {
         final List<Object> items;
         if (v instanceof Undefined) {
@@ -906,7 +906,7 @@ final class JinjaValues {
         return found;
     }
 
-    /** Charges what finding a string in another may take at worst. */
+    /** Counts the worst-case work of finding a string in another. */
     private static void search(Run run, String all, String part) {
         run.charge(all.length() + (long) all.length() * part.length() / 16);
     }

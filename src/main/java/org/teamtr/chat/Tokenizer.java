@@ -30,9 +30,9 @@ import org.teamtr.team.ChatTurn;
 /**
  * Text to token ids and back: Hugging Face's own tokenizer library, over a model folder's {@code tokenizer.json}.
  *
- * <p>The library's native part comes from DJL's jar, which unpacks it into {@code DJL_CACHE_DIR}, or {@code ~/.djl.ai} without. DJL
- * may ask a cloud's metadata service who it is and look for natives on the network; this class puts it offline (system property
- * {@code ai.djl.offline}) unless somebody has set that property.
+ * <p>The library's native part comes from DJL's jar, which unpacks it into {@code DJL_CACHE_DIR}, or {@code ~/.djl.ai} without. DJL may
+ * query a cloud's metadata service and look for natives on the network; this class prevents that with the system property {@code
+ * ai.djl.offline}, unless the property is already set.
  *
  * <p>Any number of threads may encode and decode at once.
  */
@@ -227,7 +227,7 @@ public final class Tokenizer implements AutoCloseable {
         return parts.stream().flatMapToInt(Arrays::stream).toArray();
     }
 
-    /** {@return what a user should know of how texts are written for this model, a sentence each; may be empty} */
+    /** {@return notes to the user about how texts are encoded for this model, one sentence each; may be empty} */
     public List<String> notes() {
         final ChatTemplate chat = chatTemplate();
         if (chat == null) {
@@ -340,7 +340,7 @@ public final class Tokenizer implements AutoCloseable {
 
     /**
      * {@return the ids that end a message: the {@code eos_token} of {@code tokenizer_config.json}, then the {@code eos_token_id}s of
-     * {@code generation_config.json} and {@code config.json}, each once; a new array, empty if nobody names one}
+     * {@code generation_config.json} and {@code config.json}, each once; a new array, empty if no file names one}
      */
     public int[] endTokens() {
         return endTokens.clone();

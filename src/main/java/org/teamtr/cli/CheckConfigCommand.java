@@ -16,7 +16,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
-/** What a configuration says once everything is filled in, or all that is wrong with it. */
+/** Prints the resolved configuration, or everything that is wrong with it. */
 @Command(name = "check-config", mixinStandardHelpOptions = true,
         description = {"Prints a configuration with all defaults filled in, or everything that is wrong (exit code 2): with the",
             "configuration, or with the data files, model folders and tokenizers that it names. Loads no weights."})

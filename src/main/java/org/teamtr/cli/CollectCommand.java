@@ -19,7 +19,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
-/** Plays the episodes of a stage and writes them down, for a training that happens later or elsewhere. */
+/** Plays the episodes of a stage and writes them to files, for training later or elsewhere. */
 @Command(name = "collect", mixinStandardHelpOptions = true, description = {
     "Plays the episodes of the next stage of a run (from its latest checkpoint) or of a configuration, and writes a file for each agent.",
     "train --from DIR learns from them."})

@@ -18,14 +18,14 @@ import org.teamtr.report.Version;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
-/** What this installation is and whether it works: every kernel is run once against plain double arithmetic. */
+/** Reports what is installed and whether it works: every kernel is run once against plain double arithmetic. */
 @Command(name = "doctor", mixinStandardHelpOptions = true,
         description = "Shows what TeamTR found on this machine, and runs every kernel once against fp64.")
 final class DoctorCommand implements Callable<Integer> {
     @Option(names = "--json", description = "One JSON object instead of text.")
     private boolean json;
 
-    /** The whole answer. Names are those of the JSON. */
+    /** The whole output, with the names of the JSON. */
     record Report(@JsonUnwrapped Installation installation, @JsonUnwrapped Kernels natives, List<Found> backends, List<Found> libraries,
             List<SelfCheck.Result> checks, boolean ok) {
     }
@@ -42,7 +42,7 @@ final class DoctorCommand implements Callable<Integer> {
     record Kernels(String kernels, String cpuLevel, int threads) {
     }
 
-    /** A thing that is there, with what it is, or not, with the reason. */
+    /** A component that was found, with its description, or was not found, with the reason. */
     record Found(String name, boolean found, String detail) {
     }
 
@@ -97,7 +97,7 @@ final class DoctorCommand implements Callable<Integer> {
         }
     }
 
-    /** Loads libtorch, which takes a few seconds the first time, since a file that does not load helps nobody. */
+    /** Loads libtorch, which takes a few seconds the first time, since a file that is present may still fail to load. */
     private static Found libtorch() {
         try {
             final String version = Loader.getVersion("org.bytedeco", "pytorch", org.bytedeco.pytorch.global.torch.class);

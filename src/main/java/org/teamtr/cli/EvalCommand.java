@@ -85,7 +85,7 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--json", description = "One JSON object instead of text.")
     private boolean json;
 
-    /** The answer. Names are those of the JSON. */
+    /** The output, with the names of the JSON. */
     record Result(String team, int prompts, int k, @JsonUnwrapped Scores scores, long tokens, double seconds) {
     }
 

@@ -33,7 +33,7 @@ final class Exit {
         }
     }
 
-    /** What is done before a signal ends the process. */
+    /** The actions that run before a signal ends the process. */
     static void add(Runnable action) {
         ACTIONS.addFirst(action);
     }

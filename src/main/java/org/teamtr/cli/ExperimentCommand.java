@@ -151,7 +151,7 @@ final class ExperimentCommand implements Callable<Integer> {
 
     // ---- one experiment ----
 
-    /** A run that is to be, in a folder of its own. {@code start} is the folder of the run it goes on from, or null. */
+    /** A planned run, with its folder. {@code start} is the folder of the run that it continues, or null. */
     private record Job(ExperimentFile.Setting setting, long seed, Path folder, Config config, Path start) {
         String name() {
             return folder.getFileName().toString();
@@ -217,7 +217,7 @@ final class ExperimentCommand implements Callable<Integer> {
         return failed.isEmpty();
     }
 
-    /** {@return this rank's runs} Drawn, since neighbours in the list take about as long as each other. */
+    /** {@return this rank's runs} They are assigned in random order, since neighbours in the list take about equally long. */
     private static List<Job> share(List<Job> jobs, Ranks ranks) {
         return ranks.size() == 1 ? jobs : IntStream.of(ranks.share(Chance.permutation(jobs.size(), 0))).mapToObj(jobs::get).toList();
     }
@@ -299,7 +299,7 @@ final class ExperimentCommand implements Callable<Integer> {
         return String.format(Locale.ROOT, "%.0f s", nanos * 1e-9);
     }
 
-    /** Makes a run or goes on with it. {@return null, or what went wrong} */
+    /** Makes or resumes a run. {@return null, or the error} */
     private String make(Job job, List<Job> all, int threads) throws IOException, ConfigException, InterruptedException {
         if (job.setting() != null && job.setting().exact()) {
             try {
@@ -338,7 +338,7 @@ final class ExperimentCommand implements Callable<Integer> {
         return command(List.of("train", "--resume", job.folder().toString()), log, threads);
     }
 
-    /** All agents start from the same small model, which runs that would make the same one share. */
+    /** All agents start from the same small model; runs that would make the same model share it. */
     private static void borrow(Job job, List<Job> all) throws IOException {
         final Path own = job.folder().resolve(TinyModel.FOLDER);
         for (Job other : all) {
@@ -355,7 +355,7 @@ final class ExperimentCommand implements Callable<Integer> {
         }
     }
 
-    /** A command of this program, which writes what it says to a file. {@return null, or what went wrong} */
+    /** Runs a command of this program with its output in a file. {@return null, or the error} */
     private String command(List<String> command, Path log, int threads) throws IOException, InterruptedException {
         final int code = workers != null && workers == 0 ? here(command, log) : process(command, log, threads);
         if (code == 0) {
@@ -417,7 +417,7 @@ final class ExperimentCommand implements Callable<Integer> {
                 + System.getProperty("java.version");
     }
 
-    /** A bar on a terminal, otherwise a line for each run. */
+    /** Shows progress: a bar on a terminal, otherwise a line for each run. */
     private static final class Progress implements AutoCloseable {
         private final String name;
         private final int runs;

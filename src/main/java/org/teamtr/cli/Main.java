@@ -51,7 +51,7 @@ public final class Main {
         System.setProperty(name, System.getProperty(name, System.getProperty(name.toLowerCase(Locale.ROOT), value)));
     }
 
-    /** What a user can mend is said in a line; anything else is a defect, and its stack trace helps to find it. */
+    /** An error that the user can fix is printed in one line; anything else is a defect and is printed with its stack trace. */
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
         if (Words.foreseen(e)) {
             System.err.println("teamtr: " + Words.of(e));

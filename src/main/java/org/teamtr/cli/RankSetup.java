@@ -60,7 +60,7 @@ final class RankSetup {
     /**
      * Meets the other ranks, which need the same version and configuration.
      *
-     * @param goOn what is said to whom the ranks are lost
+     * @param goOn how to resume, for the message when ranks are lost
      */
     static TorchRanks join(RankEnvironment e, Config config, Supplier<String> goOn) {
         final Map<String, String> facts = new LinkedHashMap<>();
@@ -98,10 +98,10 @@ final class RankSetup {
     }
 
     /**
-     * Rank 0 says where the run is.
+     * Agrees on the run directory, which rank 0 chooses.
      *
      * @param given --resume or --out, or null
-     * @param resumes whether it is --resume; a launcher that starts the ranks anew means that, too
+     * @param resumes whether it is --resume; a restart by the launcher means that, too
      */
     static Where where(TorchRanks ranks, RankEnvironment e, Path given, boolean resumes, NewRun newRun) throws IOException {
         byte[] said = new byte[0];
@@ -126,7 +126,7 @@ final class RankSetup {
         }
     }
 
-    /** Tells the other ranks why this one ends. {@return what to throw} */
+    /** Sends the reason why this rank ends to the other ranks. {@return the exception to throw} */
     static RuntimeException failed(TorchRanks ranks, Throwable e) throws IOException, ConfigException {
         ranks.fail(Words.of(e));
         if (e instanceof RanksException r) {

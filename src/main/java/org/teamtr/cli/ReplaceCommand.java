@@ -44,7 +44,7 @@ import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 import picocli.CommandLine;
 
-/** Puts another model in the place of an agent's, aligned with it, and makes a run that goes on with the new team. */
+/** Replaces an agent's model by another one, aligned with it, and makes a run that continues with the new team. */
 @Command(name = "replace", mixinStandardHelpOptions = true, description = {
     "Replaces the model of an agent of a run's latest checkpoint, and makes a run directory that train --resume goes on with.",
     "The old run stays as it is. In the new one that agent's optimiser and beta start over; the others are the same to the bit."})
@@ -292,7 +292,7 @@ final class ReplaceCommand implements Callable<Integer> {
         try (Policy.Snapshot anchor = same ? incumbent.anchor(asked::get) : null) {
             final long[] said = {System.nanoTime()};
             return Alignment.align(fresh, lessons, sampling.temperature(), anchor, settings, (kl, step) -> {
-                if (System.nanoTime() - said[0] > 5e9) { // with large models that is every time
+                if (System.nanoTime() - said[0] > 5e9) { // with large models this happens every time
                     System.err.printf(Locale.ROOT, "stage 0: %.4g nats per %s after %d steps, delta0 = %.4g%n", kl.mean(),
                             c.trustRegion().unit().name().toLowerCase(Locale.ROOT), step, radius);
                     said[0] = System.nanoTime();

@@ -24,8 +24,8 @@ import org.teamtr.kernels.TokenKl;
 import org.teamtr.kernels.VocabParallel;
 
 /**
- * Runs each kernel once on a small problem and compares with the formula in plain double arithmetic: does this build work on
- * this machine? The full comparison, with every dtype and awkward shape, is the test suite's.
+ * Runs each kernel once on a small problem and compares with the formula in plain double arithmetic: it tests that this build works on this
+ * machine. The test suite has the full comparison, with every dtype and special shape.
  */
 final class SelfCheck {
     static final int VOCAB = 5_003;

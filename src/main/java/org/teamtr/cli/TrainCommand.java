@@ -80,7 +80,7 @@ final class TrainCommand implements Callable<Integer> {
             + " prompts; on CUDA each with a GPU of its own. As torchrun starts them: docs/devices.md."})
     private int processes = 1;
 
-    /** Among those that train together; null where one process trains alone. */
+    /** This process among the ranks; null where one process trains alone. */
     private TorchRanks ranks;
     /** The run directory, once this process writes it. */
     private volatile Path writing;
@@ -103,7 +103,7 @@ final class TrainCommand implements Callable<Integer> {
                     "--from trains in one process: start it without --processes, torchrun or the like");
         }
         if (processes > 1) {
-            ConfigFile.load(resume == null ? file : configOf(resume), variant, all); // says once what is wrong with it
+            ConfigFile.load(resume == null ? file : configOf(resume), variant, all); // reports problems once
             try (Launcher launcher = new Launcher(System.err)) {
                 Exit.add(launcher::close);
                 return launcher.run(processes, RankSetup.command(spec.commandLine().getParseResult().originalArgs()));
@@ -152,7 +152,7 @@ final class TrainCommand implements Callable<Integer> {
         }
     }
 
-    /** Whether this process writes the run directory, and speaks. */
+    /** Whether this process writes the run directory and prints. */
     private boolean writes() {
         return ranks == null || ranks.rank() == 0;
     }
@@ -162,7 +162,7 @@ final class TrainCommand implements Callable<Integer> {
         return Files.exists(stages) && Files.size(stages) > 0;
     }
 
-    /** Where a run that ends before its time goes on, and how; empty where that cannot be said. */
+    /** How a run that ends early can be resumed, for messages; empty where it cannot. */
     private static String goOn(Path run) {
         try {
             final Path latest = new Checkpoints(run, 1).latest();
@@ -187,7 +187,7 @@ final class TrainCommand implements Callable<Integer> {
         Words.folder("--out", run);
         if (Files.isDirectory(run)) {
             try (Stream<Path> inside = Files.list(run)) {
-                // A start that failed, for want of a model say, leaves no more than these.
+                // A start that failed, for example because a model is missing, leaves only these files.
                 if (inside.anyMatch(p -> !Set.of(".lock", RunFiles.CONFIG).contains(p.getFileName().toString()))) {
                     throw new IOException(run + ": expected a new or empty folder; " + Words.resume(run) + " goes on with a run");
                 }
@@ -196,7 +196,7 @@ final class TrainCommand implements Callable<Integer> {
         return run;
     }
 
-    /** Two processes that write the same run would spoil it. */
+    /** Two processes that write the same run would corrupt it. */
     static FileChannel lock(Path run) throws IOException {
         final FileChannel channel = FileChannel.open(run.resolve(".lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
         try {
@@ -205,7 +205,7 @@ final class TrainCommand implements Callable<Integer> {
                 return channel;
             }
         } catch (OverlappingFileLockException e) {
-            // held by this very process
+            // held by this process itself
         }
         channel.close();
         throw new IOException(run + ": another process is writing this run");
@@ -314,7 +314,7 @@ final class TrainCommand implements Callable<Integer> {
         Unchanged.plainly(RunFiles.updates(run)).forEach(System.out::println);
     }
 
-    /** What all ranks but one do: the same, without a word. */
+    /** Ranks other than 0 do the same without output. */
     private void trainSilently(Config config, Path run) throws IOException {
         try (Setup setup = setup(config, run, note -> {}); Trainer trainer = setup.trainer()) {
             final String latest = new String(ranks.broadcast("checkpoint", new byte[0]), StandardCharsets.UTF_8);
@@ -351,7 +351,7 @@ final class TrainCommand implements Callable<Integer> {
         return new Setup(local, run, note, ranks);
     }
 
-    /** What is about to be done, in a line. */
+    /** Describes the training that is about to start, in one line. */
     private static String plan(Config config, Setup setup, Path run) {
         final int updates = setup.learners.size();
         return String.format(Locale.ROOT, "training %s: %d stages of %s, each on %d prompts x %d episodes", run,

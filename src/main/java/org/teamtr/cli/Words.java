@@ -19,19 +19,19 @@ import org.teamtr.distributed.RanksException;
 import org.teamtr.team.EpisodeException;
 import org.teamtr.torch.OutOfMemory;
 
-/** What commands say alike: failures, numbers with their errors, commands to type. */
+/** Texts that several commands print: failures, numbers with their errors, command lines. */
 final class Words {
     private Words() {
     }
 
-    /** {@return whether a user can mend it, so that a line about it is enough; anything else is a defect} */
+    /** {@return whether it is an error that a user can fix, for which one line is enough; anything else is a defect} */
     static boolean foreseen(Throwable e) {
         return e instanceof ConfigException || e instanceof IOException || e instanceof UncheckedIOException
                 || e instanceof IllegalArgumentException || e instanceof ArithmeticException || e instanceof OutOfMemory
                 || e instanceof EpisodeException || e instanceof RanksException;
     }
 
-    /** {@return what a user can mend, in a line: which file, and what is the matter with it} */
+    /** {@return an error that a user can fix, in one line: the file, and what is wrong with it} */
     static String of(Throwable problem) {
         final Throwable e = problem instanceof UncheckedIOException && problem.getCause() != null ? problem.getCause() : problem;
         if (e instanceof FileSystemException f) {
@@ -48,7 +48,7 @@ final class Words {
                 ? withRemedy(message) : e.getClass().getSimpleName() + ": " + withRemedy(message);
     }
 
-    /** {@return a message without what Jackson says of a source that it is told not to show, but for the place in it} */
+    /** {@return a message without Jackson's description of a source that is not to be shown, except the position in it} */
     static String plain(String message) {
         return message.replaceAll(" \\(start marker at \\[Source: [^\\]]*]\\)", "")
                 .replaceAll("\\s*at \\[Source: [^\\]]*?; (line: [0-9]+, column: [0-9]+)](\\s*\\(through [^)]*\\))?", " ($1)");
@@ -73,7 +73,7 @@ final class Words {
                 .collect(Collectors.joining(" "));
     }
 
-    /** {@return the command that goes on with a run} */
+    /** {@return the command that resumes a run} */
     static String resume(Path run) {
         return command(List.of("./teamtr", "train", "--resume", run.toString()));
     }

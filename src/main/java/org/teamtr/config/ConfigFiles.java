@@ -12,7 +12,7 @@ import org.teamtr.team.Speaker;
 import org.teamtr.torch.ModelPreview;
 import org.teamtr.train.Config;
 
-/** Looks at the files and devices that a configuration names, all of them, without loading a model's weights. */
+/** Checks all files and devices that a configuration names, without loading a model's weights. */
 public final class ConfigFiles {
     private ConfigFiles() {
     }
@@ -21,7 +21,7 @@ public final class ConfigFiles {
      * {@return all that is wrong with them, a line or more each; empty if a run can start}
      *
      * @param config as {@link Setup#resolved} gives it
-     * @param note is told what a user should know though it is not wrong
+     * @param note receives notes to the user that are not errors
      */
     public static List<String> problems(Config config, Consumer<String> note) {
         final List<String> problems = new ArrayList<>(Setup.missingDevices(config));

@@ -33,10 +33,10 @@ import org.teamtr.train.Policy;
 import org.teamtr.train.Sharding;
 import org.teamtr.train.StepLength;
 
-/** What each key of a configuration may hold, and what does not go together. */
+/** The range of each key of a configuration, and the combinations of keys that are refused. */
 public final class ConfigRules {
     private static final String UNFILTERED = ": the ratios of Eq. 10 and the KL of Eq. 11 are of the unfiltered softmax; eval may filter";
-    /** With its package: a misspelt name of ours has no dot. */
+    /** With its package, since a misspelt built-in name has no dot. */
     private static final Pattern CLASS_NAME = Pattern.compile("(\\p{javaJavaIdentifierPart}+\\.)+\\p{javaJavaIdentifierPart}+");
 
     /** The value of every key that holds one; {@code []} stands for any index and {@code <name>} for any name. */
@@ -408,7 +408,7 @@ public final class ConfigRules {
         return above[b.length()];
     }
 
-    /** Checks what goes together. */
+    /** Checks combinations of keys. */
     static void conflicts(ConfigTree tree, Config config) {
         team(tree, Setup.resolved(config)); // the budget task's own team has roles too
         final Config.Rollout rollout = config.rollout();

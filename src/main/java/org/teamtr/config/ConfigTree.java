@@ -183,7 +183,7 @@ public final class ConfigTree {
         warnings.add((location == null ? "" : location + ": ") + old + " is called " + now + " now");
     }
 
-    /** {@return what a user should know of keys that were taken, a line each} */
+    /** {@return notes to the user about keys that were read, a line each} */
     List<String> warnings() {
         return warnings;
     }

@@ -31,13 +31,13 @@ import org.teamtr.train.Policy;
 import org.teamtr.train.Sharding;
 
 /**
- * What a run needs of memory, before anything is loaded: the sizes that config.json files and the configuration say, for messages that
- * are all as long as they may be. Weights, f32 weights, optimiser, gradient and keys and values are counted exactly; activations
- * are what this decoder's operations keep for the way back, counted from their shapes; what libraries use besides is left to a share.
+ * The memory that a run needs, computed before anything is loaded from the sizes in config.json files and the configuration, for messages
+ * that all have their maximum length. Weights, f32 weights, optimiser, gradient and keys and values are counted exactly; activations are
+ * counted from the shapes that this decoder's operations keep for the backward pass; the memory of libraries is estimated by a factor.
  * (The copies that an optimiser step and the f32 logits of a decoding step make are smaller than the others and not shown.)
  */
 public final class MemoryPlan {
-    /** What libraries, fragmentation and small things take beside what is counted. */
+    /** The share for libraries, fragmentation and small tensors beside what is counted. */
     private static final double BESIDE = 1.05;
     private static final long CUDA_CONTEXT = 700L << 20;
     /** Of the process without models, at least: Java's heap, libtorch and the other libraries, of which not all are loaded yet. */
@@ -136,7 +136,7 @@ public final class MemoryPlan {
         }
     }
 
-    /** Tokens of the longest prompt that an agent may be asked with: the longest texts are encoded, messages are at their longest. */
+    /** Tokens of the longest prompt of an agent: the longest texts are encoded, and messages have their maximum length. */
     private static int longestPrompt(Config config, List<Of> policies) throws IOException {
         final Config.Files f = config.task().files();
         final Prompts prompts = Setup.isBudget(config) ? Setup.budget(config).prompts("train", 64, config.seed())
@@ -179,7 +179,7 @@ public final class MemoryPlan {
         return config.hardware().ranks().shard().divides(stage) && processes > 1;
     }
 
-    /** What a rank keeps of numbers that a stage divides among ranks. */
+    /** The share of a rank in numbers that a stage divides among ranks. */
     private long part(long numbers, Sharding stage) {
         return divides(stage) ? (numbers + processes - 1) / processes : numbers;
     }
@@ -312,13 +312,13 @@ public final class MemoryPlan {
         return (config.rollout().promptsEach(learners) + processes - 1) / processes * config.rollout().group();
     }
 
-    /** Of one learner's messages of a batch; agents that share a policy are taken to speak one after the other. */
+    /** Of one learner's messages of a batch; agents that share a policy are assumed to write one after the other. */
     private long batchTokens() {
         final int turns = Math.max(1, config.team().turns() / Math.max(1, (int) policies.stream().filter(Of::learns).count()));
         return (long) episodes() * turns * config.rollout().maxNewTokens();
     }
 
-    /** What goes through the model at once: a message at least, and no more than there is. */
+    /** The tokens that go through the model at once: at least a message, and no more than there are. */
     private long microTokens() {
         final long one = (long) longest + config.rollout().maxNewTokens();
         return Math.max(one, Math.min(config.optimiser().microBatchTokens(), episodes() * one));
@@ -407,7 +407,7 @@ public final class MemoryPlan {
     }
 
     /**
-     * Refuses what cannot fit.
+     * Refuses a run that does not fit.
      *
      * @throws ConfigException with the settings that would make it fit
      */

@@ -4,9 +4,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.Map;
 
-/** Keys that had another name once. Their old names are still read, with a warning that says the new one. */
+/** Keys that were renamed. Their old names are still read, with a warning that gives the new one. */
 final class RenamedKeys {
-    /** Old key paths, section.name, and what stands for name now. */
+    /** Old key paths, section.name, and the current name. */
     static final Map<String, String> ALL = Map.of(
             "rollout.held_back", "validation_fraction",
             "rollout.budget", "prompts_per");
@@ -14,7 +14,7 @@ final class RenamedKeys {
     private RenamedKeys() {
     }
 
-    /** {@return the path of a key by its name of now} */
+    /** {@return the path of a key with its current name} */
     static String path(ConfigTree tree, String path) {
         final String name = ALL.get(path);
         if (name == null) {
@@ -26,7 +26,7 @@ final class RenamedKeys {
     }
 
     /**
-     * Gives keys their names of now.
+     * Replaces old names of keys by the current ones.
      *
      * @param node a whole configuration, or one of its sections
      * @param at the path of {@code node}, empty for a whole configuration

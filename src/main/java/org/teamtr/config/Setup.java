@@ -38,7 +38,7 @@ import org.teamtr.train.Config;
 import org.teamtr.train.Learner;
 import org.teamtr.train.Trainer;
 
-/** What a configuration describes, loaded: policies, team, prompts, verifier. */
+/** Loads what a configuration describes: policies, team, prompts, verifier. */
 public final class Setup implements AutoCloseable {
     public final Config config;
     private final TorchRanks ranks;
@@ -48,13 +48,13 @@ public final class Setup implements AutoCloseable {
     public final List<Learner> learners;
     public final Prompts prompts;
     public final Prompts heldOut;
-    /** What scores episodes; where there is an environment, that. */
+    /** Scores episodes: the environment where there is one, otherwise the verifier. */
     public final Verifier verifier;
 
     /**
      * @param config as {@link #resolved} gives it
      * @param run the run directory; the built-in model is kept there
-     * @param note is told in a line what takes long
+     * @param note receives a line before each step that takes long
      */
     public Setup(Config config, Path run, Consumer<String> note) throws IOException {
         this(config, run, note, null);
@@ -128,7 +128,7 @@ public final class Setup implements AutoCloseable {
         return missing;
     }
 
-    /** Makes what one rank makes for all, where there is such a thing: the built-in model. */
+    /** Makes the built-in model, where it is used; one rank makes it for all. */
     public static void prepare(Config config, Path run, Consumer<String> note) throws IOException {
         if (config.policies().values().stream().anyMatch(model -> model.model().equals("tiny"))) {
             TinyModel.folder(config, run, note);
@@ -161,13 +161,13 @@ public final class Setup implements AutoCloseable {
         return all;
     }
 
-    /** Looks at every prompt before the first is drawn; see {@link TaskData#check}. */
+    /** Checks every prompt before the first is drawn; see {@link TaskData#check}. */
     public void checkPrompts(Consumer<String> note) throws IOException {
         data.check(config, team, note);
     }
 
     /**
-     * Writes out what a configuration leaves to the program: the team of the budget task, turns, threads, the certificate's
+     * Fills in what a configuration leaves to the program: the team of the budget task, turns, threads, the certificate's
      * constants.
      */
     public static Config resolved(Config c) {
@@ -200,7 +200,7 @@ public final class Setup implements AutoCloseable {
     }
 
     /**
-     * The most an advantage can be, or null where nothing says. A normalised one of a group of G is never more than sqrt(G - 1).
+     * The largest possible advantage, or null where nothing bounds it. A normalised one of a group of G is never more than sqrt(G - 1).
      */
     private static Double aMax(Config c) {
         final double most = Math.min(c.loss().advantageClip(), c.loss().normalise() ? Math.sqrt(c.rollout().group() - 1)
@@ -275,7 +275,7 @@ public final class Setup implements AutoCloseable {
         };
     }
 
-    /** One learner for every policy that an agent to be trained speaks with. */
+    /** One learner for every policy that a trained agent uses. */
     public static List<Learner> learners(Config c, Team team, Map<String, TorchPolicy> policies) {
         final List<Learner> learners = new ArrayList<>();
         policies.forEach((name, policy) -> {

@@ -29,8 +29,8 @@ import org.teamtr.team.Verifier;
 import org.teamtr.train.Config;
 
 /**
- * The prompts of a configuration's task and what scores their episodes. Everything that can be known of a prompt before it is drawn
- * is looked at here: a run finds out at its start, and not in the stage that draws it.
+ * The prompts of a configuration's task and the verifier that scores their episodes. Prompts are checked here, so that a run fails at its
+ * start and not in the stage that draws a faulty prompt.
  *
  * @param train to train on
  * @param heldOut to evaluate on
@@ -39,7 +39,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
     /**
      * Reads them.
      *
-     * @param oracle whom the environment asks; null for nobody
+     * @param oracle answers the environment's questions; null for none
      * @throws IOException if a file cannot be read, rows in it cannot be used, or answers are none that the verifier can compare with
      */
     public static TaskData read(Config config, Oracle oracle) throws IOException {
@@ -114,10 +114,10 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
     }
 
     /**
-     * Looks at every prompt as the team is going to be asked it first: whether it has tokens, and whether they leave room for a
-     * message. Prompts that are made as they are drawn are not looked at.
+     * Checks every prompt as the first agent will receive it: whether all of its characters have tokens, and whether it leaves room for a
+     * message. Prompts that are generated when they are drawn are not checked.
      *
-     * @param note is told how many prompts are going to be cut, where that is configured
+     * @param note is told how many prompts will be truncated, where that is configured
      * @throws IOException if some cannot be asked: how many, and which
      */
     public void check(Config config, Team team, Consumer<String> note) throws IOException {
@@ -176,7 +176,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         }
     }
 
-    /** Who may speak first. A random router can name anybody. */
+    /** The agents that may write first. A random router can name any of them. */
     private static int[] first(Team team, Context context, long seed) {
         final int agents = team.agents().size();
         if (team.router() == Router.RANDOM || team.router() == Router.RANDOM_BATCH) {

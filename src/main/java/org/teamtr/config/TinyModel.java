@@ -36,7 +36,7 @@ import org.teamtr.train.Evaluation;
 import org.teamtr.train.Trainer;
 
 /**
- * The built-in model: a small Qwen3, taught from nothing to imitate the task's teachers. Written once per run in the Hugging
+ * The built-in model: a small Qwen3, trained from random weights to imitate the task's teachers. Written once per run in the Hugging
  * Face layout, {@code warm-start/}; all agents start from it.
  */
 public final class TinyModel {
@@ -48,11 +48,11 @@ public final class TinyModel {
     private static final String TEMPLATE = "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
             + "{{ tool.function.parameters.properties | join(',') }}){% endfor %}<|end|>{% endif %}"
             + "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
-    /** Where in a run directory it is. */
+    /** Its folder in a run directory. */
     public static final String FOLDER = "warm-start";
     private static final String UNTRAINED = "untrained.json";
 
-    /** How the team does before any training at all. */
+    /** Accuracy and return of the team before any training. */
     public record Untrained(double returnMean, double accuracy) {
     }
 
@@ -104,7 +104,7 @@ public final class TinyModel {
             for (int step = 0; step < warm.steps(); step++) {
                 final List<Utterance> lessons = data == null ? lessons(config, budget, policy, step) : lessons(config, data, policy, step);
                 likelihood = policy.imitate(lessons);
-                // Down to nothing over the last third, so that it ends where the noise of single batches averages out.
+                // The learning rate falls to 0 over the last third, so that the noise of single batches averages out.
                 policy.step(warm.learningRate() * Math.min(1, 3.0 * (warm.steps() - step) / warm.steps()));
                 if ((step + 1) % 100 == 0 || step + 1 == warm.steps()) {
                     note.accept(String.format(Locale.ROOT, "warm start %d/%d: %.3f nats per token", step + 1, warm.steps(), likelihood));
@@ -118,7 +118,7 @@ public final class TinyModel {
         }
     }
 
-    /** What the teachers of the relay say, each message at a random place of an episode of its own. */
+    /** Messages of the relay's teachers, each from a random turn of an episode of its own. */
     private static List<Utterance> lessons(Config config, Budget budget, TorchPolicy policy, int step) {
         final View view = config.task().budget().view();
         final List<Utterance> lessons = new ArrayList<>(config.warmStart().batch());
@@ -130,7 +130,7 @@ public final class TinyModel {
         return lessons;
     }
 
-    /** What a teacher says in whole episodes, with what the environment answers. */
+    /** Messages of a teacher in whole episodes, with the environment's answers. */
     private static List<Utterance> lessons(Config config, TaskData data, TorchPolicy policy, int step) {
         final int episodes = Math.max(1, config.warmStart().batch() / config.team().turns());
         final List<Utterance> lessons = new ArrayList<>();
@@ -163,7 +163,7 @@ public final class TinyModel {
         return Setup.team(config, everybody);
     }
 
-    /** The team as it would be if this policy spoke for everybody. */
+    /** The team in which every agent uses this policy. */
     private static Untrained evaluate(Config config, Prompts heldOut, Verifier verifier, TorchPolicy policy) {
         try (Trainer trainer = new Trainer(config, everybody(config, policy), List.of(), null, heldOut, verifier)) {
             final Evaluation e = trainer.evaluate();

@@ -21,7 +21,7 @@ public final class Variants {
     private Variants() {
     }
 
-    /** {@return the first line of a variant's file: what it is and where it stands in the paper} */
+    /** {@return the first line of a variant's file, with its description and its place in the paper} */
     public static String about(String name) {
         return text(name).lines().findFirst().orElseThrow().substring("# ".length());
     }

@@ -18,8 +18,8 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Starts the ranks of one machine, each with the variables of {@link RankEnvironment} and nothing else of its own, and ends all of them
- * when one fails. What rank 0 says is said here; of another rank, the last words if it fails.
+ * Starts the ranks of one machine, which differ only in the variables of {@link RankEnvironment}, and ends all of them when one fails. Rank
+ * 0's output is passed on; of another rank, the last lines if it fails.
  */
 public final class Launcher implements AutoCloseable {
     /** Lines that are kept of each rank. */
@@ -30,7 +30,7 @@ public final class Launcher implements AutoCloseable {
     private final List<Deque<String>> words = new ArrayList<>();
     private final List<Thread> readers = new ArrayList<>();
 
-    /** @param err where failures are told */
+    /** @param err where failures are printed */
     public Launcher(PrintStream err) {
         this.err = err;
     }
@@ -91,7 +91,7 @@ public final class Launcher implements AutoCloseable {
         return process;
     }
 
-    /** Reads to the end whatever happens: a rank whose words nobody takes would stop at some point. */
+    /** Reads to the end in any case: a rank whose output is not read would block. */
     private static void read(Process process, Deque<String> last) {
         try (BufferedReader lines = process.errorReader(Charset.defaultCharset())) {
             for (String line = lines.readLine(); line != null; line = lines.readLine()) {
@@ -107,7 +107,7 @@ public final class Launcher implements AutoCloseable {
         }
     }
 
-    /** Where one rank is killed, others may be as quick to fail for want of it. A signal is nobody else's fault. */
+    /** When one rank is killed, others may fail at the same time because of it. A rank that ended by a signal is taken as the cause. */
     private int firstCause(int rank, BlockingQueue<Integer> ended) throws InterruptedException {
         for (int other = rank;;) {
             if (ranks.get(other).exitValue() > 128) {

@@ -10,22 +10,22 @@ import java.util.Map;
  *
  * @param rank RANK, from 0 on
  * @param size WORLD_SIZE
- * @param localRank LOCAL_RANK: which of its machine's ranks it is, and so which of its GPUs is its own
+ * @param localRank LOCAL_RANK: its number among its machine's ranks, and the number of its GPU
  * @param localSize LOCAL_WORLD_SIZE, the ranks of its machine; where it is not set, 1
  * @param host MASTER_ADDR, where the ranks meet
  * @param port MASTER_PORT
  * @param served whether the launcher itself listens there, as torchrun does; otherwise rank 0 does
- * @param attempt how often the launcher has started the ranks anew
+ * @param attempt how often the launcher has restarted the ranks
  */
 public record RankEnvironment(int rank, int size, int localRank, int localSize, String host, int port, boolean served, int attempt) {
     /** Set by {@link Launcher}: the process that a rank should not outlive. */
     static final String LAUNCHER = "TEAMTR_LAUNCHER";
 
     /**
-     * {@return what the variables say, or null where they name no more than one rank} Of torchrun, one rank is one too: an elastic job
-     * may have shrunk to it, and may grow again.
+     * {@return what the variables say, or null where they name only one rank} One rank of torchrun counts, since an elastic job may have
+     * shrunk to it, and may grow again.
      *
-     * @throws RanksException if one is missing or makes no sense, naming it
+     * @throws RanksException if one is missing or invalid, naming it
      */
     public static RankEnvironment of(Map<String, String> variables) {
         final boolean served = variables.getOrDefault("TORCHELASTIC_USE_AGENT_STORE", "").equals("True");

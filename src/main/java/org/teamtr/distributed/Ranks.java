@@ -12,14 +12,14 @@ import java.util.stream.IntStream;
  * The processes that train one team together, seen from one of them. Every rank calls the same methods in the same order; a call
  * returns when all ranks have made it. One thread at a time.
  *
- * <p>Whatever comes back is the same on all ranks, to the bit: who decides by it alone decides as the others do.
+ * <p>Results are the same on all ranks, to the bit, and so are decisions that depend on them alone.
  */
 public interface Ranks extends AutoCloseable {
     /** A process of its own. Costs nothing. */
     Ranks ONE = new Ranks() {
     };
 
-    /** What ranks have told each other since they met. */
+    /** What ranks have exchanged since they connected. */
     record Traffic(double seconds, long bytes, long calls) {
         /** {@return what has come to it since an earlier moment} */
         public Traffic since(Traffic then) {
@@ -55,12 +55,12 @@ public interface Ranks extends AutoCloseable {
     default void sum(String what, double[] vector) {
     }
 
-    /** {@return what each rank gave, by rank} Their lengths may differ; none may be 2 GB or more. */
+    /** {@return each rank's bytes, by rank} Their lengths may differ; none may be 2 GB or more. */
     default List<byte[]> gather(String what, byte[] own) {
         return List.of(own);
     }
 
-    /** {@return what rank 0 gave} What others give does not count. */
+    /** {@return rank 0's bytes} Those of other ranks are ignored. */
     default byte[] broadcast(String what, byte[] own) {
         return size() == 1 ? own : gather(what, rank() == 0 ? own : new byte[0]).get(0);
     }
@@ -73,7 +73,7 @@ public interface Ranks extends AutoCloseable {
     }
 
     /**
-     * Sees that a number is the same on all ranks.
+     * Checks that a number is the same on all ranks.
      *
      * @throws RanksException if it is not, with the ranks that have another one than most of the others, or than rank 0
      */
@@ -111,7 +111,7 @@ public interface Ranks extends AutoCloseable {
         return mine;
     }
 
-    /** Leaves, once all others are ready to. */
+    /** Leaves the group, once all other ranks are ready to. */
     @Override
     default void close() {
     }

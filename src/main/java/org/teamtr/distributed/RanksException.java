@@ -1,6 +1,6 @@
 package org.teamtr.distributed;
 
-/** Ranks cannot go on together. The message names the rank that is the matter, and is meant for the user. */
+/** Ranks cannot continue together. The message names the rank concerned, and is meant for the user. */
 public final class RanksException extends RuntimeException {
     private static final long serialVersionUID = 1;
 

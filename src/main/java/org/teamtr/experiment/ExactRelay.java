@@ -19,19 +19,19 @@ import org.teamtr.train.Trainer;
 import org.teamtr.train.Unchanged;
 
 /**
- * Algorithm 1 on the budget relay with nothing estimated: policies are tables, expectations are sums. Nothing is left of the
- * difference between predicted and realised gain but what old rollouts make of it.
+ * Algorithm 1 on the budget relay with nothing estimated: policies are tables, expectations are sums. Predicted and realised gain then
+ * differ only by the effect of old rollouts.
  *
- * <p>An agent's table holds, for each goal and each sum of the numbers before it, how likely it says 0, 1, .. 15. That is all
- * there is to know of a transcript, since the return depends on goal and sum; agents who see nothing of it have a row for each
- * goal. The tables of the untrained team are the task's teachers. An update follows the natural gradient of E [A] over the states
+ * <p>An agent's table holds, for each goal and each sum of the numbers before it, the probabilities of saying 0, 1, .. 15. Goal and sum are
+ * all that matters of a transcript, since the return depends on them alone; agents who do not see the transcript have a row for each goal.
+ * The tables of the untrained team are the task's teachers. An update follows the natural gradient of E [A] over the states
  * of its rollouts as far as their radius,
  *
  * <pre>
  *   new(a | s) = old(a | s) exp(x A(s, a)) / Z(s)      with the x at which E KL(old || new) = δ,       (Eq. 10, 11)
  * </pre>
  *
- * or, where no x comes to δ, to the best answer. Every agent speaks once, so the surrogate of fresh rollouts is the gain:
+ * or, where no x comes to δ, to the best answer. Every agent writes once, so the surrogate of fresh rollouts is the gain:
  * predicted and realised are then the same number. One thread at a time.
  */
 public final class ExactRelay {
@@ -81,7 +81,7 @@ public final class ExactRelay {
     }
 
     /**
-     * What a team does: tables and what follows from them.
+     * A team: its tables and what follows from them.
      *
      * @param policies [agent][goal][sum before][number]
      * @param occupancy [agent][goal][sum before], probability
@@ -182,7 +182,7 @@ public final class ExactRelay {
         }
     }
 
-    /** What is not set is not measured here. */
+    /** Fields that are not set are not measured here. */
     private RunLog.Update log(int stage, int k, String agent, List<String> order, Team rollouts, double predicted, double kl, boolean fresh,
             GainBound gain) {
         final RunLog.Update.Builder log = new RunLog.Update.Builder();

@@ -14,18 +14,18 @@ import java.util.regex.Pattern;
  * @param columns what is measured of a run, by name
  * @param curves what is measured of its stages, or of its updates as a histogram, by name
  * @param published the paper's numbers: point, column, number; not all of them
- * @param claims what is to be seen
+ * @param claims that are tested
  */
 public record Experiment(String name, Text text, List<Point> points, Map<String, Column> columns, Map<String, Column> curves,
         Pictures pictures, Map<String, Map<String, Double>> published, List<Claim> claims) {
 
     /**
-     * What pages say of it.
+     * Its texts for pages.
      *
      * @param title a line
      * @param paper the table or figure it is about
-     * @param question what is asked, and what is to be kept in mind
-     * @param reading what its authors make of the runs they made; empty for nothing
+     * @param question the question, and what readers should know
+     * @param reading the authors' conclusions from their runs; may be empty
      * @param yaml the whole file
      */
     public record Text(String title, String paper, String question, String reading, String yaml) {

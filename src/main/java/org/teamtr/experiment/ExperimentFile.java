@@ -25,8 +25,8 @@ import org.teamtr.config.Variants;
 import org.teamtr.train.Config;
 
 /**
- * Experiments as files. What the keys mean is said in {@code org/teamtr/experiment/experiments/team-size.yaml}; those that only one
- * experiment needs, in its file.
+ * Experiments as files. {@code org/teamtr/experiment/experiments/team-size.yaml} explains the keys; those that only one experiment needs
+ * are explained in its file.
  */
 public final class ExperimentFile {
     /** All that come with the program, in the order of docs/results.md. */
@@ -40,7 +40,7 @@ public final class ExperimentFile {
     private static final Pattern HISTOGRAM =
             Pattern.compile("(metrics|diagnostics)\\.[a-z0-9_]+( / (metrics|diagnostics)\\.[a-z0-9_]+)?");
 
-    /** What makes a point's runs. {@code exact}: with tables and sums instead of models and samples. */
+    /** The settings of a point's runs. {@code exact}: with tables and sums instead of models and samples. */
     public record Setting(Experiment.Point point, JsonNode config, String variant, Map<String, String> replace, boolean exact) {
         /** {@return the configuration of one of its runs} */
         public Config config(long seed, int threads) throws ConfigException {
@@ -104,7 +104,7 @@ public final class ExperimentFile {
         return new Reader(name, nameOrFile, text, quick).read();
     }
 
-    /** One reading: what is wrong is collected, and what it stands in is skipped. */
+    /** Reads one file: problems are collected, and the parts that have them are skipped. */
     private static final class Reader {
         final ConfigTree tree = new ConfigTree();
         final String name;

@@ -36,7 +36,7 @@ final class ExperimentPictures {
         this.paper = paper;
     }
 
-    /** What is measured, and what the paper has of it: a chart or null each. */
+    /** A chart of the measurements and one of the paper's numbers; each may be null. */
     record Pair(String label, Charts.Drawing ours, Charts.Drawing papers) {
     }
 

@@ -9,8 +9,7 @@ import org.teamtr.kernels.internal.global.teamtr;
 /**
  * What the kernels can run on here, found out once, when the first kernel is called or the first view of device memory made, and
  * logged in one line to the System.Logger {@code org.teamtr.kernels}: {@code TeamTR kernels: cpu avx512, 2 threads}, followed by
- * the CUDA devices or, where the natives have CUDA kernels, the reason that there is none. Which of them a call runs on, its
- * views decide: {@link Device}.
+ * the CUDA devices or, where the natives have CUDA kernels, the reason that there is none. A call runs where its views are: {@link Device}.
  *
  * <table>
  * <caption>Settings, read once</caption>
@@ -134,7 +133,7 @@ public final class Backend {
 
     // ---- the choice ----
 
-    /** A class of its own: whoever asks first initialises it and the others wait, and a failure is kept, not thrown here. */
+    /** A class of its own, which is initialised once while other threads wait; a failure is stored and not thrown here. */
     private static final class Holder {
         static final Backend BACKEND;
         static final String FAILURE;

@@ -4,8 +4,8 @@ import java.lang.ref.Reference;
 import org.teamtr.kernels.internal.global.teamtr;
 
 /**
- * What every kernel checks before a call, and how it reads the status after. A vector that may be null may be null
- * in every method here but {@link #given}. Words are made only when something is wrong: the good path allocates nothing.
+ * The checks of every kernel before a call, and of the status after it. A vector that may be null may be null
+ * in every method here but {@link #given}. Messages are made only for errors, so that a valid call allocates nothing.
  */
 final class Check {
     static final String ROWS = "the rows of logits";
@@ -139,7 +139,7 @@ final class Check {
 
     static void apartOrSame(Logits gradient, String name, Logits logits, String logitsName) {
         if (gradient.overlaps(logits) && !gradient.sameLayout(logits)) {
-            gradient.open(name); // memory that was closed may by now be somebody else's: that is then the error
+            gradient.open(name); // memory that was closed may have been reused by now: then that is the error
             logits.open(logitsName);
             throw new IllegalArgumentException(name + ": expected memory apart from " + logitsName
                     + ", or the same address and strides, given an overlap: " + gradient + " and " + logits);
@@ -177,7 +177,7 @@ final class Check {
         return indices == null ? teamtr.TEAMTR_I64 : indices.code();
     }
 
-    /** Keeps what these objects own alive up to here, so that no collector frees memory during the native call. */
+    /** Keeps these objects reachable up to here, so that the collector does not free memory during the native call. */
     static void alive(Object a, Object b, Object c, Object d) {
         Reference.reachabilityFence(a);
         Reference.reachabilityFence(b);

@@ -4,7 +4,7 @@ import org.bytedeco.javacpp.Pointer;
 
 /**
  * Memory of a CUDA device: a JavaCPP Pointer that holds a device address, for {@link Logits#of(Device, Pointer, DType, long,
- * long)} and for the JavaCPP Presets for CUDA. Java must not look at its bytes: what {@link Pointer} offers to read or write on
+ * long)} and for the JavaCPP Presets for CUDA. Java must not access its bytes: what {@link Pointer} offers to read or write on
  * the host (buffers, {@code fill}, {@code zero}, {@code put}, {@code memcpy}) would crash; {@code copyFrom} of the views copies.
  *
  * <pre>{@code
@@ -19,7 +19,7 @@ import org.bytedeco.javacpp.Pointer;
  * {@link IllegalStateException} that names it.
  *
  * <p>Freed by {@link #close()} or, failing that, by the collector; inside a JavaCPP {@code PointerScope} it belongs to the scope.
- * Freeing waits for the work that the device has in hand. Immutable but for closing.
+ * Freeing waits for the device's pending work. Immutable but for closing.
  */
 public final class CudaMemory extends Pointer {
     private final Device device;
@@ -65,7 +65,7 @@ public final class CudaMemory extends Pointer {
         return 1;
     }
 
-    /** Does not throw: JavaCPP's collector calls it, too, and would end; what a device has to say, it says to the next call. */
+    /** Does not throw, since JavaCPP's collector thread calls it too and would end; an error of the device is reported by the next call. */
     private record Free(int device, long address) implements Deallocator {
         @Override
         public void deallocate() {

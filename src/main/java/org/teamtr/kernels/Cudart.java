@@ -8,8 +8,8 @@ import org.bytedeco.javacpp.Pointer;
 import org.teamtr.kernels.internal.Natives;
 
 /**
- * The CUDA runtime through the JavaCPP Presets for CUDA: memory, copies, streams, events. The one class that names those presets,
- * which only who asks for such things needs; the kernels have a runtime of their own inside. The two share a device's memory,
+ * The CUDA runtime through the JavaCPP Presets for CUDA: memory, copies, streams, events. Only this class refers to those presets, which
+ * are needed for nothing else; the kernels contain a runtime of their own. The two share a device's memory,
  * streams and events.
  *
  * <p>A thread's current device is left as it was, since the caller's framework may rely on it.
@@ -20,7 +20,7 @@ final class Cudart {
     private Cudart() {
     }
 
-    /** Apart from the calls, so that a class path without the presets ends in words. */
+    /** Separate from the calls, so that a class path without the presets gives a clear error. */
     private static final class Presets {
         static final LinkageError FAILURE = load();
 
@@ -63,7 +63,7 @@ final class Cudart {
 
     private static void check(int error, String what) {
         if (error != cudart.cudaSuccess) {
-            cudart.cudaGetLastError(); // forgets the error where it can be: it has been told
+            cudart.cudaGetLastError(); // clears the error where possible: it has been reported
             throw new DeviceException(what + ": " + cudart.cudaGetErrorName(error).getString() + ", "
                     + cudart.cudaGetErrorString(error).getString());
         }
@@ -85,7 +85,7 @@ final class Cudart {
         return memory.address();
     }
 
-    /** Waits for the work that the device has in hand. */
+    /** Waits for the device's pending work. */
     static void free(int device, long address) {
         on(device, "cudaFree on cuda:" + device, () -> cudart.cudaFree(new Memory.Raw(address, 0)));
     }

@@ -11,8 +11,9 @@ import org.teamtr.kernels.internal.global.teamtr;
  * stream make another view, from its address, once the work of the first stream is done ({@link #synchronize},
  * {@link CudaEvent}).
  *
- * <p><b>On a device</b> a call checks shapes, enqueues its work on the stream and returns. Whoever reads a result first waits:
- * copies do so by themselves. What the call cannot see, the contents of vectors, answers row by row: a target out of range or a
+ * <p><b>On a device</b> a call checks shapes, enqueues its work on the stream and returns. Before a result is read, the stream must be
+ * waited for, which copies do by themselves. Contents of vectors, which the call cannot check, give errors row by row: a target out of
+ * range or a
  * bad temperature makes its row's results and gradient NaN (token -1), and is never read through; message bounds that are wrong
  * make all results of the call NaN. A fault of the device is a {@link DeviceException}, of this call or a later one. As with
  * every CUDA program, memory must live until the work that was enqueued on it is done.

@@ -1,8 +1,8 @@
 package org.teamtr.kernels;
 
 /**
- * A CUDA device is missing or has failed; the words name its error. Work on a device runs behind the call that enqueued it, so
- * the failure may be that of an earlier call. After most failures the device takes no more work from this process.
+ * A CUDA device is missing or has failed; the message names its error. Work on a device runs after the call that enqueued it has returned,
+ * so the failure may be that of an earlier call. After most failures the device takes no more work from this process.
  *
  * <pre>{@code
  * Device device = Device.cuda(0);

@@ -12,11 +12,11 @@ import org.teamtr.kernels.internal.global.teamtr;
  *
  * <p>As <b>targets</b>, an element is a token id, or {@link #IGNORE}: such a row is not read, its results are 0 and so is its
  * gradient. Anything else outside the vocabulary is an {@link IllegalArgumentException} with the row's number, before
- * anything is written; on a device, which cannot be asked first, NaN in its row ({@link Device}). As <b>{@code cuSeqlens}</b>,
+ * anything is written; on a device, where contents are not checked first, it gives NaN in its row ({@link Device}). As <b>{@code cuSeqlens}</b>,
  * message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]}; the first element is 0, the last the number of tokens,
  * none is smaller than the one before it.
  *
- * <p>Memory, places and threads are as in {@link Floats}.
+ * <p>Memory, devices and threads are as in {@link Floats}.
  *
  * <pre>{@code
  * try (Indices targets = Indices.ofInts(3, 0, Indices.IGNORE); // the third row does not count

@@ -7,10 +7,10 @@ import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * A view of one byte per token: 0 takes the token out of everything (its log-probs are not even looked at), anything else
- * lets it count. A message with no token left does not count either.
+ * A view of one byte per token: 0 excludes the token from all results (its log-probs are not read), any other value includes it. A message
+ * without included tokens is excluded too.
  *
- * <p>Memory, places and threads are as in {@link Floats}.
+ * <p>Memory, devices and threads are as in {@link Floats}.
  *
  * <pre>{@code
  * try (Mask mask = Mask.ofBooleans(true, true, false)) { // the third token does not count

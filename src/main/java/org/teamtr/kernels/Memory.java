@@ -13,19 +13,19 @@ final class Memory {
     private static final long NOWHERE = 64;
 
     /**
-     * The device of host memory. A CUDA device in the tests alone, which so hand every kernel of theirs to it; the device must
-     * then reach host memory.
+     * The device of host memory. A CUDA device only in tests, which run every kernel on it this way; the device must then be able to access
+     * host memory.
      */
     static Device hostDevice = Device.CPU;
 
     final Device device;
-    /** Whether Java may look at the bytes. */
+    /** Whether Java may access the bytes. */
     private final boolean onHost;
     final long address;
     final long bytes;
     final boolean writable;
     private final Object owner;
-    /** The owner if it is a Pointer: closing it sets its address to 0, which is how a closed owner is told. */
+    /** The owner if it is a Pointer: closing it sets its address to 0, by which a closed owner is recognised. */
     private final Pointer guard;
     private final long guardAddress;
     private final boolean owned;
@@ -142,14 +142,14 @@ final class Memory {
         return memory;
     }
 
-    /** Throws if the memory is gone. */
+    /** Throws if the memory was closed. */
     void check(String name) {
         if (guard != null && guard.address() != guardAddress) {
             throw new IllegalStateException(name + ": its memory was closed");
         }
     }
 
-    /** Throws if the memory is gone, or Java cannot look at it. */
+    /** Throws if the memory was closed, or Java cannot access it. */
     void checkHost(String name) {
         check(name);
         if (!onHost) {
@@ -179,7 +179,7 @@ final class Memory {
         return to.device;
     }
 
-    /** Done at once on the CPU, else when the copier's stream has come to it. */
+    /** Done at once on the CPU, otherwise when the stream reaches it. */
     static void copy(Device copier, long to, long from, long bytes) {
         if (copier.isCuda()) {
             Cudart.copy(copier, to, from, bytes);

@@ -29,7 +29,7 @@ public final class SampledKl {
         K2(teamtr.TEAMTR_K2),
         /** exp(-d) - 1 + d: never negative, unbiased. */
         K3(teamtr.TEAMTR_K3),
-        /** |d|: a distance to look at rather than an estimate of the KL. */
+        /** |d|: a distance for monitoring, not an estimate of the KL. */
         ABS(teamtr.TEAMTR_ABS);
 
         final int code;

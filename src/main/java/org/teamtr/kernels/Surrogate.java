@@ -8,7 +8,7 @@ import org.teamtr.kernels.internal.global.teamtr;
  * <p>See {@link SurrogateConfig} for the formula and {@link SurrogateStats} for the results. Log-probs and entropies are in nats,
  * all vectors f32; sums are double, in token order, so the same numbers give the same bits at any thread count.
  *
- * <p>A token whose mask is 0 is taken out of everything and its log-probs are not looked at; its gradients are 0. NaN or
+ * <p>A token whose mask is 0 is excluded from all results and its log-probs are not read; its gradients are 0. NaN or
  * infinity in a token that counts reaches every sum it belongs to, and the gradients of the tokens that share its ratio.
  *
  * <p>{@link PolicyLoss} does this and the sweeps over the logits in one call.

@@ -17,12 +17,12 @@ import org.teamtr.kernels.internal.global.teamtr;
  * @param epsLow how far below 1 the clip starts, 0 to 1; +inf for no clip on that side
  * @param epsHigh how far above 1 the clip starts, 0 or more; +inf for no clip on that side
  * @param dualClip for A &lt; 0, the w above which the objective stays at {@code dualClip * A}, more than 1; +inf for none
- * @param klTerm what the KL term is made of
+ * @param klTerm the KL term
  * @param beta weight of the KL term, 0 or more
- * @param klAggregation how the KL term's tokens become one number; the paper sums a message and averages messages (Eq. 11)
+ * @param klAggregation how the KL term's tokens are aggregated; the paper sums a message and averages messages (Eq. 11)
  * @param entropyCoef weight of the entropy bonus; not 0 needs the entropies
- * @param aggregation how the objective's (and the entropy's) tokens become one number
- * @param fixedLength tokens a message is taken to have by {@link Aggregation#FIXED_LENGTH}; nothing else reads it
+ * @param aggregation how the objective's (and the entropy's) tokens are aggregated
+ * @param fixedLength the number of tokens that {@link Aggregation#FIXED_LENGTH} divides by for each message; not used otherwise
  * @param totalTokens tokens of the whole batch, so that micro-batches and ranks add up to its loss; 0 for this call's own
  * @param totalMessages messages of the whole batch, likewise
  * @param advantagePer whether advantages come one per message or one per token
@@ -47,7 +47,7 @@ public record SurrogateConfig(Ratio ratio, double epsLow, double epsHigh, double
         }
     }
 
-    /** How per-token terms become one number. Only tokens and messages that count are counted. */
+    /** How per-token terms are aggregated. Only tokens and messages that the mask includes are counted. */
     public enum Aggregation {
         /** Sum over all tokens / number of tokens. */
         TOKEN_MEAN(teamtr.TEAMTR_TOKEN_MEAN),

@@ -4,14 +4,14 @@ import org.bytedeco.javacpp.DoublePointer;
 import org.teamtr.kernels.internal.global.teamtr;
 
 /**
- * The loss of a surrogate call and what there is to know about it. One object serves any number of calls, one at a time; each
+ * The loss and the statistics of a surrogate call. One object serves any number of calls, one at a time; each
  * call overwrites it. NaN before the first.
  *
  * <p>Only tokens that count enter, and only messages with such a token. w is the ratio the configuration names, except in the
  * monitors and zetas, which are always about whole messages. Where nothing counts, statistics are 0.
  *
- * <p>On a CUDA device calls write to its memory. The first getter after a call copies all statistics to the host, and so waits
- * for the stream: look at them where waiting does no harm. A getter may then throw {@link DeviceException}.
+ * <p>On a CUDA device calls write to its memory. The first getter after a call copies all statistics to the host, and so waits for the
+ * stream: read them where waiting does no harm. A getter may then throw {@link DeviceException}.
  *
  * <p>Owns its native memory, freed by {@link #close()}; a getter then throws {@link IllegalStateException}.
  *

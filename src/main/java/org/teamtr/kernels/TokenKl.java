@@ -46,7 +46,7 @@ public final class TokenKl {
     }
 
     /**
-     * KL(old || new): how far the new policy left the old one, as the old one sees it.
+     * KL(old || new), the expectation of log old - log new under the old policy.
      *
      * @param oldLogits [rows, vocab]
      * @param newLogits the same shape and dtype; strides may differ

@@ -4,7 +4,7 @@ import org.teamtr.kernels.internal.global.teamtr;
 
 /**
  * {@link LogProbs} for a vocabulary that is spread over several ranks. Each rank calls {@link #parts} on its shard of columns,
- * the parts (16 bytes per row and shard) are gathered by whatever the trainer communicates with, {@link #merge} gives every rank
+ * the parts (16 bytes per row and shard) are gathered by the trainer's own means of communication, {@link #merge} gives every rank
  * the results of the whole, and {@link #backward} the gradient of its shard.
  *
  * <p>Parts are f32, [shards, rows, {@link #PARTS_PER_ROW}]: the shard's maximum m; sum_v exp((x_v - m)/T) - 1;
@@ -30,7 +30,7 @@ public final class VocabParallel {
     }
 
     /**
-     * What one shard knows of each row.
+     * The partial results of one shard for each row.
      *
      * @param logits [rows, vocab of the shard]: columns {@code vocabStart .. vocabStart + vocab} of {@code globalVocab}
      * @param targets [rows], ids in the global vocabulary, or null if no log-probs will be wanted

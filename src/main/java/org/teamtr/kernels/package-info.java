@@ -19,7 +19,7 @@
  * {@link org.teamtr.kernels.Indices}, {@link org.teamtr.kernels.Mask}) of a JavaCPP Pointer, a direct buffer, or the address of
  * another framework's tensor. Views copy nothing and keep what they view reachable. They have a
  * {@link org.teamtr.kernels.Device}, the host's memory or a CUDA device's, and a call runs where its views are, which must all be
- * on the same device. What is said of threads and of contents that are refused holds on the CPU; Device says how a device differs.
+ * on the same device. Statements about threads and about contents that are refused are about the CPU; Device describes the differences.
  *
  * <pre>{@code
  * FloatPointer memory = new FloatPointer(2 * 4).put(1, 2, 3, 4, 0, 0, 0, 0);

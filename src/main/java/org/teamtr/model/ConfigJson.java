@@ -32,7 +32,7 @@ import org.teamtr.model.ModelConfig.Rope;
  * changes nothing is accepted.
  * <li>{@link #HARMLESS}: known, and without effect on log-probs: names, versions, token ids, dropout (which is off outside
  * pretraining), defaults of generation.
- * <li>All others are left out of account, and that is said unless the value is null, false, or empty. They are not refused:
+ * <li>All others are ignored, with a note unless the value is null, false, or empty. They are not refused:
  * transformers, which defines these architectures, computes them from the fields of the first kind alone, and fine-tuning programs
  * leave fields of their own in this file.
  * </ul>
@@ -45,7 +45,7 @@ final class ConfigJson {
             "rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window", "sliding_window", "max_window_layers",
             "layer_types");
 
-    /** What is of no consequence here. */
+    /** Fields without effect here. */
     static final Set<String> HARMLESS = Set.of("_name_or_path", "name_or_path", "_commit_hash", "transformers_version",
             "transformers.js_config", "torch_dtype", "dtype", "use_cache", "initializer_range", "attention_dropout", "pretraining_tp",
             "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id", "is_llama_config",
@@ -214,7 +214,7 @@ final class ConfigJson {
                 + (type.isEmpty() ? "none" : type) + (why == null ? "" : ", which is another architecture: " + why));
     }
 
-    /** Refuses, or says, what is not computed. */
+    /** Refuses or reports what is not computed. */
     private void checkFields() {
         final List<String> unknown = new ArrayList<>();
         json.fieldNames().forEachRemaining(name -> {

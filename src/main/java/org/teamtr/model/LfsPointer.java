@@ -7,7 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 
-/** What a clone without Git LFS has in a large file's place: three lines of text that name it. */
+/** A Git LFS pointer: the three lines of text that a clone without Git LFS has in place of a large file. */
 public final class LfsPointer {
     private static final byte[] BEGINNING = "version https://git-lfs.github.com/spec/".getBytes(StandardCharsets.UTF_8);
 

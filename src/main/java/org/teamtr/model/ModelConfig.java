@@ -84,9 +84,9 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
     }
 
     /**
-     * The gated layer.
+     * The feed-forward layer (SwiGLU).
      *
-     * @param width of its inside
+     * @param width its intermediate size
      * @param bias whether its three matrices have one
      */
     public record FeedForward(int width, boolean bias) {
@@ -154,7 +154,7 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
      * Reads a {@code config.json}. Every field that changes what the model computes is either computed or refused; {@link ConfigJson}
      * lists them.
      *
-     * @param note hears what was left out of account, a sentence each
+     * @param note receives notes on ignored fields, one sentence each
      * @throws IOException if it cannot be read, or describes a model this decoder does not compute
      */
     public static ModelConfig read(Path file, Consumer<String> note) throws IOException {
@@ -162,7 +162,7 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
     }
 
     /**
-     * Reads a {@code config.json} as {@link #read(Path, Consumer)} does, for a caller that has heard of it what is to be said.
+     * Reads a {@code config.json} as {@link #read(Path, Consumer)} does, for a caller that has already received the notes.
      *
      * @throws IOException likewise
      */
@@ -170,7 +170,7 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
         return read(file, note -> {});
     }
 
-    /** {@return the same model with a head of its own} */
+    /** {@return the same model with a head that is not tied to the embedding} */
     public ModelConfig untied() {
         return new ModelConfig(modelType, new Embedding(embedding.vocab(), false), hidden, layers, attention, feedForward, rope, normEps);
     }

@@ -91,7 +91,7 @@ public final class SafeTensors implements AutoCloseable {
     }
 
     /**
-     * Where a tensor is and what it is like.
+     * Location, type and shape of a tensor.
      *
      * @param dtype as the file has it, also one that is not among {@link DType}
      * @param shape outermost first; empty for a scalar

@@ -56,7 +56,7 @@ public final class Charts {
     /** How a series is drawn. */
     public enum Look { LINE, DASHES, POINTS }
 
-    /** What the vertical axis is. */
+    /** The scale of the vertical axis. */
     public enum Scale { LINEAR, FROM_ZERO, LOGARITHMIC }
 
     /** One series; points that are not finite are left out. {@code error} may be null. */

@@ -16,8 +16,7 @@ import org.knowm.xchart.XYChart;
 import org.teamtr.train.RunLog;
 
 /**
- * Several runs' gains side by side: what the surrogates promised and what held-out episodes gained, summed over the stages. All
- * panels share their scale, so that one sees where the promise runs ahead.
+ * Predicted and realised gains of several runs side by side, summed over the stages. All panels have the same scale, so that they can be compared.
  */
 public final class GainsPicture {
     private static final String HEADER = "label,stage,predicted_gain,realised_gain,realised_gain_error,predicted_total,realised_total,"
@@ -130,7 +129,7 @@ public final class GainsPicture {
             chart.setXAxisTitle("stage");
             chart.setYAxisTitle("gain so far");
             chart.getStyler().setYAxisMin(least - room).setYAxisMax(most + room).setXAxisMin(0.0).setXAxisMax(1.03 * last);
-            // From the origin on: before the first stage nothing is promised and nothing gained.
+            // From the origin on: both gains are 0 before the first stage.
             final List<double[]> points = new ArrayList<>(List.of(new double[4]));
             final int[] bins = Charts.bins(rows.size(), POINTS);
             for (int b = 1; b < bins.length; b++) {

@@ -28,7 +28,7 @@ import org.teamtr.train.Unchanged;
 
 /** {@code report.html}: a run on one page that needs nothing but itself. */
 public final class Report {
-    /** Points of a line and bars of a chart; longer runs are averaged or summed down to this, so that a page stays a page. */
+    /** Points of a line and bars of a chart; longer runs are averaged or summed down to this, so that a page stays small. */
     private static final int POINTS = 200;
     private static final int BARS = 40;
     /** Characters of transcripts; the file has all. */
@@ -96,7 +96,7 @@ public final class Report {
         out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.run().version()))
                 .append(" · run ")
                 .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
-        for (String sentence : Unchanged.plainly(updates)) { // first of all: such a run looks like one that trains
+        for (String sentence : Unchanged.plainly(updates)) { // at the top, since such a run otherwise looks like one that trains
             out.append("<p class=\"note\">").append(Html.escape(sentence)).append("</p>\n");
         }
         if (summary.monitored().unchanged().overflows() > 0) {
@@ -125,7 +125,7 @@ public final class Report {
         return out.append("</main>\n</body>\n</html>\n").toString();
     }
 
-    /** What the run shows, in one sentence made of its numbers. */
+    /** The result of the run, in one sentence. */
     private String headline() {
         final RunSummary s = summary;
         final String left = updates.stream().noneMatch(u -> Double.isFinite(u.delta())) ? "without a trust region"
@@ -371,7 +371,7 @@ public final class Report {
                 + "Red is out of the region. The floor is the monitor’s value without a step, which is rounding.");
         byAgent.forEach((agent, all) -> {
             final int[] bins = Charts.bins(all.size(), POINTS);
-            // One point for each bin: the update that used most of its radius, so that none that left it goes unseen.
+            // One point for each bin: the update with the largest share of its radius, so that every one that left the region is shown.
             final List<Integer> worst = new ArrayList<>();
             for (int b = 0; b + 1 < bins.length; b++) {
                 worst.add(all.subList(bins[b], bins[b + 1]).stream()
@@ -631,7 +631,7 @@ public final class Report {
         return html.append("</ul>").toString();
     }
 
-    /** Means over bins of neighbours, so that at most so many points are left. */
+    /** Means over bins of neighbouring points, so that at most {@code most} points are left. */
     private static Charts.Series thin(Charts.Series s, int most) {
         if (s.x().length <= most) {
             return s;

@@ -20,7 +20,7 @@ public final class RunFiles {
     public static final String STAGES = "stages.jsonl";
     /** One {@link RunLog.Diagnosis} per line; there only if something is diagnosed. */
     public static final String DIAGNOSTICS = "diagnostics.jsonl";
-    /** What each rank took of each update; of runs of several ranks alone. */
+    /** The times of each rank in each update; only in runs of several ranks. */
     public static final String RANKS = "ranks.jsonl";
     /** One {@link RunLog.Transcript} per line. */
     public static final String TRANSCRIPTS = "transcripts.jsonl";
@@ -63,7 +63,7 @@ public final class RunFiles {
     }
 
     /**
-     * {@return what each rank took of each update, the oldest first; none where one process trained alone}
+     * {@return the times of each rank in each update, the oldest first; none where one process trained alone}
      *
      * @throws IOException if a line is not one, naming file and line
      */

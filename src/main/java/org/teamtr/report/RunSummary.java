@@ -28,12 +28,12 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
     public record Accuracies(double accuracyUntrained, double accuracyBefore, double accuracyBest, double accuracyLast, int bestStage) {
     }
 
-    /** Of held-out episodes, and the sums of what stages promised and showed. */
+    /** Returns of held-out episodes, and the sums of the stages' predicted and realised gains. */
     public record Returns(double returnUntrained, double returnBefore, double returnBest, double returnLast, double predictedGain,
             double realisedGain) {
     }
 
-    /** What the monitor saw. */
+    /** Results of the monitor. */
     public record Monitored(int outOfRegionUpdates, double outOfRegionRate, double scoreGap, double klFloor,
             @JsonUnwrapped Unchanged.Counts unchanged) {
     }
@@ -48,7 +48,7 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
     }
 
     /**
-     * How the bound of docs/theory.md fared; NaN where there is none.
+     * Statistics of the bound of docs/theory.md; NaN where there is none.
      *
      * @param boundAlarm whether stages gained less than their bound more often than its level allows
      */
@@ -84,7 +84,7 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
         }
     }
 
-    /** How the paper's certificate fared; NaN where there is none. */
+    /** Statistics of the paper's certificate; NaN where there is none. */
     public record Certified(double certificate, double certificateRankCorrelation, double certificateRankCorrelationStages,
             double certificateViolationRate, double vacuousRate) {
         private static Certified of(List<RunLog.Stage> stages) {
@@ -101,7 +101,7 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
     public record Diagnosed(double stability, double maxDrawdown, @JsonUnwrapped RunLog.Coordination coordination, double gap,
             double deltaStale, @JsonProperty("d_occ") double dOcc, @JsonUnwrapped MonitorErrors monitorErrors,
             @JsonUnwrapped Played played) {
-        /** Of the KL of a quarter and a half of the messages as a guess at that of all. */
+        /** Errors of the KL of a quarter and a half of the messages, compared with that of all. */
         public record MonitorErrors(@JsonProperty("monitor_error_25") double error25, @JsonProperty("monitor_error_25_p90") double error25P90,
                 @JsonProperty("monitor_flip_rate_25") double flipRate25, @JsonProperty("monitor_error_50") double error50,
                 @JsonProperty("monitor_error_50_p90") double error50P90, @JsonProperty("monitor_flip_rate_50") double flipRate50) {

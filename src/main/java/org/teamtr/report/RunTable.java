@@ -98,7 +98,7 @@ public final class RunTable {
         RunWriter.replace(file, (text.substring(0, begin + BEGIN.length() + 1) + table + text.substring(end)).getBytes(StandardCharsets.UTF_8));
     }
 
-    /** Rollouts, updates and monitor together: what the split is of. */
+    /** Rollouts, updates and monitor together, of which the last column has the shares. */
     private static double busy(RunSummary s) {
         return s.spent().shares().shareRollout() + s.spent().shares().shareUpdate() + s.spent().shares().shareMonitor();
     }

@@ -7,7 +7,7 @@ import org.teamtr.train.Diagnostics;
 import org.teamtr.train.LevelAlarm;
 import org.teamtr.train.RunLog;
 
-/** What was bounded from below beside what held-out episodes gained, in units of return: the paper's Fig. 4. */
+/** Lower bounds beside the gains of held-out episodes, in units of return: the paper's Fig. 4. */
 public final class Tracking {
     /**
      * From one measurement to the next, or one update.

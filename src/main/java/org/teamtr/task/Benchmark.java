@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * A benchmark of the paper (arXiv 2605.15207, Table 1, and tau-bench): by what its answers are judged, how often each item is played, and what the
- * paper prints.
+ * A benchmark of the paper (arXiv 2605.15207, Table 1, and tau-bench): the verifier of its answers, how often each item is played, and the
+ * paper's figures.
  *
  * @param name as on the command line
  * @param title as the paper has it
@@ -15,8 +15,8 @@ import java.util.Map;
  * @param k episodes for each item in the paper
  * @param items how many the paper has
  * @param published percent, by method; whether it is avg@k or pass@k is not said
- * @param figure which of an episode's figures is averaged for that table; null for the share of right ones
- * @param caveat what makes figures not comparable
+ * @param figure the figure of an episode that is averaged for that table; null for the share of right ones
+ * @param caveat why figures may not be comparable
  */
 public record Benchmark(String name, String title, String verifier, int k, int items, Map<String, Double> published, String figure, String caveat) {
     private static final String ALL = "the paper does not say whether it prints avg@k or pass@k";

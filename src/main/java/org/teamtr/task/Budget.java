@@ -14,19 +14,19 @@ import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
 /**
- * The budget relay: the team is given a number, each agent in turn writes a number, and their sum is to meet it.
+ * The budget relay: the team is given a number, each agent in turn writes a number, and their sum should equal it.
  *
  * <p>With n agents, the goal T is uniform in 2 n .. 7 n. The return is max(0, 1 - |sum - T| / width), the episode is correct if the
  * sum is T. A message that is not one or two digits makes the return 0.
  *
- * <p>It is made to show what the method is about. Before training every agent imitates a cautious teacher, who writes
- * {@link #SHORT} / n less than a fair share: the team as a whole falls short, and every agent can mend all of it alone. Agents that
- * learn from the same old episodes all do, and the team overshoots by n - 1 times what was missing.
+ * <p>It shows the error that the method avoids. Before training every agent imitates a cautious teacher, who writes {@link #SHORT} / n less
+ * than a fair share: the team as a whole falls short, and every agent can correct the whole shortfall alone. Agents that learn from the
+ * same old episodes all do so, and the team overshoots by n - 1 times the shortfall.
  */
 public final class Budget implements Verifier {
-    /** What prompts and messages are written in, beside the end of a message. */
+    /** The characters of prompts and messages, beside the end of a message. */
     public static final String CHARACTERS = "0123456789=+";
-    /** How an agent is asked: {@code 18=5+4+}. */
+    /** The form of an agent's prompt: {@code 18=5+4+}. */
     public static final PromptTemplate TEMPLATE = new PromptTemplate(null, "{prompt}{transcript}", "{text}+");
     /** By how much the teachers' team falls short on average; a little less, since no number is under 0. */
     public static final double SHORT = 2.4;

@@ -8,7 +8,7 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Where a text says that its answer stands. All of it is one pass over the text. */
+/** Finds the marked answer of a text, in one pass over the text. */
 final class Marked {
     private static final Pattern ANSWER = Pattern.compile(
             "(?i)(?:\\banswer|答案|答え|解答|정답)[*_ ]{0,3}[:：][*_\\s]{0,8}+(.*)");

@@ -33,7 +33,7 @@ public final class Preparer {
      *
      * @param source what its rows say they are of
      * @param prompt columns of which the first that is there holds the prompt; likewise the others
-     * @param added what is put behind every prompt
+     * @param added text appended to every prompt
      */
     private record Format(String source, List<String> prompt, List<String> answer, List<String> id, String added) {
     }

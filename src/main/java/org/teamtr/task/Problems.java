@@ -5,8 +5,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * What is wrong with the rows of a file, gathered so that all of it is said at once: the reason for each of the first rows, and how
- * many there are. Not thread-safe.
+ * Collects the problems of a file's rows, so that all are reported at once: the reason for each of the first rows, and how many there are.
+ * Not thread-safe.
  */
 public final class Problems {
     /** Reasons that are written out. */

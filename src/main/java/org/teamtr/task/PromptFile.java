@@ -65,7 +65,7 @@ import org.teamtr.team.Prompts;
  * kept verbatim.
  */
 public final class PromptFile implements Prompts {
-    /** Texts of any length: a column that nobody asks for may hold a picture. */
+    /** Texts of any length: a column that is not read may hold an image. */
     private static final StreamReadConstraints LIMITS = StreamReadConstraints.builder().maxStringLength(Integer.MAX_VALUE).build();
     private static final ObjectMapper JSON = JsonMapper.builder(JsonFactory.builder().streamReadConstraints(LIMITS).build())
             .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
@@ -84,7 +84,7 @@ public final class PromptFile implements Prompts {
     private static final TypeReference<LinkedHashMap<String, Object>> ROW = new TypeReference<>() {};
 
     /**
-     * Where what stands.
+     * The columns to read.
      *
      * @param prompt column of the prompt
      * @param answer of the reference answer; null for prompts without answers
@@ -239,7 +239,7 @@ public final class PromptFile implements Prompts {
     private void readParquet(Path file) throws IOException {
         try (ParquetFileReader reader = ParquetFileReader.open(ParquetReader.makeInputFile(file.toFile()))) {
             final MessageType schema = reader.getFileMetaData().getSchema();
-            // Only what is asked for is read: other columns may be large, or of types unknown here.
+            // Only the requested columns are read: others may be large, or of unsupported types.
             final Set<Type> wanted = new LinkedHashSet<>();
             for (String column : new String[] {columns.prompt(), columns.answer(), columns.id(), columns.source()}) {
                 if (column != null) {

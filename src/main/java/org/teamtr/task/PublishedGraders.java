@@ -6,7 +6,7 @@ import java.util.regex.Pattern;
 import org.teamtr.team.Prompt;
 
 /**
- * Two graders as others publish figures with, their known mistakes included: to reproduce those figures, not to train with.
+ * Two graders with which others have published figures, including their known mistakes: to reproduce those figures, not for training.
  */
 final class PublishedGraders {
     private PublishedGraders() {

@@ -24,7 +24,8 @@ import org.teamtr.team.Verifier;
  *   <tr><td>{@code hendrycks}, {@code dapo}</td><td>the string rules of MATH and of DAPO, to reproduce figures</td></tr>
  *   <tr><td>{@code zebralogic}</td><td>the grid in the last JSON object; {@code zebralogic_tolerant} allows for braces inside texts</td></tr>
  *   <tr><td>{@code autologi}</td><td>the item's own verifier, in a Python process</td></tr>
- *   <tr><td>{@code planbench}</td><td>a plan, a verdict or a state: {@link PlanBench}; {@code planbench_official} reads plans as published</td></tr>
+ *   <tr><td>{@code planbench}</td><td>a plan, a verdict or a state: {@link PlanBench}; {@code planbench_official} reads plans as
+ * published</td></tr>
  *   <tr><td>{@code detective}, {@code overlap}</td><td>AR-Bench's final answers: a letter behind Answer:, word F1</td></tr>
  *   <tr><td>{@code source}</td><td>by what {@link Prompt#source} says: one of these names, or of the data sets
  *       {@code aime24}, {@code aime25}, {@code math500}, {@code gsm8k} and so on</td></tr>
@@ -52,12 +53,12 @@ public final class Verifiers {
     }
 
     /**
-     * How ours score.
+     * Settings of the built-in verifiers.
      *
-     * @param votes how many of the last messages they look at, 1 or more: the answer is right if it stands in more than half of them;
-     *     of fewer messages, all
+     * @param votes how many of the last messages they read, 1 or more: the answer is right if it is in more than half of them; all messages
+     * if there are fewer
      * @param wrong what they give for a wrong answer, and for an episode without a message; for a right one they give 1
-     * @param dense whether a wrong answer earns the share of it that is right, between {@code wrong} and 1
+     * @param dense whether the reward of a wrong answer grows with the share of it that is right, from {@code wrong} to 1
      * @param lenient whether {@code math} and {@code integer} also look for an answer outside of boxes
      * @param python the interpreter that {@code autologi} starts
      */
@@ -109,7 +110,7 @@ public final class Verifiers {
         return Stream.concat(NAMES.stream(), Stream.of("source")).toList();
     }
 
-    /** {@return whether a verifier looks at more of a prompt's row than its answer: {@link Prompt#meta}} */
+    /** {@return whether a verifier reads more of a prompt's row than its answer: {@link Prompt#meta}} */
     public static boolean needsRows(String name) {
         return name.contains(".") || name.equals("source") || name.startsWith("autologi") || name.startsWith("planbench")
                 || name.startsWith("zebralogic");

@@ -1,2 +1,2 @@
-/** What teams are trained on: the built-in budget relay, prompts of files, and verifiers. */
+/** Tasks and verifiers: the built-in budget relay, prompts of files, and the verifiers that score episodes. */
 package org.teamtr.task;

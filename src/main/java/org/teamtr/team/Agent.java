@@ -5,11 +5,11 @@ import java.util.Objects;
 /**
  * A member of a team.
  *
- * @param role what it is called, in transcripts and templates
+ * @param role its name, in transcripts and templates
  * @param speaker its policy; several agents may share one
- * @param template what it is asked
- * @param view how much of the messages so far it sees
- * @param frozen whether it is left as it is in training
+ * @param template of its prompts
+ * @param view which of the earlier messages it sees
+ * @param frozen whether it is not trained
  */
 public record Agent(String role, Speaker speaker, PromptTemplate template, View view, boolean frozen) {
     /** @throws NullPointerException if something is null */

@@ -6,7 +6,7 @@ import java.util.List;
 
 /**
  * The shared context of one episode: the prompt, every message so far, and what an environment answered to it, verbatim. Only
- * {@link Rollout} appends. Observations are no messages: no turn is theirs, and nothing that counts messages counts them.
+ * {@link Rollout} appends. Observations are not messages: they take no turn and are not counted as messages.
  */
 public final class Context {
     private final Prompt prompt;
@@ -29,7 +29,7 @@ public final class Context {
         this.seed = seed;
     }
 
-    /** {@return a context in which these texts were said, by nobody's policy: for lessons and tests} */
+    /** {@return a context with these texts as messages of no policy, for supervised examples and tests} */
     public static Context of(Prompt prompt, List<String> texts) {
         final Context context = new Context(prompt, 0);
         for (String text : texts) {
@@ -39,7 +39,7 @@ public final class Context {
         return context;
     }
 
-    /** {@return a context in which this was said, with no environment: what was written down once} */
+    /** {@return a context with these messages, which were recorded earlier, and no environment} */
     public static Context of(Prompt prompt, long episode, List<Message> messages) {
         final Context context = new Context(prompt, episode);
         messages.forEach(context::append);
@@ -61,7 +61,7 @@ public final class Context {
         return seed;
     }
 
-    /** {@return what the environment said before the first message, or null} */
+    /** {@return the environment's observation before the first message, or null} */
     public Observation opening() {
         return opening;
     }

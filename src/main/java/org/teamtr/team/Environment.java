@@ -5,10 +5,10 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * What a team acts on: it reads messages and answers with observations, may end an episode, and scores it.
+ * An environment of a team: it reads messages and answers with observations, may end an episode, and scores it.
  *
  * <p>An environment holds no state of an episode; {@link #start} makes it. The same prompt, seed and messages give the same
- * observations and the same score, so that a run that goes on from a checkpoint plays the same episodes. All episodes of a group have
+ * observations and the same score, so that a resumed run plays the same episodes. All episodes of a group have
  * the same seed. A fault is an exception: it ends the run, names the prompt, and is never a score.
  *
  * <p>Called from one thread at a time.
@@ -16,12 +16,12 @@ import java.util.Objects;
 public interface Environment extends Verifier {
     /** One episode. */
     interface Course {
-        /** {@return what the team reads behind the prompt before it begins, or null} */
+        /** {@return what the team reads after the prompt before it begins, or null} */
         default Observation opening() {
             return null;
         }
 
-        /** {@return what the oracle is asked before the first message, whose answer is then the opening; null for nothing} */
+        /** {@return the question to the oracle before the first message, whose answer is then the opening; null for none} */
         default List<ChatTurn> openingQuestion() {
             return null;
         }
@@ -30,7 +30,7 @@ public interface Environment extends Verifier {
         Step step(Message message, Context context);
 
         /**
-         * {@return what follows from an oracle's answer to the question of the last step}
+         * {@return the step after an oracle's answer to the question of the last step}
          *
          * @throws IllegalStateException if nothing was asked
          */
@@ -43,17 +43,17 @@ public interface Environment extends Verifier {
     }
 
     /**
-     * What an environment makes of a message.
+     * The reaction of an environment to a message.
      *
      * @param observation what the agents read next, or null
      * @param done whether the episode is over
-     * @param question turns of a chat that the oracle is to answer first, or null; then the rest does not count
+     * @param question turns of a chat that the oracle has to answer first, or null; if it is not null, the other components are ignored
      */
     record Step(Observation observation, boolean done, List<ChatTurn> question) {
-        /** Nothing is seen, the episode goes on. */
+        /** No observation; the episode continues. */
         public static final Step NOTHING = new Step(null, false, null);
 
-        /** {@return an observation after which the episode goes on} */
+        /** {@return an observation after which the episode continues} */
         public static Step of(Observation observation) {
             return new Step(Objects.requireNonNull(observation, "observation"), false, null);
         }
@@ -77,7 +77,7 @@ public interface Environment extends Verifier {
      */
     Course start(Prompt prompt, long seed);
 
-    /** {@return who answers the questions of steps, or null where none are asked} */
+    /** {@return the oracle that answers the questions of steps, or null where there are none} */
     default Oracle oracle() {
         return null;
     }

@@ -2,9 +2,9 @@ package org.teamtr.team;
 
 import java.util.List;
 
-/** A finished episode: what was said and what it was worth. */
+/** A finished episode: its messages and its return. */
 public record Episode(Context context, Verifier.Score score) {
-    /** {@return what it started from} */
+    /** {@return its prompt} */
     public Prompt prompt() {
         return context.prompt();
     }

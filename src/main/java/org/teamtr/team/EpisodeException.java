@@ -1,10 +1,10 @@
 package org.teamtr.team;
 
-/** What went wrong in an episode: an environment, a verifier, a tool or an oracle failed. Its message begins with the prompt's id. */
+/** A failure in an episode, of an environment, a verifier, a tool or an oracle. Its message begins with the prompt's id. */
 public final class EpisodeException extends IllegalStateException {
     private static final long serialVersionUID = 1;
 
-    /** A failure in an episode of this prompt. Where the cause was not thrown to be read, the message says where it comes from. */
+    /** A failure in an episode of this prompt. Where the cause has no message for users, the message says where it was thrown. */
     public EpisodeException(String prompt, Throwable cause) {
         super(message(prompt, cause), cause);
     }

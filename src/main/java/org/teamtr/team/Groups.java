@@ -12,24 +12,24 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * Episodes of a team whose policies are on different devices, in groups that are played by a thread each: while one agent speaks in
- * one group on its device, another speaks in another group on its own. A device serves one group at a time, and so does all that is no
- * speaker: routers, environments, oracles, what ends an episode.
+ * Episodes of a team whose policies are on different devices, in groups, each played by a thread: while one agent generates for one group
+ * on its device, another agent generates for another group on its own. A device serves one group at a time; routers, environments, oracles
+ * and the ends of episodes are also processed for one group at a time.
  *
  * <p>Episodes are in groups only where a policy cannot take all of a turn at once ({@link Speaker#atOnce}): a group has so many episodes at
- * least, so that no device has fewer messages to generate at once than without groups. Draws are keyed by episodes and know nothing
- * of groups.
+ * least, so that no device has fewer messages to generate at once than without groups. Random numbers are keyed by episode and do not
+ * depend on groups.
  */
 final class Groups {
-    /** What stands for all that is no speaker where devices take turns. */
+    /** Stands for everything except policies, where devices take turns. */
     static final String REST = "";
-    /** Groups for each device, at most: of g groups and two devices, one waits for one in g + 1 parts of the time. */
+    /** The largest number of groups for each device: with g groups and two devices, a device waits for one in g + 1 parts of the time. */
     private static final int EACH = 2;
 
     private Groups() {
     }
 
-    /** Lets a thread do something when it is its turn on a device, or on {@link #REST}. */
+    /** Runs an action when it is the thread's turn on a device, or on {@link #REST}. */
     interface Turns {
         void on(String device, Runnable work);
     }

@@ -4,10 +4,10 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * What an environment answers to a message. It is part of the context from then on, and no policy's: it is never trained on and counts
- * in no ratio and no KL.
+ * The answer of an environment to a message. It is part of the context from then on, but of no policy's messages: it is never trained on
+ * and is in no ratio and no KL.
  *
- * @param role what it is called in transcripts; {@code tool} for what a tool returned, which chat templates know
+ * @param role its name in transcripts; {@code tool} for what a tool returned, which chat templates know
  * @param text verbatim, as the agents see it
  * @param results of several tools that a message called, each by itself, where the role is {@code tool}: in a conversation each is a turn.
  *     Otherwise the text alone

@@ -9,7 +9,7 @@ public interface Oracle {
      *
      * @param questions conversations, each up to where the answer stands
      * @param seed of this turn
-     * @param ids [questions], what tells them apart in anything random
+     * @param ids [questions], the keys of their random numbers
      * @throws Failure if there is no answer to one of them; it ends the run
      */
     List<String> answer(List<List<ChatTurn>> questions, long seed, long[] ids);
@@ -18,7 +18,7 @@ public interface Oracle {
     default void ready() {
     }
 
-    /** {@return a policy as an oracle}; it is asked in its own chat template and stays as it is while others learn */
+    /** {@return a policy as an oracle}; it is prompted with its own chat template and is not trained */
     static Oracle of(Speaker speaker, Generation generation) {
         return new Oracle() {
             @Override

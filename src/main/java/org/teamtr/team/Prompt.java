@@ -5,13 +5,14 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * What an episode starts from.
+ * The prompt of an episode.
  *
  * @param id names it in transcripts and errors, for example {@code train.jsonl:17}
  * @param text verbatim, as the agents see it
  * @param answer what the verifier compares with; null where the task needs none
- * @param source the data set it is of, by which a verifier and an environment can be chosen; null where nothing says
- * @param meta what else its row says, by column: texts, numbers, booleans, lists and maps of these
+ * @param source its data set, by which a verifier and an environment can be chosen; null where it is not known
+ * @param meta the other
+ * columns of its row: texts, numbers, booleans, lists and maps of these
  * @param before the turns of a conversation whose next turn the text is; empty for a text of its own
  */
 public record Prompt(String id, String text, String answer, String source, Map<String, Object> meta, List<ChatTurn> before) {

@@ -7,14 +7,14 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * What an agent is asked, made of the context.
+ * Makes the prompt of an agent from the context.
  *
  * <p>In {@code system} and {@code user}, {@code {prompt}} stands for the prompt's text, {@code {role}} for the agent's role,
  * {@code {turn}} for the turn's number from 1 on, and {@code {transcript}} for the messages the agent sees, each written by
  * {@code message}, where {@code {role}} is the message's speaker and {@code {text}} its text. In a template, {@code {{} and {@code }}}
- * stand for single braces: {@code \\boxed{{7}}}. Texts are put in verbatim: a brace in a message is only a brace. What an environment
- * answered to a message stands behind it, written by {@code message} too, with its own role; what it said before the first message stands
- * before all others, whatever the view.
+ * stand for single braces: {@code \\boxed{{7}}}. Texts are put in verbatim: a brace in a message is only a brace. An environment's answer
+ * to a message follows it, written by {@code message} too, with its own role; its observation before the first message precedes all
+ * messages, with every view.
  *
  * <p>A prompt that continues a conversation ({@link Prompt#before}) keeps it: its system turns follow the agent's own system turn,
  * within that turn, and its other turns stand before the user turn.

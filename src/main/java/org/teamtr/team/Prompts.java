@@ -2,7 +2,7 @@ package org.teamtr.team;
 
 import java.util.function.IntFunction;
 
-/** A set of prompts, by number. The same number is the same prompt, always. Any number of threads may ask. */
+/** A set of prompts, by number. The same number always gives the same prompt. Thread-safe. */
 public interface Prompts {
     /** {@return how many there are; {@link Integer#MAX_VALUE} for a generator without end} */
     int size();

@@ -14,13 +14,13 @@ import org.teamtr.distributed.Ranks;
  * team are on different devices, episodes are played in {@link Groups}, so that one policy generates while another does.
  */
 public final class Rollout {
-    /** What random draws of environments and oracles are keyed by, apart from the policies'. */
+    /** Keys of the random numbers of environments and oracles. */
     private static final long ENVIRONMENT = 0x656E76;
     private static final long ORACLE = 0x6F7261;
     private static final long TEACHER = 0x746561;
-    /** What the division of prompts among ranks is drawn by. */
+    /** The key of the division of prompts among ranks. */
     private static final long DIVIDED = 0x646976;
-    /** A longer observation is cut, and says so. */
+    /** A longer observation is cut, with a note. */
     private static final int LONGEST_OBSERVATION = 50_000;
 
     private Rollout() {
@@ -201,7 +201,7 @@ public final class Rollout {
             return observation == null ? null : observation.cut(LONGEST_OBSERVATION);
         }
 
-        /** What goes wrong names the prompt it goes wrong with. */
+        /** Failures name their prompt. */
         private static <T> T naming(Context context, Supplier<T> work) {
             try {
                 return work.get();
@@ -226,7 +226,7 @@ public final class Rollout {
     }
 
     /**
-     * {@return the tokens that an agent is asked with at this point of a context}
+     * {@return the tokens of an agent's prompt at this point of a context}
      *
      * @throws IllegalArgumentException if they leave no room for a message and may not be cut
      */

@@ -3,10 +3,9 @@ package org.teamtr.team;
 import java.util.SplittableRandom;
 
 /**
- * Who speaks next. Sees the whole context and keeps no state, so there is nothing to reset or to save: what it needs to remember
- * stands in the context.
+ * Decides which agent writes next. It sees the whole context and keeps no state of its own, so that nothing has to be reset or saved.
  *
- * <p>One's own router is a lambda: {@code (context, agents, seed) -> context.last() != null && context.last().text().contains("?")
+ * <p>A router of your own can be a lambda: {@code (context, agents, seed) -> context.last() != null && context.last().text().contains("?")
  * ? 1 : 0}.
  */
 @FunctionalInterface
@@ -19,13 +18,13 @@ public interface Router {
      */
     int next(Context context, int agents, long seed);
 
-    /** Nobody: the episode is over. */
+    /** No agent: the episode is over. */
     int STOP = -1;
 
     /** Agents 0, 1, 2, ... in turn, over and over. */
     Router ROUND_ROBIN = (context, agents, seed) -> context.turn() % agents;
 
-    /** Each episode draws its next speaker by itself. */
+    /** The next speaker is drawn for each episode separately. */
     Router RANDOM = (context, agents, seed) -> Chance.of(seed, context.turn(), context.episode()).nextInt(agents);
 
     /** One draw per turn for all episodes of the batch. */

@@ -3,10 +3,10 @@ package org.teamtr.team;
 import java.util.List;
 import java.util.Map;
 
-/** A policy as a team sees it: it is asked and it answers. A trainable one is an {@code org.teamtr.train.Policy}. */
+/** A policy as a team uses it: it gets a prompt and generates a message. A trainable one is an {@code org.teamtr.train.Policy}. */
 public interface Speaker {
     /**
-     * {@return the tokens of what the model is asked}, by the tokenizer's chat template where it has one, otherwise the turns'
+     * {@return the tokens of the model's prompt}, by the tokenizer's chat template where it has one, otherwise the turns'
      * contents one after the other
      */
     int[] encode(List<ChatTurn> turns);
@@ -39,7 +39,7 @@ public interface Speaker {
      *
      * @param prompts token sequences of any lengths of 1 or more
      * @param seed of this turn
-     * @param rowIds [prompts], what tells the rows apart in the sampling noise; a message depends on its prompt, the seed and its
+     * @param rowIds [prompts], the keys of the rows' random numbers; a message depends on its prompt, the seed and its
      *     row id, not on the other rows
      */
     List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds);
@@ -49,7 +49,7 @@ public interface Speaker {
         return "cpu";
     }
 
-    /** {@return how many messages it generates at once, where it is asked for more; 0 for all} */
+    /** {@return the largest number of messages that it generates at once; 0 for no limit} */
     default int atOnce() {
         return 0;
     }

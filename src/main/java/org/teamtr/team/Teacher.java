@@ -2,7 +2,7 @@ package org.teamtr.team;
 
 import java.util.SplittableRandom;
 
-/** Knows what an agent might say at some point of an episode: a program that solves the task, for models that are to imitate it. */
+/** Gives a message for an agent at any point of an episode: a program that solves the task, for models that imitate it. */
 @FunctionalInterface
 public interface Teacher {
     /**

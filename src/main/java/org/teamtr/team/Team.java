@@ -5,12 +5,13 @@ import java.util.Objects;
 import java.util.function.Predicate;
 
 /**
- * Agents, who speaks when, and when an episode ends.
+ * Agents, the order in which they write, and the end of an episode.
  *
  * @param agents one or more
- * @param router who speaks next
- * @param maxTurns the most messages of an episode, 1 or more
- * @param stop asked after every message; true ends the episode before {@code maxTurns}
+ * @param router which agent writes next
+ * @param maxTurns the largest number of messages of an episode, 1 or more
+ * @param stop evaluated after
+ * every message; true ends the episode before {@code maxTurns}
  */
 public record Team(List<Agent> agents, Router router, int maxTurns, Predicate<Context> stop) {
     /** @throws IllegalArgumentException if there is no agent, two share a name, or maxTurns is less than 1 */

@@ -13,7 +13,7 @@ public enum Truncation {
     /** Tokens are cut in the middle. */
     MIDDLE;
 
-    /** {@return at most {@code room} of the tokens} Not to be asked of {@link #ERROR}. */
+    /** {@return at most {@code room} of the tokens} Not for {@link #ERROR}. */
     public int[] cut(int[] tokens, int room) {
         final int n = tokens.length;
         if (n <= room) {

@@ -51,7 +51,7 @@ public interface Verifier {
     /** {@return the score of an episode; sees the prompt and all messages} */
     Score score(Context episode);
 
-    /** {@return what rewards can be, or null where that is not known; a bound on what an update gains needs it} */
+    /** {@return the range of rewards, or null where it is not known; a bound on an update's gain needs it} */
     default Range range() {
         return null;
     }

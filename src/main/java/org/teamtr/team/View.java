@@ -1,6 +1,6 @@
 package org.teamtr.team;
 
-/** How much of the messages so far an agent sees. */
+/** Which of the earlier messages an agent sees. */
 public enum View {
     /** The prompt alone. */
     NONE,

@@ -1,5 +1,5 @@
 /**
- * Teams: agents that write in turn into one shared context, who speaks next, what each sees, and what was said.
+ * Teams: agents that write in turn into one shared context, the order in which they write, what each sees, and their messages.
  *
  * <p>Start at {@link org.teamtr.team.Team}; {@link org.teamtr.team.Rollout} plays it.
  */

@@ -19,18 +19,18 @@ import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 
 /**
- * Stage-0: brings a new policy to where an agent's old one is, before training goes on with it.
+ * Stage-0: aligns a new policy with an agent's old one, before training continues with it.
  * <pre>
  *   collect contexts at which the agent speaks, and what the incumbent says there         probes
  *   minimise KL(incumbent || new), summed over the tokens of a message                    align
- *       until its mean over held-back probes is within delta_0           (Eq. 11 with pi_cur := incumbent)
+ *       until its mean over validation probes is within delta_0           (Eq. 11 with pi_cur := incumbent)
  * </pre>
- * It stops as soon as it is inside, so that no more of the new policy is given up than the trust region asks for. Policies are the
- * caller's; one thread at a time, since that is what policies allow.
+ * It stops as soon as it is inside, so that the new policy changes no more than the trust region requires. Policies are the caller's; one
+ * thread at a time, as for policies.
  */
 public final class Alignment {
     private static final int PLAYED_AT_ONCE = 64;
-    /** Episodes per probe after which an agent counts as one that hardly ever speaks. */
+    /** Episodes per probe after which collecting fails, because the agent writes too rarely. */
     private static final int PATIENCE = 20;
     private static final int HELD_BACK = 5; // every so many probes one, from the end
     // What a random draw is for; Trainer has others.
@@ -45,7 +45,7 @@ public final class Alignment {
     }
 
     /**
-     * How far to go, and how.
+     * The settings of an alignment.
      *
      * @param delta0 radius in nats, per message or token as {@code unit} says, more than 0 and finite
      * @param unit whether the KL is summed or averaged over a message's tokens
@@ -71,7 +71,7 @@ public final class Alignment {
     }
 
     /**
-     * What came of it.
+     * The result of an alignment.
      *
      * @param probes that were learnt from
      * @param heldBack probes that the KL is measured on
@@ -85,8 +85,7 @@ public final class Alignment {
     }
 
     /**
-     * Plays episodes of the team as it is, one for each prompt, and collects what an agent says in them, at most {@code count}
-     * times.
+     * Plays episodes of the current team, one for each prompt, and collects the messages of an agent, at most {@code count}.
      *
      * @param agent index in the team
      * @throws IllegalArgumentException if it does not speak that often in 20 times as many episodes
@@ -117,7 +116,7 @@ public final class Alignment {
     }
 
     /**
-     * {@return what the incumbent said, as a new policy would be asked and would write it, with the incumbent's log-probs} Of
+     * {@return the incumbent's message with the prompt and in the tokens of a new policy, and with the incumbent's log-probs} Of
      * other tokens only their sum has a meaning, and they get equal shares of it. Null where nothing is left to say, or it does not fit
      * the new policy's context.
      *
@@ -145,15 +144,16 @@ public final class Alignment {
     }
 
     /**
-     * Trains a policy towards the incumbent; its optimiser is left as the training leaves it.
+     * Trains a policy towards the incumbent; its optimiser keeps the state of this training.
      *
      * @param lessons what the incumbent said, in tokens of the policy, with the prompts that the policy is asked with and the
-     *     log-probs of the incumbent; the last fifth is held back
-     * @param temperature at which it was sampled, and at which the policies are compared
+     *     log-probs of the incumbent; the last fifth is for validation
+     * @param temperature at which they were sampled, and at which the
+     * policies are compared
      * @param incumbent gives the full distributions of the incumbent at the lessons' tokens, for the exact KL; null where it has
-     *     other tokens. Then the likelihood of the messages is all there is: k1, the mean of log incumbent - log new of whole
-     *     messages, unbiased, but noisy and at times negative
-     * @param watch is told of every measurement, with the steps before it
+     *     other tokens. Then the KL is measured by k1, the mean of log incumbent - log new of whole messages, which is unbiased, but noisy
+     * and at times negative
+     * @param watch receives every measurement, with the number of steps before it
      * @throws IllegalArgumentException if there are fewer than two lessons
      */
     public static Result align(Policy policy, List<Utterance> lessons, double temperature, Policy.Snapshot incumbent,
@@ -165,7 +165,7 @@ public final class Alignment {
         final int learnt = lessons.size() - Math.max(1, lessons.size() / HELD_BACK);
         final Batch heldBack = batch(lessons.subList(learnt, lessons.size()));
         final SurrogateConfig loss = SurrogateConfig.PAPER.withKl(incumbent == null ? SurrogateConfig.KlTerm.K1
-                : SurrogateConfig.KlTerm.EXACT, 1).withKlAggregation(settings.unit.aggregation()); // advantages are 0: the KL term is all there is
+                : SurrogateConfig.KlTerm.EXACT, 1).withKlAggregation(settings.unit.aggregation()); // advantages are 0, which leaves the KL term alone
         final int perRound = (learnt + settings.batch - 1) / settings.batch;
         final Estimate swapped = kl(policy, heldBack, temperature, incumbent, settings.unit);
         watch.accept(swapped, 0);

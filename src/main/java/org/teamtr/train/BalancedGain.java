@@ -4,8 +4,8 @@ import java.util.List;
 import org.teamtr.team.Episode;
 
 /**
- * What an update gains, from one episode of the old team and one of the new for each prompt, by weights that cannot be large
- * (docs/theory.md, Part 2). With l the log-ratio new over old of all tokens that the updated agent wrote in an episode and v any number
+ * Estimates an update's gain from one episode of the old team and one of the new for each prompt, with bounded weights (docs/theory.md,
+ * Part 2). With l the log-ratio new over old of all tokens that the updated agent wrote in an episode and v any number
  * that does not depend on it,
  *
  * <pre>

@@ -16,7 +16,7 @@ import org.teamtr.team.Utterance;
  * The messages that one update learns from, in ragged form: message {@code m} is tokens {@code cuSeqlens[m] .. cuSeqlens[m + 1]} of
  * every per-token vector.
  *
- * @param messages what was asked and what was sampled
+ * @param messages prompts and sampled tokens
  * @param advantages [messages], of Eq. 9
  * @param centredReturns [messages], R - mean R of the group, un-normalised
  * @param cuSeqlens [messages + 1]
@@ -56,7 +56,7 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         return messages.stream().mapToInt(m -> m.tokens().length).max().orElse(0);
     }
 
-    /** {@return the same messages with other log-probs of the policy before: not those recorded, but those it gives them elsewhere} */
+    /** {@return the same messages with other log-probs of the old policy: not the recorded ones, but those of another evaluation} */
     Batch withLogProbsOld(float[] logProbs) {
         return new Batch(messages, advantages, centredReturns, cuSeqlens, logProbs);
     }
@@ -114,7 +114,7 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         return sums;
     }
 
-    /** {@return what a per-token vector of this batch says about some of its messages} */
+    /** {@return the part of a per-token vector of this batch that belongs to some of its messages} */
     float[] pick(float[] perToken, int[] indices) {
         int n = 0;
         for (int m : indices) {

@@ -3,8 +3,8 @@ package org.teamtr.train;
 import com.fasterxml.jackson.annotation.JsonUnwrapped;
 
 /**
- * The improvement certificate of Theorems 3.4 and 3.6, as a training diagnostic: a lower bound on what an update gains, with
- * estimates in the place of expectations.
+ * The improvement certificate of Theorems 3.4 and 3.6, as a training diagnostic: a lower bound on an update's gain, with estimates in the
+ * place of expectations.
  *
  * <pre>
  *   c = sqrt(2) gamma A_max / (1 - gamma)^2
@@ -30,10 +30,10 @@ public record Certificate(double gamma, double aMax) {
     }
 
     /**
-     * The bound of one update and what it is made of; see docs/metrics.md.
+     * The bound of one update and its parts; see docs/metrics.md.
      *
      * @param gamma γ
-     * @param c what one sqrt(nat) costs
+     * @param c the penalty for one sqrt(nat)
      * @param lSeq estimate of L<sup>seq</sup>
      * @param advantageScale units of return in a unit of advantage
      * @param horizon the bound that takes the paper's place
@@ -68,12 +68,12 @@ public record Certificate(double gamma, double aMax) {
     public record Bounds(double certificate, double certificateRadius, boolean vacuous) {
     }
 
-    /** {@return c = sqrt(2) γ A_max / (1 - γ)<sup>2</sup>: what one sqrt(nat) costs} */
+    /** {@return c = sqrt(2) γ A_max / (1 - γ)<sup>2</sup>: the penalty for one sqrt(nat)} */
     public double c() {
         return Math.sqrt(2) * gamma * aMax / ((1 - gamma) * (1 - gamma));
     }
 
-    /** {@return the most an update can gain, and the largest its surrogate can be: A_max / (1 - γ)} */
+    /** {@return the largest possible gain of an update, and its largest possible surrogate: A_max / (1 - γ)} */
     public double largestGain() {
         return aMax / (1 - gamma);
     }
@@ -116,8 +116,7 @@ public record Certificate(double gamma, double aMax) {
     }
 
     /**
-     * {@return whether the penalty c {@code roots} is larger than the largest gain: the bound then says nothing, whatever was
-     * learnt}
+     * {@return whether the penalty c {@code roots} is larger than the largest gain: the bound is then vacuous}
      */
     public boolean vacuous(double roots) {
         return c() * roots > largestGain();

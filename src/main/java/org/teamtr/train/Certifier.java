@@ -16,13 +16,14 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 
 /**
- * Bounds what updates gain, on episodes that nobody learns from, and where {@code trust_region.accept} is certified decides whether an
- * update stays. Prompts are drawn from the training prompts, independently of the rollouts; each is played once by the team before the
+ * Bounds the gain of updates from episodes that no update learns from, and decides whether an update is kept where {@code
+ * trust_region.accept} is certified. Prompts are drawn from the training prompts, independently of the rollouts; each is played once by the
+ * team before the
  * update and once by the team after it.
  *
  * <p>Where updates are kept whatever the bound, policies do not depend on these episodes: all updates of a stage use the same prompts,
- * and what the team after an update played is what the team before the next one did. Where updates are decided by it, each has prompts
- * of its own.
+ * and what the team after an update played is what the team before the next one did. Where the bound decides about updates, each has
+ * prompts of its own.
  */
 final class Certifier {
     // What a random draw is for.
@@ -80,7 +81,7 @@ final class Certifier {
     }
 
     /**
-     * Bounds the gain of an update, and takes it back or shortens it where that is asked for.
+     * Bounds the gain of an update, and undoes or shortens it where that is configured.
      *
      * @param i the update, from 0 on
      * @param old the policy before it
@@ -104,7 +105,7 @@ final class Certifier {
         return found;
     }
 
-    /** More prompts until the bound is positive or the budget is spent; then a step of half the length, of which the same is asked. */
+    /** More prompts until the bound is positive or the budget is spent; then the same with a step of half the length. */
     private GainBound decide(Learner learner, int i, Policy.Snapshot old, double v) {
         final Config.Bound c = config.certificate();
         final double level = c.level() / updates / (1 + c.halvings());

@@ -71,7 +71,7 @@ public final class Checkpoints {
             Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut)));
             force(next);
             final Path target = folder.resolve(String.format(Locale.ROOT, "%s%04d", PREFIX, stage));
-            remove(target); // of a run that was told to go on from an earlier stage
+            remove(target); // of a run that was resumed from an earlier stage
             Files.move(next, target, StandardCopyOption.ATOMIC_MOVE);
             force(folder);
         } catch (IOException e) {
@@ -90,7 +90,7 @@ public final class Checkpoints {
         }
     }
 
-    /** What the other ranks do while one of them saves. */
+    /** Called on the other ranks while one of them saves. */
     public static void give(List<Learner> learners) {
         learners.forEach(learner -> learner.policy.give());
     }
@@ -170,7 +170,7 @@ public final class Checkpoints {
         }
     }
 
-    /** An IOException of the JDK is often nothing but a path; its class says the rest. */
+    /** The message of a JDK IOException is often only a path; its class is the rest of the information. */
     private static String describe(IOException e) {
         if (e instanceof JsonProcessingException json) {
             return json.getOriginalMessage(); // without the lines about where

@@ -14,7 +14,7 @@ import org.teamtr.team.Truncation;
 import org.teamtr.team.View;
 
 /**
- * Everything a run is made of, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/config/defaults.yaml},
+ * The configuration of a run, as in its {@code config.yaml}; the file with all defaults, {@code org/teamtr/config/defaults.yaml},
  * says what each key means. {@code org.teamtr.config.ConfigFile} reads and checks it.
  */
 public record Config(long seed, Task task, Team team, Map<String, Model> policies, WarmStart warmStart, Train train, Rollout rollout,
@@ -39,7 +39,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
                 certificate, diagnostics);
     }
 
-    /** What is to be done: the built-in game, prompts of a file with a verifier, or prompts that a program makes. */
+    /** The task: the built-in game, prompts of a file with a verifier, or prompts that a program generates. */
     public record Task(TaskName name, Budget budget, Files files, Generated generated, Environment environment) {
     }
 
@@ -65,7 +65,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /** All agents, or those with some roles. In YAML {@code all} or a list. */
     public record Roles(List<String> some) {
-        /** All of them. */
+        /** All agents. */
         public static final Roles ALL = new Roles(null);
 
         @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
@@ -83,7 +83,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
             return some == null || some.contains(role);
         }
 
-        /** {@return the roles that are named, none where all are meant} */
+        /** {@return the roles that are named; empty for all} */
         public List<String> named() {
             return some == null ? List.of() : some;
         }
@@ -125,7 +125,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * Who speaks next. In YAML {@code round_robin}, {@code random}, {@code random_batch}, a list of roles, or a class name.
+     * Which agent writes next. In YAML {@code round_robin}, {@code random}, {@code random_batch}, a list of roles, or a class name.
      *
      * @param roles of {@link Kind#SEQUENCE}, otherwise empty
      * @param type of {@link Kind#CLASS}, otherwise null
@@ -133,9 +133,9 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public record Turns(Kind kind, List<String> roles, String type) {
         /** How it is said. */
         public enum Kind {
-            /** In the order of the team, over and over. */
+            /** In the order of the team, repeatedly. */
             ROUND_ROBIN,
-            /** Each episode draws by itself. */
+            /** Drawn for each episode separately. */
             RANDOM,
             /** One draw for all episodes of a batch. */
             RANDOM_BATCH,
@@ -206,12 +206,13 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         return list.stream().map(String::valueOf).toList();
     }
 
-    /** Prompts that a program makes, with a teacher. */
+    /** Prompts that a program generates, with a teacher. */
     public record Generated(String name, int size, int choices, int heldOut) {
     }
 
     /**
-     * What answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles that it hears.
+     * The environment that answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles
+     * whose messages it receives.
      * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
      */
     public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Roles agents, String oracle,
@@ -223,14 +224,17 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * Prompts of files. {@code votes}: how many of an episode's last messages give its answer. {@code dense}: whether a wrong answer
-     * earns the share of it that is right. {@code lenient}: whether answers are looked for outside of boxes, too.
+     * Prompts of files. {@code votes}: how many of an episode's last messages give its answer. {@code dense}: whether the reward of a wrong
+     * answer grows with the part of it that is right. {@code lenient}: whether answers outside of boxes are read, too.
      */
     public record Files(String train, String eval, String promptColumn, String answerColumn, String idColumn, String sourceColumn,
             String verifier, int votes, double wrong, boolean dense, boolean lenient, String python) {
     }
 
-    /** Who speaks when. {@code router}: round_robin, random, random_batch, a list of roles such as [planner, solver], or a class name. */
+    /**
+     * The agents and the order in which they write. {@code router}: round_robin, random, random_batch, a list of roles such as [planner,
+     * solver], or a class name.
+     */
     public record Team(List<Agent> agents, Turns router, int turns, String stop) {
     }
 
@@ -265,8 +269,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * What an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
-     * stage's start only. {@code reuseShift}: the occupancy shift from which on rollouts are not used again.
+     * The episodes that an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
+     * stage's start only. {@code reuseShift}: rollouts are reused while their occupancy shift is less.
      * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code validationFraction}: share of the
      * prompts whose episodes are not learnt from, and only measure the predicted gain.
      */
@@ -287,7 +291,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         }
     }
 
-    /** What {@link Rollout#prompts} counts. */
+    /** The meaning of {@link Rollout#prompts}. */
     public enum PromptsPer {
         /** The prompts of every rollout. */
         UPDATE,
@@ -296,23 +300,23 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * δ, its monitor, and what keeps it. {@code deltaFactor} times {@code delta} is the radius. {@code monitorDtype}: in which
-     * numbers the monitor evaluates policies. {@code floor}: what happens where rounding alone passes δ.
+     * δ, its monitor, and how it is enforced. {@code deltaFactor} times {@code delta} is the radius. {@code monitorDtype}: the format in
+     * which the monitor evaluates policies. {@code floor}: what happens where rounding alone exceeds δ.
      */
     public record TrustRegion(Radius delta, double deltaFactor, Unit unit, DeltaRule deltaRule, double deltaTarget, KlEstimator monitor,
             Policy.Precision monitorDtype, double fraction, FloorRule floor, boolean earlyStop, boolean rollback,
             StepLength stepLength, int halvings, double beta, BetaRule betaRule, double betaMin, double betaMax, Accept accept) {
     }
 
-    /** What becomes of δ after an update. */
+    /** How δ changes after an update. */
     public enum DeltaRule {
         /** It stays. */
         FIXED,
-        /** It follows the KL that was reached. */
+        /** It is adapted to the KL that was reached. */
         ADAPTIVE
     }
 
-    /** What becomes of β after an update. */
+    /** How β changes after an update. */
     public enum BetaRule {
         /** β is 0. */
         NONE,
@@ -332,9 +336,9 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         EXACT
     }
 
-    /** How the KL term's tokens become one number. */
+    /** How the KL term's tokens are aggregated. */
     public enum KlAggregation {
-        /** As the unit of the trust region has it. */
+        /** By the unit of the trust region. */
         UNIT,
         /** The mean over all tokens. */
         TOKEN_MEAN,
@@ -353,28 +357,28 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     public enum Accept {
         /** Those within the trust region. */
         REGION,
-        /** Of these, the ones that the certificate's bound says gain. */
+        /** Of these, the ones whose bound on the gain is positive. */
         CERTIFIED
     }
 
-    /** What δ and the KL that it bounds are of. */
+    /** The unit of δ and of the KL that it bounds. */
     public enum Unit {
         /** The sum over a message's tokens, mean over messages: Eq. 11. */
         @JsonProperty("message") MESSAGE,
         /** The mean over a message's tokens, mean over messages. */
         @JsonProperty("token") TOKEN;
 
-        /** {@return how the tokens of a penalty of that unit become one number} */
+        /** {@return how the tokens of a penalty of that unit are aggregated} */
         public SurrogateConfig.Aggregation aggregation() {
             return this == MESSAGE ? SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_SUM : SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN;
         }
     }
 
-    /** What happens where rounding alone makes a KL of more than δ. */
+    /** What happens where rounding alone gives a KL of more than δ. */
     public enum FloorRule {
         /** The run ends. */
         REFUSE,
-        /** It is said. */
+        /** The run continues with a warning. */
         WARN,
         /** It is not measured. */
         IGNORE
@@ -422,8 +426,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: what of the
-     * policy that learns each has a part of alone.
+     * Where several processes train together. {@code timeout}: seconds that one waits for another. {@code shard}: which parts of the
+     * learning policy's state are divided among them.
      */
     public record Ranks(double timeout, Sharding shard) {
         /** What the defaults say. */
@@ -431,7 +435,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * {@code offload}: whether what only the learning policy needs leaves a CUDA device in between. {@code pinned}: whether it goes to
+     * {@code offload}: whether data that only a learning policy needs is moved from a CUDA device to the host in between. {@code pinned}:
+     * whether it goes to
      * page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code logits}: GB of the host for the old policy's logits during
      * an update, of policies on the CPU. {@code device}, {@code host}: GB there are, 0 for what is free.
      */
@@ -441,11 +446,12 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * The certificate. {@code bound}: horizon or paper. {@code level}: with which probability a stage's bounds may be wrong.
-     * {@code prompts}: that each bound is found from; {@code budget}: of a decision, with more of them. {@code halvings}: how often an update
-     * that is not certified is shortened. {@code returnMin}, {@code returnMax}: null for what the verifier says. {@code check}: whether every
-     * update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null for what the rest of the
-     * configuration says, and no such bound where that says nothing.
+     * The certificate. {@code bound}: horizon or paper. {@code level}: the probability with which a stage's bounds may be wrong. {@code
+     * prompts}: from which each bound is computed; {@code budget}: the largest number of prompts for a decision. {@code halvings}: how
+     * often an update
+     * that is not certified is shortened. {@code returnMin}, {@code returnMax}: null for the verifier's range. {@code check}: whether every
+     * update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null for values implied by the
+     * rest of the configuration, and no such bound where there are none.
      */
     public record Bound(Kind bound, double level, int prompts, int budget, int halvings, Double returnMin, Double returnMax,
             boolean check, Double gamma, Double aMax) {
@@ -457,15 +463,15 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /** Which bound on an update's gain is the certificate. The paper's is always logged: it costs nothing. */
     public enum Kind {
-        /** That of docs/theory.md, from episodes that nobody learns from. */
+        /** That of docs/theory.md, from episodes that no update learns from. */
         HORIZON,
         /** That of Theorems 3.4 and 3.6, from the episodes that were learnt from. */
         PAPER
     }
 
-    /** What is measured beside the training, at a price; it changes nothing of the run. */
+    /** Additional measurements, which take time but do not change the training. */
     public record Diagnostics(boolean occupancy, boolean monitor, boolean logits, boolean coordination) {
-        /** {@return whether something is to be measured of updates} */
+        /** {@return whether updates are measured} */
         boolean ofUpdates() {
             return occupancy || monitor || logits;
         }

@@ -22,8 +22,8 @@ import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 
 /**
- * Conversations of a team as files, one for each learner, {@code planner.jsonl}: what its agents were asked and said, token for token, with
- * the log-probs of the tokens and what each episode was worth. An update that reads them is the update that had played them.
+ * Conversations of a team as files, one for each learner, {@code planner.jsonl}: the prompts and messages of its agents, token for token,
+ * with the log-probs of the tokens and the return of each episode. An update that reads them equals the update that would have played them.
  *
  * <p>The first line describes the file ({@link Header}), every other is a message ({@link Line}).
  */
@@ -40,7 +40,7 @@ public final class Conversations {
     }
 
     /**
-     * Who spoke.
+     * The policies that generated the messages.
      *
      * @param policy checksum of the learner's parameters
      * @param others those of the other learners, by name
@@ -68,7 +68,7 @@ public final class Conversations {
     /**
      * What was read of a learner.
      *
-     * @param fresh whether all policies are as they were when they spoke
+     * @param fresh whether no policy has changed since the messages were generated
      */
     public record Recorded(List<Episode> episodes, boolean fresh) {
     }

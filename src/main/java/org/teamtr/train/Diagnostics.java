@@ -35,9 +35,9 @@ public final class Diagnostics {
     }
 
     /**
-     * How far two means of the same prompts are apart.
+     * The difference between two means over the same prompts.
      *
-     * @param value |mean a − mean b|. Where nothing differs it is not 0 but of the size of its error
+     * @param value |mean a − mean b|. Where nothing differs it is not 0 but about as large as its error
      * @param error s / √P, s the standard deviation of the P prompts' differences; NaN of one prompt
      */
     public record Difference(double value, double error) {
@@ -59,8 +59,10 @@ public final class Diagnostics {
         return Arrays.stream(logWeights).map(l -> Math.abs(ratio(l) - 1) / 2).average().orElse(Double.NaN);
     }
 
-    /** {@return a ratio from its logarithm, which as in the kernels does not count beyond ±20}: one episode that is all but certain now
-     * must not make a mean infinite. */
+    /**
+     * {@return a ratio from its logarithm, which as in the kernels does not count beyond ±20}: one episode that has become almost certain
+     * must not make a mean infinite.
+     */
     static double ratio(double log) {
         return Math.exp(Math.max(-20, Math.min(20, log)));
     }
@@ -105,8 +107,8 @@ public final class Diagnostics {
     // ---- logits ----
 
     /**
-     * {@return mean |change of a logit| of the tokens of rank 1, 2–3, 4–7, 8–15, ... by the logits before; the change is less its
-     * mean over the vocabulary, which no probability sees}
+     * {@return mean |change of a logit| of the tokens of rank 1, 2–3, 4–7, 8–15, ... by the logits before; the mean of the changes over the
+     * vocabulary, which does not change any probability, is subtracted}
      *
      * @param before [vocab], of one position
      * @param now [vocab], of the same position; not finite where {@code before} is not
@@ -146,7 +148,7 @@ public final class Diagnostics {
         return Estimate.deviation(changes);
     }
 
-    /** {@return the deepest fall of accuracy below what it had been before, in points; 0 if it never fell} */
+    /** {@return the largest drop of accuracy below its best value so far, in points; 0 if it never fell} */
     public static double maxDrawdown(double[] accuracies) {
         double best = Double.NEGATIVE_INFINITY;
         double fall = accuracies.length == 0 ? Double.NaN : 0;
@@ -200,20 +202,20 @@ public final class Diagnostics {
         return IntStream.range(0, kl.length).mapToDouble(i -> kl[i] > delta[i] ? 1 : 0).average().orElse(Double.NaN);
     }
 
-    /** {@return |part − full| / δ: the error of a monitor that looks at a part of the messages} */
+    /** {@return |part − full| / δ: the error of a monitor on a part of the messages} */
     public static double monitorError(double part, double full, double delta) {
         return Math.abs(part - full) / delta;
     }
 
     /**
-     * {@return whether the monitor is within a quarter of δ of it: there, a part of the messages may decide otherwise than all}
+     * {@return whether the monitor is within a quarter of δ of it: there, the decision on a part of the messages may differ from that on all}
      */
     public static boolean nearThreshold(double full, double delta) {
         return Math.abs(full - delta) <= 0.25 * delta;
     }
 
     /**
-     * {@return of the updates near the threshold, the share that a part of the messages decides otherwise than all}
+     * {@return of the updates near the threshold, the share for which the decision on a part of the messages differs from that on all}
      *
      * @param part [updates] the monitor on a part
      * @param full [updates] on all

@@ -1,6 +1,6 @@
 package org.teamtr.train;
 
-/** What a random draw is for: part of the key of its random numbers, so that no two draws share a key. */
+/** The purposes of random draws: each is part of the key of its random numbers, so that no two draws share a key. */
 final class Draw {
     static final int ORDER = 1;
     static final int PROMPTS = 2;

@@ -8,8 +8,9 @@ import org.teamtr.team.Verifier;
  * Held-out episodes of a team.
  *
  * @param scores of all
- * @param shown those that transcripts show
- * @param right for each, whether it would be right had it ended after its first, second, ... message; empty unless diagnosed
+ * @param shown those that are written to transcripts
+ * @param right for each, whether the answer after its first, second, ... message is
+ * right; empty unless diagnosed
  * @param seconds they took
  */
 public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, List<boolean[]> right, double seconds) {

@@ -6,16 +6,16 @@ import java.util.List;
 import org.teamtr.team.Verifier;
 
 /**
- * The lower bound on what an update gains, and what it was found from, in units of return; docs/theory.md has the proof, docs/metrics.md
+ * The lower bound on an update's gain, and what it was computed from, in units of return; docs/theory.md has the proof, docs/metrics.md
  * the names. NaN where there is none.
  *
  * @param decision null where an update is kept whatever the bound
- * @param boundTries steps of different lengths that were looked at
+ * @param boundTries number of step lengths for which a bound was computed
  */
 public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int boundTries, @JsonUnwrapped Realised realised,
         @JsonUnwrapped Cost cost) {
     /**
-     * The bound and what it comes from.
+     * The bound and its data.
      *
      * @param gainBound a lower bound: the gain is less with probability {@code boundLevel} at most; 0 of an update that changed nothing
      * @param gainEstimate mean of X, without bias
@@ -26,7 +26,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
     public record Bound(double gainBound, double gainEstimate, double gainError, double boundLevel, int boundPrompts, double messageTv) {
     }
 
-    /** What this update alone gained on held-out episodes; NaN unless {@code certificate.check}. */
+    /** The gain of this update alone on held-out episodes; NaN unless {@code certificate.check}. */
     public record Realised(double realisedGain, double realisedGainError) {
         static final Realised NONE = new Realised(Double.NaN, Double.NaN);
     }
@@ -36,7 +36,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
         static final Cost NONE = new Cost(0, 0, 0);
     }
 
-    /** What became of an update that is kept only if its bound is positive. */
+    /** The decision about an update that is kept only if its bound is positive. */
     public enum Decision {
         /** As it was. */
         @JsonProperty("kept") KEPT,
@@ -50,7 +50,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
     public static final GainBound NONE = new GainBound(new Bound(Double.NaN, Double.NaN, Double.NaN, Double.NaN, 0, Double.NaN), null, 0,
             Realised.NONE, Cost.NONE);
 
-    /** {@return the bound of an update that left everything as it was: its gain is 0} */
+    /** {@return the bound of an update that changed nothing: its gain is 0} */
     static GainBound unchanged(boolean checked) {
         return new GainBound(new Bound(0, 0, 0, 0, 0, 0), null, 0, checked ? new Realised(0, 0) : Realised.NONE, Cost.NONE);
     }
@@ -83,7 +83,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
         return new GainBound(bound, decision, boundTries, realised, new Cost(episodes, tokens, seconds));
     }
 
-    /** {@return the same with what the update really gained} */
+    /** {@return the same with the realised gain} */
     public GainBound realised(Estimate gain) {
         return new GainBound(bound, decision, boundTries, new Realised(gain.mean(), gain.error()), cost);
     }

@@ -12,7 +12,7 @@ import org.teamtr.team.Rollout;
 import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 
-/** Evaluates a team on prompts that it does not learn from: the same prompts and draws every time, so that what differs is the team. */
+/** Evaluates a team on prompts that it does not learn from: the same prompts and random numbers every time, so that only the team differs. */
 final class HeldOut {
     private final Config config;
     private final Team team;

@@ -4,14 +4,14 @@ import java.util.List;
 import org.teamtr.team.Team;
 
 /**
- * What one update changes: a policy, with the agents that speak with it, and the state of its trust region. Agents that share a
+ * A policy that an update changes, with the agents that use it, and the state of its trust region. Agents that share a
  * policy learn together, as one.
  */
 public final class Learner {
     final String name;
     final Policy policy;
     final List<Integer> agents;
-    /** Radius as configured, and as it is now; they differ if it adapts. */
+    /** The configured radius and the current one, which differ if it is adapted. */
     final double delta0;
     double delta;
     double beta;
@@ -19,14 +19,14 @@ public final class Learner {
     Floor floor;
 
     /**
-     * What the monitor makes of no step at all.
+     * The monitor's value without a training step, which is rounding.
      *
      * @param kl in the unit of the trust region
      * @param length mean tokens of the messages it was measured on
      * @param moved sum of the KL of the updates since
      */
     record Floor(double kl, double length, double moved) {
-        /** Whether it still says something: messages are about as long, and the policy is about the same. */
+        /** Whether it is still valid: messages are about as long, and the policy is about the same. */
         boolean holds(double lengthNow, double delta) {
             return lengthNow <= 1.25 * length && length <= 1.25 * lengthNow && moved <= 10 * delta;
         }
@@ -65,7 +65,7 @@ public final class Learner {
         return delta0;
     }
 
-    /** An update has moved the policy by this KL. */
+    /** An update has changed the policy by this KL. */
     void moved(double kl) {
         floor = floor == null ? null : new Floor(floor.kl, floor.length, floor.moved + Math.max(0, kl));
     }

@@ -4,18 +4,18 @@ import java.util.List;
 import java.util.Locale;
 
 /**
- * Whether bounds fail more often than their level allows. Failures are numbers of 0 or 1 whose mean is the level at most; where a lower
- * bound on that mean, which holds while looking after every stage, is above the level, something is wrong with what the bounds assume.
+ * Whether bounds fail more often than their level allows. Failures are numbers of 0 or 1 whose mean is at most the level; where a lower
+ * confidence bound on that mean, which is valid after every stage, is above the level, an assumption of the bounds does not hold.
  */
 public final class LevelAlarm {
-    /** With this probability an alarm is raised although nothing is wrong. */
+    /** The probability of a false alarm. */
     public static final double FALSE_ALARM = 0.01;
 
     private LevelAlarm() {
     }
 
     /**
-     * {@return what to say, or null where nothing is wrong or cannot be told}
+     * {@return the alarm's text, or null where there is none}
      *
      * @param failed for each bound, the oldest first
      * @param level the probability that one fails

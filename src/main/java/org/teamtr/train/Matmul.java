@@ -2,8 +2,8 @@ package org.teamtr.train;
 
 /** How products of f32 numbers are computed. */
 public enum Matmul {
-    /** As they are. */
+    /** In f32. */
     F32,
-    /** On CUDA's tensor cores, with inputs rounded to TF32's 10 bits of mantissa; on the CPU the same rounding is imitated. */
+    /** On CUDA's tensor cores, with inputs rounded to TF32's 10 bits of mantissa; on the CPU the same rounding is emulated. */
     TF32
 }

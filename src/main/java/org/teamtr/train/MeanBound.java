@@ -15,7 +15,7 @@ import java.util.Arrays;
  * alone. It holds at every length, so numbers may be added after looking at the bound. Pure functions.
  */
 final class MeanBound {
-    /** The most that is bet of what there is. */
+    /** The largest share of the capital that is bet. */
     private static final double STAKE = 0.9;
     /** Until numbers are seen, their standard deviation is taken to be this share of |a|, the weight of one number. */
     private static final double FIRST_GUESS = 0.25;

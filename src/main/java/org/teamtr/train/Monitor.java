@@ -7,11 +7,11 @@ import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.Chance;
 
 /**
- * Eq. 11, KL(old || new) of an update, and what else there is to know about one, from the messages that are watched; and what of
- * such a KL is nothing but rounding.
+ * Measures Eq. 11, KL(old || new) of an update, and the update's other statistics, on the monitored messages; and the part of such a KL
+ * that is rounding.
  */
 final class Monitor {
-    /** The floor's share of δ from which on it is worth a warning. */
+    /** The share of δ from which on the floor causes a warning. */
     static final double WARNED = 0.25;
     /** Messages that the floor is measured on, at most. */
     private static final int FEW = 8;
@@ -27,14 +27,14 @@ final class Monitor {
     }
 
     /**
-     * About the parameters as they are, from the watched messages of a batch.
+     * Measurements of the current parameters on the monitored messages of a batch.
      *
-     * @param kl Eq. 11 in the unit of the trust region, as all that is of KL, but for
+     * @param kl Eq. 11 in the unit of the trust region
      * @param klMessage the same summed over a message's tokens
      * @param surrogate mean over episodes of the sum over messages of (w - 1) A
      * @param predictedGain the same with the centred returns in the place of A
      * @param stats of the loss; null of a policy that is as it was
-     * @param perMessage what each message adds to {@code kl}; empty where nobody asks
+     * @param perMessage the contribution of each message to {@code kl}; empty where it is not needed
      */
     record Measure(double kl, double klMessage, double klMax, double surrogate, double predictedGain, SurrogateStats stats,
             double[] perMessage) {
@@ -53,7 +53,7 @@ final class Monitor {
         return estimator() == Config.KlEstimator.EXACT;
     }
 
-    /** What one update is measured on. */
+    /** The measurements of one update. */
     final class Watched {
         private final Policy policy;
         private final SurrogateConfig loss;
@@ -62,7 +62,7 @@ final class Monitor {
         private final double perEpisode;
         private final Batch batch;
         private final Batch some;
-        /** Whether every measurement takes a pass of its own, since gradients are computed in other numbers. */
+        /** Whether every measurement takes a pass of its own, since gradients are computed in another format. */
         final boolean apart;
         /** That passes of its own took. */
         double seconds;
@@ -70,8 +70,8 @@ final class Monitor {
         /**
          * To be made before the first step.
          *
-         * @param before the policy as it is, for the exact KL; null where nobody needs it
-         * @param indices of the messages to watch
+         * @param before the current policy, for the exact KL; null where it is not needed
+         * @param indices of the monitored messages
          * @param perEpisode messages of the batch in an episode
          */
         Watched(Policy policy, Batch batch, int[] indices, SurrogateConfig loss, Policy.Snapshot before, double perEpisode) {
@@ -83,7 +83,7 @@ final class Monitor {
             this.batch = batch;
             this.apart = !policy.computesIn(config.trustRegion().monitorDtype());
             final Batch sampled = indices.length == batch.size() ? batch : batch.subset(indices);
-            if (apart) { // the log-probs that were recorded are of other numbers
+            if (apart) { // the recorded log-probs were computed in another format
                 final long started = System.nanoTime();
                 some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
                 seconds += (System.nanoTime() - started) * 1e-9;
@@ -92,7 +92,7 @@ final class Monitor {
             }
         }
 
-        /** From what a gradient of the whole batch was computed from. */
+        /** From the scores of a gradient of the whole batch. */
         Measure of(Policy.Gradient gradient) {
             return some == batch ? Monitor.this.measured(some, gradient.scores(), gradient.stats(), perEpisode)
                     : measured(gradient.scores().of(batch, indices));
@@ -147,7 +147,7 @@ final class Monitor {
         return Arrays.stream(values).average().orElse(0);
     }
 
-    /** What each message adds to the monitor, of which that is the mean. */
+    /** The contribution of each message to the monitor, which is their mean. */
     private double[] perMessage(Batch batch, float[] logProbs, float[] exact, Config.KlEstimator estimator) {
         final double[] kl = switch (estimator) {
             case K1 -> batch.sampledKl(SampledKl.Estimator.K1, logProbs);
@@ -161,14 +161,14 @@ final class Monitor {
     }
 
     /**
-     * {@return what the monitor says of no step at all, in the unit of the trust region}: the larger of two. Every parameter moves
-     * by a thousandth of the learning rate, up or down by chance: a step whose true KL is about a millionth of an optimiser's, so
-     * that what is measured beyond is rounding, which any step brings. And the same parameters score messages one by one and
-     * together.
+     * {@return the monitor's value without a training step, in the unit of the trust region}: the larger of two measurements. In the first,
+     * every parameter moves by a thousandth of the learning rate, up or down at random: the true KL of this step is about a millionth of an
+     * optimiser step's, so that the measured value is rounding, which every step has. In the second, the same parameters score messages one
+     * by one and together.
      *
-     * <p>k1 of rounding has a mean of 0; what counts is by how much it scatters over all watched messages.
+     * <p>k1 of rounding has a mean of 0, so its standard error over the monitored messages is taken.
      *
-     * @param policy as it is; it is left so, to the bit
+     * @param policy is not changed, to the bit
      * @param batch some of its messages
      * @param keys of the random numbers
      */
@@ -203,8 +203,8 @@ final class Monitor {
     }
 
     /**
-     * {@return [messages] w - 1, w at most the root of the number of messages}: truncated importance sampling (Ionides, 2008). Without it, a
-     * single message that was all but impossible before outweighs all others of a batch.
+     * {@return [messages] w - 1, w at most the root of the number of messages}: truncated importance sampling (Ionides, 2008). Without it,
+     * a single message that was very unlikely before can outweigh all others of a batch.
      */
     static double[] gains(Batch batch, float[] logProbs) {
         final double most = Math.max(1, Math.sqrt(batch.size()));

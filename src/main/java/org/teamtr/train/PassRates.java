@@ -8,7 +8,7 @@ import java.util.function.BiPredicate;
 import java.util.function.ToDoubleFunction;
 import org.teamtr.team.Chance;
 
-/** What is counted of items that are played several times each. All are shares, 0 to 1. */
+/** Pass rates of items that are played several times each. All are shares, 0 to 1. */
 public final class PassRates {
     private static final int RESAMPLES = 1000;
 
@@ -72,7 +72,7 @@ public final class PassRates {
     }
 
     /**
-     * {@return the mean over items of what {@code of} says of an item's episodes, with its bootstrap interval}: items are drawn with
+     * {@return the mean over items of {@code of} an item's episodes, with its bootstrap interval}: items are drawn with
      * replacement, and of each its episodes
      *
      * @param right [items][episodes], items without episodes are left out

@@ -9,15 +9,15 @@ import org.teamtr.team.Speaker;
 import org.teamtr.team.Utterance;
 
 /**
- * A policy that learns. {@code org.teamtr.torch.TorchPolicy} is ours; a trainer of another framework implements this and uses
- * {@link Trainer} unchanged.
+ * A policy that learns. {@code org.teamtr.torch.TorchPolicy} implements it on libtorch; a trainer of another framework implements this
+ * interface and uses {@link Trainer} unchanged.
  *
  * <p>One thread at a time; a policy may use several inside a call.
  */
 public interface Policy extends Speaker, AutoCloseable {
-    /** In which numbers a policy is evaluated where it need not be those that it computes with: see {@link #score}. */
+    /** The formats in which a policy can be evaluated: see {@link #score}. */
     enum Precision {
-        /** Those that it computes with. */
+        /** The format in which the policy computes. */
         SAME,
         /** The f32 parameters, with the inputs of products rounded to TF32's 10 bits. */
         TF32,
@@ -32,10 +32,10 @@ public interface Policy extends Speaker, AutoCloseable {
     }
 
     /**
-     * What one look at a batch gives, per token, in the batch's order.
+     * The scores of a batch per token, in the batch's order.
      *
-     * @param logProbs [tokens] under the parameters as they are
-     * @param kl [tokens], exact full-vocabulary KL(anchor || parameters as they are); null without an anchor
+     * @param logProbs [tokens] under the current parameters
+     * @param kl [tokens], exact full-vocabulary KL(anchor || current parameters); null without an anchor
      * @param entropy [tokens]
      */
     record Scores(float[] logProbs, float[] kl, float[] entropy) {
@@ -47,7 +47,7 @@ public interface Policy extends Speaker, AutoCloseable {
     }
 
     /**
-     * What {@link #gradient} gives beside the gradient itself.
+     * What {@link #gradient} returns beside the gradient itself.
      *
      * @param scores of the batch that it was computed from
      * @param stats of the loss over the whole batch, with its {@link Batch#centredReturns}; a {@link SurrogateStats#copy}
@@ -67,11 +67,10 @@ public interface Policy extends Speaker, AutoCloseable {
     Scores score(Batch batch, double temperature, Snapshot anchor);
 
     /**
-     * Scores a batch as {@link #score(Batch, double, Snapshot)} does, but evaluates both policies, this one and the anchor, in
-     * numbers of their own: in bf16 the KL between two policies a small step apart is rounding, not theirs.
+     * Scores a batch as {@link #score(Batch, double, Snapshot)} does, but evaluates both policies, this one and the anchor, in another
+     * format: in bf16 the measured KL between two policies a small step apart is mostly rounding.
      *
-     * @throws UnsupportedOperationException where a policy has one precision alone; then {@code trust_region.monitor_dtype} is to
-     *     be same
+     * @throws UnsupportedOperationException where a policy has one format only; {@code trust_region.monitor_dtype} must then be same
      */
     default Scores score(Batch batch, double temperature, Snapshot anchor, Precision precision) {
         if (!computesIn(precision)) {
@@ -81,26 +80,26 @@ public interface Policy extends Speaker, AutoCloseable {
         return score(batch, temperature, anchor);
     }
 
-    /** {@return whether those are the numbers that it computes with anyway} */
+    /** {@return whether this is the format in which the policy computes} */
     default boolean computesIn(Precision precision) {
         return precision == Precision.SAME;
     }
 
     /**
-     * Scores a batch and leaves the gradient of the loss for {@link #step}, replacing any that is there.
+     * Scores a batch and stores the gradient of the loss for {@link #step}, replacing an earlier one.
      *
-     * @param loss Eq. 10 or a relative; its denominators are those of the whole batch, however the policy splits it
+     * @param loss Eq. 10 or a variant of it; its denominators are those of the whole batch, however the policy splits it
      * @param anchor needed where the loss has the exact KL term; otherwise as in {@link #score}
      */
     Gradient gradient(Batch batch, double temperature, SurrogateConfig loss, Snapshot anchor);
 
     /**
      * How far logits have moved, by the rank of their token before (the paper's Fig. 5): the mean over the batch's tokens of
-     * |logit now − logit of the anchor|, for the tokens of rank 1, 2–3, 4–7, 8–15, ... under the anchor. A shift of all logits of
-     * a position, which changes no probability, does not count: the mean over its vocabulary is taken off. Temperature 1.
+     * |logit now − logit of the anchor|, for the tokens of rank 1, 2–3, 4–7, 8–15, ... under the anchor. The mean change over the
+     * vocabulary of a position, which changes no probability, is subtracted. Temperature 1.
      *
      * @return as many numbers as the vocabulary has such ranks
-     * @throws UnsupportedOperationException where a policy has no such thing; then {@code diagnostics.logits} is to be false
+     * @throws UnsupportedOperationException where a policy does not support it; {@code diagnostics.logits} must then be false
      */
     default double[] logitShift(Batch batch, Snapshot anchor) {
         throw new UnsupportedOperationException("diagnostics.logits: expected false with " + getClass().getName()
@@ -108,9 +107,9 @@ public interface Policy extends Speaker, AutoCloseable {
     }
 
     /**
-     * Leaves the gradient of the mean negative log-likelihood per token, at temperature 1, replacing any that is there.
+     * Stores the gradient of the mean negative log-likelihood per token, at temperature 1, replacing an earlier one.
      *
-     * @param messages whose {@code logProbs} are not looked at
+     * @param messages whose {@code logProbs} are not used
      * @return the mean negative log-likelihood per token in nats
      */
     double imitate(List<Utterance> messages);
@@ -121,8 +120,8 @@ public interface Policy extends Speaker, AutoCloseable {
     /**
      * One optimiser step along the gradient.
      *
-     * @return the gradient's norm before clipping; NaN where it was too large for the numbers it is computed in and no step was
-     *     taken. The policy has then seen to it that the gradient comes out smaller, and it can be computed again
+     * @return the gradient's norm before clipping; NaN where it overflowed and no step was taken. The policy has then reduced its loss
+     * scale, and the gradient can be computed again
      * @throws ArithmeticException if the gradient is not finite and computing it again would not help
      */
     double step(double learningRate);
@@ -130,48 +129,48 @@ public interface Policy extends Speaker, AutoCloseable {
     /** {@return a copy of parameters and optimiser state, owned by the caller} */
     Snapshot snapshot();
 
-    /** {@return a copy of the parameters alone, to take exact KL and logits' shifts from, owned by the caller} Not to go back to. */
+    /** {@return a copy of the parameters alone, for the exact KL and the logits' shifts, owned by the caller} It cannot be restored. */
     default Snapshot anchor() {
         return snapshot();
     }
 
-    /** Goes back to a snapshot, optimiser state included, to the bit; {@link #version} too. */
+    /** Restores a snapshot, optimiser state included, to the bit; {@link #version} too. */
     void restore(Snapshot snapshot);
 
     /**
-     * Goes back towards a snapshot in the parameters: then + share (now - then). The optimiser's state stays.
+     * Moves the parameters towards a snapshot: then + share (now - then). The optimiser's state is not changed.
      *
-     * @param share of the way from the snapshot that is left, 0 to 1
+     * @param share of the distance from the snapshot that is kept, 0 to 1
      */
     void shorten(Snapshot snapshot, double share);
 
     /**
-     * Moves every parameter that is trained by {@code size}, up or down by chance: a step that goes nowhere. It is taken back by
-     * {@link #restore} before anything else; until then {@link #version} is -1.
+     * Moves every trained parameter by {@code size}, up or down at random. The caller undoes it by {@link #restore} before anything else;
+     * until then {@link #version} is -1.
      *
      * @param seed the same seed moves the same way
      */
     void nudge(double size, long seed);
 
-    /** {@return a checksum of the parameters, equal exactly if they are (but for chance)} */
+    /** {@return a checksum of the parameters} */
     long fingerprint();
 
     /**
-     * Writes everything that {@link #load} needs to go on to the same bits, and what other programs need to use the model.
+     * Writes everything that {@link #load} needs to continue with the same bits, and what other programs need to use the model.
      *
      * @param folder exists and is empty
      */
     void save(Path folder) throws IOException;
 
     /**
-     * What the other ranks do while one of them saves and takes the {@link #fingerprint}: they give it their part, where state is
-     * divided among ranks.
+     * Called on the other ranks while one of them saves and takes the {@link #fingerprint}: they send it their part, where state is divided
+     * among ranks.
      */
     default void give() {
     }
 
     /**
-     * Takes parameters and optimiser state from what {@link #save} wrote.
+     * Loads parameters and optimiser state that {@link #save} wrote.
      *
      * @throws IOException if a file is missing, unreadable or of another model, naming it
      */

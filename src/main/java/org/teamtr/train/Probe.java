@@ -8,14 +8,14 @@ import java.util.stream.IntStream;
 import org.teamtr.team.Episode;
 
 /**
- * Diagnoses the updates of one stage. For the occupancy it plays episodes of every team of the stage, pihat^0 .. pihat^n, from
- * which nobody learns: numbers taken from the episodes that chose an update would flatter it. All are played with the same noise,
- * so that what differs is the team.
+ * Diagnoses the updates of one stage. For the occupancy it plays episodes of every team of the stage, pihat^0 .. pihat^n, from which no
+ * update learns: numbers from the episodes that determined an update would be biased. All are played with the same random numbers, so that
+ * only the team differs.
  *
- * <p>Leaves every policy as it was, to the bit.
+ * <p>Does not change any policy.
  */
 final class Probe {
-    /** Messages that the shift of logits is taken from, at most: sorting a vocabulary takes its time. */
+    /** The largest number of messages for the shift of logits, since sorting a vocabulary takes time. */
     private static final int SHIFTED = 64;
 
     private final Config.Diagnostics config;
@@ -35,13 +35,13 @@ final class Probe {
     private long tokens;
     private double seconds;
 
-    /** Episodes, and the log of each one's weight W: what the agents that were updated since say of it, new over old. */
+    /** Episodes, and the log of each one's weight W: the probability ratio, new over old, of the agents that were updated since. */
     private record Played(List<Episode> episodes, double[] logWeights) {
     }
 
     /**
      * @param group episodes of each prompt
-     * @param play plays the stage's prompts with the team as it is
+     * @param play plays the stage's prompts with the current team
      */
     Probe(Config.Diagnostics config, double temperature, int group, Supplier<List<Episode>> play) {
         this.config = config;
@@ -75,10 +75,10 @@ final class Probe {
     }
 
     /**
-     * An update has come as far as it goes.
+     * An update has reached its largest KL.
      *
-     * @param kl what each watched message adds to the monitor
-     * @param order in which a part of them would have been drawn
+     * @param kl the contribution of each monitored message to the monitor
+     * @param order in which a part of the messages would have been drawn
      */
     void reached(double[] kl, int[] order) {
         if (config.monitor()) {
@@ -94,7 +94,7 @@ final class Probe {
     /**
      * An update is done.
      *
-     * @param batch what it learnt from
+     * @param batch that it learnt from
      * @param before the learner's policy before it
      * @param madeFor the update, from 0 on, whose rollouts it used: pihat^madeFor is b_i
      */
@@ -119,7 +119,7 @@ final class Probe {
         seconds += (System.nanoTime() - started) * 1e-9;
     }
 
-    /** L_i on episodes of a team that had the learner's old policy. What the new one says of them goes into their weights. */
+    /** L_i on episodes of a team that had the learner's old policy. The ratio of the new one is put into their weights. */
     private double[] surrogate(Learner learner, Played played) {
         final SpokenMessages said = SpokenMessages.of(learner, played.episodes);
         final Batch batch = batch(said, played.episodes);
@@ -156,7 +156,7 @@ final class Probe {
         return Diagnostics.surrogates(after, before, centred, said.promptOf(group), played.episodes.size() / group, group);
     }
 
-    /** {@return what there is to say of the update that was reported last} */
+    /** {@return the diagnosis of the update that was reported last} */
     RunLog.Diagnosis diagnosis(RunLog.Update u) {
         final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(u.stage(), u.step(), u.agent(),
                 new RunLog.Staleness(gap.value(), gap.error(), deltaStale.value(), deltaStale.error(), dOcc), weights,

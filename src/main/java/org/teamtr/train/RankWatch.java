@@ -8,7 +8,7 @@ import java.util.List;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.team.Chance;
 
-/** Sees after each update that all ranks have done the same, and gathers how long each took. */
+/** Checks after each update that all ranks have done the same, and gathers their times. */
 final class RankWatch {
     private static final ObjectMapper JSON = new ObjectMapper();
 

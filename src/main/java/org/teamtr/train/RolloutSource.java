@@ -19,7 +19,7 @@ import org.teamtr.team.Rollout;
 import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 
-/** Where the episodes come from that updates learn from: the team plays them, or they are read from {@link Conversations}. */
+/** Provides the episodes that updates learn from: the team plays them, or they are read from {@link Conversations}. */
 final class RolloutSource {
     private final Config config;
     private final Team team;
@@ -51,7 +51,7 @@ final class RolloutSource {
         this.learnt = (promptsEach - heldBack) * r.group();
     }
 
-    /** {@return the stage's prompts}: the set is gone through in a new random order each time. */
+    /** {@return the stage's prompts}: every pass over the set is in a new random order. */
     List<Prompt> draw(int stage) {
         final int count = promptsEach;
         final int size = prompts.size();
@@ -69,7 +69,7 @@ final class RolloutSource {
     }
 
     /**
-     * {@return what update i of a stage, from 0 on, learns from}
+     * {@return the rollouts that update i of a stage, from 0 on, learns from}
      *
      * @param latest rollouts of the stage; null before the first
      */
@@ -80,13 +80,13 @@ final class RolloutSource {
         return latest == null || resamples(i, latest) ? play(b, stage, i) : latest;
     }
 
-    /** Whether new episodes are due before update i of a stage, and those there are have shifted too far to serve. */
+    /** Whether new episodes are due before update i of a stage, and the shift of the latest ones is too large to reuse them. */
     private boolean resamples(int i, Rollouts rollouts) {
         final int every = config.rollout().resampleEvery();
         return !config.train().joint() && every > 0 && i % every == 0 && rollouts.shift() >= config.rollout().reuseShift();
     }
 
-    /** {@return episodes that the team as it is plays for update i of a stage} */
+    /** {@return episodes that the current team plays for update i of a stage} */
     Rollouts play(List<Prompt> b, int stage, int i) {
         final long started = System.nanoTime();
         final Map<Learner, Long> versions = Rollouts.versions(learners);
@@ -108,7 +108,7 @@ final class RolloutSource {
         return new Rollouts(config, learnt, episodes, dropped, versions, i, (System.nanoTime() - started) * 1e-9);
     }
 
-    /** The groups to learn from whose returns are all equal, as parts of the list. Those that only measure stay what they are. */
+    /** The groups whose returns are all equal, as parts of the list. Validation groups are not among them. */
     private List<List<Episode>> equalGroups(List<Episode> episodes) {
         final int group = config.rollout().group();
         return IntStream.range(0, learnt / group).mapToObj(g -> episodes.subList(g * group, (g + 1) * group))
@@ -120,7 +120,7 @@ final class RolloutSource {
         conversations = folder;
     }
 
-    /** {@return the learners that there are episodes for} */
+    /** {@return the learners for which there are episodes} */
     List<Learner> withEpisodes() {
         if (conversations == null) {
             return learners;

@@ -11,24 +11,24 @@ import org.teamtr.team.Episode;
 import org.teamtr.team.Message;
 
 /**
- * The episodes that updates learn from, and what it takes to go on using them after the team has changed: the version of each policy
- * that spoke, and by how much policies that were updated since give each episode another probability.
+ * The episodes that updates learn from, and the data for reusing them after the team has changed: the version of each policy that generated
+ * them, and the probability ratio of each episode under policies that were updated since.
  */
 final class Rollouts {
     private final Config config;
-    /** Episodes that are learnt from: the first ones. The others only measure. */
+    /** The number of episodes that are learnt from, the first ones. The others are for validation. */
     private final int learnt;
     final List<Episode> episodes;
     final Map<Learner, Long> versions;
     /** The update of the stage, from 0 on, that they were made for. */
     final int madeFor;
-    /** How many episodes were played and not kept, and the tokens of all that were played. */
+    /** How many episodes were played and discarded, and the tokens of all that were played. */
     final int dropped;
     final long tokens;
     final double seconds;
-    /** Log of the weight W of each episode: what learners that were updated since say of their messages, new over old. */
+    /** Log of the weight W of each episode: the ratio, new over old, of the messages of learners that were updated since. */
     private final double[] logWeights;
-    /** Sums of sqrt(KL) and sqrt(δ) of the updates since: how far off the team is by Prop. 3.3. */
+    /** Sums of sqrt(KL) and sqrt(δ) of the updates since, for Prop. 3.3. */
     private double roots;
     private double radii;
 
@@ -58,7 +58,7 @@ final class Rollouts {
         return versions;
     }
 
-    /** {@return whether all policies are as they were when they spoke} */
+    /** {@return whether no policy has changed since the episodes were generated} */
     boolean fresh() {
         return versions.equals(versions(List.copyOf(versions.keySet())));
     }
@@ -70,7 +70,7 @@ final class Rollouts {
         return named;
     }
 
-    /** Every message must come from the policy that the bookkeeping says it came from. */
+    /** Checks that every message comes from the recorded policy version. */
     void checkVersions() {
         for (Episode episode : episodes) {
             for (Message message : episode.messages()) {
@@ -86,12 +86,12 @@ final class Rollouts {
 
     // ---- advantages, Eq. 9 ----
 
-    /** {@return what a learner learns from} */
+    /** {@return the messages that a learner learns from} */
     Batch batch(Learner learner) {
         return batch(learner, 0, learnt);
     }
 
-    /** {@return a learner's messages in the episodes that nobody learns from; empty where all are learnt from} */
+    /** {@return a learner's messages in the validation episodes; empty where there are none} */
     Batch heldBack(Learner learner) {
         return batch(learner, learnt, episodes.size());
     }
@@ -123,7 +123,7 @@ final class Rollouts {
 
     // ---- use after the team has changed ----
 
-    /** Whether episodes that are no longer fresh are weighed. An update of all at once has nothing to weigh them by. */
+    /** Whether episodes that are no longer fresh are weighted. In a joint update all weights are 1. */
     private boolean weighs() {
         return config.rollout().importanceWeighting() && !config.train().joint();
     }
@@ -134,22 +134,22 @@ final class Rollouts {
         return cap > 0 ? Math.min(w, cap) : w;
     }
 
-    /** {@return whether the weights are kept up to date}: where episodes are weighed by them, or used again as long as they are near 1. */
+    /** {@return whether the weights are kept up to date}: where episodes are weighted by them, or reused while they are near 1. */
     boolean metered() {
         return weighs() || config.rollout().reuseShift() > 0;
     }
 
-    /** Measured on the episodes that were held back: on those that chose the steps, the team has moved further than elsewhere. */
+    /** Measured on the validation episodes: on those that determined the steps, the policies have changed more than elsewhere. */
     double shift() {
         return Diagnostics.totalVariation(Arrays.copyOfRange(logWeights, firstMeasured(), logWeights.length));
     }
 
-    /** The first of the episodes that were held back, or of all where none were. */
+    /** The first of the validation episodes, or of all where there are none. */
     private int firstMeasured() {
         return learnt < episodes.size() ? learnt : 0;
     }
 
-    /** Takes into the weights of all episodes, or of those measured, how the learner, just updated, sees what it said before. */
+    /** Multiplies the weights of all episodes, or of the validation episodes, by the ratio of the learner that was just updated. */
     void reweigh(Learner learner) {
         final int from = weighs() ? 0 : firstMeasured();
         final SpokenMessages said = SpokenMessages.of(learner, episodes.subList(from, episodes.size()));
@@ -164,7 +164,7 @@ final class Rollouts {
         }
     }
 
-    /** The team has moved by an update of that KL within that radius, both of whole messages. */
+    /** Records an update with this KL and radius, both of whole messages. */
     void moved(double kl, double radius) {
         roots += Math.sqrt(Math.max(0, kl));
         radii += Math.sqrt(radius);

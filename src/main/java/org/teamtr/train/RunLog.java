@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
-/** What a run writes down; docs/metrics.md explains every name. Sums over a message, means over messages, nats, seconds. */
+/** The records of a run's files; docs/metrics.md explains every name. Sums over a message, means over messages, nats, seconds. */
 public final class RunLog {
     private RunLog() {
     }
@@ -20,7 +20,7 @@ public final class RunLog {
             int halvings, boolean outOfRegion, double clipFraction, double ess, double ratioMax, double scoreGap, double entropy,
             double gradNorm, boolean fresh, double shift, double secondsRollout, double secondsUpdate, double secondsKl,
             @JsonUnwrapped Certificate.Terms bound, @JsonUnwrapped Outcome outcome) {
-        /** The log of an update as it is filled in, by name; what nobody sets is that of an update that changed nothing. */
+        /** Builds the log of an update by name; fields that are not set have the values of an update that changed nothing. */
         public static final class Builder {
             public int stage;
             public int step;
@@ -73,7 +73,7 @@ public final class RunLog {
     }
 
     /**
-     * In what an update's KL is measured, how finely, and whether it came to anything.
+     * The unit and the floor of an update's KL, and whether the update changed the policy.
      *
      * @param klFloor NaN where it was not measured
      * @param unchangedBy null where the policy was changed
@@ -84,7 +84,7 @@ public final class RunLog {
     }
 
     /**
-     * What the monitor makes of no step at all, beside δ.
+     * The monitor's value without a training step, beside δ.
      *
      * @param length mean tokens of the messages it was measured on
      */
@@ -95,23 +95,24 @@ public final class RunLog {
                     kl, unit.name().toLowerCase(Locale.ROOT), length);
         }
 
-        /** {@return what to make of it in a line, or null where it is far below δ} */
+        /** {@return a warning in one line, or null where it is far below δ} */
         public String warning() {
             return kl <= Monitor.WARNED * delta ? null : String.format(Locale.ROOT,
                     "%s: rounding is %.0f %% of delta: finer dtype or monitor_dtype, larger delta, or unit: token", agent, 100 * kl / delta);
         }
     }
 
-    /** What each rank did of one update, a line of {@code ranks.jsonl}, which only runs of several ranks have. */
+    /** The times of each rank in one update, a line of {@code ranks.jsonl}, which only runs of several ranks have. */
     public record Ranks(int stage, int step, String agent, List<Rank> ranks) {
     }
 
     /**
      * Of one rank.
      *
-     * @param secondsRollout of the latest rollout, with waiting for the others' episodes
-     * @param secondsUpdate of the update, with waiting
-     * @param secondsExchange since the update before, of both and of evaluations: giving to the others and waiting for them
+     * @param secondsRollout of the latest rollout, including waits for the others' episodes
+     * @param secondsUpdate of the update, including
+     * waits
+     * @param secondsExchange since the previous update, of both and of evaluations: sending to the others and waiting for them
      * @param bytesSent counted from the sizes of what was exchanged
      */
     public record Rank(int rank, String name, double secondsRollout, double secondsUpdate, double secondsExchange, long bytesSent,
@@ -132,7 +133,7 @@ public final class RunLog {
         public static final Gain NONE = new Gain(null, null, null);
     }
 
-    /** What a stage has cost. */
+    /** The episodes, tokens and times of a stage. */
     public record Spent(long episodes, long tokens, double secondsRollout, double secondsUpdate, double secondsKl, double secondsEval,
             double seconds) {
     }
@@ -152,7 +153,7 @@ public final class RunLog {
     }
 
     /**
-     * What was measured beside one update, a line of {@code diagnostics.jsonl}: NaN and empty where the configuration does not
+     * The diagnosis of one update, a line of {@code diagnostics.jsonl}: NaN and empty where the configuration does not
      * ask for it.
      */
     public record Diagnosis(int stage, int step, String agent, @JsonUnwrapped Staleness staleness,
@@ -160,7 +161,7 @@ public final class RunLog {
             @JsonUnwrapped Played played) {
     }
 
-    /** What it is to learn from episodes of an earlier team. */
+    /** The staleness of the episodes that the update learnt from. */
     public record Staleness(double gap, double gapError, double deltaStale, double deltaStaleError, double dOcc) {
     }
 
@@ -169,7 +170,7 @@ public final class RunLog {
             @JsonProperty("monitor_50") double monitor50) {
     }
 
-    /** What a diagnosis has cost. */
+    /** The episodes, tokens and time of a diagnosis. */
     public record Played(int episodes, long tokens, double seconds) {
     }
 
@@ -178,11 +179,11 @@ public final class RunLog {
             @JsonUnwrapped Aligned aligned, @JsonUnwrapped Moments moments, double seconds, String command) {
     }
 
-    /** Which model replaced which, and how it was aligned with it. */
+    /** The incumbent and its replacement, and how they were aligned. */
     public record Models(String incumbent, String replacement, String align, List<String> unify, String system) {
     }
 
-    /** What the KL of a replacement was measured on, and how far it may be. */
+    /** The messages on which the KL of a replacement was measured, and its radius. */
     public record Probes(String measure, Config.Unit klUnit, int probes, int probesHeldBack, double delta0) {
     }
 

@@ -1,7 +1,7 @@
 package org.teamtr.train;
 
 /**
- * What ranks that train together divide of the policy that learns, each stage with what the ones before divide: the stages of ZeRO
+ * The parts of the learning policy's state that ranks divide, each stage including those before it: the stages of ZeRO
  * (Rajbhandari et al., 2020).
  */
 public enum Sharding {
@@ -11,7 +11,7 @@ public enum Sharding {
     STATE,
     /** The gradient. */
     GRADIENTS,
-    /** The weights that are computed with, those below adapters too, while it learns and is scored. To speak, each rank has all of them. */
+    /** The weights in the policy's dtype, those below adapters too, while it learns and is scored. For generation each rank has all of them. */
     WEIGHTS;
 
     /** {@return whether this stage divides what that one does} */

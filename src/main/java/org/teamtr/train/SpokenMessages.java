@@ -8,7 +8,7 @@ import org.teamtr.team.Message;
 import org.teamtr.team.Utterance;
 
 /**
- * What a learner's agents wrote in some episodes.
+ * The messages of a learner's agents in some episodes.
  *
  * @param episodeOf [messages] the index of each one's episode
  */

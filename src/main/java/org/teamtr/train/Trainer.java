@@ -24,23 +24,23 @@ import org.teamtr.team.Verifier;
  *   for stage k = 1, 2, ...
  *       draw prompts B; choose an order sigma of the learners
  *       for i = 1 .. n
- *           roll out G episodes per prompt with the team as it is now, pihat^(i-1)            RolloutSource
+ *           roll out G episodes per prompt with the current team, pihat^(i-1)                 RolloutSource
  *           group-normalised clipped advantages                                    (Eq. 9)    Rollouts
  *           ascend the clipped surrogate of learner sigma(i) alone                 (Eq. 10)   TrustRegionUpdate
  *               until its token KL leaves the radius delta_i                       (Eq. 11)   Monitor
  *           pihat^i is pihat^(i-1) with that learner replaced
  * </pre>
  *
- * <p>Everything random is keyed by (seed, stage, update), see {@link Chance}: a run that goes on from a checkpoint draws what it would
- * have drawn. One thread at a time.
+ * <p>Everything random is keyed by (seed, stage, update), see {@link Chance}: a resumed run draws the same numbers as one that was not
+ * interrupted. One thread at a time.
  */
 public final class Trainer implements AutoCloseable {
-    /** Is told what happens, as it happens. What it throws ends the training. */
+    /** Receives the records of a run as they are made. An exception from it ends the training. */
     public interface Listener {
         /** After every update. */
         void updated(RunLog.Update update);
 
-        /** What the monitor makes of no step at all was measured: at a learner's first update, and when much has changed. */
+        /** The KL floor was measured: at a learner's first update, and when much has changed. */
         default void floor(RunLog.Floor floor) {
         }
 
@@ -64,14 +64,14 @@ public final class Trainer implements AutoCloseable {
     private final Ranks ranks;
     private final RankWatch rankWatch;
     private final RolloutSource rollouts;
-    private final Certifier certifier; // null unless asked for, and where nobody knows what returns can be
+    private final Certifier certifier; // null unless configured, and where the range of returns is not known
     private final TrustRegionUpdate update;
     private final HeldOut heldOut;
     private List<Verifier.Score> checked; // of held-out episodes after the latest update
     private List<Verifier.Score> latest; // of the held-out episodes
 
     /**
-     * @param learners the policies to train; policies of the team that are not among them stay as they are
+     * @param learners the policies to train; other policies of the team are not trained
      * @param prompts to train on
      * @param heldOut to evaluate on
      */
@@ -81,7 +81,7 @@ public final class Trainer implements AutoCloseable {
 
     /**
      * The same as one of several ranks, all of which make the same calls. Each plays the episodes of its share of the prompts; policies
-     * divide scoring and gradients by themselves. Whatever decides something is computed on every rank from the same numbers.
+     * divide scoring and gradients by themselves. Decisions are computed on every rank from the same numbers.
      */
     public Trainer(Config config, Team team, List<Learner> learners, Prompts prompts, Prompts heldOut, Verifier verifier, Ranks ranks) {
         this.config = config;
@@ -124,7 +124,7 @@ public final class Trainer implements AutoCloseable {
     }
 
     /**
-     * Trains from behind stage {@code done} (0: from the start) to the last.
+     * Trains from after stage {@code done} (0: from the start) to the last.
      *
      * @param heldOut what {@link #heldOut} was after that stage; null from the start. Of other prompts than the configuration's, it is
      *     measured again
@@ -181,7 +181,7 @@ public final class Trainer implements AutoCloseable {
         return order(config, rollouts.withEpisodes(), learner -> learner.agents.stream().map(a -> team.agents().get(a).role()).toList(), stage);
     }
 
-    /** Those to update in the order of the stage; {@code roles} says as whom one speaks. */
+    /** The learners to update in the order of the stage; {@code roles} gives a learner's roles. */
     public static <T> List<T> order(Config config, List<T> learners, Function<T, List<String>> roles, int stage) {
         final List<T> sigma = new ArrayList<>(learners);
         final Config.Order order = config.train().order();
@@ -198,33 +198,33 @@ public final class Trainer implements AutoCloseable {
         return sigma;
     }
 
-    /** {@return the episodes that a stage's first update learns from, played by the team as it is} */
+    /** {@return the episodes that a stage's first update learns from, played by the current team} */
     public List<Episode> collect(int stage) {
         return rollouts.play(rollouts.draw(stage), stage, 0).episodes;
     }
 
     /**
-     * From now on nothing is played to learn from: updates read what was said before, see {@link Conversations}. Who has no file there is
-     * not trained. All files are read once to see that they fit.
+     * From now on updates learn from recorded episodes, see {@link Conversations}. A learner without a file there is not trained. All files
+     * are read once to check them.
      */
     public void learnFrom(Path folder) {
         rollouts.read(folder);
         order(1).forEach(learner -> rollouts.next(null, learner, List.of(), 1, 0));
     }
 
-    /** What the stage's updates are diagnosed from: episodes of their own, with the same noise for every team. */
+    /** Plays the separate episodes from which the stage's updates are diagnosed, with the same random numbers for every team. */
     private Probe probe(List<Prompt> b, int stage) {
         final int group = config.rollout().group();
         return new Probe(config.diagnostics(), sampling.temperature(), group,
                 () -> Rollout.play(team, b, group, sampling, verifier, Chance.seed(config.seed(), Draw.PROBE, stage), ranks));
     }
 
-    /** {@return held-out episodes} The same prompts and the same sampling noise every time, so that what differs is the team. */
+    /** {@return held-out episodes} The same prompts and random numbers every time, so that only the team differs. */
     public Evaluation evaluate() {
         return heldOut.evaluate();
     }
 
-    /** What the latest update gained. */
+    /** The gain of the latest update. */
     private Estimate gainOfUpdate() {
         final List<Verifier.Score> before = checked;
         checked = evaluate().scores();
@@ -237,7 +237,7 @@ public final class Trainer implements AutoCloseable {
         return StageLog.of(stage, order, updates, after, before, gain, config.certificate().level(), seconds);
     }
 
-    /** Has nothing to free; team and policies are the caller's. */
+    /** Frees nothing; team and policies are the caller's. */
     @Override
     public void close() {
     }

@@ -8,17 +8,17 @@ import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Chance;
 
 /**
- * Lines 6 and 7 of Algorithm 1, the update of one agent: steps up the surrogate of Eq. 10 until the KL of Eq. 11 leaves the radius δ,
- * then back to within it.
+ * Lines 6 and 7 of Algorithm 1, the update of one agent: ascends the surrogate of Eq. 10 until the KL of Eq. 11 exceeds the radius δ, then
+ * rolls back to within it.
  */
 final class TrustRegionUpdate {
     private final Config config;
     private final Certificate certificate; // null where no bound on advantages is known
-    private final Certifier certifier; // null unless asked for, and where nobody knows what returns can be
+    private final Certifier certifier; // null unless configured, and where the range of returns is not known
     private final Supplier<Estimate> realised;
     private final Monitor monitor;
 
-    /** @param realised measures what the latest update gained on held-out episodes */
+    /** @param realised measures the gain of the latest update on held-out episodes */
     TrustRegionUpdate(Config config, Certifier certifier, Supplier<Estimate> realised) {
         this.config = config;
         this.certifier = certifier;
@@ -31,9 +31,10 @@ final class TrustRegionUpdate {
     /**
      * Updates a learner.
      *
-     * @param i which of the stage's, from 0 on
+     * @param i its number in the stage, from 0 on
      * @param sigma the stage's learners in their order
-     * @param probe to tell; null for none
+     * @param probe receives the update for
+     * diagnosis; null for none
      */
     RunLog.Update run(int stage, int i, List<Learner> sigma, Rollouts rollouts, Probe probe) {
         final Learner learner = sigma.get(i);
@@ -87,7 +88,7 @@ final class TrustRegionUpdate {
                         Chance.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
             }
             ascent.goBack();
-            final long apart = System.nanoTime(); // what is looked at beside the update is no part of its time
+            final long apart = System.nanoTime(); // diagnoses are not part of the update's time
             final GainBound gain = certifier == null ? GainBound.NONE : judge(ascent, i, rollouts);
             final double beside = certifier == null ? 0 : seconds(apart);
             final Monitor.Measure now = ascent.now;
@@ -117,7 +118,7 @@ final class TrustRegionUpdate {
         }
     }
 
-    /** The log of an update that leaves everything as it is. */
+    /** The log of an update that changes nothing. */
     private void leaveUnchanged(Learner learner, Rollouts rollouts, Batch batch, Probe probe, RunLog.Update.Builder log) {
         final Monitor.Measure same = Monitor.Measure.unchanged(batch.size());
         if (probe != null) {
@@ -132,7 +133,7 @@ final class TrustRegionUpdate {
                 batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS);
     }
 
-    /** The steps of one update, and where they have led. */
+    /** The steps of one update and their result. */
     private final class Ascent implements AutoCloseable {
         private final int stage;
         private final Learner learner;
@@ -141,18 +142,18 @@ final class TrustRegionUpdate {
         private final SurrogateConfig loss;
         private final double delta;
         private final RunLog.Update.Builder log;
-        /** The policy before the update; null where nobody asks for it. */
+        /** The policy before the update; null where it is not needed. */
         private final Policy.Snapshot before;
         private final Policy.Snapshot anchor; // of gradients
         final Monitor.Watched watched;
-        /** Of the parameters as they are; null where they have not been looked at. */
+        /** Of the current parameters; null where they have not been measured. */
         Monitor.Measure now;
         private Policy.Snapshot inside; // the latest parameters within the region, and of them
         private double klInside;
         private int stepsInside;
         int overflows;
         private double largestNorm;
-        /** Why the policy is as it was; null if it is not. */
+        /** Why the policy has not changed; null if it has. */
         Unchanged unchanged;
 
         Ascent(int stage, int i, Learner learner, Rollouts rollouts, Batch batch, SurrogateConfig loss, Policy.Snapshot before,
@@ -170,7 +171,7 @@ final class TrustRegionUpdate {
             this.anchor = monitor.exact() && !watched.apart || exactTerm ? before : null;
         }
 
-        /** Up the surrogate until the KL leaves the region or there are no steps left; the step that left it is taken. */
+        /** Ascends the surrogate until the KL leaves the region or there are no steps left; the step that left it is kept here. */
         void climb() {
             final Config.TrustRegion region = config.trustRegion();
             while (log.innerSteps < config.optimiser().steps()) {
@@ -201,7 +202,7 @@ final class TrustRegionUpdate {
                 log.innerSteps++;
                 now = null;
             }
-            if (now == null) { // the last step has not been looked at yet
+            if (now == null) { // the last step has not been measured yet
                 now = watched.look();
             }
             unchanged = largestNorm == 0 ? Unchanged.ZERO_GRADIENT : null;
@@ -216,7 +217,7 @@ final class TrustRegionUpdate {
             stepsInside = log.innerSteps;
         }
 
-        /** What is not a number is not within the region either. */
+        /** A KL that is NaN is not within the region either. */
         private boolean isOutside() {
             return !(now.kl() <= delta);
         }
@@ -250,7 +251,7 @@ final class TrustRegionUpdate {
         }
     }
 
-    /** Bounds the gain, and where that decides, shortens the update or takes it back. */
+    /** Bounds the gain, and where the bound decides, shortens or undoes the update. */
     private GainBound judge(Ascent ascent, int i, Rollouts rollouts) {
         final GainBound gain = certifier.judge(ascent.learner, i, ascent.before, rollouts.meanReturnLearnt());
         final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
@@ -266,8 +267,8 @@ final class TrustRegionUpdate {
     }
 
     /**
-     * Measures what the monitor makes of no step at all, unless that was done and neither the policy nor the length of its
-     * messages has changed much since; and sees that δ is more.
+     * Measures the KL floor, unless that was done and neither the policy nor the length of its messages has changed much since; and checks
+     * that δ is larger.
      */
     void measureFloor(int stage, int i, Learner learner, Rollouts rollouts, Trainer.Listener listener) {
         final Config.TrustRegion region = config.trustRegion();
@@ -299,7 +300,7 @@ final class TrustRegionUpdate {
         }
     }
 
-    /** β and δ for the learner's next update: PPO's doubling and halving, by the KL that was reached before any way back. */
+    /** β and δ for the learner's next update: PPO's doubling and halving, by the KL before any roll-back. */
     private void adapt(Learner learner, double reached, double kept) {
         final Config.TrustRegion region = config.trustRegion();
         if (region.betaRule() == Config.BetaRule.ADAPTIVE) {
@@ -313,7 +314,7 @@ final class TrustRegionUpdate {
         }
     }
 
-    /** {@return the surrogate of Eq. 10, or what the configuration puts in its place} */
+    /** {@return the surrogate of Eq. 10, or the one that the configuration puts in its place} */
     static SurrogateConfig loss(Config config, double beta) {
         final Config.Loss c = config.loss();
         final boolean penalty = config.trustRegion().betaRule() != Config.BetaRule.NONE;
@@ -327,7 +328,7 @@ final class TrustRegionUpdate {
 
     // ---- Eq. 11 and what else there is to know about an update ----
 
-    /** The messages the monitor looks at: all, or a random share. */
+    /** The monitored messages: all, or a random share. */
     private int[] watched(Batch batch, int stage, int i) {
         final int count = (int) Math.ceil(config.trustRegion().fraction() * batch.size());
         final int[] some = Arrays.copyOf(Chance.permutation(batch.size(), config.seed(), Draw.MONITOR, stage, i), count);
@@ -335,7 +336,7 @@ final class TrustRegionUpdate {
         return some;
     }
 
-    /** Theorem 3.4. Old rollouts are off by the updates since they were made, too: Prop. 3.3. */
+    /** Theorem 3.4. For old rollouts the updates since they were made count too: Prop. 3.3. */
     private Certificate.Terms certify(Monitor.Measure now, double delta, Rollouts rollouts, Batch batch) {
         // The bound is on messages. Of a mean over tokens, one has at most as many times that as the longest has tokens.
         rollouts.moved(now.klMessage(), delta * (config.trustRegion().unit() == Config.Unit.TOKEN ? batch.longest() : 1));
@@ -355,8 +356,8 @@ final class TrustRegionUpdate {
     }
 
     /**
-     * What the surrogate promises in units of return, from episodes of the same rollouts that the update has not seen. From those it has
-     * seen it would promise too much: they chose the step.
+     * The gain that the surrogate predicts in units of return, from the validation episodes of the same rollouts. On the episodes that
+     * determined the step it would be biased upwards.
      */
     private double predictedGain(Learner learner, Rollouts rollouts) {
         final Batch apart = rollouts.heldBack(learner);
@@ -371,7 +372,7 @@ final class TrustRegionUpdate {
         return sum / (rollouts.episodes.size() - rollouts.learnt());
     }
 
-    /** Cached decoding and full scoring are the same function computed in another order: by how much they differ, at most. */
+    /** The largest difference between log-probs of cached decoding and of full scoring, which compute the same function in another order. */
     private static double gap(Batch batch, Policy.Scores scores) {
         double gap = 0;
         for (int u = 0; u < batch.tokens(); u++) {
@@ -381,7 +382,7 @@ final class TrustRegionUpdate {
     }
 
     /**
-     * Where no message is better than another, the objective's gradient is rounding noise, which AdamW would blow up to full steps.
+     * Where all advantages are equal, the objective's gradient is rounding noise, which AdamW would scale up to full steps.
      */
     private boolean hasNothingToLearn(Batch batch) {
         for (float advantage : batch.advantages()) {

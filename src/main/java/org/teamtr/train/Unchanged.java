@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
-/** Why an update left its policy as it was. */
+/** Why an update did not change its policy. */
 public enum Unchanged {
     /** The agent said nothing. */
     @JsonProperty("silent") SILENT("the agent said nothing in the episodes", "team.router and team.turns say who speaks"),
@@ -18,7 +18,7 @@ public enum Unchanged {
     @JsonProperty("zero_gradient") ZERO_GRADIENT("the gradient was 0",
             "a higher rollout.temperature if the policy is sure of every token, or another policies.<name>.dtype if gradients are too"
                     + " small for it"),
-    /** Not even a part of the first step stayed within δ. */
+    /** No part of the first step was within δ. */
     @JsonProperty("rolled_back") ROLLED_BACK("no part of the first step stayed within trust_region.delta, so all of it was rolled back",
             "a smaller optimiser.learning_rate"),
     /** The bound on its gain was not positive. */
@@ -67,7 +67,7 @@ public enum Unchanged {
         for (Unchanged reason : values()) {
             final List<RunLog.Update> some = updates.stream().filter(u -> u.outcome().unchangedBy() == reason).toList();
             if (!some.isEmpty()) {
-                // A monitor that says so much of a step of nothing does not tell any step from it.
+                // With a floor this large the monitor cannot distinguish a step from rounding.
                 final double floor = some.stream().mapToDouble(u -> u.outcome().klFloor() / u.delta()).filter(Double::isFinite).max()
                         .orElse(0);
                 final boolean rounding = reason == ROLLED_BACK && floor > Monitor.WARNED;

@@ -6,7 +6,7 @@ import org.bytedeco.javacpp.Loader;
 import org.teamtr.kernels.internal.global.teamtr;
 
 /**
- * Loads JavaCPP and the library of the kernels, and says in words what is missing; sets the CPU level and the number of threads.
+ * Loads JavaCPP and the library of the kernels, and reports what is missing; sets the CPU level and the number of threads.
  * Not part of the API.
  */
 public final class Natives {
@@ -60,7 +60,7 @@ public final class Natives {
                 return threads;
             }
         } catch (NumberFormatException e) {
-            // the words below say it
+            // the message below says it
         }
         throw new IllegalStateException(source + ": expected 1 to " + MAX_THREADS + ", given " + value);
     }

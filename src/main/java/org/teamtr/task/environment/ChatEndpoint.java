@@ -25,15 +25,15 @@ import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Oracle;
 
 /**
- * An oracle behind an endpoint in OpenAI's form, {@code POST URL/chat/completions}. Questions of a turn are sent at once, a few at a time.
- * What may pass is tried again: status 408, 409, 429 and those from 500 on, connections that fail, answers that take too long.
+ * An oracle behind an endpoint with OpenAI's protocol, {@code POST URL/chat/completions}. Questions of a turn are sent concurrently, a few
+ * at a time. Temporary errors are retried: status 408, 409, 429 and those from 500 on, connections that fail, answers that take too long.
  *
- * <p>What an endpoint answers is its own affair: a run that goes on from a checkpoint may hear other answers.
+ * <p>Answers of an endpoint are not reproducible: a run that is resumed from a checkpoint may get other answers.
  */
 public final class ChatEndpoint implements Oracle {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final int AT_ONCE = 8;
-    /** The longest that a server may make us wait before another try. */
+    /** The longest wait that a server may ask for before another try. */
     private static final Duration PATIENCE = Duration.ofMinutes(2);
 
     private final HttpClient client;
@@ -43,7 +43,7 @@ public final class ChatEndpoint implements Oracle {
     private final Patience patience;
 
     /**
-     * How long is waited.
+     * Time limits and retries.
      *
      * @param timeout for an answer
      * @param retries tries after the first, 0 or more
@@ -92,7 +92,7 @@ public final class ChatEndpoint implements Oracle {
             }
             return answers;
         } finally {
-            threads.shutdownNow(); // what is still under way has lost its reader
+            threads.shutdownNow(); // requests in progress are no longer needed
         }
     }
 
@@ -118,7 +118,7 @@ public final class ChatEndpoint implements Oracle {
                 }
                 failed = "status " + status + ": " + shortened(response.body());
                 if (status != 408 && status != 409 && status != 429 && status < 500) {
-                    throw new Settled("no answer: " + failed); // asked again it would say the same
+                    throw new Settled("no answer: " + failed); // the answer to a second request would be the same
                 }
                 final String after = response.headers().firstValue("Retry-After").orElse("");
                 wait = after.matches("[0-9]{1,6}") ? Duration.ofSeconds(Long.parseLong(after)) : wait;
@@ -138,7 +138,7 @@ public final class ChatEndpoint implements Oracle {
         throw new IOException("no answer after " + (patience.retries() + 1) + " tries: " + failed);
     }
 
-    /** What another try would not change. */
+    /** An error that another try would not change. */
     private static final class Settled extends IOException {
         private static final long serialVersionUID = 1;
 

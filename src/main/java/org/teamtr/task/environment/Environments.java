@@ -20,20 +20,20 @@ import org.teamtr.team.Verifier;
 
 /** Environments by name. */
 public final class Environments {
-    /** Those of ours. */
+    /** The built-in ones. */
     public static final List<String> NAMES = List.of("guess_number", "plan_feedback", "tools", "detective", "situation", "retail");
 
     private Environments() {
     }
 
     /**
-     * How ours play.
+     * Settings of the built-in environments.
      *
      * @param turns messages that are answered at most, 1 or more
      * @param earlyStop whether {@code guess_number} ends with the right guess
      * @param tools class names of {@link Tool}s, for {@code tools}
      * @param agents roles whose messages reach the environment; empty for all
-     * @param oracle who answers in {@code detective}, {@code situation} and {@code retail}; null where nobody is named
+     * @param oracle answers in {@code detective}, {@code situation} and {@code retail}; null where none is configured
      * @param database of {@code retail}: a JSON file with users, orders and products; null where none is named
      * @param toolSchemas of {@code retail}: a JSON file with the list of its tools' descriptions; null where the prompt has them
      */
@@ -95,7 +95,7 @@ public final class Environments {
         }
     }
 
-    /** Hears some agents alone. */
+    /** Receives the messages of some agents only. */
     private record Some(Environment environment, List<String> roles) implements Environment {
         @Override
         public Course start(Prompt prompt, long seed) {

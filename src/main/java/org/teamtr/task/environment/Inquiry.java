@@ -12,7 +12,7 @@ import org.teamtr.team.Oracle;
 import org.teamtr.team.Prompt;
 
 /**
- * AR-Bench's games with an oracle: so many turns in which questions are answered, then a final message that a grader scores. Figures: the
+ * AR-Bench's games with an oracle: a number of turns in which questions are answered, then a final message that a grader scores. Figures: the
  * grader's, {@code turns}, and those of the game.
  */
 abstract class Inquiry implements Environment {
@@ -75,7 +75,7 @@ abstract class Inquiry implements Environment {
         /**
          * {@return what ends a turn}
          *
-         * @param said what is seen
+         * @param said the answer that agents see
          * @param next what follows it before another turn; {@code %d} stands for its number
          * @param last what follows it after the last
          */

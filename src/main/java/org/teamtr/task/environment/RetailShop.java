@@ -17,8 +17,8 @@ import org.teamtr.model.PythonText;
 import org.teamtr.task.math.MathAnswer;
 
 /**
- * The shop of tau-bench's retail tasks (Yao et al., 2024): users, orders and products, and sixteen tools that read and change them. What
- * a tool says is byte for byte what the published one says.
+ * The shop of tau-bench's retail tasks (Yao et al., 2024): users, orders and products, and sixteen tools that read and change them. A
+ * tool's result equals the published tool's byte for byte.
  *
  * <p>An object is the state of one episode; not for several threads.
  */
@@ -65,7 +65,7 @@ public final class RetailShop {
         return value instanceof List<?> list ? list.stream().map(RetailShop::sorted).toList() : value;
     }
 
-    /** {@return what the database says under a path of keys}, for tests; null for nothing */
+    /** {@return the database's value under a path of keys}, for tests; null for none */
     Object at(String... path) {
         Object at = database;
         for (String key : path) {
@@ -74,7 +74,7 @@ public final class RetailShop {
         return at;
     }
 
-    /** {@return what a tool says; null if there is no such tool} */
+    /** {@return a tool's result; null if there is no such tool} */
     public String call(String tool, Map<String, Object> a) {
         try {
             return switch (tool) {
@@ -251,7 +251,7 @@ public final class RetailShop {
         return PythonJson.dumps(order);
     }
 
-    /** The items of an order, each asked for no more often than it is there. */
+    /** The items of an order, each requested at most as often as the order has it. */
     private static void checkItems(Map<String, Object> order, List<String> items, String otherwise) {
         final List<String> all = list(order.get("items")).stream().map(item -> String.valueOf(map(item).get("item_id"))).toList();
         for (String item : items) {

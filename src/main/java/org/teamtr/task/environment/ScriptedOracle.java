@@ -9,9 +9,9 @@ import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Oracle;
 
 /**
- * An oracle without a model, to try things out and for tests: it repeats the sentence of its instructions that has most words in common
- * with the question, and to a question that wants Yes, No or Unknown it says Yes where most of the words are known, otherwise Unknown. A
- * figure that was made with it says nothing of a team.
+ * An oracle without a model, for trying configurations out and for tests: it repeats the sentence of its instructions that has most words
+ * in common with the question, and to a question that expects Yes, No or Unknown it answers Yes where most of the words are known,
+ * otherwise Unknown. Scores with it say nothing about a team.
  */
 public final class ScriptedOracle implements Oracle {
     @Override
@@ -19,7 +19,7 @@ public final class ScriptedOracle implements Oracle {
         final List<String> answers = new ArrayList<>();
         for (List<ChatTurn> question : questions) {
             final String known = question.get(0).content();
-            if (known.contains("###STOP###")) { // a customer: all at once, then yes to everything, and three replies are enough
+            if (known.contains("###STOP###")) { // a customer: says everything at once, then agrees to everything, and ends after three replies
                 final long lines = question.stream().filter(turn -> turn.role().equals("assistant")).count();
                 answers.add(lines == 0 ? known.substring(known.indexOf("Instruction: ") + 13) : lines < 3 ? "yes" : "###STOP###");
                 continue;

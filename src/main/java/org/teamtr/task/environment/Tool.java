@@ -6,7 +6,7 @@ import org.teamtr.team.Prompt;
 /**
  * A tool that messages may call. A user's own is a public class with a public constructor without parameters.
  *
- * <p>The same state and arguments give the same result, or a run that goes on from a checkpoint would not play the same episodes.
+ * <p>The same state and arguments give the same result, otherwise a resumed run would not play the same episodes.
  */
 public interface Tool {
     /** {@return its name, letters, digits and underscores} */
@@ -36,7 +36,7 @@ public interface Tool {
      */
     String call(Map<String, Object> arguments, Object state) throws ToolException;
 
-    /** What a call failed by, of the model's own making. Any other exception is a fault and ends the run. */
+    /** An error in a call that the model made. Any other exception is a fault and ends the run. */
     final class ToolException extends Exception {
         private static final long serialVersionUID = 1;
 

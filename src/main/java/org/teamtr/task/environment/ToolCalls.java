@@ -29,7 +29,7 @@ public final class ToolCalls {
     /**
      * One call.
      *
-     * @param name null if what stands there is no call; {@code fault} then says why
+     * @param name null if the text is not a valid call; {@code fault} then says why
      * @param fault what is wrong with it, or null
      */
     public record Call(String name, Map<String, Object> arguments, String fault) {
@@ -38,7 +38,10 @@ public final class ToolCalls {
     private ToolCalls() {
     }
 
-    /** {@return the calls of a message, in their order; none if it has no mark of one} What was thought before them is none. */
+    /**
+     * {@return the calls of a message, in their order; none if it has no mark of one} Calls within the reasoning before the answer do not
+     * count.
+     */
     public static List<Call> of(String message) {
         final int thought = message.lastIndexOf("</think>");
         final String text = thought < 0 ? message : message.substring(thought + "</think>".length());

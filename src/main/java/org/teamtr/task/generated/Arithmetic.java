@@ -7,8 +7,8 @@ import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
 
 /**
- * Numbers to add, subtract and multiply, for {@link org.teamtr.task.environment.ToolUse} with the calculator. A teacher who is right first
- * calls the tool and then says what it returned; one who is wrong says a number of its own, or another than the tool's.
+ * Numbers to add, subtract and multiply, for {@link org.teamtr.task.environment.ToolUse} with the calculator. A teacher that is right first
+ * calls the tool and then says its result; one that is wrong says a number without a call, or another number than the tool's.
  */
 final class Arithmetic extends GeneratedTask {
     /** A call in Qwen's form, before and behind its expression, which needs no escapes. */

@@ -11,8 +11,8 @@ import org.teamtr.team.Prompts;
 import org.teamtr.team.Teacher;
 
 /**
- * A task whose prompts a program makes. It comes with a teacher, from whom a model that knows nothing learns the form of messages and some
- * of their content. The teacher is wrong on purpose at times, so that there is something left to learn.
+ * A task whose prompts a program generates. It comes with a teacher, from which an untrained model learns the form of messages and some of
+ * their content. The teacher is deliberately wrong at times, so that training can improve on it.
  */
 public abstract class GeneratedTask {
     /** All of them. */
@@ -35,17 +35,17 @@ public abstract class GeneratedTask {
         };
     }
 
-    /** What prompts, messages and observations are written in: the line break, and from blank to tilde. */
+    /** The characters of prompts, messages and observations: the line break, and ASCII from blank to tilde. */
     public static final String CHARACTERS = IntStream.rangeClosed(' ', '~').mapToObj(Character::toString).collect(Collectors.joining("", "\n", ""));
 
-    /** {@return what stands in its texts again and again: a model whose tokens these are has less to read} */
+    /** {@return phrases that are frequent in its texts: as tokens of the model they make the texts shorter} */
     public abstract List<String> phrases();
 
-    /** {@return by which verifier messages are scored where no environment does it} */
+    /** {@return the verifier that scores messages where no environment does} */
     public abstract String verifier();
 
     /**
-     * {@return a prompt} Its id is not looked at.
+     * {@return a prompt} Its id is not used.
      *
      * @param number of the prompt in its set
      * @param set a seed of the set's own
@@ -53,15 +53,15 @@ public abstract class GeneratedTask {
      */
     protected abstract Prompt draw(int number, long set, SplittableRandom random);
 
-    /** {@return whether prompts to train on and held-out ones are kept apart; not where both need all there are} */
+    /** {@return whether training prompts and held-out prompts are disjoint; not where both need all possible prompts} */
     protected boolean apart() {
         return true;
     }
 
-    /** {@return what a teacher says who is right} */
+    /** {@return the message of a teacher that is right} */
     protected abstract String right(Context context, SplittableRandom random);
 
-    /** {@return what a teacher says who is mistaken} It may happen to be right. */
+    /** {@return the message of a teacher that is wrong} It may be right by chance. */
     protected abstract String wrong(Context context, SplittableRandom random);
 
     /**

@@ -12,8 +12,8 @@ import org.teamtr.team.Prompt;
 
 /**
  * A secret number of different digits from 1 on, for {@link GuessNumber}. A teacher who is right guesses a number that the answers so far
- * allow, one who is wrong any number. Every number is a secret in training and in held-out episodes alike: a number that never is one
- * would be learnt as such.
+ * allow, one who is wrong any number. Every number can be the secret in training and in held-out episodes: otherwise the model would learn
+ * that some numbers never are.
  */
 final class Guessing extends GeneratedTask {
     private final int size;
@@ -42,7 +42,7 @@ final class Guessing extends GeneratedTask {
 
     @Override
     public List<String> phrases() {
-        // The question is one of them, and so is every answer of the referee: their digits are no guesses and are not read as such.
+        // The question and the referee's answers also have digits, which are not to be read as guesses.
         final List<String> phrases = new ArrayList<>(List.of(question(), "no guess found"));
         if (size > 1) {
             phrases.addAll(numbers);
@@ -65,7 +65,10 @@ final class Guessing extends GeneratedTask {
         return false;
     }
 
-    /** All numbers in random order, then all in another: were some the secret more often by chance, a batch would teach to guess these. */
+    /**
+     * All numbers in random order, then all in another order: if some were the secret more often by chance, a batch would teach the model
+     * to guess these.
+     */
     @Override
     protected Prompt draw(int number, long set, SplittableRandom random) {
         final int round = number / numbers.size();

@@ -1,2 +1,2 @@
-/** Tasks whose prompts a program makes, with a teacher who can solve them: what small models learn on a CPU. */
+/** Tasks whose prompts a program generates, with a teacher that can solve them: tasks that small models learn on a CPU. */
 package org.teamtr.task.generated;

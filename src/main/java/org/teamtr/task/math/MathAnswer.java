@@ -10,7 +10,7 @@ import java.util.TreeSet;
 import org.teamtr.task.math.Expression.Op;
 
 /**
- * A reference answer of a mathematical task, and whether another answer means the same.
+ * A reference answer of a mathematical task, and the comparison of another answer with it.
  *
  * <p>What is equal, by the kind of the reference answer:
  * <ul>
@@ -26,8 +26,8 @@ import org.teamtr.task.math.Expression.Op;
  *   <li>Words: without case, brackets and article.
  * </ul>
  * A name before the answer (x = 5 for 5) does not count, nor does it count if it is missing. An interval is accepted where an
- * inequality is asked for, but not an inequality where an interval is: that may be the question itself. What cannot be read is equal
- * only to what is written the same.
+ * inequality is asked for, but not an inequality where an interval is: that may be the question itself. An answer that cannot be parsed is
+ * equal only to one with the same text.
  *
  * <p>It takes a bounded number of steps, not of seconds: a verdict never depends on the machine. Immutable.
  */

@@ -1,7 +1,7 @@
 package org.teamtr.task.math;
 
 /**
- * What one comparison may cost, counted in steps instead of time, so that the same answer always has the same verdict. A step is
+ * The limit on the work of one comparison, counted in steps instead of time, so that the same answer always has the same verdict. A step is
  * about one operation on numbers of seventy digits.
  */
 final class Steps {

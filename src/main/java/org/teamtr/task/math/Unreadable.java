@@ -1,6 +1,6 @@
 package org.teamtr.task.math;
 
-/** An answer that cannot be read, or that takes too many steps. Without a stack trace: most wrong answers of a young policy end here. */
+/** An answer that cannot be read, or that takes too many steps. Without a stack trace, since most wrong answers of an untrained policy throw it. */
 final class Unreadable extends RuntimeException {
     private static final long serialVersionUID = 1;
 
