@@ -593,7 +593,7 @@ final class JinjaValues {
             throw new Fault("range: expected a step other than 0");
         }
         final List<Object> items = new ArrayList<>();
-        final int most = 100_000; // that of Jinja's sandbox; nobody needs numbers near the ends of a long
+        final int most = 100_000; // the limit of Jinja's sandbox
         if (Math.max(Math.abs(start), Math.max(Math.abs(stop), Math.abs(step))) > 1L << 53) {
             throw new Fault("range: expected numbers of at most 2^53");
         }

@@ -74,14 +74,14 @@ final class ExperimentCommand implements Callable<Integer> {
     private Integer seeds;
 
     @Option(names = "--quick",
-            description = "Smaller settings: shows within five minutes on two cores that it works, and proves nothing.")
+            description = "Smaller settings, within five minutes on two cores: a test that it works, too small to decide a claim.")
     private boolean quick;
 
     @Option(names = "--out", paramLabel = "DIR", description = "Holds a folder for each experiment. Default: runs/experiments.")
     private Path out = Path.of("runs", "experiments");
 
     @Option(names = "--workers", paramLabel = "N",
-            description = "Processes at once; they share the processors. Default: one for each. 0: no others, one run after the other in"
+            description = "Runs at once, each in a process. Default: the number of processors. 0: one run after the other in"
                     + " this process.")
     private Integer workers;
 

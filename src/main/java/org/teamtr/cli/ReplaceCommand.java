@@ -88,7 +88,7 @@ final class ReplaceCommand implements Callable<Integer> {
     @Option(names = "--delta0", description = "Radius in nats, in the unit of trust_region.delta, more than 0. Default: the agent's own delta.")
     private Double delta0;
 
-    @Option(names = "--steps", description = "The most optimiser steps of stage0, 1 or more. Default: 1000.")
+    @Option(names = "--steps", description = "The largest number of optimiser steps of stage0, 1 or more. Default: 1000.")
     private int steps = 1000;
 
     @Option(names = "--batch", description = "Probes in a step, 1 or more. Default: 64.")
@@ -202,7 +202,7 @@ final class ReplaceCommand implements Callable<Integer> {
             throw wrong("--learning-rate: expected more than 0 and finite, given " + learningRate);
         }
         if (with.equals("tiny") && config.task().name() == Config.TaskName.FILES) {
-            throw wrong("--with: expected a folder or random, given tiny, which knows the tasks that teach it, budget and generated, and not "
+            throw wrong("--with: expected a folder or random, given tiny, which can be trained for the tasks budget and generated, and not for "
                     + config.task().name());
         }
         final boolean named = List.of("tiny", "random").contains(with);
@@ -387,7 +387,7 @@ final class ReplaceCommand implements Callable<Integer> {
             line("aligned:", r.moments().after());
         }
         say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.moments().shock(), 100 * r.moments().shockError()));
-        say("KL(old || new):   %s at the swap, %s, on %d messages held back",
+        say("KL(old || new):   %s at the swap, %s, on %d validation messages",
                 Words.plusMinus("%.4g", r.aligned().klSwapped(), r.aligned().klSwappedError()),
                 r.probing().measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probing().probesHeldBack());
         if (r.models().align().equals("stage0")) {

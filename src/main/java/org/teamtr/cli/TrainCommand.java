@@ -249,7 +249,7 @@ final class TrainCommand implements Callable<Integer> {
             setup.checkPrompts(progress::note);
             progress.note(plan(config, setup, run) + (ranks == null || ranks.size() == 1 ? "" : ", by " + ranks.size() + " processes"));
             if (config.certificate().bound() == Config.Kind.HORIZON && !trainer.certifies()) {
-                progress.note("no bound on gains: nobody says what returns can be; certificate.return_min and return_max do");
+                progress.note("no bound on gains: the range of returns is not known; set certificate.return_min and return_max");
             }
             final List<RunLog.Stage> stages = new ArrayList<>(latest == null ? List.of() : RunFiles.stages(run));
             final long[] tokens = {0}; // since this process began: for tokens per second
@@ -369,12 +369,12 @@ final class TrainCommand implements Callable<Integer> {
         say("gain in all:      predicted %.3f, realised %.3f", s.returns().predictedGain(), s.returns().realisedGain());
         say("trust region:     %d of %d updates left it", s.monitored().outOfRegionUpdates(), s.run().updates());
         if (Double.isFinite(s.bounded().gainBound())) {
-            say("certificate:      a gain of at least %.3f in all, by bounds that hold for a stage at %.3g %%; %d updates taken back",
+            say("certificate:      a gain of at least %.3f in all, by bounds that hold for a stage at %.3g %%; %d updates undone",
                     s.bounded().gainBound(), 100 * (1 - s.bounded().boundLevel()), s.bounded().boundSkipped());
         } else if (s.certified().vacuousRate() == 1) {
-            say("certificate:      none: at radii of this size its bound says nothing (docs/method.md)");
+            say("certificate:      none: at radii of this size its bound is vacuous (docs/method.md)");
         } else if (Double.isFinite(s.certified().certificate())) {
-            say("certificate:      a gain of at least %.3f in all; its bound says nothing in %.0f %% of the updates",
+            say("certificate:      a gain of at least %.3f in all; its bound is vacuous in %.0f %% of the updates",
                     s.certified().certificate(), 100 * s.certified().vacuousRate());
         }
         say("report:           %s", report);

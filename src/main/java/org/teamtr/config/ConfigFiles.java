@@ -27,7 +27,7 @@ public final class ConfigFiles {
         final List<String> problems = new ArrayList<>(Setup.missingDevices(config));
         TaskData data = null;
         try {
-            data = TaskData.read(config, config.task().environment().oracle() == null ? null : new ScriptedOracle()); // nobody plays
+            data = TaskData.read(config, config.task().environment().oracle() == null ? null : new ScriptedOracle()); // no episode is played
         } catch (IOException | RuntimeException e) {
             problems.add(e.getMessage());
         }

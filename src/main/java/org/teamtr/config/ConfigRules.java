@@ -522,7 +522,7 @@ public final class ConfigRules {
         final Config.Environment e = config.task().environment();
         final boolean needed = List.of("detective", "situation", "retail").contains(e.name());
         if (needed && e.oracle() == null) {
-            tree.problem("task.environment.oracle", "expected who answers in " + e.name()
+            tree.problem("task.environment.oracle", "expected the oracle that answers in " + e.name()
                     + ": script, a name under policies, or the address of an endpoint, given nothing");
         } else if (e.oracle() != null && !e.oracle().equals("script") && !e.oracle().matches("https?://.+")
                 && !config.policies().containsKey(e.oracle())) {
@@ -531,7 +531,7 @@ public final class ConfigRules {
         } else if (e.oracle() != null && e.oracle().matches("https?://.+") && e.oracleModel() == null) {
             tree.problem("task.environment.oracle_model", "expected the name of a model that the endpoint has, given nothing");
         } else if (e.oracle() != null && config.team().agents().stream().anyMatch(a -> e.oracle().equals(a.policy()) && !a.frozen())) {
-            tree.problem("task.environment.oracle", "expected a policy that nobody who is trained speaks with, given " + e.oracle());
+            tree.problem("task.environment.oracle", "expected a policy that no trained agent uses, given " + e.oracle());
         }
     }
 

@@ -219,7 +219,7 @@ public final class MemoryPlan {
         long weights = 0; // of all policies, and what of one that learns other ranks have meanwhile, at least
         long elsewhere = Long.MAX_VALUE;
         long activations = 0;
-        long waiting = 0; // what went into each layer, for the way back
+        long waiting = 0; // the input of each layer, for the backward pass
         long cache = 0;
         long prefill = 0;
         for (Of p : policies.stream().filter(p -> p.on().equals(on)).toList()) {
@@ -272,7 +272,7 @@ public final class MemoryPlan {
                     + 3L * p.size.feedForward().width()) * c + (long) generated() * p.size.embedding().vocab() * Float.BYTES);
         }
         if (divides(Sharding.WEIGHTS)) {
-            add("learning: weights, of one a part" + suffix, on, weights - (elsewhere == Long.MAX_VALUE ? 0 : elsewhere), 0, When.LEARNING);
+            add("learning: weights, a rank's part" + suffix, on, weights - (elsewhere == Long.MAX_VALUE ? 0 : elsewhere), 0, When.LEARNING);
         }
         if (offload && !divides(Sharding.WEIGHTS)) {
             add("learning: f32 weights, optimiser of one" + suffix, on, learning, -learning, When.LEARNING);
@@ -280,9 +280,9 @@ public final class MemoryPlan {
         add("learning: gradient" + suffix, on, update[0], 0, When.LEARNING);
         add((!divides(Sharding.GRADIENTS) ? "learning: gradients of a micro-batch" : divides(Sharding.WEIGHTS)
                 ? "learning: weights, gradients of a layer" : "learning: gradients of a layer") + suffix, on, update[1], 0, When.LEARNING);
-        add("learning: what went into each layer" + suffix, on, offload ? 0 : waiting, offload ? waiting : 0, When.LEARNING);
+        add("learning: inputs of the layers" + suffix, on, offload ? 0 : waiting, offload ? waiting : 0, When.LEARNING);
         add("learning: the old policy" + suffix, on, update[2], 0, When.LEARNING);
-        add("learning: copies to go back to" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
+        add("learning: copies for roll-back" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
         add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
         add("learning: logits of the old policy" + suffix, on, update[5], 0, When.LEARNING);
@@ -377,7 +377,7 @@ public final class MemoryPlan {
     /** {@return the table, a line for each thing, and below what there is} */
     public String table() {
         final String of = processes == 1 ? "memory in GB" : "GB of each process";
-        final StringBuilder table = new StringBuilder(line(of + ", all messages at their longest",
+        final StringBuilder table = new StringBuilder(line(of + ", all messages of maximum length",
                 on -> devices.size() == 1 ? "device" : on, "host"));
         for (Row row : rows) {
             table.append(line(row.what, on -> gb(on.equals(row.on) ? row.device : 0), row.host < 0 ? "" : gb(row.host)));

@@ -39,7 +39,7 @@ final class RenamedKeys {
             final String key = old.substring(dot + 1);
             if (holder instanceof ObjectNode keys && keys.has(key)) {
                 if (keys.has(name)) {
-                    tree.problem(old, "expected " + section + "." + name + " alone, which is its name of now, given both");
+                    tree.problem(old, "expected " + section + "." + name + " alone, which is its current name, given both");
                 }
                 path(tree, old);
                 keys.set(name, keys.remove(key));

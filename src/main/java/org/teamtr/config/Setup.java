@@ -88,7 +88,7 @@ public final class Setup implements AutoCloseable {
         }
     }
 
-    /** Null where nobody is named. */
+    /** Null where none is configured. */
     private Oracle oracle(Config config, Path run, TeamMemory memory, Consumer<String> note) throws IOException {
         final Config.Environment e = config.task().environment();
         if (e.oracle() == null || e.oracle().equals("script")) {

@@ -91,7 +91,7 @@ public interface Ranks extends AutoCloseable {
         final long usual = all.stream().max((a, b) -> votes.get(a) - votes.get(b)).orElseThrow();
         final long expected = votes.get(all.get(0)).equals(votes.get(usual)) ? all.get(0) : usual;
         throw new RanksException(what + ": " + IntStream.range(0, all.size()).filter(r -> all.get(r) != expected).mapToObj(this::name)
-                .collect(Collectors.joining(" and ")) + " came to other numbers than "
+                .collect(Collectors.joining(" and ")) + " computed other numbers than "
                 + (IntStream.range(0, all.size()).filter(r -> all.get(r) == expected).count() == 1 ? name(all.indexOf(expected)) : "the other ranks")
                 + " (checksum " + IntStream.range(0, all.size()).filter(r -> all.get(r) != expected)
                         .mapToObj(r -> Long.toHexString(all.get(r))).collect(Collectors.joining(", "))

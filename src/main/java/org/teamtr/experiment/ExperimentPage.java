@@ -2,7 +2,6 @@ package org.teamtr.experiment;
 
 import java.awt.Color;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -15,7 +14,6 @@ import java.util.stream.Collectors;
 import org.teamtr.report.Charts;
 import org.teamtr.report.Html;
 import org.teamtr.report.Panels;
-import org.teamtr.report.Report;
 import org.teamtr.report.RunWriter;
 
 /**
@@ -129,13 +127,8 @@ public final class ExperimentPage {
     // ---- the page ----
 
     private String html(String noCharts) throws IOException {
-        final StringBuilder out = new StringBuilder("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-                .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>")
-                .append(Html.escape(experiment.text().title())).append(" · TeamTR</title>\n<style>\n");
-        try (InputStream css = Report.class.getResourceAsStream("report.css")) {
-            out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
-        }
-        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(data.info.origin().version()))
+        final StringBuilder out = new StringBuilder(Html.head(experiment.text().title()))
+                .append("<header><p>TeamTR ").append(Html.escape(data.info.origin().version()))
                 .append(" · experiment ").append(Html.escape(experiment.name())).append(" · ")
                 .append(Html.escape(experiment.text().paper()))
                 .append("</p>\n<h1>").append(Html.escape(experiment.text().title())).append(": ").append(verdict())
@@ -144,10 +137,10 @@ public final class ExperimentPage {
                 .append(Html.escape(measured())).append(". <code>").append(Html.escape(data.info.origin().command()))
                 .append("</code></p>\n");
         if (data.info.extent().quick()) {
-            note(out, "Quick settings: they show that it runs, and what comes out. The claims are about the full ones.");
+            note(out, "Quick settings: they show that the experiment runs. The claims are about the full settings.");
         }
         if (!data.info.failed().isEmpty()) {
-            note(out, "Not in here, because they failed: " + String.join(", ", data.info.failed()) + ".");
+            note(out, "Missing, because they failed: " + String.join(", ", data.info.failed()) + ".");
         }
         claims(out);
         if (noCharts != null) {
@@ -155,7 +148,7 @@ public final class ExperimentPage {
         } else {
             charts(out);
         }
-        out.append("<h2>Points</h2>\n<p>Mean ± standard deviation over the seeds; in brackets what the paper has.</p>\n");
+        out.append("<h2>Points</h2>\n<p>Mean ± standard deviation over the seeds, with the paper's number in brackets.</p>\n");
         html(out, table());
         out.append("<h2>Runs</h2>\n<p>Every run is a folder of that name beside this page, with a report of its own.</p>\n");
         final List<List<String>> runs = new ArrayList<>();
@@ -182,7 +175,7 @@ public final class ExperimentPage {
 
     private void claims(StringBuilder out) {
         out.append("<h2>What agrees and what does not</h2>\n<p>").append(tally())
-                .append(". Agrees: beyond twice the standard error, with ")
+                .append(". Agrees: by more than twice the standard error, with ")
                 .append(Claim.SEEDS)
                 .append(" seeds or more. In shape: in this direction.</p>\n<div class=\"card scroll\"><table>\n");
         findings.forEach((claim, finding) -> out.append("<tr><td><span class=\"chip\" style=\"--c:")

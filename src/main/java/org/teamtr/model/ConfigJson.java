@@ -75,9 +75,9 @@ final class ConfigJson {
         neutral(v -> isEmpty(v) || v.isNumber() && v.asDouble() == 1, "1", "this decoder does not scale by it", "logit_scale",
                 "logits_scaling", "embedding_multiplier", "residual_multiplier", "attention_multiplier", "lm_head_multiplier",
                 "embedding_scale", "scale_emb", "scale_depth", "rope_ratio");
-        neutral(v -> v.isNull() || v.isNumber() && v.asDouble() == 1, "1", "this decoder turns whole heads", "partial_rotary_factor",
+        neutral(v -> v.isNull() || v.isNumber() && v.asDouble() == 1, "1", "this decoder rotates whole heads", "partial_rotary_factor",
                 "rotary_pct");
-        neutral(ConfigJson::isEmpty, "false", "this decoder turns the two halves of a head", "rope_interleaved", "rope_traditional");
+        neutral(ConfigJson::isEmpty, "false", "this decoder rotates the two halves of a head", "rope_interleaved", "rope_traditional");
         neutral(ConfigJson::isEmpty, "false", "all layers of this decoder have the same rotary positions", "use_mrope",
                 "mrope_section", "no_rope_layers", "no_rope_layer_interval", "rope_local_base_freq", "use_dynamic_ntk");
         neutral(ConfigJson::isEmpty, "none", "this decoder attends to what came before, all of it or a sliding window",
@@ -114,8 +114,8 @@ final class ConfigJson {
             Map.entry("deepseek_v3", "a mixture of experts with latent attention"),
             Map.entry("llama4", "a mixture of experts with chunked attention"),
             Map.entry("llama4_text", "a mixture of experts with chunked attention"),
-            Map.entry("phi", "layer norms, a plain feed-forward layer, parallel attention and partly turned heads"),
-            Map.entry("phi3", "query, key and value in one matrix, gate and up in another; some have LongRoPE or partly turned heads"),
+            Map.entry("phi", "layer norms, a plain feed-forward layer, parallel attention and partial rotary embeddings"),
+            Map.entry("phi3", "query, key and value in one matrix, gate and up in another; some have LongRoPE or partial rotary embeddings"),
             Map.entry("gemma", "norms that multiply by 1 + weight, scaled embeddings and gated GELU"),
             Map.entry("gemma2", "norms that multiply by 1 + weight, scaled embeddings, gated GELU and soft-capped logits"),
             Map.entry("gemma3", "norms that multiply by 1 + weight, scaled embeddings, gated GELU and two kinds of rotary positions"),
@@ -227,8 +227,8 @@ final class ConfigJson {
             }
         });
         if (!unknown.isEmpty()) {
-            note.accept("not known, and left out of account: " + String.join(", ", unknown)
-                    + "; transformers does not look at them in a model of this type either");
+            note.accept("unknown, and ignored: " + String.join(", ", unknown)
+                    + "; transformers ignores them in a model of this type too");
         }
         final JsonNode code = json.path("auto_map");
         for (String name : new String[] {"AutoModel", "AutoModelForCausalLM"}) {
@@ -262,7 +262,7 @@ final class ConfigJson {
             case LLAMA -> {
                 require(!any && !bool("use_sliding_window", false), "sliding_window", "none, which is what llama has", given);
                 if (!isEmpty(given) && !json.has("use_sliding_window")) {
-                    note.accept("sliding_window = " + given + " is left out of account: llama has none, and transformers computes none");
+                    note.accept("sliding_window = " + given + " is ignored: llama has none, and transformers computes none");
                 }
                 return null;
             }
@@ -308,18 +308,18 @@ final class ConfigJson {
         final Set<String> unused = new TreeSet<>();
         rope.fieldNames().forEachRemaining(key -> {
             require(!key.equals("attn_factor"), where + key, "attention_factor in its place, since programs differ on this one: transformers"
-                    + " leaves it out of account, and others multiply cosine and sine by it", rope.get(key));
+                    + " ignores it, and others multiply cosine and sine by it", rope.get(key));
             require(ROPE_KEYS.contains(key), where + key, "one of " + new TreeSet<>(ROPE_KEYS), rope.get(key));
             if (!isEmpty(rope.get(key))) {
                 unused.add(key);
             }
         });
         require(isEmpty(rope.path("partial_rotary_factor")) || rope.path("partial_rotary_factor").asDouble() == 1,
-                where + "partial_rotary_factor", "1, since this decoder turns whole heads", rope.path("partial_rotary_factor"));
+                where + "partial_rotary_factor", "1, since this decoder rotates whole heads", rope.path("partial_rotary_factor"));
         unused.removeAll(ROPE_TYPES.get(type));
         unused.removeAll(Set.of("rope_type", "type", "rope_theta", "partial_rotary_factor"));
         if (!unused.isEmpty()) {
-            note.accept(where + String.join(", " + where, unused) + ": left out of account, since rope_type is " + type);
+            note.accept(where + String.join(", " + where, unused) + ": ignored, since rope_type is " + type);
         }
         if (type.equals("default")) {
             return null;

@@ -4,8 +4,6 @@ import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -163,13 +161,8 @@ public final class BenchmarkTable {
         }
 
         String html() throws IOException {
-            out.append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-                    .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Benchmarks of ")
-                    .append(Html.escape(team)).append(" · TeamTR</title>\n<style>\n");
-            try (InputStream css = BenchmarkTable.class.getResourceAsStream("report.css")) {
-                out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
-            }
-            out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(Version.read())).append(" · evaluation of ")
+            out.append(Html.head("Benchmarks of " + team)).append("<header><p>TeamTR ").append(Html.escape(Version.read()))
+                    .append(" · evaluation of ")
                     .append(Html.escape(team)).append("</p>\n<h1>").append(Html.escape(headline())).append("</h1></header>\n");
             tableOne();
             results.forEach(this::benchmark);
@@ -188,8 +181,8 @@ public final class BenchmarkTable {
             }
             final Set<String> methods = new LinkedHashSet<>();
             known.forEach(r -> methods.addAll(r.paper().published().keySet()));
-            out.append("<h2>As the paper’s Table 1 has it</h2>\n<p>Percent. The paper’s rows are as it prints them; the list below says what keeps"
-                    + " ours from being compared with them.</p>\n<div class=\"card scroll\"><table>\n<tr><th>method</th>");
+            out.append("<h2>Comparison with the paper’s Table 1</h2>\n<p>Percent. The paper’s rows are as it prints them; the list below says why"
+                    + " ours may not be comparable.</p>\n<div class=\"card scroll\"><table>\n<tr><th>method</th>");
             known.forEach(r -> out.append("<th>").append(Html.escape(r.title())).append("</th>"));
             out.append("</tr>\n");
             for (String method : methods) {
@@ -219,18 +212,13 @@ public final class BenchmarkTable {
                     .append("<dl class=\"tiles\">\n");
             for (Figure f : r.figures()) {
                 if (f.part().equals("all")) {
-                    tile(f.metric(), f.value(), f.range());
+                    out.append(Html.tile(f.metric(), f.value(), f.range()));
                 }
             }
             out.append("</dl>\n<p class=\"lead\" style=\"margin-top:12px\">").append(String.join(" · ", r.counts().entrySet().stream()
                     .map(count -> Html.escape(count.getKey()) + String.format(Locale.ROOT, ": %,d", count.getValue())).toList())).append("</p>\n");
             parts(r);
             failures(r);
-        }
-
-        private void tile(String what, String value, String more) {
-            out.append("<div><dt>").append(Html.escape(what)).append("</dt><dd>").append(Html.escape(value)).append("<small>")
-                    .append(Html.escape(more)).append("</small></dd></div>\n");
         }
 
         /** A table for each column that items are told apart by. */

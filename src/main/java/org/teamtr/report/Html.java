@@ -1,8 +1,30 @@
 package org.teamtr.report;
 
-/** Text as HTML. */
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+
+/** Parts that pages share, and text as HTML. */
 public final class Html {
     private Html() {
+    }
+
+    /**
+     * {@return the beginning of a page, with the report's style, up to the element main}
+     *
+     * @param title plain text
+     */
+    public static String head(String title) throws IOException {
+        try (InputStream css = Html.class.getResourceAsStream("report.css")) {
+            return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                    + "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" + escape(title) + " · TeamTR</title>\n"
+                    + "<style>\n" + new String(css.readAllBytes(), StandardCharsets.UTF_8) + "</style>\n</head>\n<body>\n<main>\n";
+        }
+    }
+
+    /** {@return a number with its name above and a remark below, an item of a list of tiles} */
+    static String tile(String what, String value, String more) {
+        return "<div><dt>" + escape(what) + "</dt><dd>" + escape(value) + "<small>" + escape(more) + "</small></dd></div>\n";
     }
 
     /**

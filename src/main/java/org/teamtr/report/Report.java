@@ -2,7 +2,6 @@ package org.teamtr.report;
 
 import java.awt.Color;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -86,14 +85,7 @@ public final class Report {
     }
 
     private String page() throws IOException {
-        out.append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-                .append("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>")
-                .append(Html.escape(name))
-                .append(" · TeamTR</title>\n<style>\n");
-        try (InputStream css = Report.class.getResourceAsStream("report.css")) {
-            out.append(new String(css.readAllBytes(), StandardCharsets.UTF_8));
-        }
-        out.append("</style>\n</head>\n<body>\n<main>\n<header><p>TeamTR ").append(Html.escape(summary.run().version()))
+        out.append(Html.head(name)).append("<header><p>TeamTR ").append(Html.escape(summary.run().version()))
                 .append(" · run ")
                 .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
         for (String sentence : Unchanged.plainly(updates)) { // at the top, since such a run otherwise looks like one that trains
@@ -168,8 +160,7 @@ public final class Report {
     }
 
     private void tile(String what, String value, String more) {
-        out.append("<div><dt>").append(Html.escape(what)).append("</dt><dd>").append(Html.escape(value)).append("<small>")
-                .append(Html.escape(more)).append("</small></dd></div>\n");
+        out.append(Html.tile(what, value, more));
     }
 
     private void progress() {

@@ -2,7 +2,7 @@ package org.teamtr.team;
 
 /**
  * What a policy generated: token in, token out. What was sampled is what is trained on; the text is for reading only.
- * The arrays are not copied; nobody writes to them.
+ * The arrays are not copied and must not be changed.
  *
  * @param prompt the very tokens the policy was given
  * @param tokens the sampled tokens, the end token included where it was sampled

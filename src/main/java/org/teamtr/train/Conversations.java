@@ -187,8 +187,9 @@ public final class Conversations {
         }
         if (header.learners().policy() != learner.policy.fingerprint()) {
             throw new IOException(
-                    file + ": expected what " + learner.name + " says as it is now (checksum " + Long.toHexString(learner.policy.fingerprint())
-                            + "), given what it said with other parameters (" + Long.toHexString(header.learners().policy())
+                    file + ": expected messages of the current parameters of " + learner.name + " (checksum "
+                            + Long.toHexString(learner.policy.fingerprint())
+                            + "), given messages of other parameters (" + Long.toHexString(header.learners().policy())
                             + "): it has been trained since, or is"
                             + " another model; ./teamtr collect writes new ones");
         }

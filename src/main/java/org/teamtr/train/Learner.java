@@ -78,7 +78,7 @@ public final class Learner {
         return agents.contains(agent);
     }
 
-    /** Checks that the learner's agents speak with its policy, and nobody else does. */
+    /** Checks that exactly the learner's agents use its policy. */
     void check(Team team) {
         for (int a = 0; a < team.agents().size(); a++) {
             if ((team.agents().get(a).speaker() == policy) != speaksAs(a)) {

@@ -144,11 +144,11 @@ final class RolloutSource {
         final int expected = promptsEach * config.rollout().group();
         if (recorded.episodes().size() != expected) {
             throw new IllegalArgumentException(conversations + ": rollout.prompts: expected " + recorded.episodes().size() / config.rollout().group()
-                    + ", as many as there are of " + learner.name + ", given " + promptsEach);
+                    + ", as in the file of " + learner.name + ", given " + promptsEach);
         }
         final Map<Learner, Long> versions = Rollouts.versions(learners);
         if (!recorded.fresh()) {
-            versions.replaceAll((other, now) -> other == learner ? now : Long.valueOf(-1)); // of which nobody knows more
+            versions.replaceAll((other, now) -> other == learner ? now : Long.valueOf(-1)); // whose versions are not recorded
         }
         return new Rollouts(config, learnt, recorded.episodes(), List.of(), versions, i, (System.nanoTime() - started) * 1e-9);
     }

@@ -105,7 +105,7 @@ public final class Trainer implements AutoCloseable {
         final Certifier certifier = bound.bound() != Config.Kind.HORIZON || range == null ? null
                 : new Certifier(config, team, prompts, sampling, verifier, range, Chance.seed(config.seed(), Draw.CERTIFICATE), ranks);
         if (certifier == null && config.trustRegion().accept() == Config.Accept.CERTIFIED) {
-            throw new IllegalArgumentException("trust_region.accept: expected region where nobody knows what returns can be, given certified;"
+            throw new IllegalArgumentException("trust_region.accept: expected region where the range of returns is not known, given certified;"
                     + " certificate.return_min and certificate.return_max say it");
         }
         return certifier;

@@ -22,7 +22,7 @@ public enum Unchanged {
     @JsonProperty("rolled_back") ROLLED_BACK("no part of the first step stayed within trust_region.delta, so all of it was rolled back",
             "a smaller optimiser.learning_rate"),
     /** The bound on its gain was not positive. */
-    @JsonProperty("not_certified") NOT_CERTIFIED("the certificate could not tell that they gain, and trust_region.accept is certified",
+    @JsonProperty("not_certified") NOT_CERTIFIED("their gain was not certified, and trust_region.accept is certified",
             "more certificate.prompts, a certificate.budget, or a larger rollout for updates that gain more");
 
     private static final String FINER = "a finer policies.<name>.dtype (f16 or f32), trust_region.monitor_dtype: f32, or a larger"
@@ -34,11 +34,6 @@ public enum Unchanged {
     Unchanged(String why, String remedy) {
         this.why = why;
         this.remedy = remedy;
-    }
-
-    /** {@return its name in files} */
-    public String key() {
-        return name().toLowerCase(Locale.ROOT);
     }
 
     /** How many updates of some changed nothing, by reason, and how many gradients overflowed in all of them. */
@@ -72,7 +67,7 @@ public enum Unchanged {
                         .orElse(0);
                 final boolean rounding = reason == ROLLED_BACK && floor > Monitor.WARNED;
                 sentences.add(String.format(Locale.ROOT, "%d of %d updates changed nothing: %s. %s", some.size(), updates.size(),
-                        reason.why, rounding ? String.format(Locale.ROOT, "Rounding alone makes a KL of up to %.2g times delta (kl_floor). "
+                        reason.why, rounding ? String.format(Locale.ROOT, "Rounding alone gives a KL of up to %.2g times delta (kl_floor). "
                                 + "What may help: %s.", floor, FINER) : "What may help: " + reason.remedy + "."));
             }
         }

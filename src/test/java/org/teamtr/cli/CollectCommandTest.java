@@ -143,7 +143,8 @@ class CollectCommandTest {
         assertEquals(List.of("planner"), RunFiles.updates(run).stream().map(RunLog.Update::agent).toList());
         // The planner has been trained since; what it said before is not what it would say.
         final String refused = failed(1, "train", "--resume", run, "--from", files);
-        assertTrue(refused.contains("planner.jsonl: expected what planner says as it is now") && refused.contains("./teamtr collect"), refused);
+        assertTrue(refused.contains("planner.jsonl: expected messages of the current parameters of planner") && refused.contains("./teamtr collect"),
+                refused);
     }
 
     private static String names(String line) throws IOException {
@@ -162,7 +163,7 @@ class CollectCommandTest {
         assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.group=2")
                 .contains("rollout.group: expected 4, as many episodes"));
         assertTrue(failed(1, "train", "--resume", run, "--from", files, "--set", "rollout.prompts=8")
-                .contains("rollout.prompts: expected 4, as many as there are of "));
+                .contains("rollout.prompts: expected 4, as in the file of "));
         assertTrue(failed(1, "train", "--resume", run, "--from", Files.createDirectories(folder.resolve("nothing")))
                 .contains("expected conversations of one or more of [planner, solver], found none"));
         final Path file = files.resolve("planner.jsonl");

@@ -229,7 +229,7 @@ class ExperimentCommandTest {
         assertTrue(runs.get(1).startsWith("direct,1,2,"), runs.get(1));
         assertEquals(1, RunFiles.replacements(out.resolve("direct-seed1")).size());
         assertEquals(List.of("nobody-seed1"), ExperimentData.info(out).failed());
-        assertTrue(Files.readString(out.resolve("swap.html")).contains("Not in here, because they failed: nobody-seed1."));
+        assertTrue(Files.readString(out.resolve("swap.html")).contains("Missing, because they failed: nobody-seed1."));
     }
 
     @Test

@@ -316,7 +316,7 @@ class ConfigFileTest {
                         .findFirst().orElseThrow().strip());
         Files.writeString(file, "rollout:\n  held_back: 0.5\n  validation_fraction: 0.25\n");
         assertTrue(assertThrows(ConfigException.class, () -> ConfigFile.load(file, List.of())).getMessage()
-                .contains("rollout.held_back: expected rollout.validation_fraction alone, which is its name of now, given both"));
+                .contains("rollout.held_back: expected rollout.validation_fraction alone, which is its current name, given both"));
     }
 
     /** Every old name leads to a key that there is. */

@@ -112,8 +112,8 @@ class MemoryPlanTest {
         assertEquals(3 * 0x1p32 * 1e-9, gigabytes(pinned, "b: f32 weights, optimiser", 1), 0.01);
         assertEquals(plan.most()[0], pinned.most()[0]);
         // a policy to measure from and to go back to, and those before and after an update: 36 bytes a parameter
-        assertEquals(9 * 0x1p32 * 1e-9, gigabytes(pinned, "learning: copies to go back to", 1), 0.01);
-        assertEquals(36 * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies to go back to", 1), 0.01);
+        assertEquals(9 * 0x1p32 * 1e-9, gigabytes(pinned, "learning: copies for roll-back", 1), 0.01);
+        assertEquals(36 * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies for roll-back", 1), 0.01);
         assertEquals(1e-9 * plan("hardware.memory.offload=false").most()[1],
                 1e-9 * plan("hardware.memory.offload=false", "hardware.memory.pinned=true").most()[1], 0.1,
                 "nothing goes there; what this process holds itself, which is counted, moves meanwhile");
@@ -190,7 +190,7 @@ class MemoryPlanTest {
                 plan.check();
                 final double n = 8_190_735_360.0;
                 assertEquals(2 * n * 1e-9, gigabytes(plan, "solver: weights", 0), 0.01);
-                assertEquals(2 * n / 8 * 1e-9, gigabytes(plan, "learning: weights, of one a part", 0), 0.01);
+                assertEquals(2 * n / 8 * 1e-9, gigabytes(plan, "learning: weights, a rank's part", 0), 0.01);
                 assertEquals(4 * n / 8 * 1e-9, gigabytes(plan, "learning: gradient ", 0), 0.01);
                 assertEquals(12 * n / 8 * 1e-9, gigabytes(plan, "solver: f32 weights, optimiser", 1), 0.01);
                 // the head: gathered in 16 bits, and f32 sums of it, one of all micro-batches and one of a micro-batch

@@ -169,7 +169,7 @@ class ModelConfigTest {
         "quantization_config | null | {\"quant_method\": \"gptq\"} | quantised", "num_experts | 0 | 128 | mixture of experts",
         "num_local_experts | null | 8 | mixture of experts", "final_logit_softcapping | null | 30.0 | cap",
         "attn_logit_softcapping | null | 50.0 | cap", "logits_scaling | 1.0 | 8.0 | scale", "residual_multiplier | 1 | 0.22 | scale",
-        "embedding_multiplier | 1 | 12 | scale", "partial_rotary_factor | 1.0 | 0.75 | turns whole heads",
+        "embedding_multiplier | 1 | 12 | scale", "partial_rotary_factor | 1.0 | 0.75 | rotates whole heads",
         "rope_interleaved | false | true | two halves", "no_rope_layers | [] | [1, 0] | rotary positions",
         "rope_local_base_freq | null | 10000 | rotary positions", "attention_chunk_size | null | 8192 | sliding window",
         "is_encoder_decoder | false | true | what came before", "is_causal | true | false | what came before",
@@ -190,7 +190,7 @@ class ModelConfigTest {
                 + "\"finetuning_task\": \"x\", \"nonesuch\": 3, \"off\": false, \"other\": [1]");
         assertEquals(read(QWEN3), read(json));
         assertEquals(1, notes.size());
-        assertTrue(notes.get(0).startsWith(folder.resolve("config.json") + ": not known, and left out of account: nonesuch, other;"),
+        assertTrue(notes.get(0).startsWith(folder.resolve("config.json") + ": unknown, and ignored: nonesuch, other;"),
                 notes.get(0));
     }
 
@@ -205,7 +205,7 @@ class ModelConfigTest {
         assertEquals(c, read(QWEN3.replace("\"rope_scaling\": null", "\"rope_parameters\": " + yarn)));
         assertEquals(List.of(), notes);
         read(QWEN3.replace("\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"default\", \"factor\": 4}"));
-        assertTrue(notes.get(0).contains("rope_scaling.factor: left out of account, since rope_type is default"), notes.toString());
+        assertTrue(notes.get(0).contains("rope_scaling.factor: ignored, since rope_type is default"), notes.toString());
     }
 
     @Test

@@ -78,10 +78,10 @@ class ReportTest {
         final String html = report();
         final int first = html.indexOf("<p class=\"note\">1 of 6 updates changed nothing: all episodes of each prompt earned the same");
         final int second = html.indexOf("<p class=\"note\">1 of 6 updates changed nothing: no part of the first step stayed within "
-                + "trust_region.delta, so all of it was rolled back. Rounding alone makes a KL of up to 2.0 times delta (kl_floor). What "
+                + "trust_region.delta, so all of it was rolled back. Rounding alone gives a KL of up to 2.0 times delta (kl_floor). What "
                 + "may help: a finer policies.&lt;name&gt;.dtype");
         assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
-        assertTrue(html.contains("The floor is what the monitor makes of no step at all"));
+        assertTrue(html.contains("The floor is the monitor’s value without a step, which is rounding"));
         final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
         assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.monitored().unchanged());
         assertEquals(2 * u.delta(), s.monitored().klFloor());

@@ -165,14 +165,14 @@ class TorchRanksTest {
             return null;
         })) {
             final String message = assertInstanceOf(RanksException.class, told).getMessage();
-            assertTrue(message.matches("stage 1, update of solver: rank 1 \\(.*\\) came to other numbers than the other ranks"
+            assertTrue(message.matches("stage 1, update of solver: rank 1 \\(.*\\) computed other numbers than the other ranks"
                     + " \\(checksum 8, expected 7\\).*"), message);
         }
         for (Object told : ranks(2, Duration.ofSeconds(30), ranks -> {
             ranks.agree("it", ranks.rank());
             return null;
         })) {
-            assertTrue(((RanksException) told).getMessage().matches("it: rank 1 \\(.*\\) came to other numbers than rank 0 \\(.*"), told.toString());
+            assertTrue(((RanksException) told).getMessage().matches("it: rank 1 \\(.*\\) computed other numbers than rank 0 \\(.*"), told.toString());
         }
     }
 

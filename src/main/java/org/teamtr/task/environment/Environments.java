@@ -62,7 +62,7 @@ public final class Environments {
             case "detective", "situation", "retail" -> {
                 if (settings.oracle() == null) {
                     throw new IllegalArgumentException(
-                            "task.environment.oracle: expected who answers in " + name + ": script, a policy's name, or the"
+                            "task.environment.oracle: expected the oracle that answers in " + name + ": script, a policy's name, or the"
                                     + " address of an endpoint, given nothing");
                 }
                 if (name.equals("retail")) {
