@@ -10,4 +10,13 @@ if (missing || unexpectedJars) {
   println "not printed: ${missing}\nunexpected: ${unexpectedJars}\noutput:\n${output.join('\n')}"
   return false
 }
+
+// The jar is a module that exports the kernels, and neither their loading and calling nor the command line.
+def jar = new File(localRepositoryPath, "org/teamtr/teamtr/${version}/teamtr-${version}.jar")
+def module = java.lang.module.ModuleFinder.of(jar.toPath()).find('org.teamtr').get().descriptor()
+def exported = module.exports().collect { it.source() }
+if (module.automatic || !exported.contains('org.teamtr.kernels') || exported.any { it =~ /\.(internal|cli)\b/ }) {
+  println "module: ${module} exports ${exported}"
+  return false
+}
 true
