@@ -67,8 +67,6 @@ final class JinjaParser {
         return statements(Set.of());
     }
 
-    // Statements
-
     /** Everything up to one of these tags, whose name is then the current token, or up to the end if there are none. */
     private Node statements(Set<String> ends) {
         final List<Node> nodes = new ArrayList<>();
@@ -347,8 +345,6 @@ final class JinjaParser {
         }
         return (scope, value) -> scope.set(name, value);
     }
-
-    // Expressions, from the loosest to the tightest
 
     // ---- expressions, from the loosest binding to the tightest ----
 
@@ -704,7 +700,7 @@ final class JinjaParser {
             scope.run().charge(1);
             try {
                 final Object f = function.eval(scope);
-                return JinjaValues.call(scope.run(), f, arguments.eval(scope, "the call"));
+                return JinjaMethods.call(scope.run(), f, arguments.eval(scope, "the call"));
             } catch (Fault e) {
                 throw e.at(line);
             }
@@ -714,14 +710,14 @@ final class JinjaParser {
     private Expr filter(Expr value) {
         final Token name = current();
         name();
-        if (!JinjaValues.FILTERS.containsKey(name.text())) {
+        if (!JinjaFilters.FILTERS.containsKey(name.text())) {
             throw error(name, "filter '" + name.text() + "' is not supported");
         }
         final ArgExprs arguments = current().is(Type.OPERATOR, "(") ? arguments() : ArgExprs.NONE;
         return scope -> {
             scope.run().charge(1);
             final Object v = value.eval(scope);
-            return JinjaValues.filter(scope.run(), name.text(), v, arguments.eval(scope, "filter '" + name.text() + "'"));
+            return JinjaFilters.filter(scope.run(), name.text(), v, arguments.eval(scope, "filter '" + name.text() + "'"));
         };
     }
 
@@ -729,7 +725,7 @@ final class JinjaParser {
         final boolean negated = skipName("not");
         final Token name = current();
         name();
-        if (!JinjaValues.TESTS.containsKey(name.text())) {
+        if (!JinjaFilters.TESTS.containsKey(name.text())) {
             throw error(name, "test '" + name.text() + "' is not supported");
         }
         final ArgExprs arguments;
@@ -747,7 +743,7 @@ final class JinjaParser {
         return scope -> {
             scope.run().charge(1);
             final Object v = value.eval(scope);
-            return negated != JinjaValues.test(scope.run(), name.text(), v, arguments.eval(scope, "test '" + name.text() + "'"));
+            return negated != JinjaFilters.test(scope.run(), name.text(), v, arguments.eval(scope, "test '" + name.text() + "'"));
         };
     }
 
@@ -787,8 +783,6 @@ final class JinjaParser {
         }
         return new ArgExprs(positional, named);
     }
-
-    // Tokens
 
     // ---- tokens ----
 

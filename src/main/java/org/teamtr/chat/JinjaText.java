@@ -186,8 +186,8 @@ final class JinjaText {
                 continue;
             }
             final char code = ++i < format.length() ? format.charAt(i) : 0;
-            final String month = JinjaValues.capitalize(now.getMonth().name());
-            final String day = JinjaValues.capitalize(now.getDayOfWeek().name());
+            final String month = JinjaMethods.capitalize(now.getMonth().name());
+            final String day = JinjaMethods.capitalize(now.getDayOfWeek().name());
             out.append(switch (code) {
                 case 'Y' -> String.format(Locale.ROOT, "%d", now.getYear());
                 case 'y' -> two(now.getYear() % 100);

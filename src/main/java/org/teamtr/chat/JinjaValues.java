@@ -7,13 +7,10 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
-import java.util.regex.Pattern;
 
 /**
  * The values of a template's expressions, with Python's semantics: {@code null} is None; strings count code points; integers are longs,
@@ -147,11 +144,11 @@ final class JinjaValues {
     }
 
     /** {@code x.name} where Python has a method of that name; it can only be called. */
-    private record Method(Object object, String name) {
+    record Method(Object object, String name) {
     }
 
     /** An object with attributes that can be set. */
-    private record Namespace(Map<String, Object> attributes) {
+    record Namespace(Map<String, Object> attributes) {
     }
 
     /** The variable {@code loop} at one item of a for-loop. */
@@ -193,9 +190,9 @@ final class JinjaValues {
     }
 
     /** An iterable that is not a list: a generator (only once), a view of a map, a range. */
-    private static final class Stream {
+    static final class Stream {
         private final List<Object> items;
-        private final boolean once;
+        final boolean once;
         private boolean used;
 
         Stream(List<Object> items, boolean once) {
@@ -208,7 +205,7 @@ final class JinjaValues {
     record Safe(String text) {
     }
 
-    // ---- arguments; the tables of filters and tests ----
+    // ---- arguments of calls ----
 
     /** The arguments of a call of a function, filter or test. An argument that is not read is a fault. */
     static final class Args {
@@ -242,7 +239,20 @@ final class JinjaValues {
             return get(i, name, null);
         }
 
-        private Args from(int i, String newWhat) {
+        List<Object> positional() {
+            return positional;
+        }
+
+        boolean has(String name) {
+            return named.containsKey(name);
+        }
+
+        /** {@return the same arguments for another call, none of them read} */
+        Args copy() {
+            return new Args(what, positional, new LinkedHashMap<>(named));
+        }
+
+        Args from(int i, String newWhat) {
             asked = Math.max(asked, positional.size());
             final Args rest = new Args(newWhat, positional.subList(Math.min(i, positional.size()), positional.size()),
                     new LinkedHashMap<>(named));
@@ -260,120 +270,8 @@ final class JinjaValues {
         }
     }
 
-    /** A filter. */
-    @FunctionalInterface
-    interface Filter {
-        Object apply(Run run, Object value, Args args);
-    }
-
-    /** A test. */
-    @FunctionalInterface
-    interface Test {
-        boolean holds(Run run, Object value, Args args);
-    }
-
-    static final Map<String, Filter> FILTERS = new HashMap<>();
-    static final Map<String, Test> TESTS = new HashMap<>();
-
-    private static final Pattern INTEGER = Pattern.compile("[+-]?[0-9]{1,18}");
-    private static final Pattern DECIMAL = Pattern.compile("[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?");
-    /** What Python may take for a number in ways that are not here. */
-    private static final Pattern UNSURE = Pattern.compile("(?is)[+-]?(inf|infinity|nan)|.*[_\\P{ASCII}].*");
-    private static final Set<String> STRING_METHODS = Set.of("capitalize", "casefold", "center", "count", "encode", "endswith",
-            "expandtabs", "find", "format", "format_map", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit",
-            "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip",
-            "maketrans", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit",
-            "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill");
-    private static final Set<String> LIST_METHODS = Set.of("append", "clear", "copy", "count", "extend", "index", "insert", "pop",
-            "remove", "reverse", "sort");
-    private static final Set<String> DICT_METHODS = Set.of("clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem",
-            "setdefault", "update", "values");
-    private static final Set<String> NUMBER_METHODS = Set.of("as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
-            "from_bytes", "fromhex", "hex", "imag", "is_integer", "numerator", "real", "to_bytes");
-
-    static {
-        FILTERS.put("length", (run, v, args) -> length(v));
-        FILTERS.put("count", (run, v, args) -> length(v));
-        FILTERS.put("trim", (run, v, args) -> strip(JinjaText.str(run, v), args.get(0, "chars", null), true, true));
-        FILTERS.put("tojson", JinjaText::toJson);
-        FILTERS.put("join", JinjaValues::join);
-        FILTERS.put("upper", (run, v, args) -> JinjaText.str(run, v).toUpperCase(Locale.ROOT));
-        FILTERS.put("lower", (run, v, args) -> JinjaText.str(run, v).toLowerCase(Locale.ROOT));
-        FILTERS.put("capitalize", (run, v, args) -> capitalize(JinjaText.str(run, v)));
-        FILTERS.put("title", (run, v, args) -> title(JinjaText.str(run, v)));
-        FILTERS.put("string", (run, v, args) -> JinjaText.str(run, v));
-        FILTERS.put("int", (run, v, args) -> toInt(v, args.get(0, "default", 0L)));
-        FILTERS.put("float", (run, v, args) -> toFloat(v, args.get(0, "default", 0.0)));
-        FILTERS.put("list", (run, v, args) -> iterate(run, v));
-        FILTERS.put("items", (run, v, args) -> {
-            if (v instanceof Undefined) {
-                return new Stream(List.of(), true);
-            }
-            return new Stream(pairs(run, map(v, "items")), true);
-        });
-        FILTERS.put("first", (run, v, args) -> {
-            final List<Object> all = iterate(run, v);
-            return all.isEmpty() ? new Undefined("the first of nothing") : all.get(0);
-        });
-        FILTERS.put("last", (run, v, args) -> {
-            if (v instanceof Stream s && s.once) {
-                throw new Fault("filter 'last' needs a list, given a generator");
-            }
-            final List<Object> all = iterate(run, v);
-            return all.isEmpty() ? new Undefined("the last of nothing") : all.get(all.size() - 1);
-        });
-        final Filter standard = (run, v, args) -> {
-            final Object other = args.get(0, "default_value", "");
-            final boolean falseToo = truth(args.get(1, "boolean", false));
-            return v instanceof Undefined || falseToo && !truth(v) ? other : v;
-        };
-        FILTERS.put("default", standard);
-        FILTERS.put("d", standard);
-        FILTERS.put("replace", (run, v, args) -> replace(run, JinjaText.str(run, v), JinjaText.str(run, args.get(0, "old")),
-                JinjaText.str(run, args.get(1, "new")),
-                args.get(2, "count", null)));
-        FILTERS.put("safe", (run, v, args) -> new Safe(JinjaText.str(run, v)));
-        FILTERS.put("map", JinjaValues::mapFilter);
-        FILTERS.put("select", (run, v, args) -> select(run, v, args, false, true));
-        FILTERS.put("reject", (run, v, args) -> select(run, v, args, false, false));
-        FILTERS.put("selectattr", (run, v, args) -> select(run, v, args, true, true));
-        FILTERS.put("rejectattr", (run, v, args) -> select(run, v, args, true, false));
-
-        TESTS.put("defined", (run, v, args) -> !(v instanceof Undefined));
-        TESTS.put("undefined", (run, v, args) -> v instanceof Undefined);
-        TESTS.put("none", (run, v, args) -> v == null);
-        TESTS.put("string", (run, v, args) -> v instanceof String || v instanceof Safe);
-        TESTS.put("mapping", (run, v, args) -> v instanceof Map);
-        TESTS.put("iterable", (run, v, args) -> v instanceof String || v instanceof Safe || v instanceof List || v instanceof Map
-                || v instanceof Stream || v instanceof Undefined || v instanceof Loop);
-        TESTS.put("sequence", (run, v, args) -> {
-            if (v instanceof Stream || v instanceof Loop) {
-                throw new Fault("test 'sequence' of " + kind(v) + " is not supported");
-            }
-            return v instanceof String || v instanceof Safe || v instanceof List || v instanceof Map || v instanceof Undefined;
-        });
-        TESTS.put("number", (run, v, args) -> v instanceof Long || v instanceof Double || v instanceof Boolean);
-        TESTS.put("integer", (run, v, args) -> v instanceof Long);
-        TESTS.put("float", (run, v, args) -> v instanceof Double);
-        TESTS.put("boolean", (run, v, args) -> v instanceof Boolean);
-        TESTS.put("true", (run, v, args) -> Boolean.TRUE.equals(v));
-        TESTS.put("false", (run, v, args) -> Boolean.FALSE.equals(v));
-        TESTS.put("odd", (run, v, args) -> equal(run, arithmetic(run, "%", v, 2L), 1L, 0));
-        TESTS.put("even", (run, v, args) -> equal(run, arithmetic(run, "%", v, 2L), 0L, 0));
-        TESTS.put("divisibleby", (run, v, args) -> equal(run, arithmetic(run, "%", v, args.get(0, "num")), 0L, 0));
-        TESTS.put("in", (run, v, args) -> compare(run, "in", v, args.get(0, "seq")));
-        for (String[] names : new String[][] {{"==", "eq", "equalto"}, {"!=", "ne"}, {">", "gt", "greaterthan"}, {">=", "ge"},
-            {"<", "lt", "lessthan"}, {"<=", "le"}}) {
-            for (int i = 1; i < names.length; i++) {
-                TESTS.put(names[i], (run, v, args) -> compare(run, names[0], v, args.get(0, "other")));
-            }
-        }
-    }
-
     private JinjaValues() {
     }
-
-    // From outside
 
     // ---- what callers hand in; truth, kinds, iteration ----
 
@@ -420,8 +318,6 @@ final class JinjaValues {
         args.done();
         return fields;
     }
-
-    // Basics
 
     static boolean truth(Object v) {
         if (v == null || v instanceof Undefined) {
@@ -488,21 +384,21 @@ final class JinjaValues {
         return "a function";
     }
 
-    private static Object defined(Object v) {
+    static Object defined(Object v) {
         if (v instanceof Undefined u) {
             throw u.fault();
         }
         return v;
     }
 
-    private static String string(Object v, String what) {
+    static String string(Object v, String what) {
         if (defined(v) instanceof String s) {
             return s;
         }
         throw new Fault(what + ": expected a string, given " + kind(v));
     }
 
-    private static Map<?, ?> map(Object v, String what) {
+    static Map<?, ?> map(Object v, String what) {
         if (defined(v) instanceof Map<?, ?> m) {
             return m;
         }
@@ -516,7 +412,7 @@ final class JinjaValues {
         throw new Fault(what + ": expected an integer, given " + kind(v));
     }
 
-    private static long length(Object v) {
+    static long length(Object v) {
         if (v instanceof Undefined) {
             return 0;
         } else if (v instanceof String s) {
@@ -561,7 +457,7 @@ final class JinjaValues {
         return items;
     }
 
-    private static List<Object> pairs(Run run, Map<?, ?> map) {
+    static List<Object> pairs(Run run, Map<?, ?> map) {
         run.charge(map.size());
         final List<Object> pairs = new ArrayList<>(map.size());
         map.forEach((k, v) -> {
@@ -607,8 +503,6 @@ final class JinjaValues {
         return new Stream(items, false);
     }
 
-    // Members
-
     // ---- attributes, items, slices ----
 
     static Object attribute(Object object, String name) {
@@ -622,7 +516,7 @@ final class JinjaValues {
         if (object instanceof Namespace ns) {
             return ns.attributes().containsKey(name) ? ns.attributes().get(name) : new Undefined("attribute '" + name + "' of a namespace");
         }
-        if (methods(object).contains(name)) {
+        if (JinjaMethods.methods(object).contains(name)) {
             return new Method(object, name);
         }
         if (object instanceof Map<?, ?> m && m.containsKey(name)) {
@@ -632,19 +526,6 @@ final class JinjaValues {
             throw new Fault("attribute '" + name + "' of " + kind(object) + " is not supported");
         }
         return new Undefined("attribute '" + name + "' of " + kind(object));
-    }
-
-    private static Set<String> methods(Object object) {
-        if (object instanceof String) {
-            return STRING_METHODS;
-        } else if (object instanceof List) {
-            return LIST_METHODS;
-        } else if (object instanceof Map) {
-            return DICT_METHODS;
-        } else if (object instanceof Long || object instanceof Double || object instanceof Boolean) {
-            return NUMBER_METHODS;
-        }
-        return Set.of();
     }
 
     static Object item(Object object, Object index) {
@@ -711,8 +592,6 @@ final class JinjaValues {
         }
         ns.attributes().put(member, value);
     }
-
-    // Operators
 
     // ---- operators and comparisons ----
 
@@ -847,7 +726,7 @@ final class JinjaValues {
         return a.length() - b.length();
     }
 
-    private static boolean equal(Run run, Object a, Object b, int depth) {
+    static boolean equal(Run run, Object a, Object b, int depth) {
         run.charge(8);
         if (depth > 100) {
             throw new Fault("expected lists and maps at most 100 deep");
@@ -907,355 +786,7 @@ final class JinjaValues {
     }
 
     /** Counts the worst-case work of finding a string in another. */
-    private static void search(Run run, String all, String part) {
+    static void search(Run run, String all, String part) {
         run.charge(all.length() + (long) all.length() * part.length() / 16);
-    }
-
-    // Calls
-
-    // ---- calls; methods of strings, lists and maps ----
-
-    static Object call(Run run, Object function, Args args) {
-        if (function instanceof Callable f) {
-            return f.call(run, args);
-        }
-        if (!(function instanceof Method m)) {
-            throw new Fault("cannot call " + kind(defined(function)));
-        }
-        final Object result = method(run, m, args);
-        args.done();
-        return result;
-    }
-
-    private static Object method(Run run, Method m, Args args) {
-        if (m.object() instanceof Map<?, ?> map) {
-            switch (m.name()) {
-                case "get":
-                    final Object found = key(args.get(0, ""));
-                    final Object other = args.get(1, "", null);
-                    return map.containsKey(found) ? map.get(found) : other;
-                case "items":
-                    return new Stream(pairs(run, map), false);
-                case "keys":
-                    return new Stream(new ArrayList<>(map.keySet()), false);
-                case "values":
-                    return new Stream(new ArrayList<>(map.values()), false);
-                default:
-                    break;
-            }
-        } else if (m.object() instanceof String s) {
-            run.charge(s.length());
-            switch (m.name()) {
-                case "startswith":
-                    return affixes(args.get(0, ""), m.name()).stream().anyMatch(s::startsWith);
-                case "endswith":
-                    return affixes(args.get(0, ""), m.name()).stream().anyMatch(s::endsWith);
-                case "strip":
-                    return strip(s, args.get(0, "", null), true, true);
-                case "lstrip":
-                    return strip(s, args.get(0, "", null), true, false);
-                case "rstrip":
-                    return strip(s, args.get(0, "", null), false, true);
-                case "split":
-                    return split(run, s, args.get(0, "sep", null), args.get(1, "maxsplit", -1L));
-                case "replace":
-                    return replace(run, s, string(args.get(0, ""), "replace"), string(args.get(1, ""), "replace"), args.get(2, "", null));
-                case "upper":
-                    return s.toUpperCase(Locale.ROOT);
-                case "lower":
-                    return s.toLowerCase(Locale.ROOT);
-                case "capitalize":
-                    return capitalize(s);
-                case "title":
-                    return methodTitle(s);
-                case "removeprefix":
-                    final String prefix = string(args.get(0, ""), m.name());
-                    return s.startsWith(prefix) ? s.substring(prefix.length()) : s;
-                case "removesuffix":
-                    final String suffix = string(args.get(0, ""), m.name());
-                    return s.endsWith(suffix) ? s.substring(0, s.length() - suffix.length()) : s;
-                case "join":
-                    final StringBuilder text = new StringBuilder();
-                    String between = "";
-                    for (Object item : iterate(run, defined(args.get(0, "")))) {
-                        final String next = string(item, "join");
-                        run.charge((long) between.length() + next.length());
-                        text.append(between).append(next);
-                        between = s;
-                    }
-                    return text.toString();
-                default:
-                    break;
-            }
-        }
-        throw new Fault("method '" + m.name() + "' of " + kind(m.object()) + " is not supported");
-    }
-
-    private static List<String> affixes(Object value, String what) {
-        if (value instanceof Tuple t) {
-            return t.stream().map(v -> string(v, what)).toList();
-        }
-        return List.of(string(value, what));
-    }
-
-    private static String strip(String s, Object characters, boolean left, boolean right) {
-        final Set<Integer> set = new HashSet<>();
-        if (characters != null) {
-            string(characters, "strip").codePoints().forEach(set::add);
-        }
-        int start = 0;
-        int end = s.length();
-        while (left && start < end && stripped(s.codePointAt(start), characters, set)) {
-            start += Character.charCount(s.codePointAt(start));
-        }
-        while (right && end > start && stripped(s.codePointBefore(end), characters, set)) {
-            end -= Character.charCount(s.codePointBefore(end));
-        }
-        return s.substring(start, end);
-    }
-
-    private static boolean stripped(int c, Object characters, Set<Integer> set) {
-        return characters == null ? JinjaLexer.isSpace(c) : set.contains(c);
-    }
-
-    private static Object split(Run run, String s, Object separator, Object most) {
-        final int max = smallInt(most, "split");
-        final List<Object> parts = new ArrayList<>();
-        if (separator == null) {
-            int at = 0;
-            while (true) {
-                while (at < s.length() && JinjaLexer.isSpace(s.charAt(at))) {
-                    at++;
-                }
-                if (at == s.length()) {
-                    return parts;
-                }
-                int end = at;
-                while (end < s.length() && !JinjaLexer.isSpace(s.charAt(end))) {
-                    end++;
-                }
-                if (max >= 0 && parts.size() == max) {
-                    parts.add(s.substring(at));
-                    return parts;
-                }
-                parts.add(s.substring(at, end));
-                at = end;
-            }
-        }
-        final String sep = string(separator, "split");
-        if (sep.isEmpty()) {
-            throw new Fault("split: expected a separator that is not empty");
-        }
-        search(run, s, sep);
-        int at = 0;
-        for (int next = s.indexOf(sep); next >= 0 && (max < 0 || parts.size() < max); next = s.indexOf(sep, at)) {
-            parts.add(s.substring(at, next));
-            at = next + sep.length();
-        }
-        parts.add(s.substring(at));
-        run.charge(parts.size());
-        return parts;
-    }
-
-    private static String replace(Run run, String s, String old, String by, Object count) {
-        final int most = count == null ? -1 : smallInt(count, "replace");
-        if (old.isEmpty()) {
-            throw new Fault("replace: expected something to look for that is not empty");
-        }
-        search(run, s, old);
-        final StringBuilder text = new StringBuilder();
-        int at = 0;
-        int done = 0;
-        for (int next = s.indexOf(old); next >= 0 && (most < 0 || done < most); next = s.indexOf(old, at)) {
-            run.charge((long) next - at + by.length());
-            text.append(s, at, next).append(by);
-            at = next + old.length();
-            done++;
-        }
-        return text.append(s, at, s.length()).toString();
-    }
-
-    static String capitalize(String s) {
-        if (s.isEmpty()) {
-            return s;
-        }
-        final int first = Character.charCount(s.codePointAt(0));
-        return Character.toString(Character.toTitleCase(s.codePointAt(0))) + s.substring(first).toLowerCase(Locale.ROOT);
-    }
-
-    /** The filter: words begin after a space, a hyphen or an opening bracket. */
-    private static String title(String s) {
-        final StringBuilder text = new StringBuilder();
-        int word = 0;
-        for (int i = 0; i <= s.length(); i++) {
-            final boolean boundary = i == s.length() || JinjaLexer.isSpace(s.charAt(i)) || "-({[<".indexOf(s.charAt(i)) >= 0;
-            if (!boundary) {
-                continue;
-            }
-            if (i > word) {
-                final int first = Character.charCount(s.codePointAt(word));
-                text.append(s.substring(word, word + first).toUpperCase(Locale.ROOT))
-                        .append(s.substring(word + first, i).toLowerCase(Locale.ROOT));
-            }
-            if (i < s.length()) {
-                text.append(s.charAt(i));
-            }
-            word = i + 1;
-        }
-        return text.toString();
-    }
-
-    /** The method: words begin after whatever is no letter with case. */
-    private static String methodTitle(String s) {
-        final StringBuilder text = new StringBuilder();
-        boolean inside = false;
-        for (int c : s.codePoints().toArray()) {
-            text.appendCodePoint(inside ? Character.toLowerCase(c) : Character.toTitleCase(c));
-            inside = Character.isUpperCase(c) || Character.isLowerCase(c) || Character.isTitleCase(c);
-        }
-        return text.toString();
-    }
-
-    // Filters and tests
-
-    // ---- filters and tests ----
-
-    static Object filter(Run run, String name, Object value, Args args) {
-        final Filter filter = FILTERS.get(name);
-        if (filter == null) {
-            throw new Fault("filter '" + name + "' is not supported");
-        }
-        if (value instanceof Safe && !Set.of("safe", "string", "trim", "length", "count", "default", "d", "tojson").contains(name)) {
-            throw new Fault("filter '" + name + "' of a value that is marked safe is not supported");
-        }
-        final Object result = filter.apply(run, value, args);
-        args.done();
-        if (result instanceof String s) {
-            run.charge(s.length());
-            return value instanceof Safe && !name.equals("tojson") ? new Safe(s) : s;
-        }
-        return result;
-    }
-
-    static boolean test(Run run, String name, Object value, Args args) {
-        final Test test = TESTS.get(name);
-        if (test == null) {
-            throw new Fault("test '" + name + "' is not supported");
-        }
-        final boolean result = test.holds(run, value, args);
-        args.done();
-        return result;
-    }
-
-    private static Object mapFilter(Run run, Object v, Args args) {
-        final List<Object> result = new ArrayList<>();
-        if (args.positional.isEmpty()) {
-            final Object attribute = args.get(0, "attribute");
-            final boolean standard = args.named.containsKey("default");
-            final Object other = args.get(1, "default", null);
-            for (Object item : iterate(run, v)) {
-                final Object value = path(item, attribute);
-                result.add(standard && value instanceof Undefined ? other : value);
-            }
-        } else {
-            final String name = string(args.get(0, ""), "filter 'map'");
-            final Args rest = args.from(1, "filter '" + name + "'");
-            for (Object item : iterate(run, v)) {
-                result.add(filter(run, name, item, new Args(rest.what, rest.positional, new LinkedHashMap<>(rest.named))));
-            }
-        }
-        return new Stream(result, true);
-    }
-
-    private static Object select(Run run, Object v, Args args, boolean attribute, boolean keep) {
-        final int first = attribute ? 1 : 0;
-        final Object path = attribute ? args.get(0, "") : null;
-        final Object test = args.get(first, "", null);
-        final Args rest = args.from(first + 1, "test '" + test + "'");
-        final List<Object> result = new ArrayList<>();
-        for (Object item : iterate(run, v)) {
-            final Object value = attribute ? path(item, path) : item;
-            final boolean holds = test == null ? truth(value) : test(run, string(test, "the name of a test"), value,
-                    new Args(rest.what, rest.positional, new LinkedHashMap<>(rest.named)));
-            if (holds == keep) {
-                result.add(item);
-            }
-        }
-        return new Stream(result, true);
-    }
-
-    /** a.b.0, as filters take attributes. */
-    private static Object path(Object object, Object path) {
-        if (path instanceof Long) {
-            return item(object, path);
-        }
-        Object value = object;
-        for (String part : string(path, "an attribute").split("\\.", -1)) {
-            value = item(value, INTEGER.matcher(part).matches() ? (Object) Long.parseLong(part) : part);
-        }
-        return value;
-    }
-
-    private static String join(Run run, Object v, Args args) {
-        final String between = JinjaText.str(run, args.get(0, "d", ""));
-        final Object attribute = args.get(1, "attribute", null);
-        final StringBuilder text = new StringBuilder();
-        boolean first = true;
-        for (Object item : iterate(run, v)) {
-            final Object value = attribute == null ? item : path(item, attribute);
-            if (value instanceof Safe) {
-                throw new Fault("filter 'join' with a value that is marked safe is not supported");
-            }
-            final String s = JinjaText.str(run, value);
-            run.charge((long) s.length() + between.length());
-            text.append(first ? "" : between).append(s);
-            first = false;
-        }
-        return text.toString();
-    }
-
-    private static Object toInt(Object v, Object standard) {
-        if (v instanceof Long) {
-            return v;
-        } else if (v instanceof Boolean b) {
-            return b ? 1L : 0L;
-        } else if (v instanceof Double d) {
-            return truncate(d, standard);
-        } else if (defined(v) instanceof String s) {
-            final String text = strip(s, null, true, true);
-            if (INTEGER.matcher(text).matches()) {
-                return Long.parseLong(text);
-            }
-            final Object number = toFloat(text, null);
-            return number == null ? standard : truncate((Double) number, standard);
-        }
-        return standard;
-    }
-
-    private static Object truncate(double d, Object standard) {
-        if (Double.isNaN(d) || Double.isInfinite(d)) {
-            return standard;
-        }
-        if (Math.abs(d) >= 1L << 53) {
-            throw new Fault("filter 'int': expected a number below 2^53, given " + d);
-        }
-        return (long) d;
-    }
-
-    private static Object toFloat(Object v, Object standard) {
-        if (v instanceof Number n) {
-            return n.doubleValue();
-        } else if (v instanceof Boolean b) {
-            return b ? 1.0 : 0.0;
-        } else if (defined(v) instanceof String s) {
-            final String text = strip(s, null, true, true);
-            if (text.length() <= 400 && DECIMAL.matcher(text).matches()) {
-                return Double.parseDouble(text);
-            }
-            if (text.length() > 400 || UNSURE.matcher(text).matches()) {
-                throw new Fault("whether " + JinjaText.repr(text) + " is a number is not supported");
-            }
-        }
-        return standard;
     }
 }
