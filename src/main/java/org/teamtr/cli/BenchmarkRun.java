@@ -26,7 +26,7 @@ import org.teamtr.task.Grader;
 import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
@@ -157,7 +157,7 @@ final class BenchmarkRun {
                 for (int i = from; i < Math.min(prompts.size(), from + each); i++) {
                     some.add(prompts.get(i));
                 }
-                final long seed = Chance.seed(setup.config.seed(), -2, s, from);
+                final long seed = KeyedRandom.seed(setup.config.seed(), -2, s, from);
                 final List<Episode> played = Rollout.play(team, some, k, generation, verifier, seed);
                 final List<Episode> episodes = mode.startsWith("judge:") ? judged(played, verifier, seed, counts) : played;
                 for (int i = 0; i < some.size(); i++) {
@@ -211,7 +211,7 @@ final class BenchmarkRun {
             final int room = judge.contextLength() - generation.maxNewTokens();
             asked.add(tokens.length <= room ? tokens : Truncation.MIDDLE.cut(tokens, room));
         }
-        final List<Utterance> said = judge.generate(asked, generation, Chance.seed(seed, JUDGE), LongStream.range(0, episodes.size()).toArray());
+        final List<Utterance> said = judge.generate(asked, generation, KeyedRandom.seed(seed, JUDGE), LongStream.range(0, episodes.size()).toArray());
         final List<Episode> judged = new ArrayList<>();
         for (int i = 0; i < episodes.size(); i++) {
             final Episode e = episodes.get(i);

@@ -17,7 +17,7 @@ import org.teamtr.report.Json;
 import org.teamtr.report.RunFiles;
 import org.teamtr.task.Benchmark;
 import org.teamtr.task.Preparer;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
@@ -206,7 +206,7 @@ final class EvalCommand implements Callable<Integer> {
             some.add(prompts.get(i));
         }
         final Generation generation = generation(c);
-        final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, Chance.seed(c.seed(), -1));
+        final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, KeyedRandom.seed(c.seed(), -1));
         final double[] returns = new double[n];
         double correct = 0;
         int any = 0;

@@ -39,7 +39,7 @@ import org.teamtr.experiment.ExperimentFile;
 import org.teamtr.experiment.ExperimentPage;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.Version;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.torch.TorchRanks;
 import org.teamtr.train.Config;
 import picocli.CommandLine.Command;
@@ -163,7 +163,7 @@ final class ExperimentCommand implements Callable<Integer> {
     }
 
     private final Set<Process> processes = ConcurrentHashMap.newKeySet();
-    private final Map<Path, Object> reading = new ConcurrentHashMap<>(); // one at a time of those that go on from the same run
+    private final Map<Path, Object> reading = new ConcurrentHashMap<>(); // one at a time of those that continue the same run
 
     private boolean run(ExperimentFile file, Ranks ranks, int here) throws IOException, ConfigException, InterruptedException {
         final String name = file.experiment.name();
@@ -219,7 +219,7 @@ final class ExperimentCommand implements Callable<Integer> {
 
     /** {@return this rank's runs} They are assigned in random order, since neighbours in the list take about equally long. */
     private static List<Job> share(List<Job> jobs, Ranks ranks) {
-        return ranks.size() == 1 ? jobs : IntStream.of(ranks.share(Chance.permutation(jobs.size(), 0))).mapToObj(jobs::get).toList();
+        return ranks.size() == 1 ? jobs : IntStream.of(ranks.share(KeyedRandom.permutation(jobs.size(), 0))).mapToObj(jobs::get).toList();
     }
 
     /** {@return the names that the ranks report, joined} */
@@ -239,7 +239,7 @@ final class ExperimentCommand implements Callable<Integer> {
         }
     }
 
-    /** Runs of other settings in the same place would be mixed up with these. What a replacement changes is not looked at. */
+    /** Refuses a folder with runs of other settings, which would be mixed up with these. Keys that a replacement changes are not compared. */
     private Job checked(Job job) throws IOException, ConfigException {
         final Path config = job.folder().resolve(RunFiles.CONFIG);
         if (Files.exists(config) && (job.start() == null || job.done())) {

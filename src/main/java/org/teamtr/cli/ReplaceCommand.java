@@ -23,7 +23,7 @@ import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunWriter;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Team;
 import org.teamtr.team.Utterance;
@@ -127,7 +127,7 @@ final class ReplaceCommand implements Callable<Integer> {
         // Written under another name and renamed: a folder of this name is complete.
         final Path absolute = to.toAbsolutePath().normalize();
         final Path next = absolute.resolveSibling("." + absolute.getFileName() + ".next");
-        try (FileChannel lock = TrainCommand.lock(run)) { // a run that goes on throws its checkpoints away
+        try (FileChannel lock = TrainCommand.lock(run)) { // a run in progress removes its older checkpoints
             Checkpoints.remove(next);
             try {
                 Files.createDirectories(next);
@@ -277,7 +277,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Config.Rollout r = c.rollout();
         final Generation sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
                 r.truncation());
-        final long seed = Chance.seed(c.seed(), REPLACED, stage);
+        final long seed = KeyedRandom.seed(c.seed(), REPLACED, stage);
         final Map<Utterance, Utterance> asked = new IdentityHashMap<>(); // the incumbent, where the new one has the lesson
         final List<Utterance> lessons = new ArrayList<>();
         for (Alignment.Probe probe : Alignment.probes(setup.team, k, setup.prompts, probes, sampling, setup.verifier, seed)) {

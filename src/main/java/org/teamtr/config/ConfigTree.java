@@ -174,7 +174,7 @@ public final class ConfigTree {
                 path.isEmpty() ? text : path + ": " + text));
     }
 
-    /** A key has another name now: problems are told by the new one, and whoever loads the configuration is told, too. */
+    /** Records that a key was renamed: problems are reported with the new name, and a note gives both. */
     void renamed(String old, String now) {
         final Location location = locations.get(old);
         if (location != null) {

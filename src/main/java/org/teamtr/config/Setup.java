@@ -18,7 +18,7 @@ import org.teamtr.task.environment.ChatEndpoint;
 import org.teamtr.task.environment.ScriptedOracle;
 import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Oracle;
@@ -220,7 +220,7 @@ public final class Setup implements AutoCloseable {
         final Path folder = model.model().equals("tiny") ? TinyModel.folder(config, run, note) : Path.of(model.model());
         final TorchPolicy.Settings settings = settings(config, model);
         // Random adapters go over random weights that are the folder's and not the policy's, as those that are read are.
-        final long seed = Chance.seed(config.seed(), (model.lora().rank() > 0 ? model.model() : name).hashCode());
+        final long seed = KeyedRandom.seed(config.seed(), (model.lora().rank() > 0 ? model.model() : name).hashCode());
         final TorchPolicy policy = model.random() ? TorchPolicy.random(folder, settings, seed, memory)
                 : TorchPolicy.load(folder, settings, memory);
         if (!model.model().equals("tiny")) {

@@ -17,7 +17,7 @@ import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.task.Budget;
 import org.teamtr.task.generated.GeneratedTask;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Message;
@@ -123,7 +123,7 @@ public final class TinyModel {
         final View view = config.task().budget().view();
         final List<Utterance> lessons = new ArrayList<>(config.warmStart().batch());
         for (int i = 0; i < config.warmStart().batch(); i++) {
-            final Budget.Lesson lesson = budget.lesson(view, Chance.seed(config.seed(), LESSONS, step, i));
+            final Budget.Lesson lesson = budget.lesson(view, KeyedRandom.seed(config.seed(), LESSONS, step, i));
             lessons.add(new Utterance(policy.encode(lesson.asked()), policy.encodeMessage(lesson.answer()), new float[0],
                     lesson.answer(), true, 0));
         }
@@ -153,7 +153,7 @@ public final class TinyModel {
             prompts.add(data.train().get(step * episodes + i));
         }
         return Rollout.demonstrate(everybody(config, speaker), prompts, new Generation(1, SamplingConfig.ALL, config.rollout().maxNewTokens(),
-                Truncation.ERROR), data.verifier(), Chance.seed(config.seed(), LESSONS, step),
+                Truncation.ERROR), data.verifier(), KeyedRandom.seed(config.seed(), LESSONS, step),
                 Setup.generated(config).teacher(config.warmStart().mistakes()));
     }
 

@@ -7,7 +7,7 @@ import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.task.Budget;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.View;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.Config;
@@ -58,7 +58,7 @@ public final class ExactRelay {
      *     certificate count; the rest is about models and samples. The view predecessor is refused: a table of it would need its own
      *     message beside the sum
      * @param budget the game
-     * @param roles of the agents, who speak in this order, once; as many as the game is for
+     * @param roles of the agents, which write in this order, once; as many as the game has turns
      * @param delta radius of every agent in nats, finite and more than 0
      */
     public ExactRelay(Config config, Budget budget, List<String> roles, double delta) {
@@ -245,9 +245,9 @@ public final class ExactRelay {
         final double[][] ratios = new double[2][prompts];
         final double[][] returns = new double[2][prompts];
         for (int p = 0; p < prompts; p++) {
-            final int g = Chance.of(config.seed(), GOALS, stage, p).nextInt(goals);
+            final int g = KeyedRandom.of(config.seed(), GOALS, stage, p).nextInt(goals);
             for (int side = 0; side < 2; side++) {
-                final SplittableRandom random = Chance.of(config.seed(), EPISODES, stage, k, p, side);
+                final SplittableRandom random = KeyedRandom.of(config.seed(), EPISODES, stage, k, p, side);
                 final Team team = side == 0 ? now : then;
                 int sum = 0;
                 for (int j = 0; j < agents; j++) {

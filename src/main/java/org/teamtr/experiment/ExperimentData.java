@@ -133,7 +133,7 @@ public final class ExperimentData {
     /**
      * {@return the results of finished runs}
      *
-     * @throws IOException if one lacks a number that is asked for, naming it
+     * @throws IOException if one lacks a number of a column, naming it
      */
     public static ExperimentData read(Experiment experiment, Info info, List<Made> made) throws IOException {
         final List<Run> runs = new ArrayList<>();

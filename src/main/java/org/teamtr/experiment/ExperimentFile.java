@@ -60,7 +60,7 @@ public final class ExperimentFile {
         this.start = start;
     }
 
-    /** {@return whether each seed first has a run from which those of all points go on} */
+    /** {@return whether each seed first has a run from which the runs of all points continue} */
     public boolean starts() {
         return start != null;
     }

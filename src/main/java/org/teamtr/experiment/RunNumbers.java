@@ -30,7 +30,7 @@ public final class RunNumbers {
     private final Path run;
     private final Map<String, List<JsonNode>> files = new HashMap<>();
 
-    /** Reads files when they are first asked for. */
+    /** Reads files when they are first needed. */
     public RunNumbers(Path run) {
         this.run = run;
     }

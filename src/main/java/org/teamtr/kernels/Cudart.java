@@ -12,7 +12,7 @@ import org.teamtr.kernels.internal.Natives;
  * are needed for nothing else; the kernels contain a runtime of their own. The two share a device's memory,
  * streams and events.
  *
- * <p>A thread's current device is left as it was, since the caller's framework may rely on it.
+ * <p>A thread's current device is not changed, since the caller's framework may rely on it.
  */
 final class Cudart {
     private static final String PRESETS = "org.bytedeco:cuda:13.1-9.19-1.5.13";

@@ -8,7 +8,7 @@ import org.bytedeco.javacpp.Pointer;
 /**
  * A view of a contiguous f32 vector: log-probs, advantages, gradients, anything per token or per message.
  *
- * <p><b>Memory.</b> {@code of} and {@code ofAddress} view memory of somebody else, keep its owner reachable and never free
+ * <p><b>Memory.</b> {@code of} and {@code ofAddress} view memory that another object owns, keep this owner reachable and never free
  * it; a Pointer that is closed makes the view throw {@link IllegalStateException}. {@link #allocate} and {@link #ofFloats}
  * own new memory, freed by {@link #close()} or, failing that, by the collector. Inside a JavaCPP {@code PointerScope} it
  * belongs to the scope, as every Pointer made there. A {@link #slice} is a view of the same memory.
@@ -109,7 +109,7 @@ public final class Floats extends NativeView implements AutoCloseable {
      * {@return a new vector of zeros on any device, to be closed}
      *
      * @throws DeviceException if the device has no such memory
-     * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
+     * @throws IllegalStateException if device memory is requested and not available; see {@link CudaMemory}
      */
     public static Floats allocate(Device device, long length) {
         return view(Memory.allocate(device, length, Float.BYTES), length);

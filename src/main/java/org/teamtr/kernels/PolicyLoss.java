@@ -50,7 +50,7 @@ public final class PolicyLoss implements AutoCloseable {
      * @param monitorEntropy whether to compute entropies even where entropyCoef is 0, for {@link SurrogateStats#entropy}
      * @throws IllegalArgumentException if {@code maxRows} is negative
      * @throws DeviceException if the device has no such memory
-     * @throws IllegalStateException if the natives of JavaCPP cannot be loaded, or device memory cannot be had here; see
+     * @throws IllegalStateException if the natives of JavaCPP cannot be loaded, or device memory is not available; see
      *     {@link CudaMemory}
      */
     public PolicyLoss(Device device, long maxRows, boolean monitorEntropy) {

@@ -41,7 +41,7 @@ public final class SurrogateStats implements AutoCloseable {
      * Room for the statistics of one call on a device.
      *
      * @throws DeviceException if the device has no such memory
-     * @throws IllegalStateException if device memory is asked for and cannot be had here; see {@link CudaMemory}
+     * @throws IllegalStateException if device memory is requested and not available; see {@link CudaMemory}
      */
     public SurrogateStats(Device device) {
         this(Check.given(device, "device").isCuda() ? Memory.allocate(device, COUNT, Double.BYTES) : null);

@@ -33,7 +33,7 @@ import java.util.TreeMap;
  * {@code model.safetensors.index.json}.
  *
  * <p>A file is not trusted. Opening it checks the whole header; anything wrong is an {@link IOException} that names the file, the
- * tensor and the numbers. Data is read only when asked for, by any number of threads at once.
+ * tensor and the numbers. Data is read only when it is requested, by any number of threads at once.
  */
 public final class SafeTensors implements AutoCloseable {
     /** The file that holds a model which is in one piece. */
@@ -196,7 +196,7 @@ public final class SafeTensors implements AutoCloseable {
     }
 
     /**
-     * Maps bytes of a tensor into memory, which costs nothing until they are looked at.
+     * Maps bytes of a tensor into memory, which costs nothing until they are read.
      *
      * @param from the first byte wanted, counted from the tensor's beginning
      * @return read-only, direct, little-endian; valid after {@link #close}, but not if the file is cut

@@ -46,7 +46,7 @@ public final class Progress implements AutoCloseable {
         this.nanos = nanos;
         start = nanos.getAsLong();
         since = start;
-        // A consumer that is asked for its width only: it is the library's way to find the terminal's.
+        // A consumer of which only the width is used: the library finds the terminal's width this way.
         columns = terminal ? Math.min(COLUMNS, new ConsoleProgressBarConsumer(out).getMaxRenderedLength()) : COLUMNS;
         bar = terminal ? bar() : null; // last: its thread reads the fields above
     }
@@ -190,7 +190,7 @@ public final class Progress implements AutoCloseable {
         return Duration.ofNanos(nanos.getAsLong() - start);
     }
 
-    /** What is left if the rest goes on as it went, or null before there is anything to go by. */
+    /** The remaining time at the present rate, or null before there is one. */
     private Duration left() {
         final long rest = (long) stages * updatesPerStage - Math.max(0, first) - done;
         return done == 0 ? null : Duration.ofNanos((long) ((double) elapsed().toNanos() / done * Math.max(0, rest)));

@@ -61,7 +61,7 @@ public final class Report {
         for (int i = 0; i < updates.size(); i++) {
             byAgent.computeIfAbsent(updates.get(i).agent(), a -> new ArrayList<>()).add(i);
         }
-        // In the team's order where it is known, and those of the transcripts too: frozen agents speak but are not updated.
+        // In the team's order where it is known, and those of the transcripts too: frozen agents write but are not updated.
         final List<String> roles = new ArrayList<>(written == null ? List.of() : written.run().agents());
         roles.addAll(byAgent.keySet());
         transcripts.forEach(t -> t.messages().forEach(m -> roles.add(m.role())));

@@ -15,7 +15,7 @@ import java.util.List;
 import org.teamtr.train.RunLog;
 
 /**
- * Writes the files of a run directory as a run goes on. A line is handed to the operating system whole before a method returns,
+ * Writes the files of a run directory during a run. A line is handed to the operating system whole before a method returns,
  * so a killed run loses at most the line it was writing.
  */
 public final class RunWriter implements AutoCloseable {
@@ -77,7 +77,7 @@ public final class RunWriter implements AutoCloseable {
     }
 
     /**
-     * Drops the lines of later stages, for a run that goes on from a checkpoint. The lines that stay are not touched. Each file
+     * Drops the lines of later stages, for a run that is resumed from a checkpoint. The lines that stay are not touched. Each file
      * is replaced at once; a program killed between two files has only to call this again.
      *
      * @param stage the last one that stays
@@ -92,7 +92,7 @@ public final class RunWriter implements AutoCloseable {
         ranks = Files.exists(run.resolve(RunFiles.RANKS)) ? open(RunFiles.RANKS, stage) : null;
     }
 
-    /** Writes {@code summary.json}; whoever reads it sees the old one or the new one, never a part. */
+    /** Writes {@code summary.json}; a reader sees the old one or the new one, never a part. */
     public void summary(RunSummary summary) throws IOException {
         replace(run.resolve(RunFiles.SUMMARY),
                 Json.MAPPER.writer().with(SerializationFeature.INDENT_OUTPUT).writeValueAsBytes(summary));

@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.regex.Pattern;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
@@ -67,7 +67,7 @@ public final class Budget implements Verifier {
     /** {@return prompts without end; two sets of different names have different prompts} */
     public Prompts prompts(String name, int size, long seed) {
         return Prompts.of(size, i -> {
-            final int goal = goal(Chance.of(seed, name.hashCode(), i));
+            final int goal = goal(KeyedRandom.of(seed, name.hashCode(), i));
             return new Prompt(name + ":" + i, goal + "=", Integer.toString(goal));
         });
     }
@@ -138,7 +138,7 @@ public final class Budget implements Verifier {
 
     /** {@return a turn of a team of teachers, at a random place of an episode, as an agent with this view sees it} */
     public Lesson lesson(View view, long seed) {
-        final SplittableRandom random = Chance.of(seed);
+        final SplittableRandom random = KeyedRandom.of(seed);
         final int goal = goal(random);
         final List<String> said = new ArrayList<>();
         final int turn = random.nextInt(agents);

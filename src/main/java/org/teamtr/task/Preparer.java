@@ -17,7 +17,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Prompt;
 
 /**
@@ -130,7 +130,7 @@ public final class Preparer {
             write(out.resolve(name + ".jsonl"), all, files, checksums);
         } else {
             final List<String> keys = new ArrayList<>(rows.keySet());
-            keys.sort(Comparator.comparingLong((String k) -> Chance.seed(hash(k))).thenComparing(k -> k));
+            keys.sort(Comparator.comparingLong((String k) -> KeyedRandom.seed(hash(k))).thenComparing(k -> k));
             final List<String> test = keys.subList(0, heldOut);
             final Map<String, Boolean> isTest = new HashMap<>();
             test.forEach(k -> isTest.put(k, true));

@@ -379,7 +379,7 @@ public final class PromptFile implements Prompts {
         return rows;
     }
 
-    /** Text or a number. Where rows are kept also a list or object, as JSON, or nothing: what is asked for may stand elsewhere. */
+    /** Text or a number. Where rows are kept also a list or object, as JSON, or nothing, since the answer may be in another column. */
     private String answer(JsonNode row, String where) throws RowException {
         if (columns.rows()) {
             final JsonNode own = row.path(columns.answer());

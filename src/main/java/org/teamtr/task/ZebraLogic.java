@@ -119,7 +119,7 @@ final class ZebraLogic implements Grader {
         return last;
     }
 
-    /** The last object with a solution; braces inside texts are only that. At most a hundred objects are looked at. */
+    /** The last object with a solution; braces inside strings do not count. At most a hundred objects are read. */
     private static JsonNode tolerant(String text) {
         JsonNode last = null;
         int looked = 0;

@@ -3,11 +3,11 @@ package org.teamtr.team;
 import java.util.SplittableRandom;
 
 /**
- * Random numbers by key instead of by state: what is drawn depends on the keys alone, so a run that goes on from a checkpoint, or
- * plays its episodes in another order, draws the same.
+ * Random numbers that depend on keys and not on a generator's state, so that a resumed run, or one that plays its episodes in another
+ * order, draws the same numbers.
  */
-public final class Chance {
-    private Chance() {
+public final class KeyedRandom {
+    private KeyedRandom() {
     }
 
     /** {@return a seed made of these numbers; another order of them is another seed} */

@@ -10,7 +10,7 @@ public interface Prompts {
     /** {@return prompt number i, 0 to size - 1} */
     Prompt get(int i);
 
-    /** {@return so many prompts, each made when it is asked for} */
+    /** {@return a set of {@code size} prompts, each made when it is requested} */
     static Prompts of(int size, IntFunction<Prompt> make) {
         return new Prompts() {
             @Override

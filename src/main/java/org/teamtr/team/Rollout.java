@@ -48,12 +48,12 @@ public final class Rollout {
         team.agents().stream().map(Agent::speaker).distinct().forEach(Speaker::ready);
         ready(verifier);
         return play(team, prompts, group, generation, verifier, seed, ranks, episodes -> Groups.count(team, episodes),
-                (speaker, rows, asked, turn) -> speaker.generate(asked, generation, Chance.seed(seed, turn),
+                (speaker, rows, asked, turn) -> speaker.generate(asked, generation, KeyedRandom.seed(seed, turn),
                         rows.stream().mapToLong(row -> row.context().episode()).toArray()));
     }
 
     /**
-     * Plays an episode for every prompt in which a teacher speaks for all agents: lessons.
+     * Plays an episode for every prompt in which a teacher writes the messages of all agents, as supervised examples.
      *
      * @return the episodes; of their messages the prompts' tokens and the texts count, they have no tokens of their own
      */
@@ -63,13 +63,13 @@ public final class Rollout {
             for (int i = 0; i < rows.size(); i++) {
                 final Context context = rows.get(i).context();
                 said.add(new Utterance(asked.get(i), new int[0], new float[0], teacher.say(context, team.agents().get(rows.get(i).agent()).role(),
-                        Chance.of(seed, TEACHER, turn, context.episode())), true, 0));
+                        KeyedRandom.of(seed, TEACHER, turn, context.episode())), true, 0));
             }
             return said;
         });
     }
 
-    /** An episode, and the agent that speaks next in it. */
+    /** An episode, and the agent that writes next in it. */
     private record Row(Context context, int agent) {
     }
 
@@ -82,10 +82,10 @@ public final class Rollout {
             Ranks ranks, IntUnaryOperator groups, Voice voice) {
         final List<Context> contexts = new ArrayList<>(prompts.size() * group);
         final int[] mine = ranks.size() == 1 ? IntStream.range(0, prompts.size()).toArray()
-                : ranks.share(Chance.permutation(prompts.size(), seed, DIVIDED));
+                : ranks.share(KeyedRandom.permutation(prompts.size(), seed, DIVIDED));
         for (int p : mine) {
             for (int g = 0; g < group; g++) {
-                contexts.add(new Context(prompts.get(p), (long) p * group + g, Chance.seed(seed, ENVIRONMENT, p)));
+                contexts.add(new Context(prompts.get(p), (long) p * group + g, KeyedRandom.seed(seed, ENVIRONMENT, p)));
             }
         }
         final World world = new World(verifier, contexts, seed);
@@ -138,7 +138,7 @@ public final class Rollout {
             return environment == null ? List.of() : environment.tools();
         }
 
-        /** Takes the latest messages of these episodes to their environments; returns those that go on. */
+        /** Gives the latest messages of these episodes to their environments; returns the episodes that continue. */
         List<Context> step(List<Context> spoken, int turn) {
             final Map<Context, Environment.Step> steps = new IdentityHashMap<>();
             for (Context context : spoken) {
@@ -179,7 +179,7 @@ public final class Rollout {
             }
             final List<String> answers;
             try {
-                answers = oracle.answer(questions, Chance.seed(seed, ORACLE, turn), asking.stream().mapToLong(Context::episode).toArray());
+                answers = oracle.answer(questions, KeyedRandom.seed(seed, ORACLE, turn), asking.stream().mapToLong(Context::episode).toArray());
             } catch (Oracle.Failure e) {
                 throw new EpisodeException(asking.get(e.question()).prompt().id(), e);
             } catch (RuntimeException e) {
@@ -220,7 +220,7 @@ public final class Rollout {
     /** {@return the context that an episode of this prompt begins with} What an environment says first is in it. */
     public static Context begin(Prompt prompt, long episode, Verifier verifier, long seed) {
         ready(verifier);
-        final Context context = new Context(prompt, episode, Chance.seed(seed, ENVIRONMENT, 0));
+        final Context context = new Context(prompt, episode, KeyedRandom.seed(seed, ENVIRONMENT, 0));
         new World(verifier, List.of(context), seed); // which opens it
         return context;
     }
@@ -252,7 +252,7 @@ public final class Rollout {
         return cut ? generation.truncation().cut(tokens, room) : tokens;
     }
 
-    /** One turn of all open episodes; returns those that go on. */
+    /** Plays one turn of all open episodes; returns those that continue. */
     private static List<Context> turn(Team team, List<Context> open, int turn, Generation generation, long seed,
             World world, Voice voice, Groups.Turns turns) {
         final Map<Speaker, List<Row>> rows = new IdentityHashMap<>();

@@ -25,11 +25,11 @@ public interface Router {
     Router ROUND_ROBIN = (context, agents, seed) -> context.turn() % agents;
 
     /** The next speaker is drawn for each episode separately. */
-    Router RANDOM = (context, agents, seed) -> Chance.of(seed, context.turn(), context.episode()).nextInt(agents);
+    Router RANDOM = (context, agents, seed) -> KeyedRandom.of(seed, context.turn(), context.episode()).nextInt(agents);
 
     /** One draw per turn for all episodes of the batch. */
     Router RANDOM_BATCH = (context, agents, seed) -> {
-        final SplittableRandom random = Chance.of(seed, context.turn());
+        final SplittableRandom random = KeyedRandom.of(seed, context.turn());
         return random.nextInt(agents);
     };
 

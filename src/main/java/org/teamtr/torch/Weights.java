@@ -9,7 +9,7 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /**
  * The numbers of a model: an f32 vector that is trained, and what the decoder computes with. In f32 these are views of the vector; in
@@ -434,7 +434,7 @@ final class Weights implements AutoCloseable {
      * 0, embeddings N(0, 0.02²), matrices N(0, 1 / fan-in).
      */
     void random(long seed) {
-        layout.parts.entrySet().parallelStream().forEach(entry -> random(entry.getKey(), entry.getValue(), Chance.of(seed,
+        layout.parts.entrySet().parallelStream().forEach(entry -> random(entry.getKey(), entry.getValue(), KeyedRandom.of(seed,
                 entry.getKey().hashCode())));
         refresh();
     }

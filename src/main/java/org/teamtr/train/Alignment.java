@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.function.ObjIntConsumer;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
@@ -21,7 +21,7 @@ import org.teamtr.team.Verifier;
 /**
  * Stage-0: aligns a new policy with an agent's old one, before training continues with it.
  * <pre>
- *   collect contexts at which the agent speaks, and what the incumbent says there         probes
+ *   collect contexts at which the agent writes, and the incumbent's messages there        probes
  *   minimise KL(incumbent || new), summed over the tokens of a message                    align
  *       until its mean over validation probes is within delta_0           (Eq. 11 with pi_cur := incumbent)
  * </pre>
@@ -40,7 +40,7 @@ public final class Alignment {
     private Alignment() {
     }
 
-    /** The context at which an agent spoke, and what it said there. */
+    /** The context of an agent's message, and the message. */
     public record Probe(Context context, Utterance said) {
     }
 
@@ -88,11 +88,11 @@ public final class Alignment {
      * Plays episodes of the current team, one for each prompt, and collects the messages of an agent, at most {@code count}.
      *
      * @param agent index in the team
-     * @throws IllegalArgumentException if it does not speak that often in 20 times as many episodes
+     * @throws IllegalArgumentException if it does not write that often in 20 times as many episodes
      */
     public static List<Probe> probes(Team team, int agent, Prompts prompts, int count, Generation sampling, Verifier verifier,
             long seed) {
-        final int[] order = prompts.size() == Integer.MAX_VALUE ? null : Chance.permutation(prompts.size(), seed, PROBES);
+        final int[] order = prompts.size() == Integer.MAX_VALUE ? null : KeyedRandom.permutation(prompts.size(), seed, PROBES);
         final List<Probe> probes = new ArrayList<>();
         int played = 0;
         while (probes.size() < count) {
@@ -104,7 +104,7 @@ public final class Alignment {
             for (int i = 0; i < PLAYED_AT_ONCE; i++, played++) {
                 some.add(prompts.get(order == null ? played : order[played % order.length]));
             }
-            for (Episode episode : Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, PROBES, played))) {
+            for (Episode episode : Rollout.play(team, some, 1, sampling, verifier, KeyedRandom.seed(seed, PROBES, played))) {
                 for (Message message : episode.messages()) {
                     if (message.agent() == agent && probes.size() < count) {
                         probes.add(new Probe(episode.context().before(message.turn()), message.utterance()));
@@ -120,7 +120,7 @@ public final class Alignment {
      * other tokens only their sum has a meaning, and they get equal shares of it. Null where nothing is left to say, or it does not fit
      * the new policy's context.
      *
-     * @param agent the team's, who speaks with the new policy; a {@link Policy}
+     * @param agent the team's, which uses the new policy; a {@link Policy}
      * @param sameTokens whether both policies have the same tokens
      */
     public static Utterance lesson(Probe probe, Agent agent, Generation sampling, boolean sameTokens) {
@@ -174,7 +174,7 @@ public final class Alignment {
         Policy.Snapshot kept = policy.snapshot(); // the best so far
         try {
             while (best.mean() > settings.delta0 && steps < settings.steps) {
-                final int[] order = Chance.permutation(learnt, settings.seed, BATCHES, steps);
+                final int[] order = KeyedRandom.permutation(learnt, settings.seed, BATCHES, steps);
                 for (int b = 0; b < perRound && steps < settings.steps; b++, steps++) {
                     final int from = b * settings.batch;
                     final int to = Math.min(learnt, from + settings.batch);

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.Supplier;
 import org.teamtr.distributed.Ranks;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
@@ -72,7 +72,7 @@ final class Certifier {
 
     /** Prompts drawn with replacement, so that they are independent of each other. */
     private List<Prompt> draw(int update, int batch) {
-        final SplittableRandom random = Chance.of(seed, PROMPTS, stage, update, batch);
+        final SplittableRandom random = KeyedRandom.of(seed, PROMPTS, stage, update, batch);
         final List<Prompt> drawn = new ArrayList<>();
         for (int p = 0; p < config.certificate().prompts(); p++) {
             drawn.add(prompts.get(random.nextInt(prompts.size())));
@@ -159,7 +159,7 @@ final class Certifier {
     }
 
     private List<Episode> play(List<Prompt> some, int batch, int i, int which) {
-        final List<Episode> episodes = Rollout.play(team, some, 1, sampling, verifier, Chance.seed(seed, EPISODES, stage, i, batch, which),
+        final List<Episode> episodes = Rollout.play(team, some, 1, sampling, verifier, KeyedRandom.seed(seed, EPISODES, stage, i, batch, which),
                 ranks);
         for (Episode episode : episodes) {
             if (!range.holds(episode.reward())) {

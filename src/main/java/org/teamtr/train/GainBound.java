@@ -46,7 +46,7 @@ public record GainBound(@JsonUnwrapped Bound bound, Decision decision, int bound
         @JsonProperty("skipped") SKIPPED
     }
 
-    /** Where none is asked for. */
+    /** Where no bound is computed. */
     public static final GainBound NONE = new GainBound(new Bound(Double.NaN, Double.NaN, Double.NaN, Double.NaN, 0, Double.NaN), null, 0,
             Realised.NONE, Cost.NONE);
 

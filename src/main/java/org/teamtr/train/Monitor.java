@@ -4,7 +4,7 @@ import java.util.Arrays;
 import org.teamtr.kernels.SampledKl;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateStats;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /**
  * Measures Eq. 11, KL(old || new) of an update, and the update's other statistics, on the monitored messages; and the part of such a KL
@@ -173,14 +173,14 @@ final class Monitor {
      * @param keys of the random numbers
      */
     double floor(Policy policy, Batch batch, long... keys) {
-        final int[] order = Chance.permutation(batch.size(), keys);
+        final int[] order = KeyedRandom.permutation(batch.size(), keys);
         final int[] few = Arrays.copyOf(order, Math.min(FEW, batch.size()));
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
         final double watched = Math.ceil(config.trustRegion().fraction() * batch.size());
         final Policy.Scores moved;
         try (Policy.Snapshot before = policy.snapshot()) {
-            policy.nudge(NOTHING * config.optimiser().learningRate(), Chance.seed(keys));
+            policy.nudge(NOTHING * config.optimiser().learningRate(), KeyedRandom.seed(keys));
             try {
                 moved = score(policy, some, exact() ? before : null);
             } finally {

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.BiPredicate;
 import java.util.function.ToDoubleFunction;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /** Pass rates of items that are played several times each. All are shares, 0 to 1. */
 public final class PassRates {
@@ -85,7 +85,7 @@ public final class PassRates {
         }
         final double[] means = new double[RESAMPLES];
         for (int b = 0; b < RESAMPLES; b++) {
-            final SplittableRandom random = Chance.of(seed, b);
+            final SplittableRandom random = KeyedRandom.of(seed, b);
             for (int i = 0; i < items.size(); i++) {
                 final boolean[] item = items.get(random.nextInt(items.size()));
                 final boolean[] drawn = new boolean[item.length];
@@ -123,7 +123,7 @@ public final class PassRates {
         }
         final double[] ratios = new double[RESAMPLES];
         for (int b = 0; b < RESAMPLES; b++) {
-            final SplittableRandom random = Chance.of(seed, b);
+            final SplittableRandom random = KeyedRandom.of(seed, b);
             double drawn = 0;
             double from = 0;
             for (int i = 0; i < items.size(); i++) {

@@ -6,7 +6,7 @@ import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.List;
 import org.teamtr.distributed.Ranks;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /** Checks after each update that all ranks have done the same, and gathers their times. */
 final class RankWatch {
@@ -23,7 +23,7 @@ final class RankWatch {
     /** Before the first update: the parameters that were loaded. */
     void loaded(List<Learner> learners) {
         if (ranks.size() > 1) {
-            ranks.agree("the policies as they were loaded", Chance.seed(learners.stream().mapToLong(l -> l.policy.fingerprint()).toArray()));
+            ranks.agree("the policies as they were loaded", KeyedRandom.seed(learners.stream().mapToLong(l -> l.policy.fingerprint()).toArray()));
             then = ranks.traffic(); // what came before, waiting for the warm start say, is no update's
         }
     }
@@ -38,7 +38,7 @@ final class RankWatch {
         if (ranks.size() == 1) {
             return null;
         }
-        ranks.agree("stage " + u.stage() + ", update of " + u.agent(), Chance.seed(learner.policy.fingerprint(), learner.policy.version(),
+        ranks.agree("stage " + u.stage() + ", update of " + u.agent(), KeyedRandom.seed(learner.policy.fingerprint(), learner.policy.version(),
                 u.episodes(), u.dropped(), u.messages(), u.tokens(), u.trainedTokens(), bits(u.returnMean()), bits(u.accuracy()),
                 bits(u.surrogate()), bits(u.predictedGain()), bits(u.objective()), bits(u.kl()), bits(u.klMax()), bits(u.klReached()),
                 bits(u.betaNext()), bits(learner.delta), u.innerSteps(), u.stoppedBy().hashCode(), u.rolledBack() ? 1 : 0, u.halvings(),

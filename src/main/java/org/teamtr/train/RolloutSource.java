@@ -10,7 +10,7 @@ import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.teamtr.distributed.Ranks;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
@@ -61,7 +61,7 @@ final class RolloutSource {
             final long position = (stage - 1L) * count + j;
             final int at = (int) (position % size);
             if (size < Integer.MAX_VALUE && (order == null || at == 0)) {
-                order = Chance.permutation(size, config.seed(), Draw.PROMPTS, position / size);
+                order = KeyedRandom.permutation(size, config.seed(), Draw.PROMPTS, position / size);
             }
             drawn.add(prompts.get(order == null ? at : order[at]));
         }
@@ -92,14 +92,14 @@ final class RolloutSource {
         final Map<Learner, Long> versions = Rollouts.versions(learners);
         final int group = config.rollout().group();
         final List<Episode> episodes = new ArrayList<>(Rollout.play(team, b, group, sampling, verifier,
-                Chance.seed(config.seed(), Draw.EPISODES, stage, i), ranks));
+                KeyedRandom.seed(config.seed(), Draw.EPISODES, stage, i), ranks));
         final List<Episode> dropped = new ArrayList<>(); // by dynamic sampling
         for (int round = 1; round <= config.rollout().dynamicSampling(); round++) {
             final List<List<Episode>> equal = equalGroups(episodes);
-            final SplittableRandom random = Chance.of(config.seed(), Draw.REPLACEMENTS, stage, i, round);
+            final SplittableRandom random = KeyedRandom.of(config.seed(), Draw.REPLACEMENTS, stage, i, round);
             final List<Prompt> others = equal.stream().map(old -> prompts.get(random.nextInt(prompts.size()))).toList();
             final List<Episode> more = Rollout.play(team, others, group, sampling, verifier,
-                    Chance.seed(config.seed(), Draw.EPISODES, stage, i, round), ranks);
+                    KeyedRandom.seed(config.seed(), Draw.EPISODES, stage, i, round), ranks);
             for (int g = 0; g < equal.size(); g++) {
                 dropped.addAll(equal.get(g));
                 Collections.copy(equal.get(g), more.subList(g * group, (g + 1) * group));

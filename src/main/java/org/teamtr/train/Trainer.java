@@ -8,7 +8,7 @@ import java.util.List;
 import java.util.function.Function;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.SamplingConfig;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
@@ -31,7 +31,7 @@ import org.teamtr.team.Verifier;
  *           pihat^i is pihat^(i-1) with that learner replaced
  * </pre>
  *
- * <p>Everything random is keyed by (seed, stage, update), see {@link Chance}: a resumed run draws the same numbers as one that was not
+ * <p>Everything random is keyed by (seed, stage, update), see {@link KeyedRandom}: a resumed run draws the same numbers as one that was not
  * interrupted. One thread at a time.
  */
 public final class Trainer implements AutoCloseable {
@@ -92,7 +92,7 @@ public final class Trainer implements AutoCloseable {
         this.verifier = verifier;
         learners.forEach(learner -> learner.check(team));
         final Config.Rollout r = config.rollout();
-        this.heldOut = new HeldOut(config, team, heldOut, verifier, Chance.seed(config.seed(), Draw.HELD_OUT), ranks);
+        this.heldOut = new HeldOut(config, team, heldOut, verifier, KeyedRandom.seed(config.seed(), Draw.HELD_OUT), ranks);
         this.sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(), r.truncation());
         this.rollouts = new RolloutSource(config, team, this.learners, prompts, sampling, verifier, ranks);
         this.certifier = certifier(prompts);
@@ -103,7 +103,7 @@ public final class Trainer implements AutoCloseable {
         final Config.Bound bound = config.certificate();
         final Verifier.Range range = returns(bound, verifier);
         final Certifier certifier = bound.bound() != Config.Kind.HORIZON || range == null ? null
-                : new Certifier(config, team, prompts, sampling, verifier, range, Chance.seed(config.seed(), Draw.CERTIFICATE), ranks);
+                : new Certifier(config, team, prompts, sampling, verifier, range, KeyedRandom.seed(config.seed(), Draw.CERTIFICATE), ranks);
         if (certifier == null && config.trustRegion().accept() == Config.Accept.CERTIFIED) {
             throw new IllegalArgumentException("trust_region.accept: expected region where the range of returns is not known, given certified;"
                     + " certificate.return_min and certificate.return_max say it");
@@ -189,7 +189,7 @@ public final class Trainer implements AutoCloseable {
             case FIXED -> {}
             case REVERSED -> Collections.reverse(sigma);
             case RANDOM -> {
-                final int[] p = Chance.permutation(learners.size(), config.seed(), Draw.ORDER, stage);
+                final int[] p = KeyedRandom.permutation(learners.size(), config.seed(), Draw.ORDER, stage);
                 sigma.replaceAll(learner -> learners.get(p[learners.indexOf(learner)]));
             }
             case LISTED -> sigma.sort(Comparator.comparingInt(
@@ -216,7 +216,7 @@ public final class Trainer implements AutoCloseable {
     private Probe probe(List<Prompt> b, int stage) {
         final int group = config.rollout().group();
         return new Probe(config.diagnostics(), sampling.temperature(), group,
-                () -> Rollout.play(team, b, group, sampling, verifier, Chance.seed(config.seed(), Draw.PROBE, stage), ranks));
+                () -> Rollout.play(team, b, group, sampling, verifier, KeyedRandom.seed(config.seed(), Draw.PROBE, stage), ranks));
     }
 
     /** {@return held-out episodes} The same prompts and random numbers every time, so that only the team differs. */

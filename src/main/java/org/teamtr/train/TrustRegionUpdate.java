@@ -5,7 +5,7 @@ import java.util.List;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.teamtr.kernels.SurrogateConfig;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /**
  * Lines 6 and 7 of Algorithm 1, the update of one agent: ascends the surrogate of Eq. 10 until the KL of Eq. 11 exceeds the radius δ, then
@@ -85,7 +85,7 @@ final class TrustRegionUpdate {
             log.klReached = ascent.now.kl();
             if (probe != null) {
                 probe.reached(ascent.now.perMessage(),
-                        Chance.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
+                        KeyedRandom.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
             }
             ascent.goBack();
             final long apart = System.nanoTime(); // diagnoses are not part of the update's time
@@ -331,7 +331,7 @@ final class TrustRegionUpdate {
     /** The monitored messages: all, or a random share. */
     private int[] watched(Batch batch, int stage, int i) {
         final int count = (int) Math.ceil(config.trustRegion().fraction() * batch.size());
-        final int[] some = Arrays.copyOf(Chance.permutation(batch.size(), config.seed(), Draw.MONITOR, stage, i), count);
+        final int[] some = Arrays.copyOf(KeyedRandom.permutation(batch.size(), config.seed(), Draw.MONITOR, stage, i), count);
         Arrays.sort(some);
         return some;
     }

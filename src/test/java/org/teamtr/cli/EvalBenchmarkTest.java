@@ -20,7 +20,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.model.ModelConfig;
 import org.teamtr.report.RunFiles;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
 import org.teamtr.team.Message;
@@ -59,7 +59,7 @@ class EvalBenchmarkTest {
                 @Override
                 public Step step(Message message, Context context) {
                     heard++;
-                    final String digit = Integer.toString(Chance.of(seed, heard).nextInt(10));
+                    final String digit = Integer.toString(KeyedRandom.of(seed, heard).nextInt(10));
                     return message.text().contains("7") ? Step.end(null) : Step.of(new Observation("dice", digit));
                 }
 
@@ -124,7 +124,7 @@ class EvalBenchmarkTest {
         assertTrue(Files.readString(out.resolve("eval.csv"))
                 .startsWith("benchmark,mode,verifier,k,seeds,part,metric,value,low,high,items\naime24,chain,"));
         final String page = Files.readString(out.resolve("eval.html"));
-        assertTrue(page.contains("As the paper\u2019s Table 1 has it</h2>") && page.contains("<td>88.1</td>"), page);
+        assertTrue(page.contains("Comparison with the paper\u2019s Table 1</h2>") && page.contains("<td>88.1</td>"), page);
         assertTrue(page.contains("<li>AIME 2024: the paper has k = 64, here it is 3</li>") && page.contains("<th>level</th>"), page);
         assertTrue(page.contains("the first 8 of 12; <code>failures.jsonl</code> has all"), page);
         final String single = ok("eval", config, "--benchmark", "aime24=" + aime, "--k", "2", "--mode", "single:b");

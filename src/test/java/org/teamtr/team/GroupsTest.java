@@ -63,7 +63,7 @@ class GroupsTest {
             }
             speaking.decrementAndGet();
             return IntStream.range(0, prompts.size()).mapToObj(i -> {
-                final int token = Math.floorMod(Chance.of(seed, rowIds[i], prompts.get(i).length).nextInt(), 100);
+                final int token = Math.floorMod(KeyedRandom.of(seed, rowIds[i], prompts.get(i).length).nextInt(), 100);
                 return new Utterance(prompts.get(i), new int[] {token}, new float[] {-token}, device + " " + token, true, 0);
             }).toList();
         }

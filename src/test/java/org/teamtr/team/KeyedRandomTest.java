@@ -13,12 +13,12 @@ import java.util.Set;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
-class ChanceTest {
+class KeyedRandomTest {
     @Test
     void keysAndNothingElseDecide() {
-        assertEquals(Chance.seed(1, 2, 3), Chance.seed(1, 2, 3));
-        assertEquals(Chance.of(1, 2, 3).nextLong(), Chance.of(1, 2, 3).nextLong());
-        assertArrayEquals(Chance.permutation(20, 1, 2), Chance.permutation(20, 1, 2));
+        assertEquals(KeyedRandom.seed(1, 2, 3), KeyedRandom.seed(1, 2, 3));
+        assertEquals(KeyedRandom.of(1, 2, 3).nextLong(), KeyedRandom.of(1, 2, 3).nextLong());
+        assertArrayEquals(KeyedRandom.permutation(20, 1, 2), KeyedRandom.permutation(20, 1, 2));
     }
 
     /** Orders, lengths and neighbours of keys are seeds of their own. */
@@ -27,24 +27,24 @@ class ChanceTest {
         final Set<Long> seeds = new HashSet<>();
         int count = 0;
         for (long a = -12; a < 12; a++) {
-            assertTrue(seeds.add(Chance.seed(a)));
+            assertTrue(seeds.add(KeyedRandom.seed(a)));
             for (long b = -12; b < 12; b++) {
-                assertTrue(seeds.add(Chance.seed(a, b)), a + ", " + b);
+                assertTrue(seeds.add(KeyedRandom.seed(a, b)), a + ", " + b);
                 for (long c = -12; c < 12; c++) {
-                    assertTrue(seeds.add(Chance.seed(a, b, c)), a + ", " + b + ", " + c);
+                    assertTrue(seeds.add(KeyedRandom.seed(a, b, c)), a + ", " + b + ", " + c);
                     count++;
                 }
             }
         }
         assertEquals(count + 24 * 24 + 24, seeds.size());
-        assertNotEquals(Chance.seed(), Chance.seed(0));
+        assertNotEquals(KeyedRandom.seed(), KeyedRandom.seed(0));
     }
 
     /** First draws under keys 0, 1, 2, ...: mean 1/2, and no correlation from key to key. */
     @Test
     void neighbouringKeysAreNotAlike() {
         final int n = 20_000;
-        final double[] u = IntStream.range(0, n).mapToDouble(i -> Chance.of(7, i).nextDouble() - 0.5).toArray();
+        final double[] u = IntStream.range(0, n).mapToDouble(i -> KeyedRandom.of(7, i).nextDouble() - 0.5).toArray();
         assertEquals(0, Arrays.stream(u).average().orElseThrow(), 5 / Math.sqrt(12 * n));
         double product = 0;
         for (int i = 1; i < n; i++) {
@@ -57,7 +57,7 @@ class ChanceTest {
     void permutationsAreUniform() {
         final Map<String, Integer> counts = new HashMap<>();
         for (int i = 0; i < 24_000; i++) {
-            counts.merge(Arrays.toString(Chance.permutation(4, 3, i)), 1, Integer::sum);
+            counts.merge(Arrays.toString(KeyedRandom.permutation(4, 3, i)), 1, Integer::sum);
         }
         assertEquals(24, counts.size());
         // chi-squared with 23 degrees of freedom: mean 23, deviation 6.8
@@ -67,7 +67,7 @@ class ChanceTest {
     @Test
     void permutationsHoldEveryNumberOnce() {
         for (int n : new int[] {0, 1, 2, 1000}) {
-            final int[] p = Chance.permutation(n, 5);
+            final int[] p = KeyedRandom.permutation(n, 5);
             Arrays.sort(p);
             assertArrayEquals(IntStream.range(0, n).toArray(), p);
         }

@@ -47,7 +47,7 @@ final class Talker implements Speaker {
         final List<Utterance> said = new ArrayList<>();
         final List<Long> ids = new ArrayList<>();
         for (int i = 0; i < texts.size(); i++) {
-            final String text = words.apply(texts.get(i), Chance.seed(seed, rowIds[i]));
+            final String text = words.apply(texts.get(i), KeyedRandom.seed(seed, rowIds[i]));
             final int[] tokens = text.chars().limit(generation.maxNewTokens()).toArray();
             said.add(new Utterance(prompts.get(i), tokens, new float[tokens.length], new String(tokens, 0, tokens.length),
                     tokens.length == text.length(), 0));

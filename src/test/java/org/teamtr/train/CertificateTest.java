@@ -9,7 +9,7 @@ import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 class CertificateTest {
     /** The example of docs/metrics.md. */
@@ -80,7 +80,7 @@ class CertificateTest {
     void boundsExactGains() {
         int meaningful = 0;
         for (int t = 0; t < 300; t++) {
-            final SplittableRandom random = Chance.of(41, t);
+            final SplittableRandom random = KeyedRandom.of(41, t);
             final ExactTeam world = ExactTeam.random(2 + t % 4, random);
             final ExactTeam.Table[] team = new ExactTeam.Table[world.agents];
             for (int j = 0; j < team.length; j++) {

@@ -16,7 +16,7 @@ import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Router;
 import org.teamtr.team.Team;
@@ -62,7 +62,7 @@ class CertifierTest {
     }
 
     private static double reward(List<int[]> episode, int key) {
-        return Chance.of(key, episode.stream().mapToLong(m -> m[0]).reduce(1, (a, b) -> 31 * a + b)).nextDouble();
+        return KeyedRandom.of(key, episode.stream().mapToLong(m -> m[0]).reduce(1, (a, b) -> 31 * a + b)).nextDouble();
     }
 
     /** E X is the gain for every v, though the agent speaks twice, and X is never less than it is said to be. */
@@ -138,7 +138,7 @@ class CertifierTest {
             int above = 0;
             int aboveEstimate = 0;
             for (int r = 0; r < repeats; r++) {
-                final SplittableRandom random = Chance.of(71, prompts, r);
+                final SplittableRandom random = KeyedRandom.of(71, prompts, r);
                 final double[][] ratios = new double[2][prompts];
                 final double[][] returns = new double[2][prompts];
                 for (int p = 0; p < prompts; p++) {
@@ -283,7 +283,7 @@ class CertifierTest {
         assertTrue(alarm.startsWith("alarm: 12 of 24 measured gains are below their bound, where 5.0 % may be"), alarm);
         int raised = 0;
         for (int r = 0; r < 1000; r++) { // as often as is allowed, looked at after every stage
-            final SplittableRandom random = Chance.of(72, r);
+            final SplittableRandom random = KeyedRandom.of(72, r);
             final List<Boolean> failed = new ArrayList<>();
             boolean ever = false;
             for (int k = 0; k < 60; k++) {

@@ -10,7 +10,7 @@ import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /**
  * The bound of docs/theory.md on 1,000 random teams whose expectations are sums: agents that speak once, in turn again and again, and
@@ -200,7 +200,7 @@ class HorizonTheoryTest {
     @BeforeAll
     static void play() {
         for (int t = 0; t < TEAMS; t++) {
-            final SplittableRandom random = Chance.of(51, t);
+            final SplittableRandom random = KeyedRandom.of(51, t);
             final int n = 2 + t % 4;
             final boolean single = t % 3 == 0;
             final ExactTeam world = single ? ExactTeam.transcripts(n, n, random.nextInt(3) == 0, random.nextBoolean() ? 1
@@ -210,7 +210,7 @@ class HorizonTheoryTest {
             final double size = random.nextDouble(-2, 1);
             final ExactTeam.Table[] to = Arrays.stream(team).map(table -> table.moved(Math.pow(10, size), random))
                     .toArray(ExactTeam.Table[]::new);
-            STAGES.add(stage(world, single, team, Chance.permutation(n, 52, t), to));
+            STAGES.add(stage(world, single, team, KeyedRandom.permutation(n, 52, t), to));
         }
     }
 

@@ -7,7 +7,7 @@ import java.util.Arrays;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 class MeanBoundTest {
     private static final double LEVEL = 0.05;
@@ -41,7 +41,7 @@ class MeanBoundTest {
                 int above = 0;
                 int everAbove = 0;
                 for (int s = 0; s < samples; s++) {
-                    final SplittableRandom random = Chance.of(61, n, (long) (1000 * shape), s);
+                    final SplittableRandom random = KeyedRandom.of(61, n, (long) (1000 * shape), s);
                     final double[] x = shape == 0 ? bell(n, 0, 0.1, random) : rare(n, shape, random);
                     above += MeanBound.lower(x, -1, LEVEL, n) > 0 ? 1 : 0;
                     for (int k = 1; k <= 10; k++) {
@@ -67,7 +67,7 @@ class MeanBoundTest {
             double bernstein = 0;
             double hoeffding = 0;
             for (int s = 0; s < 20; s++) {
-                final double[] x = bell(n, 0.02, 0.1, Chance.of(62, n, s));
+                final double[] x = bell(n, 0.02, 0.1, KeyedRandom.of(62, n, s));
                 betting += MeanBound.lower(x, -1, 0.0125, n) / 20;
                 bernstein += empiricalBernstein(x, 1, 0.0125) / 20;
                 hoeffding += hoeffding(x, 1, 0.0125) / 20;

@@ -20,7 +20,7 @@ import org.teamtr.kernels.PolicyLoss;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.kernels.Temperature;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
@@ -50,7 +50,7 @@ class TabularPolicy implements Policy {
     double[] logits(int[] prompt, int[] tokens, int upTo) {
         final String key = key(prompt, tokens, upTo);
         return table.computeIfAbsent(key, k -> {
-            final SplittableRandom random = Chance.of(seed, k.hashCode());
+            final SplittableRandom random = KeyedRandom.of(seed, k.hashCode());
             return random.doubles(vocab).map(x -> spread * (2 * x - 1)).toArray();
         });
     }
@@ -135,7 +135,7 @@ class TabularPolicy implements Policy {
         generated.add(prompts.size());
         final List<Utterance> out = new ArrayList<>();
         for (int i = 0; i < prompts.size(); i++) {
-            final SplittableRandom random = Chance.of(key, rowIds[i]);
+            final SplittableRandom random = KeyedRandom.of(key, rowIds[i]);
             int[] message = new int[0];
             do {
                 final double[] logProbs = logProbs(prompts.get(i), message, message.length, generation.temperature());
@@ -311,7 +311,7 @@ class TabularPolicy implements Policy {
     public long fingerprint() {
         long h = 1;
         for (Map.Entry<String, double[]> e : table.entrySet()) {
-            final double[] fresh = Chance.of(seed, e.getKey().hashCode()).doubles(vocab).map(x -> spread * (2 * x - 1)).toArray();
+            final double[] fresh = KeyedRandom.of(seed, e.getKey().hashCode()).doubles(vocab).map(x -> spread * (2 * x - 1)).toArray();
             if (!Arrays.equals(fresh, e.getValue())) {
                 h = 31 * h + e.getKey().hashCode();
                 h = 31 * h + Arrays.hashCode(e.getValue());

@@ -12,7 +12,7 @@ import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.teamtr.experiment.Drift;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 
 /**
  * The paper's lemmas and bounds on 1,000 random teams whose expectations are sums: nothing is estimated, so a violation by more
@@ -72,7 +72,7 @@ class TheoryTest {
     @BeforeAll
     static void play() {
         for (int t = 0; t < TEAMS; t++) {
-            final SplittableRandom random = Chance.of(17, t);
+            final SplittableRandom random = KeyedRandom.of(17, t);
             final int n = 2 + t % 4;
             final ExactTeam world = ExactTeam.random(n, random);
             final ExactTeam.Table[] team = tables(world, random);
@@ -80,7 +80,7 @@ class TheoryTest {
             for (int j = 0; j < n; j++) {
                 to[j] = team[j].moved(Math.pow(10, random.nextDouble(-3, 1)), random); // from next to nothing to another policy
             }
-            STAGES.add(stage(world, team, Chance.permutation(n, 18, t), to));
+            STAGES.add(stage(world, team, KeyedRandom.permutation(n, 18, t), to));
         }
     }
 
@@ -128,7 +128,7 @@ class TheoryTest {
     void lemma31ActiveFactor() {
         double differ = 0;
         for (int t = 0; t < TEAMS; t++) {
-            final SplittableRandom random = Chance.of(31, t);
+            final SplittableRandom random = KeyedRandom.of(31, t);
             final ExactTeam world = ExactTeam.random(2 + t % 4, random);
             final ExactTeam.Table[] old = tables(world, random);
             final ExactTeam.Table[] now = Arrays.stream(old).map(p -> p.moved(random.nextDouble(2), random))
@@ -164,7 +164,7 @@ class TheoryTest {
     void lemma32ChainRule() {
         int told = 0;
         for (int t = 0; t < TEAMS; t++) {
-            final SplittableRandom random = Chance.of(32, t);
+            final SplittableRandom random = KeyedRandom.of(32, t);
             final ExactTeam world = ExactTeam.random(2 + t % 4, random);
             final ExactTeam.Table[] old = tables(world, random);
             final ExactTeam.Table[] now = Arrays.stream(old).map(p -> p.moved(random.nextDouble(2), random))
@@ -215,13 +215,13 @@ class TheoryTest {
     @Test
     void proposition38AReplacedAgent() {
         for (int t = 0; t < TEAMS; t++) {
-            final SplittableRandom random = Chance.of(38, t);
+            final SplittableRandom random = KeyedRandom.of(38, t);
             final int n = 2 + t % 4;
             final ExactTeam world = ExactTeam.random(n, random);
             final ExactTeam.Table[] team = ExactTeam.with(tables(world, random), random.nextInt(n), world.table(3, random));
             final double size = Math.pow(10, random.nextDouble(-3, 1));
             final ExactTeam.Table[] to = Arrays.stream(team).map(p -> p.moved(size, random)).toArray(ExactTeam.Table[]::new);
-            final Stage s = stage(world, team, Chance.permutation(n, 39, t), to);
+            final Stage s = stage(world, team, KeyedRandom.permutation(n, 39, t), to);
             assertTrue(Arrays.stream(s.seq).sum() - s.gain() <= s.c() * s.roots(n) + ROUNDING, "team " + t);
         }
     }
@@ -278,7 +278,7 @@ class TheoryTest {
     @Test
     void theMonitorIsConservative() {
         for (int t = 0; t < 100; t++) {
-            final SplittableRandom random = Chance.of(33, t);
+            final SplittableRandom random = KeyedRandom.of(33, t);
             final ExactTeam world = ExactTeam.random(2 + t % 4, random);
             final ExactTeam.Table[] old = tables(world, random);
             final ExactTeam.Table[] now = ExactTeam.with(old, 0, old[0].moved(1, random));

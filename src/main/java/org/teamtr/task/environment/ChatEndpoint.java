@@ -20,7 +20,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Oracle;
 
@@ -76,7 +76,7 @@ public final class ChatEndpoint implements Oracle {
             final List<Future<String>> sent = new ArrayList<>();
             for (int i = 0; i < questions.size(); i++) {
                 final List<ChatTurn> question = questions.get(i);
-                final long own = Chance.seed(seed, ids[i]) & Integer.MAX_VALUE;
+                final long own = KeyedRandom.seed(seed, ids[i]) & Integer.MAX_VALUE;
                 sent.add(threads.submit(() -> ask(question, own)));
             }
             final List<String> answers = new ArrayList<>();

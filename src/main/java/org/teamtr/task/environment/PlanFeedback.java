@@ -25,7 +25,7 @@ public final class PlanFeedback implements Environment {
     private final boolean dense;
 
     /**
-     * @param rounds plans that are looked at, 1 or more
+     * @param rounds the number of plans that are checked, 1 or more
      * @param official see {@link PlanBench}
      */
     public PlanFeedback(int rounds, boolean official, boolean dense) {

@@ -8,7 +8,7 @@ import java.util.TreeSet;
 import org.teamtr.task.PlanBench;
 import org.teamtr.task.plan.BlocksEnglish;
 import org.teamtr.task.plan.Strips;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
 
@@ -50,7 +50,7 @@ final class Blocksworld extends GeneratedTask {
     @Override
     protected Prompt draw(int number, long set, SplittableRandom random) {
         final List<String> blocks = new ArrayList<>();
-        for (int i : Chance.permutation(choices, random.nextLong())) {
+        for (int i : KeyedRandom.permutation(choices, random.nextLong())) {
             if (blocks.size() < size) {
                 blocks.add(String.valueOf((char) ('a' + i)));
             }
@@ -70,7 +70,7 @@ final class Blocksworld extends GeneratedTask {
     private static TreeSet<String> state(List<String> blocks, SplittableRandom random) {
         final TreeSet<String> facts = new TreeSet<>(List.of("handempty"));
         String below = null;
-        for (int i : Chance.permutation(blocks.size(), random.nextLong())) {
+        for (int i : KeyedRandom.permutation(blocks.size(), random.nextLong())) {
             final String block = blocks.get(i);
             final boolean stacked = below != null && random.nextBoolean();
             facts.add(stacked ? "on " + block + " " + below : "ontable " + block);

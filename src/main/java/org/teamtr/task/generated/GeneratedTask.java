@@ -4,7 +4,7 @@ import java.util.List;
 import java.util.SplittableRandom;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
@@ -72,10 +72,10 @@ public abstract class GeneratedTask {
     public Prompts prompts(boolean heldOut, int size, long seed) {
         final String set = heldOut ? "held-out" : "train";
         return Prompts.of(size, i -> {
-            final SplittableRandom random = Chance.of(seed, set.hashCode(), i);
-            final long own = Chance.seed(seed, set.hashCode());
+            final SplittableRandom random = KeyedRandom.of(seed, set.hashCode(), i);
+            final long own = KeyedRandom.seed(seed, set.hashCode());
             Prompt p = draw(i, own, random);
-            while (apart() && (Math.floorMod(Chance.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
+            while (apart() && (Math.floorMod(KeyedRandom.seed(p.text().hashCode()), 4) == 0) != heldOut) { // a quarter is held out
                 p = draw(i, own, random);
             }
             return new Prompt(set + ":" + i, p.text(), p.answer(), p.source(), p.meta());

@@ -5,7 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import org.teamtr.task.environment.GuessNumber;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Message;
 import org.teamtr.team.Prompt;
@@ -72,7 +72,7 @@ final class Guessing extends GeneratedTask {
     @Override
     protected Prompt draw(int number, long set, SplittableRandom random) {
         final int round = number / numbers.size();
-        return new Prompt("", question(), numbers.get(Chance.permutation(numbers.size(), set, round)[number % numbers.size()]));
+        return new Prompt("", question(), numbers.get(KeyedRandom.permutation(numbers.size(), set, round)[number % numbers.size()]));
     }
 
     private String question() {

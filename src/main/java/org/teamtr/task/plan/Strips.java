@@ -93,7 +93,7 @@ public record Strips(String name, Map<String, Integer> predicates, Map<String, A
     /**
      * {@return a shortest plan, by breadth first; null if there is none}
      *
-     * @param states the most that are looked at
+     * @param states the largest number of states that are visited
      * @throws IllegalArgumentException if these do not suffice
      */
     public List<String> shortestPlan(Problem problem, int states) {

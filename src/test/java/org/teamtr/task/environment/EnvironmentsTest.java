@@ -220,7 +220,7 @@ class EnvironmentsTest {
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("chess")).getMessage()
                 .startsWith("environment: expected one of guess_number, plan_feedback, tools, detective, situation, retail, or"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("detective")).getMessage()
-                .startsWith("task.environment.oracle: expected who"));
+                .startsWith("task.environment.oracle: expected the oracle that answers in detective"));
         assertTrue(assertThrows(IllegalArgumentException.class, () -> named("tools")).getMessage().startsWith("tools: expected the names"));
     }
 }

@@ -21,7 +21,7 @@ import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Calculator;
 import org.teamtr.task.environment.Environments;
 import org.teamtr.team.Agent;
-import org.teamtr.team.Chance;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
@@ -153,7 +153,7 @@ class GeneratedTaskTest {
         final Prompt prompt = task.prompts(false, 1, 1).get(0);
         int wrong = 0;
         for (int i = 0; i < 4000; i++) {
-            wrong += task.teacher(0.3).say(new Context(prompt, i), "a", Chance.of(9, i)).startsWith("Answer") ? 1 : 0;
+            wrong += task.teacher(0.3).say(new Context(prompt, i), "a", KeyedRandom.of(9, i)).startsWith("Answer") ? 1 : 0;
         }
         assertEquals(0.3, wrong / 4000.0, 4 * Math.sqrt(0.3 * 0.7 / 4000));
     }
@@ -236,7 +236,7 @@ class GeneratedTaskTest {
         final Context context = Context.of(new Prompt("x", "?", "31"), List.of(before));
         final Map<String, Integer> said = new HashMap<>();
         for (int i = 0; i < 1000; i++) {
-            said.merge(task.teacher(mistakes).say(context, "a", Chance.of(4, i)), 1, Integer::sum);
+            said.merge(task.teacher(mistakes).say(context, "a", KeyedRandom.of(4, i)), 1, Integer::sum);
         }
         final List<String> numbers = List.of(expected.split(" "));
         assertEquals(new HashSet<>(numbers), said.keySet());
