@@ -36,6 +36,18 @@ fi
 step "What is here: ./teamtr doctor"
 expect '^All well\.$' ./teamtr doctor
 
+step "CUDA's libraries, which a build with -Pcuda wants: found in wheels and in LD_LIBRARY_PATH, or named"
+wheels=$work/wheels/nvidia # where PyTorch's wheels for CUDA have them
+mkdir -p "$wheels/cu13/lib" "$wheels/cudnn/lib" "$work/nccl"
+touch "$wheels"/cu13/lib/lib{cudart.so.13,cublas.so.13,cublasLt.so.13,cufft.so.12,cufile.so.0,cupti.so.13,curand.so.10,cusolver.so.12,cusparse.so.12} \
+  "$wheels/cudnn/lib/libcudnn.so.9"
+if ! { ldconfig -p 2> "$work/err" || true; } | grep -q libnccl.so.2; then # this machine has none of its own
+  if PYTHONPATH=$work/wheels cuda/libraries.sh > "$work/out" 2> "$work/err"; then fail "NCCL is not missing"; fi
+  grep -q "wants libnccl.so.2, not found here" "$work/err" || fail "NCCL is not named"
+fi
+touch "$work/nccl/libnccl.so.2"
+expect "nvidia/cu13/lib:.*nvidia/cudnn/lib" env PYTHONPATH="$work/wheels" LD_LIBRARY_PATH="$work/nccl" cuda/libraries.sh
+
 step "Train, as README.md says"
 expect '^report: .*report\.html$' ./teamtr train
 
