@@ -28,12 +28,12 @@ import org.teamtr.config.TinyModel;
 import org.teamtr.distributed.Launcher;
 import org.teamtr.distributed.RankEnvironment;
 import org.teamtr.distributed.RanksException;
+import org.teamtr.report.Gains;
 import org.teamtr.report.Progress;
 import org.teamtr.report.Report;
 import org.teamtr.report.RunFiles;
 import org.teamtr.report.RunSummary;
 import org.teamtr.report.RunWriter;
-import org.teamtr.report.Tracking;
 import org.teamtr.report.Version;
 import org.teamtr.team.EpisodeException;
 import org.teamtr.torch.TorchRanks;
@@ -292,7 +292,7 @@ final class TrainCommand implements Callable<Integer> {
                     });
                     progress.stage(stage);
                     stages.add(stage);
-                    final String alarm = Tracking.alarm(stages);
+                    final String alarm = Gains.alarm(stages);
                     if (alarm != null) {
                         progress.note(alarm);
                     }

@@ -53,7 +53,7 @@ public final class GainsPicture {
         final Map<String, List<List<Gains.Entry>>> gains = new LinkedHashMap<>();
         for (Labelled labelled : runs) {
             final List<RunLog.Stage> stages = RunFiles.stages(labelled.run());
-            final List<Gains.Entry> entries = Gains.of(stages);
+            final List<Gains.Entry> entries = Gains.predicted(stages);
             if (entries.isEmpty()) {
                 throw new IOException(labelled.run() + ": expected stages with a realised gain, given " + stages.size()
                         + " stages without one; eval.every decides how often it is measured");
@@ -68,7 +68,7 @@ public final class GainsPicture {
                 final Gains.Entry e = entries.get(i);
                 final Gains.Entry t = totals.get(i);
                 text.append('"').append(label.replace("\"", "\"\"")).append("\",").append(e.stage());
-                for (double value : new double[] {e.predicted(), e.realised(), e.error(), t.predicted(), t.realised(),
+                for (double value : new double[] {e.expected(), e.realised(), e.error(), t.expected(), t.realised(),
                     t.error()}) {
                     text.append(',').append(value);
                 }

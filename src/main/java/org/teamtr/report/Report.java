@@ -195,7 +195,7 @@ public final class Report {
         section("Predicted and realised gain", "Predicted gain is the gain that the surrogate objective predicts for an update, in "
                 + "units of return; realised gain is that of held-out episodes with the same prompts and seeds. Where the predicted gain "
                 + "is larger, the rollouts no longer have the distribution of the team's episodes.");
-        final List<Gains.Entry> entries = Gains.of(stages);
+        final List<Gains.Entry> entries = Gains.predicted(stages);
         if (!entries.isEmpty()) {
             final int[] bins = Charts.bins(entries.size(), BARS);
             final List<String> labels = new ArrayList<>();
@@ -203,7 +203,7 @@ public final class Report {
             for (int b = 0; b + 1 < bins.length; b++) {
                 final List<Gains.Entry> bin = entries.subList(bins[b], bins[b + 1]);
                 labels.add(String.valueOf(bin.get(bin.size() - 1).stage()));
-                sums.add(new double[] {bin.stream().mapToDouble(Gains.Entry::predicted).sum(),
+                sums.add(new double[] {bin.stream().mapToDouble(Gains.Entry::expected).sum(),
                     bin.stream().mapToDouble(Gains.Entry::realised).sum(),
                     Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
             }
@@ -219,7 +219,7 @@ public final class Report {
             final List<Gains.Entry> total = Gains.cumulated(entries);
             final double[] stage = of(total, e -> e.stage());
             lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
-                    thin(Charts.Series.line("predicted", stage, of(total, Gains.Entry::predicted), Charts.PALETTE.get(1)), 60),
+                    thin(Charts.Series.line("predicted", stage, of(total, Gains.Entry::expected), Charts.PALETTE.get(1)), 60),
                     thin(new Charts.Series("realised", stage, of(total, Gains.Entry::realised), of(total, Gains.Entry::error),
                             Charts.PALETTE.get(0), Charts.Look.LINE), 60)),
                     Charts.Scale.LINEAR);
@@ -230,15 +230,15 @@ public final class Report {
     }
 
     private void certificate() {
-        final List<Tracking.Entry> horizon = Tracking.horizon(stages);
-        final List<Tracking.Entry> paper = Tracking.paper(stages);
+        final List<Gains.Entry> horizon = Gains.horizon(stages);
+        final List<Gains.Entry> paper = Gains.paper(stages);
         if (horizon.isEmpty() && paper.isEmpty()) {
             return;
         }
         final RunSummary s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses);
         section("Certified gain", (horizon.isEmpty() ? "" : horizon(s.bounded(), horizon))
                 + (paper.isEmpty() ? "" : paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty())));
-        final List<Tracking.Entry> entries = horizon.isEmpty() ? paper : horizon;
+        final List<Gains.Entry> entries = horizon.isEmpty() ? paper : horizon;
         if (!horizon.isEmpty()) {
             final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().bound().boundPrompts() > 0).toList();
             final int[] bins = Charts.bins(bounded.size(), POINTS);
@@ -254,18 +254,18 @@ public final class Report {
                                     Charts.PALETTE.get(0), Charts.Look.POINTS)),
                     Charts.Scale.LINEAR);
         }
-        final List<Tracking.Entry> total = Tracking.cumulated(entries);
+        final List<Gains.Entry> total = Gains.cumulated(entries);
         final double[] stage = of(total, e -> e.stage());
         final List<Charts.Series> sums = new ArrayList<>(List.of(
-                Charts.Series.line(horizon.isEmpty() ? "certificate" : "bound", stage, of(total, Tracking.Entry::bound), Charts.PALETTE.get(1)),
-                Charts.Series.line("realised", stage, of(total, Tracking.Entry::improvement), Charts.PALETTE.get(0))));
+                Charts.Series.line(horizon.isEmpty() ? "certificate" : "bound", stage, of(total, Gains.Entry::expected), Charts.PALETTE.get(1)),
+                Charts.Series.line("realised", stage, of(total, Gains.Entry::realised), Charts.PALETTE.get(0))));
         lines("Certified and gained so far", "In units of return, summed from the first stage on", "stage", sums, Charts.Scale.LINEAR);
         lines("Calibration", "Realised gain of each stage over its bound", "bound", List.of(
-                new Charts.Series("gained more", of(entries, Tracking.Entry::bound),
-                        of(entries, e -> e.violated() ? Double.NaN : e.improvement()), null, Charts.PALETTE.get(0),
+                new Charts.Series("gained more", of(entries, Gains.Entry::expected),
+                        of(entries, e -> e.violated() ? Double.NaN : e.realised()), null, Charts.PALETTE.get(0),
                         Charts.Look.POINTS),
-                new Charts.Series("gained less", of(entries, Tracking.Entry::bound),
-                        of(entries, e -> e.violated() ? e.improvement() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
+                new Charts.Series("gained less", of(entries, Gains.Entry::expected),
+                        of(entries, e -> e.violated() ? e.realised() : Double.NaN), null, Charts.RED, Charts.Look.POINTS)),
                 Charts.Scale.LINEAR);
         end();
     }
@@ -277,11 +277,11 @@ public final class Report {
                 .toArray();
     }
 
-    private String horizon(RunSummary.Bounded s, List<Tracking.Entry> entries) {
-        final long below = entries.stream().filter(Tracking.Entry::violated).count();
+    private String horizon(RunSummary.Bounded s, List<Gains.Entry> entries) {
+        final long below = entries.stream().filter(Gains.Entry::violated).count();
         final double[] interval = Diagnostics.wilson((int) below, entries.size());
         final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.bound().boundPrompts() > 0).toList();
-        final String alarm = Tracking.alarm(stages);
+        final String alarm = Gains.alarm(stages);
         return "The bound on an update’s gain (docs/theory.md) comes from prompts that no update learns from, played once by the team before "
                 + "and once by the team after it. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
                 + ". Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()

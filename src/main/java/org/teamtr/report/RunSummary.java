@@ -68,16 +68,16 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
         }
 
         private static Bounded of(List<RunLog.Update> updates, List<RunLog.Stage> stages) {
-            final List<Tracking.Entry> entries = Tracking.horizon(stages);
-            final List<Tracking.Entry> single = Tracking.updates(updates);
+            final List<Gains.Entry> entries = Gains.horizon(stages);
+            final List<Gains.Entry> single = Gains.updates(updates);
             final List<GainBound.Sum> sums = stages.stream().filter(s -> s.stage() > 0).map(s -> s.certified().horizon()).toList();
             return new Bounded(sums.isEmpty() ? Double.NaN : sums.stream().mapToDouble(GainBound.Sum::gainBound).sum(),
                     sums.isEmpty() ? Double.NaN : sums.stream().mapToDouble(GainBound.Sum::gainEstimate).sum(),
                     sums.stream().mapToDouble(GainBound.Sum::boundLevel).average().orElse(Double.NaN),
-                    new OfStages(Tracking.rankCorrelation(entries), Tracking.violationRate(entries), Tracking.informativeRate(entries)),
-                    new OfUpdates(Tracking.rankCorrelation(single), Tracking.violationRate(single), Tracking.clearViolationRate(single),
-                            Tracking.informativeRate(single)),
-                    sums.stream().mapToInt(GainBound.Sum::skipped).sum(), Tracking.alarm(stages) != null,
+                    new OfStages(Gains.rankCorrelation(entries), Gains.violationRate(entries), Gains.informativeRate(entries)),
+                    new OfUpdates(Gains.rankCorrelation(single), Gains.violationRate(single), Gains.clearViolationRate(single),
+                            Gains.informativeRate(single)),
+                    sums.stream().mapToInt(GainBound.Sum::skipped).sum(), Gains.alarm(stages) != null,
                     new BoundSpent(sums.stream().mapToLong(GainBound.Sum::boundEpisodes).sum(),
                             sums.stream().mapToLong(GainBound.Sum::boundTokens).sum(),
                             sums.stream().mapToDouble(GainBound.Sum::secondsBound).sum()));
@@ -88,11 +88,11 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
     public record Certified(double certificate, double certificateRankCorrelation, double certificateRankCorrelationStages,
             double certificateViolationRate, double vacuousRate) {
         private static Certified of(List<RunLog.Stage> stages) {
-            final List<Tracking.Entry> entries = Tracking.paper(stages);
+            final List<Gains.Entry> entries = Gains.paper(stages);
             final List<RunLog.Stage> updated = stages.stream().filter(s -> s.stage() > 0).toList();
             final double sum = updated.stream().mapToDouble(s -> s.certified().certificate()).sum();
-            return new Certified(updated.isEmpty() ? Double.NaN : sum, Tracking.rankCorrelation(Tracking.cumulated(entries)),
-                    Tracking.rankCorrelation(entries), Tracking.violationRate(entries),
+            return new Certified(updated.isEmpty() ? Double.NaN : sum, Gains.rankCorrelation(Gains.cumulated(entries)),
+                    Gains.rankCorrelation(entries), Gains.violationRate(entries),
                     updated.stream().mapToDouble(s -> s.certified().vacuousRate()).average().orElse(Double.NaN));
         }
     }

@@ -70,13 +70,13 @@ class RunTableTest {
         GainsPicture.csv(runs, csv);
         final List<String> lines = Files.readAllLines(csv);
         assertEquals(1 + 3 + 5, lines.size());
-        final List<Gains.Entry> a = Gains.of(RunFiles.stages(folder.resolve("a")));
-        final List<Gains.Entry> b = Gains.of(RunFiles.stages(folder.resolve("b")));
+        final List<Gains.Entry> a = Gains.predicted(RunFiles.stages(folder.resolve("a")));
+        final List<Gains.Entry> b = Gains.predicted(RunFiles.stages(folder.resolve("b")));
         for (int k = 0; k < 3; k++) {
             final String line = lines.get(1 + k);
             final String[] numbers = line.substring(line.lastIndexOf('"') + 2).split(",");
             assertEquals(k + 1, Integer.parseInt(numbers[0]));
-            assertEquals((a.get(k).predicted() + b.get(k).predicted()) / 2, Double.parseDouble(numbers[1]), 1e-15);
+            assertEquals((a.get(k).expected() + b.get(k).expected()) / 2, Double.parseDouble(numbers[1]), 1e-15);
             assertEquals((a.get(k).realised() + b.get(k).realised()) / 2, Double.parseDouble(numbers[2]), 1e-15);
             assertEquals(0.015 / Math.sqrt(2), Double.parseDouble(numbers[3]), 1e-15);
         }

@@ -16,7 +16,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -28,7 +27,6 @@ import org.teamtr.team.Agent;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -264,17 +262,19 @@ class CheckpointsTest {
     private static final int LINES = 7;
 
     private static Config config(int stages, int resampleEvery, double reuseShift, int dynamicSampling, String deltaRule) {
-        return new Config(3, null, null, Map.of(), null, new Config.Train(stages, Config.Order.of("random"), Config.Roles.ALL, false),
-                new Config.Rollout(3, 4, 0, 1, 0, 1, 0, 3, Truncation.ERROR, resampleEvery, reuseShift, dynamicSampling,
-                        resampleEvery != 1, 0, Config.PromptsPer.UPDATE),
-                new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE,
-                        Config.DeltaRule.valueOf(deltaRule.toUpperCase(Locale.ROOT)), 0.01,
-                        Config.KlEstimator.EXACT, Policy.Precision.SAME, 0.5,
-                        Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3, Config.Accept.REGION),
-                TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
-                new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(2, 4, 2, 1, 1, 2), new Config.Checkpoint(1, 1),
-                new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
-                Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(resampleEvery == 2, true, false, true));
+        final TrainerTest.Settings s = new TrainerTest.Settings();
+        s.seed = 3;
+        s.stages = stages;
+        s.order = "random";
+        s.resampleEvery = resampleEvery;
+        s.reuseShift = reuseShift;
+        s.dynamicSampling = dynamicSampling;
+        s.importanceWeighting = resampleEvery != 1;
+        s.deltaRule = deltaRule;
+        s.fraction = 0.5;
+        s.eval = new Config.Eval(2, 4, 2, 1, 1, 2);
+        s.diagnostics = new Config.Diagnostics(resampleEvery == 2, true, false, true);
+        return s.config();
     }
 
     /** What is logged of stages {@code from} .. {@code to}, without what depends on the clock; a checkpoint is left behind. */

@@ -22,11 +22,9 @@ import org.teamtr.cli.Said;
 import org.teamtr.team.Agent;
 import org.teamtr.team.Context;
 import org.teamtr.team.Message;
-import org.teamtr.team.Prompt;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -57,29 +55,14 @@ class ReferenceBugsTest {
                 learners.add(new Learner("agent" + a, policies.get(a), List.of(a), 0.05, 0.1));
             }
             atFirst = copies();
-            final Config config =
-                    new Config(1, null, null, Map.of(), null, new Config.Train(stages, Config.Order.of("fixed"), Config.Roles.ALL, false),
-                            new Config.Rollout(PROMPTS, GROUP, 0, 1, 0, 1, 0, LENGTH, Truncation.ERROR, 1, 0, 0, false, 0, Config.PromptsPer.UPDATE),
-                            new Config.TrustRegion(Config.Radius.of(0.05), 1, Config.Unit.MESSAGE, Config.DeltaRule.FIXED, 0.01,
-                                    Config.KlEstimator.EXACT, Policy.Precision.SAME, 1,
-                                    Config.FloorRule.REFUSE, true, true, StepLength.MEASURED, 5, 0.1, Config.BetaRule.ADAPTIVE, 1e-4, 1e3,
-                                    Config.Accept.REGION),
-                            TrainerTest.loss(Config.KlAggregation.SEQ_MEAN_TOKEN_SUM),
-                            new Config.Optimiser(1, 4, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(0, 2, 1, 1, 1, 0),
-                            new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
-                            Config.Bound.paper(0.75, 2.0), new Config.Diagnostics(false, false, false, false));
-            final Prompts prompts = new Prompts() {
-                @Override
-                public int size() {
-                    return 5;
-                }
-
-                @Override
-                public Prompt get(int i) {
-                    return new Prompt("p" + i, Integer.toString(i), null);
-                }
-            };
-            try (Trainer trainer = new Trainer(config, Team.of(agents), learners, prompts, prompts, this)) {
+            final TrainerTest.Settings s = new TrainerTest.Settings();
+            s.stages = stages;
+            s.prompts = PROMPTS;
+            s.group = GROUP;
+            s.length = LENGTH;
+            s.eval = new Config.Eval(0, 2, 1, 1, 1, 0);
+            final Prompts prompts = TrainerTest.prompts();
+            try (Trainer trainer = new Trainer(s.config(), Team.of(agents), learners, prompts, prompts, this)) {
                 trainer.train(0, null, this);
             }
         }

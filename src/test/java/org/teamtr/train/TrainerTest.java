@@ -66,20 +66,23 @@ public class TrainerTest {
         Config.FloorRule floor = Config.FloorRule.REFUSE;
         StepLength stepLength = StepLength.MEASURED;
         int turns;
+        int length = 3;
         long seed = 1;
+        Config.Eval eval = new Config.Eval(1, 4, 2, 1, 1, 2);
         Router router = Router.ROUND_ROBIN;
         Config.Accept accept = Config.Accept.REGION;
 
         public Config config() {
             return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, Config.Order.of(order), Config.Roles.ALL, joint),
-                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, 3, Truncation.ERROR, resampleEvery, reuseShift,
+                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, length, Truncation.ERROR, resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap, Config.PromptsPer.valueOf(constant(budget))),
                     new Config.TrustRegion(Config.Radius.of(delta), 1, unit, Config.DeltaRule.valueOf(constant(deltaRule)), deltaTarget,
                             Config.KlEstimator.valueOf(constant(monitor)), monitorDtype, fraction, floor, earlyStop, rollback,
                             stepLength, halvings,
                             0.1, Config.BetaRule.valueOf(constant(betaRule)), 1e-4, 1e3, accept),
-                    loss(Config.KlAggregation.UNIT),
-                    new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), new Config.Eval(1, 4, 2, 1, 1, 2),
+                    new Config.Loss(SurrogateConfig.Ratio.MESSAGE, 0.2, 0.2, SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN,
+                            SurrogateConfig.KlTerm.K3, Config.KlAggregation.UNIT, 0, 2, 1e-6, true),
+                    new Config.Optimiser(learningRate, steps, 0.9, 0.999, 1e-8, 0, 1, 1000), eval,
                     new Config.Checkpoint(1, 1), new Config.Hardware("cpu", 1, Matmul.F32, Config.Memory.DEFAULT),
                     certificate, diagnostics);
         }
@@ -87,11 +90,6 @@ public class TrainerTest {
 
     private static String constant(String yaml) {
         return yaml.toUpperCase(Locale.ROOT);
-    }
-
-    static Config.Loss loss(Config.KlAggregation klAggregation) {
-        return new Config.Loss(SurrogateConfig.Ratio.MESSAGE, 0.2, 0.2, SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN, SurrogateConfig.KlTerm.K3,
-                klAggregation, 0, 2, 1e-6, true);
     }
 
     /** All that a run says. */
