@@ -20,6 +20,9 @@ import org.teamtr.team.Utterance;
  * @param of each message, which of these it follows; -1 where its own prompt goes through with it
  */
 record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[]> shared, int[] of) {
+    /** So few tokens are not worth another worker. */
+    private static final int FEW = 256;
+
     /**
      * Tokens that go through the model in a row, and attend to each other and to those of a shared prompt.
      *
@@ -35,7 +38,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
     }
 
     /**
-     * Cuts a batch into micro-batches, in which messages of one prompt are side by side.
+     * Cuts a batch into micro-batches of about equal size, in which messages of one prompt are side by side.
      *
      * @param most sequence tokens of one, a prompt counted for each of its messages, since each has a copy of its keys and values; a single
      *     message may have more
@@ -45,17 +48,27 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         final int[] prompt = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList()).of();
         final int[] order = sorted(messages.size(), Comparator.<Integer>comparingInt(m -> messages.get(m).prompt().length)
                 .thenComparingInt(m -> prompt[m]).thenComparingInt(m -> messages.get(m).tokens().length));
-        final long all = messages.stream().mapToLong(MicroBatch::length).sum();
-        final long room = Math.min(most, Math.max(256, all / workers + 1));
+        long left = messages.stream().mapToLong(MicroBatch::length).sum();
+        final long busy = Math.max(1, Math.min(workers, left / FEW));
+        final int longest = messages.stream().mapToInt(MicroBatch::length).max().orElse(0);
+        final long each = busy * Math.max(1, most - longest / 2); // what a part has too much, by half a message, still fits
+        long parts = (left + each - 1) / each * busy;
         final List<MicroBatch> micros = new ArrayList<>();
         int from = 0;
         while (from < order.length) {
+            final long share = left / Math.max(1, parts--);
             int to = from;
             long used = 0;
-            while (to < order.length && (to == from || used + length(messages.get(order[to])) <= room)) {
-                used += length(messages.get(order[to++]));
+            while (to < order.length) {
+                final int next = length(messages.get(order[to]));
+                if (to > from && (used + next > most || used + next / 2 > share)) {
+                    break;
+                }
+                used += next;
+                to++;
             }
             micros.add(of(messages, Arrays.copyOfRange(order, from, to)).byLength(messages));
+            left -= used;
             from = to;
         }
         return micros;

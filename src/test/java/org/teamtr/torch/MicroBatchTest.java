@@ -63,7 +63,26 @@ class MicroBatchTest {
         final List<MicroBatch> micros = MicroBatch.split(messages, 16_384, 1);
         final long all = messages.stream().mapToLong(MicroBatchTest::length).sum();
         assertEquals(all, computed(micros));
-        assertTrue(micros.size() <= all / 15_000 + 1, micros.size() + " micro-batches of " + all + " tokens"); // none is cut short
+        assertEquals(7, micros.size(), "as few as " + all + " tokens allow");
+    }
+
+    /** Each worker has as many, and as much. */
+    @Test
+    void workIsDividedEqually() {
+        final List<Utterance> messages = messages(256, 50, 100, 3);
+        final long all = messages.stream().mapToLong(MicroBatchTest::length).sum();
+        for (int workers : new int[] {1, 2, 3, 8}) {
+            for (int most : new int[] {900, 4096, 100_000}) {
+                final List<MicroBatch> micros = MicroBatch.split(messages, most, workers);
+                assertEquals(0, micros.size() % workers, micros.size() + " for " + workers);
+                final double equal = (double) all / micros.size();
+                for (MicroBatch micro : micros) {
+                    final long used = computed(List.of(micro));
+                    assertTrue(Math.abs(used - equal) <= 100, used + " tokens of " + equal);
+                }
+            }
+        }
+        assertEquals(1, MicroBatch.split(messages.subList(0, 5), 4096, 8).size(), "a few tokens are not worth a second worker");
     }
 
     /** Groups of messages of up to 40 tokens, with one prompt for each group. */
@@ -94,7 +113,7 @@ class MicroBatchTest {
             }
         }
         assertEquals(55_363, messages.stream().mapToLong(MicroBatchTest::length).sum());
-        assertEquals(37_871, computed(MicroBatch.split(messages, 16_384, 1)));
+        assertEquals(37_833, computed(MicroBatch.split(messages, 16_384, 1)));
     }
 
     /** All sequences are there, whichever part of them goes through the model once for several messages; so is the token before each token. */
