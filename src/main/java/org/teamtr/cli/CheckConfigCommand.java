@@ -27,13 +27,14 @@ public final class CheckConfigCommand implements Callable<Integer> {
     @Option(names = "--set", paramLabel = "KEY=VALUE", description = "Overrides a key, for example --set rollout.group=4.")
     private List<String> sets = List.of();
 
-    @Option(names = "--variant", paramLabel = "NAME", description = "A baseline or ablation of the paper, over the file.")
+    @Option(names = "--variant", paramLabel = "NAME", description = "A baseline or ablation of the paper, applied to the file.")
     private String variant;
 
-    @Option(names = "--processes", paramLabel = "N", description = "Counts the memory of one of N processes of a machine: train --processes.")
+    @Option(names = "--processes", paramLabel = "N",
+            description = "Computes the memory of one of N processes of a machine, as with train --processes.")
     private int processes = 1;
 
-    @Option(names = "--variants", description = "Lists the variants instead.")
+    @Option(names = "--variants", description = "Lists the variants instead of printing a configuration.")
     private boolean list;
 
     @Override

@@ -16,22 +16,22 @@ import picocli.CommandLine.Spec;
 
 /** Compares the predicted and realised gains of several runs, as data, a picture and a table. */
 @Command(name = "compare", mixinStandardHelpOptions = true,
-        description = "Puts several runs side by side: predicted and realised gain as CSV and picture, summaries as CSV and table.")
+        description = "Compares several runs: predicted and realised gain as CSV and picture, summaries as CSV and table.")
 final class CompareCommand implements Callable<Integer> {
-    @Parameters(arity = "1..*", paramLabel = "LABEL=RUN", description = "A run directory and what to call it.")
+    @Parameters(arity = "1..*", paramLabel = "LABEL=RUN", description = "A run directory and its label.")
     private List<String> runs;
 
-    @Option(names = "--csv", paramLabel = "FILE", description = "Where the gains go, averaged over runs of the same label.")
+    @Option(names = "--csv", paramLabel = "FILE", description = "File for the gains, averaged over runs of the same label.")
     private Path csv;
 
-    @Option(names = "--picture", paramLabel = "FILE", description = "Where their picture goes: .svg or .png. Needs --csv.")
+    @Option(names = "--picture", paramLabel = "FILE", description = "File for the picture of the gains: .svg or .png. Needs --csv.")
     private Path picture;
 
-    @Option(names = "--summaries", paramLabel = "FILE", description = "Where the runs' summaries go, as CSV.")
+    @Option(names = "--summaries", paramLabel = "FILE", description = "CSV file for the runs' summaries.")
     private Path summaries;
 
     @Option(names = "--table", paramLabel = "FILE",
-            description = "A Markdown file; a table of the summaries goes between its lines <!-- runs --> and <!-- /runs -->.")
+            description = "A Markdown file; a table of the summaries is put between its lines <!-- runs --> and <!-- /runs -->.")
     private Path table;
 
     @Spec

@@ -24,20 +24,22 @@ final class DataCommand implements Callable<Integer> {
             description = "Writes a published data set as lines {id, source, prompt, answer, meta}.")
     static final class Prepare implements Callable<Integer> {
         @Parameters(index = "0", paramLabel = "NAME",
-                description = "Which it is: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi, detective, situation,"
+                description = "The data set: aime24, aime25, aime, math500, gsm8k, zebralogic, autologi, detective, situation,"
                         + " guess_number, planbench, or verl for files in verl's columns.")
         private String name;
 
-        @Parameters(index = "1..*", arity = "1..*", paramLabel = "SOURCE", description = "Its files: JSON lines, a JSON array, or Parquet.")
+        @Parameters(index = "1..*", arity = "1..*", paramLabel = "SOURCE",
+                description = "The data set's files: JSON lines, a JSON array, or Parquet.")
         private List<Path> sources;
 
         @Option(names = "--out", required = true, paramLabel = "DIR", description = "Where to write.")
         private Path out;
 
-        @Option(names = "--held-out", paramLabel = "N", description = "Rows for testing, chosen by their prompts alone. Default: no split.")
+        @Option(names = "--held-out", paramLabel = "N",
+                description = "Number of rows for testing, which are chosen by their prompts alone. Default: no split.")
         private int heldOut;
 
-        @Option(names = "--against", paramLabel = "FILE", description = "Test prompts that must not be among these: they are left out, and counted.")
+        @Option(names = "--against", paramLabel = "FILE", description = "A file of test prompts, which are left out of this data set and counted.")
         private Path against;
 
         @Override

@@ -43,7 +43,7 @@ final class EvalCommand implements Callable<Integer> {
     @Parameters(paramLabel = "RUN|FILE", description = "Run directory or configuration.")
     private Path what;
 
-    @Option(names = "--k", description = "Episodes for each prompt, 1 or more. Default: 1, of a benchmark as many as in the paper.")
+    @Option(names = "--k", description = "Episodes for each prompt, 1 or more. Default: 1, for a benchmark as many as in the paper.")
     private Integer givenK;
 
     private int k = 1;
@@ -52,19 +52,19 @@ final class EvalCommand implements Callable<Integer> {
             + " aime24, aime25, math500, zebralogic, autologi, detective, situation, guess_number, planbench, retail. NAME=FILE for a file of its own.")
     private List<String> benchmarks = List.of();
 
-    @Option(names = "--data-dir", paramLabel = "DIR", description = "Where NAME.jsonl of the benchmarks stand, as data prepare writes them."
+    @Option(names = "--data-dir", paramLabel = "DIR", description = "Folder with NAME.jsonl of the benchmarks, as data prepare writes them."
             + " Default: data.")
     private Path dataDir = Path.of("data");
 
-    @Option(names = "--mode", paramLabel = "MODE", description = "Of benchmarks. chain: the team as it is. single:ROLE: that agent alone."
+    @Option(names = "--mode", paramLabel = "MODE", description = "For benchmarks. chain: the whole team. single:ROLE: that agent alone."
             + " judge:ROLE: that agent chooses one of an episode's messages. best-of: the best of them, chosen by the reference answer. Default:"
             + " chain.")
     private String mode = "chain";
 
-    @Option(names = "--seeds", paramLabel = "N", description = "Of benchmarks: how often all items are played, 1 or more. Default: 1.")
+    @Option(names = "--seeds", paramLabel = "N", description = "For benchmarks: how often all items are played, 1 or more. Default: 1.")
     private int seeds = 1;
 
-    @Option(names = "--out", paramLabel = "DIR", description = "Of benchmarks: where eval.html, eval.csv and failures.jsonl go.")
+    @Option(names = "--out", paramLabel = "DIR", description = "For benchmarks: folder for eval.html, eval.csv and failures.jsonl.")
     private Path out;
 
     @Option(names = "--data", paramLabel = "FILE", description = "Prompts instead of the held-out ones, in the same columns.")
@@ -74,7 +74,7 @@ final class EvalCommand implements Callable<Integer> {
     private List<String> sets = List.of();
 
     @Option(names = "--variant", paramLabel = "NAME",
-            description = "Of a configuration: another team, such as debate; check-config --variants lists them.")
+            description = "With a configuration: another team, such as debate; check-config --variants lists them.")
     private String variant;
 
     @Option(names = "--episode-tokens", paramLabel = "N",

@@ -66,22 +66,23 @@ final class ExperimentCommand implements Callable<Integer> {
     private CommandSpec spec;
 
     @Parameters(arity = "0..*", paramLabel = "NAME",
-            description = "An experiment, all for all of them, or a file that ends in .yaml.")
+            description = "The name of an experiment, all for every experiment, or a file that ends in .yaml.")
     private List<String> names = List.of();
 
     @Option(names = "--seeds", paramLabel = "S",
-            description = "Runs of each point, with the seeds 1 to S. Default: the experiment's.")
+            description = "Number of runs of each point, with the seeds 1 to S. Default: the experiment's.")
     private Integer seeds;
 
     @Option(names = "--quick",
             description = "Smaller settings, within five minutes on two cores: a test that it works, too small to decide a claim.")
     private boolean quick;
 
-    @Option(names = "--out", paramLabel = "DIR", description = "Holds a folder for each experiment. Default: runs/experiments.")
+    @Option(names = "--out", paramLabel = "DIR",
+            description = "Folder for the results, with a folder for each experiment. Default: runs/experiments.")
     private Path out = Path.of("runs", "experiments");
 
     @Option(names = "--workers", paramLabel = "N",
-            description = "Runs at once, each in a process. Default: the number of processors. 0: one run after the other in"
+            description = "Number of runs at once, each in a process. Default: the number of processors. 0: one run after the other in"
                     + " this process.")
     private Integer workers;
 
@@ -90,7 +91,7 @@ final class ExperimentCommand implements Callable<Integer> {
     private Path results;
 
     @Option(names = "--data", paramLabel = "DIR",
-            description = "For --results: a folder for each experiment. Default: docs/data/experiments.")
+            description = "With --results: the folder that has a folder of data for each experiment. Default: docs/data/experiments.")
     private Path data = Path.of("docs", "data", "experiments");
 
     @Override

@@ -46,8 +46,8 @@ import picocli.CommandLine;
 
 /** Replaces an agent's model by another one, aligned with it, and makes a run that continues with the new team. */
 @Command(name = "replace", mixinStandardHelpOptions = true, description = {
-    "Replaces the model of an agent of a run's latest checkpoint, and makes a run directory that train --resume goes on with.",
-    "The old run stays as it is. In the new one that agent's optimiser and beta start over; the others are the same to the bit."})
+    "Replaces the model of an agent of a run's latest checkpoint, and makes a run directory that train --resume continues.",
+    "The old run is not changed. In the new one that agent's optimiser and beta start anew; the other agents are the same to the bit."})
 final class ReplaceCommand implements Callable<Integer> {
     private static final List<String> PROTOCOL = List.of("system", "thinking");
     private static final int REPLACED = 100; // key of the probes' random numbers
@@ -58,31 +58,32 @@ final class ReplaceCommand implements Callable<Integer> {
     @Parameters(paramLabel = "RUN", description = "Run directory.")
     private Path run;
 
-    @Option(names = "--agent", required = true, paramLabel = "AGENT", description = "Whose model: a role, or a number from 1 on.")
+    @Option(names = "--agent", required = true, paramLabel = "AGENT",
+            description = "The agent whose model is replaced: a role, or a number from 1 on.")
     private String agent;
 
     @Option(names = "--with", required = true, paramLabel = "MODEL",
             description = "A folder in the Hugging Face layout, such as a"
-                    + " checkpoint RUN/checkpoints/stage-0007/ROLE; tiny for the built-in model as its warm start left it; random for the"
+                    + " checkpoint RUN/checkpoints/stage-0007/ROLE; tiny for the built-in model after its warm start; random for the"
                     + " agent's own model with random weights.")
     private String with;
 
     @Option(names = "--align", paramLabel = "HOW",
-            description = "stage0: the new model learns what the old one says until its KL is"
-                    + " within delta0. none: a direct swap. scratch: of the new model only the shape and tokenizer, with random weights."
+            description = "stage0: the new model is trained on the old one's messages until its KL is"
+                    + " within delta0. none: a direct swap. scratch: only the new model's shape and tokenizer, with random weights."
                     + " Default: stage0.")
     private String align = "stage0";
 
     @Option(names = "--unify", split = ",", paramLabel = "PART",
-            description = "What the new model takes over of the agent's protocol:"
-                    + " none, or of system (the system turn) and thinking (whether the chat template asks to think first). What it does not"
-                    + " take over is its own: no system turn, thinking. Default: system,thinking.")
+            description = "The parts of the agent's protocol that the new model takes over:"
+                    + " system (the system turn) and thinking (enable_thinking of the chat template), or none. Otherwise the model has no"
+                    + " system turn, and thinking on. Default: system,thinking.")
     private List<String> unify = PROTOCOL;
 
-    @Option(names = "--system", paramLabel = "TEXT", description = "The system turn from now on, instead of the agent's own.")
+    @Option(names = "--system", paramLabel = "TEXT", description = "The system turn of the new model, instead of the agent's own.")
     private String system;
 
-    @Option(names = "--probes", description = "Messages of the agent to learn from, a fifth of them to measure on. Default: 500.")
+    @Option(names = "--probes", description = "Number of the agent's messages for the alignment, a fifth of them for validation. Default: 500.")
     private int probes = 500;
 
     @Option(names = "--delta0", description = "Radius in nats, in the unit of trust_region.delta, more than 0. Default: the agent's own delta.")
@@ -95,8 +96,8 @@ final class ReplaceCommand implements Callable<Integer> {
     private int batch = 64;
 
     @Option(names = "--learning-rate",
-            description = "Of stage0, more than 0. Default: optimiser.learning_rate; imitation often bears"
-                    + " ten times that.")
+            description = "Learning rate of stage0, more than 0. Default: optimiser.learning_rate; imitation"
+                    + " often allows ten times that.")
     private Double learningRate;
 
     @Option(names = "--out", paramLabel = "DIR", description = "The new run directory, new or empty. Default: RUN-AGENT-HOW.")

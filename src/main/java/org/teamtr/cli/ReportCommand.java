@@ -9,7 +9,7 @@ import picocli.CommandLine.Parameters;
 
 /** Writes the page of a run again. */
 @Command(name = "report", mixinStandardHelpOptions = true,
-        description = "Writes report.html of a run from its other files, and prints where it is.")
+        description = "Writes report.html of a run from its other files, and prints its path.")
 final class ReportCommand implements Callable<Integer> {
     @Parameters(paramLabel = "RUN", description = "A run directory.")
     private Path run;

@@ -63,13 +63,13 @@ final class TrainCommand implements Callable<Integer> {
     private List<String> sets = List.of();
 
     @Option(names = "--variant", paramLabel = "NAME",
-            description = "A baseline or ablation of the paper, over the file; check-config --variants lists them.")
+            description = "A baseline or ablation of the paper, applied to the file; check-config --variants lists them.")
     private String variant;
 
     @Option(names = "--out", paramLabel = "DIR", description = "Run directory, new or empty. Default: runs/TASK-DATE-TIME.")
     private Path out;
 
-    @Option(names = "--resume", paramLabel = "DIR", description = "Goes on with this run from its latest checkpoint.")
+    @Option(names = "--resume", paramLabel = "DIR", description = "Resumes this run from its latest checkpoint.")
     private Path resume;
 
     @Option(names = "--from", paramLabel = "DIR", description = {"Trains one stage from conversations that collect wrote,",
