@@ -13,8 +13,8 @@
 #
 # Steps are in this order, and each has a time limit: build (always), tests, bench, sanitizers, java, decoding, training. --steps names
 # those to run, with commas; the default is all. Every step runs, whatever became of those before it; one that cannot run is skipped with the
-# reason. --out gets check.log, bench.json and table.md, which say machine, driver and commit and are written as results come, and
-# training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
+# reason. --out gets check.log, check.json (each step's result), bench.json and table.md, which say machine, driver and commit and are
+# written as results come, and training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
 # Exit code 0 if no step failed, 3 if there is no GPU. TEAMTR_COMMIT names the commit where there is no git to ask.
 set -uo pipefail
 
@@ -62,6 +62,9 @@ for tool in nvcc cmake "${CXX:-g++}"; do
   command -v "$tool" > /dev/null || { echo "check.sh: no $tool found; the kernels cannot be built" >&2; exit 2; }
 done
 [[ $architecture =~ ^[0-9]+$ ]] || architecture=90
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader --id=0 2> /dev/null | head -n 1)
+compiler=$(nvcc --version | sed -n 's/.*release [^,]*, V\(.*\)/\1/p')
+date=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 commit=${TEAMTR_COMMIT:-}
 if [[ -z $commit ]] && commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null); then
   [[ -z $(git -C "$root" status --porcelain --untracked-files=no) ]] || commit+=-changed
@@ -80,13 +83,20 @@ log=$out/check.log
 
 # ---- steps --------------------------------------------------------------------------------------------------------
 
-summary=() passed=0 failed=0 skipped=0
+summary=() steps_done="" passed=0 failed=0 skipped=0
 say() { printf '%s\n' "$@" | tee -a "$log"; }
 left() { echo $((total - SECONDS)); }
+quoted() { local text=${1//\\/\\\\}; printf '"%s"' "$(tr -d '\000-\037' <<< "${text//\"/\\\"}")"; }
 
-note() { # title, result
+note() { # title, result, seconds
   summary+=("$(printf '%-44s %s' "$1" "$2")")
   say "-- $1: $2"
+  steps_done+="${steps_done:+,}"$'\n'"  {\"step\": $(quoted "$1"), \"result\": $(quoted "$2"), \"seconds\": ${3:-0}}"
+  {
+    echo "{\"gpu\": $(quoted "${gpu:-no GPU}"), \"architecture\": \"sm_$architecture\", \"driver\": $(quoted "$driver"),"
+    echo " \"nvcc\": $(quoted "$compiler"), \"commit\": $(quoted "$TEAMTR_COMMIT"), \"date\": \"$date\", \"steps\": [$steps_done"
+    echo "]}"
+  } > "$out/check.json"
 }
 
 skip() { # title, reason
@@ -108,13 +118,13 @@ run() { # title, seconds, command...
   timeout -k 5 "$limit" "$@" < /dev/null 2>&1 | tee -a "$log" || status=${PIPESTATUS[0]}
   local took=$((SECONDS - started))
   if [[ $status == 0 ]]; then
-    note "$title" "passed in $took s"
+    note "$title" "passed in $took s" "$took"
     passed=$((passed + 1))
     return 0
   elif [[ $took -ge $limit ]]; then
-    note "$title" "FAILED: ran past $limit s"
+    note "$title" "FAILED: ran past $limit s" "$took"
   else
-    note "$title" "FAILED with exit code $status after $took s"
+    note "$title" "FAILED with exit code $status after $took s" "$took"
   fi
   failed=$((failed + 1))
   return 1
@@ -177,6 +187,7 @@ compile() {
 }
 export -f compile
 export root native prefix CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
+export TEAMTR_BUDGETS=report # another compiler's count must not keep the kernels from being measured
 built=0
 run "Build for sm_$architecture" 200 bash -o pipefail -c 'compile "$@"' compile "${tests[@]}" && built=1
 

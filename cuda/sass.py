@@ -3,7 +3,8 @@
 
   cuda/sass.py [--check] [--write FILE.md] [--arch 90] [FILE...]
   cuda/sass.py --build COMPILER LIBRARY       what the build calls, with nvcc's version: --check, but exit code 0 where there is no
-                                              disassembler or the budgets are another compiler's, which is said
+                                              disassembler or the budgets are another compiler's, which is said; with
+                                              TEAMTR_BUDGETS=report in the environment counts above the budgets are said, too, and no error
 
 FILE is a library or cubin that holds code of that architecture, or a .cu file of this folder, which is compiled first;
 without one, all .cu files that the budgets name. Prints a Markdown table. --check: exit code 1 if a count is above its
@@ -16,7 +17,7 @@ What is counted: of each kernel the loop that has 16-byte loads from global memo
 aligned row takes, and without a budget the one of rows that are not aligned to 16 bytes, two of whose loads make a vector
 (LDG.E.EL). Where it branches, the cheapest way around it with the budget's number of MUFU.EX2 for each element is
 taken: for a KL, one is the way of vectors whose elements are near, two that of the others, and "2, mixed" that of vectors that hold
-both kinds, whose exponentials stand beside selections (FSEL). The count is divided by the
+both kinds, whose exponentials stand beside additions that some lanes do (@P0 FADD). The count is divided by the
 elements (or pairs) that the loop's 16-byte loads hold. Instructions of all kinds count, but NOP."""
 import argparse
 import collections
@@ -123,12 +124,12 @@ def loops(code):
 
 def ways(code, first, last):
     """The least instructions around a loop, for each number of MUFU.EX2 on the way."""
-    mixed = walked(code, first, last, lambda names: any(o.startswith("FSEL") for o in names))
-    return walked(code, first, last, lambda names: True)._replace(mixed=mixed.ways)
+    mixed = walked(code, first, last, lambda block: any(re.match(r"@!?P\d (FADD|FFMA)", i) for i in block))
+    return walked(code, first, last, lambda block: True)._replace(mixed=mixed.ways)
 
 
 def walked(code, first, last, good):
-    """The same, through blocks without MUFU.EX2 and those whose opcodes are good."""
+    """The same, through blocks without MUFU.EX2 and those that are good."""
     body = [(a, i) for a, i in code if first <= a <= last]
     leaders = {first} | {target(i) for _, i in body if opcode(i).startswith("BRA")}
     blocks = []  # (address, instructions)
@@ -140,7 +141,7 @@ def walked(code, first, last, good):
     least, done = {(0, 0, 0): 0}, {}  # (block, MUFU, loads): instructions
     for n, (_, instructions) in enumerate(blocks):
         names = [opcode(i) for i in instructions]
-        if any(o.startswith("MUFU.EX2") for o in names) and not good(names):
+        if any(o.startswith("MUFU.EX2") for o in names) and not good(instructions):
             continue
         count = sum(not o.startswith("NOP") for o in names)
         mufu = sum(o.startswith("MUFU.EX2") for o in names)
@@ -260,7 +261,7 @@ def main():
             f.write(page[:table.start(1)] + text + page[table.end(1):])
     if bad:
         print("sass.py: above the budgets of cuda/budgets.txt:\n  " + "\n  ".join(bad), file=sys.stderr)
-    return 1 if bad and (given.check or given.build) else 0
+    return 1 if bad and (given.check or given.build and os.environ.get("TEAMTR_BUDGETS") != "report") else 0
 
 
 if __name__ == "__main__":

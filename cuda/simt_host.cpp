@@ -3,6 +3,11 @@
  *
  * A cluster's threads are fibers. One runs until it waits (for its warp, its block or its cluster), then the next one that
  * is not waiting. Clusters are independent, so they are shared out among the pool's threads, each with fibers of its own.
+ *
+ * Under ThreadSanitizer (TEAMTR_RACES, which the build defines; this file itself is compiled without) each fiber is a thread to it, so that it
+ * finds every two accesses to one address, in shared or global memory, of which one writes, and which nothing orders: whatever turns the
+ * threads took. What orders are CUDA's promises and no more: __syncthreads, __syncwarp, the barrier of a cluster, the launch; not
+ * shuffles and votes, which are no memory barriers. Clusters that one thread of the pool runs are ordered, too.
  */
 #include <sys/mman.h>
 
@@ -13,6 +18,9 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(TEAMTR_RACES)
+#include <sanitizer/tsan_interface.h>
 #endif
 
 /* Saves the callee's registers and the stack at *rdi, and goes on with the stack rsi. */
@@ -45,10 +53,19 @@ namespace cuda {
 bool host_backwards = false;
 int host_multiprocessors = 132;
 
+#if defined(TEAMTR_RACES)
+static void released(void* order) { __tsan_release(order); }
+static void acquired(void* order) { __tsan_acquire(order); }
+#else
+static void released(void*) {}
+static void acquired(void*) {}
+#endif
+
 /* Threads that wait for each other. */
 struct Meeting {
   int members = 0, here = 0;
   uint64_t times = 0;
+  char order[2]; /* addresses by which ThreadSanitizer knows what comes before what, taken in turns */
 };
 
 struct HostThread {
@@ -59,6 +76,9 @@ struct HostThread {
   uint64_t times = 0; /* it goes on when the meeting has taken place more often than that */
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
+#endif
+#if defined(TEAMTR_RACES)
+  void* thread = nullptr; /* ThreadSanitizer's */
 #endif
 };
 
@@ -74,6 +94,9 @@ class Scheduler {
 
   ~Scheduler() {
     if (stacks) munmap(stacks, stacks_bytes);
+#if defined(TEAMTR_RACES)
+    for (void* thread : threads) __tsan_destroy_fiber(thread);
+#endif
   }
 
   /* A warp goes on as long as it can, then its block's next one; a block as long as it can, then the cluster's next one. So
@@ -89,6 +112,7 @@ class Scheduler {
         moved |= run_block(l, rank);
         if (running[rank] > 0) continue;
         finished++;
+        acquired(&ended[rank]);
         for (int k = 0; k < kGuardBytes; k++)
           if (shared_of[rank][l.shared_bytes + k] != kGuard) stuck("shared memory was written behind its end");
         memset(shared_of[rank], 0xff, l.shared_bytes); /* whoever reads it now finds NaNs */
@@ -97,16 +121,19 @@ class Scheduler {
     }
   }
 
-  void wait(Meeting* m) {
+  void wait(Meeting* m, bool orders) {
     HostThread* me = current;
+    char* order = &m->order[m->times & 1];
+    if (orders) released(order);
     if (++m->here == m->members) {
       m->here = 0;
       m->times++;
-      return;
+    } else {
+      me->waits_for = m;
+      me->times = m->times;
+      leave();
     }
-    me->waits_for = m;
-    me->times = m->times;
-    leave();
+    if (orders) acquired(order);
   }
 
   Warp& warp() { return warps[(current->at.rank * current->at.threads + current->at.thread) / kWarp]; }
@@ -167,7 +194,13 @@ class Scheduler {
       memset(shared_of[b] + l.shared_bytes, kGuard, kGuardBytes);
     }
     running.assign(l.cluster, l.threads);
+    ended.assign(l.cluster, 0);
     fibers.assign(count, HostThread());
+#if defined(TEAMTR_RACES)
+    of_pool = __tsan_get_current_fiber();
+    while ((int)threads.size() < count) threads.push_back(__tsan_create_fiber(0));
+    for (int i = 0; i < count; i++) fibers[i].thread = threads[i];
+#endif
     warps.assign(count / kWarp, Warp());
     for (Warp& w : warps) w.meeting.members = kWarp;
     blocks.assign(l.cluster, Meeting());
@@ -185,6 +218,7 @@ class Scheduler {
       top -= 6; /* the registers */
       fibers[i].stack = top;
     }
+    released(&begun);
   }
 
   static void start();
@@ -195,6 +229,8 @@ class Scheduler {
     HostThread* me = current;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(me->done ? nullptr : &me->fake_stack, bottom, bottom_size);
+#elif defined(TEAMTR_RACES)
+    __tsan_switch_to_fiber(of_pool, __tsan_switch_to_fiber_no_sync);
 #endif
     teamtr_switch(&me->stack, stack);
 #if defined(__SANITIZE_ADDRESS__)
@@ -206,6 +242,12 @@ class Scheduler {
   std::vector<HostThread> fibers;
   std::vector<Warp> warps;
   std::vector<int> running; /* threads of each block that have not returned */
+  char begun = 0;           /* as Meeting::order, of what comes before the kernel and after each of its blocks */
+  std::vector<char> ended;
+#if defined(TEAMTR_RACES)
+  std::vector<void*> threads;
+  void* of_pool = nullptr;
+#endif
   std::vector<std::vector<char>> memory;
   std::vector<char*> shared_of;
   char* stacks = nullptr;
@@ -226,6 +268,8 @@ void Scheduler::enter() {
 #if defined(__SANITIZE_ADDRESS__)
   const size_t i = current - fibers.data();
   __sanitizer_start_switch_fiber(&fake_stack, stacks + i * kStack, kStack);
+#elif defined(TEAMTR_RACES)
+  __tsan_switch_to_fiber(current->thread, __tsan_switch_to_fiber_no_sync);
 #endif
   teamtr_switch(&stack, current->stack);
 #if defined(__SANITIZE_ADDRESS__)
@@ -237,20 +281,23 @@ void Scheduler::start() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &scheduler->bottom, &scheduler->bottom_size);
 #endif
+  acquired(&scheduler->begun);
   (*scheduler->body)();
+  released(&scheduler->ended[scheduler->current->at.rank]);
   scheduler->current->done = true;
   scheduler->leave();
 }
 
-void host_barrier() { scheduler->wait(&scheduler->blocks[here().rank]); }
-void host_cluster_barrier() { scheduler->wait(&scheduler->cluster); }
+void host_barrier() { scheduler->wait(&scheduler->blocks[here().rank], true); }
+void host_cluster_barrier() { scheduler->wait(&scheduler->cluster, true); }
+void host_warp_barrier() { scheduler->wait(&scheduler->warp().meeting, true); }
 
 /* The warp's 32 values, valid until the lane's next exchange but one. */
 static const uint64_t* exchange(uint64_t mine) {
   Warp& w = scheduler->warp();
   uint64_t* slots = w.slots[w.meeting.times & 1];
   slots[here().thread % kWarp] = mine;
-  scheduler->wait(&w.meeting);
+  scheduler->wait(&w.meeting, false);
   return slots;
 }
 uint64_t host_exchange(uint64_t mine, int from) { return exchange(mine)[from]; }

@@ -32,6 +32,7 @@ extern __thread const HostThreadIndices* host_indices __attribute__((tls_model("
 inline const HostThreadIndices& here() { return *host_indices; }
 void host_barrier();
 void host_cluster_barrier();
+void host_warp_barrier();
 /* Puts 8 bytes where the warp's other lanes see them, waits for all 32, and answers those of lane `from`. */
 uint64_t host_exchange(uint64_t mine, int from);
 uint32_t host_ballot(bool mine);
@@ -70,7 +71,7 @@ template <class T> inline T __shfl_sync(unsigned, T v, int lane) {
 template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int distance) {
   return __shfl_sync(mask, v, (here().thread % 32) ^ distance);
 }
-inline void __syncwarp() { host_exchange(0, 0); }
+inline void __syncwarp() { host_warp_barrier(); }
 inline unsigned __ballot_sync(unsigned, bool b) { return host_ballot(b); }
 
 inline int __all_sync(unsigned, bool b) { return host_ballot(b) == kFullMask; }
@@ -105,11 +106,7 @@ inline unsigned __float_as_uint(float f) {
   memcpy(&u, &f, 4);
   return u;
 }
-inline unsigned atomicAdd(unsigned* p, unsigned v) {
-  const unsigned before = *p;
-  *p += v;
-  return before;
-}
+inline unsigned atomicAdd(unsigned* p, unsigned v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 
 /* cooperative_groups::cluster_group */
 struct HostCluster {
@@ -138,7 +135,19 @@ inline Vec16 load16(const void* p) {
   memcpy(&v, p, 16);
   return v;
 }
+/* Of a vector that is not aligned ThreadSanitizer sees the bytes that are used; others' may be written meanwhile. */
+#if defined(__SANITIZE_THREAD__)
+inline void uses16(const void* p) {
+  for (int i = 0; i < 16; i++) (void)static_cast<const volatile char*>(p)[i];
+}
+__attribute__((no_sanitize("thread"))) inline Vec16 load16_neighbour(const void* p) {
+  host_aligned(p);
+  return *static_cast<const Vec16*>(p);
+}
+#else
+inline void uses16(const void*) {}
 inline Vec16 load16_neighbour(const void* p) { return load16(p); }
+#endif
 inline void store16(void* p, Vec16 v) {
   host_aligned(p);
   memcpy(p, &v, 16);
@@ -151,6 +160,13 @@ inline void prefetch_l2(const void* p) { (void)*static_cast<const volatile char*
 inline float max_nan(float a, float b) { return a != a || b != b ? NAN : a > b ? a : b; }
 
 inline float exp2_approx(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+
+inline float exp2_unless(bool first, float a, float x) { return first ? a : exp2_approx(x); }
+inline void add_to_one(bool first, float& a, float x, float& b, float z) { first ? a += x : b += z; }
+inline void add_to_one(bool first, float& a, float x, float y, float& b, float z, float t) {
+  first ? a = fmaf(x, y, a) : b = fmaf(z, t, b);
+}
+inline void add_one_of(bool first, float& sum, float x, float y, float z) { sum = first ? fmaf(x, y, sum) : sum + z; }
 
 inline float f16_to_float(uint16_t h) {
   Matrix m(0, TEAMTR_F16, 1, 1, 1, 1, 0);
@@ -189,7 +205,7 @@ inline uint32_t max_bf16x2(uint32_t a, uint32_t b) {
 inline uint32_t to_f16x2(float low, float high) { return host_to_f16(low) | host_to_f16(high) << 16; }
 inline uint32_t to_bf16x2(float low, float high) { return host_to_bf16(low) | host_to_bf16(high) << 16; }
 
-inline void atomic_add_64(uint64_t* p, uint64_t v) { *p += v; }
+inline void atomic_add_64(uint64_t* p, uint64_t v) { __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 
 template <auto kKernel, class... A> int32_t launch(const Launch& l, const A&... arguments) {
   host_launch(l, [&] { kKernel(arguments...); });

@@ -41,8 +41,15 @@ struct WarpOf {
   int index, count;
 };
 __device__ __forceinline__ WarpOf this_warp() { return {warp(), warps()}; }
+/* Where there are clusters, which take more registers, the index comes from lane 0: what is computed from it is then computed where it
+ * is used, while nvcc would keep it in registers from row to row. All lanes come here. */
 __device__ __forceinline__ WarpOf warp_of_cluster() {
-  return {(int)this_cluster().block_rank() * warps() + warp(), (int)this_cluster().num_blocks() * warps()};
+  const int index = (int)this_cluster().block_rank() * warps() + warp();
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  return {index, warps()};
+#else
+  return {__shfl_sync(kFullMask, index, 0), (int)this_cluster().num_blocks() * warps()};
+#endif
 }
 
 /* Consecutive chunks of a warp in the statistics: 1,024 tokens. */
@@ -271,6 +278,7 @@ __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, fl
   }
   e = warp_sum(e);
   if (kEntropy) ey = warp_sum(ey);
+  __syncwarp(); /* all lanes have read what may have been here before */
   if (lane() == 0) {
     shared->k[w] = k;
     shared->e[w] = e;

@@ -83,8 +83,8 @@ static double exact_kl(const Exact& p, const Exact& q) {
   double kl = 0;
   for (size_t v = 0; v < p.log_p.size(); v++) {
     if (p.log_p[v] == -INFINITY) continue;
-    const double r = p.log_p[v] - q.log_p[v];
-    kl += q.log_p[v] == -INFINITY ? INFINITY : std::exp(p.log_p[v]) * (r + std::expm1(-r));
+    const double P = std::exp(p.log_p[v]), r = p.log_p[v] - q.log_p[v];
+    kl += q.log_p[v] == -INFINITY ? INFINITY : std::fabs(r) < 1 ? P * (r + std::expm1(-r)) : P * r + std::exp(q.log_p[v]) - P;
   }
   return p.lse != p.lse || q.lse != q.lse ? NAN : kl;
 }
@@ -253,7 +253,8 @@ struct KlOut {
   explicit KlOut(int64_t rows) : kl(rows, 7), lp(rows, 7), lq(rows, 7), hp(rows, 7), hq(rows, 7) {}
 };
 
-static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, float shift, std::mt19937& random) {
+/* Every seventieth token is `outlying` times as far apart as the others. */
+static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, float shift, std::mt19937& random, float outlying = 1) {
   const std::string name = "KL dtype " + std::to_string(dtype) + " vocab " + std::to_string(vocab) + " skip " +
                            std::to_string(skip) + " T " + std::to_string(t) + " apart " + std::to_string(apart);
   const int64_t rows = KINDS + 4;
@@ -262,7 +263,7 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
   Mirrored<int64_t> targets(rows);
   for (int64_t r = 0; r < rows; r++) {
     fill(p, r, (int)(r % KINDS), random);
-    for (int64_t v = 0; v < vocab; v++) q.set(r, v, p.get(r, v) + shift + apart * normal(random));
+    for (int64_t v = 0; v < vocab; v++) q.set(r, v, p.get(r, v) + shift + apart * normal(random) * (v % 70 == 3 ? outlying : 1));
     targets.host[r] = (int64_t)(random() % vocab);
   }
   for (int64_t v = 0; v < vocab; v++) q.set(KINDS, v, p.get(KINDS, v)); /* equal rows */
@@ -497,6 +498,8 @@ int main(int argc, char** argv) {
         policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_EXACT, 0.01, random);
         policy_loss_case(dtype, vocab, skip, true, TEAMTR_KL_NONE, 0.01, random);
         kl_case(dtype, vocab, skip, 1.0f, 0.001f, 4.0f, random);
+        kl_case(dtype, vocab, skip, 1.0f, 0.25f, 0, random); /* a twentieth of the elements is far, so most vectors have both kinds */
+        kl_case(dtype, vocab, skip, 0.9f, 0.01f, 0, random, 300);
         /* exponents of some 1,500 bits, for which no integer reference serves; and of 1e8, where p is 0 or 1 */
         if (vocab < 10000) {
           log_probs_case(dtype, vocab, skip, skip, 0.02f, random);
