@@ -4,7 +4,7 @@
  * Job. Statistics, exactly those of log-probs; a token drawn from the softmax; where the filters cut the row. Memory is read
  * once, by the statistics; the row is in the L2 cache for what follows: a block of it for each draw, mostly a part of it for
  * filters, or all of it one to four times where log-probs among the kept are asked for. Nothing is allocated: scratch is
- * 75 KiB of stack, however long the row.
+ * 80 KiB of stack, however long the row.
  *
  * The draw. An exponential race (Gumbel-max): of candidates with weights w_i and independent exponential variates E_i, the one of
  * the largest score w_i / E_i is candidate i with probability w_i / sum w. (log w_i - log E_i is a log-weight plus Gumbel noise.)
@@ -101,37 +101,62 @@ struct Weight {
   }
 };
 
-/* 64 numbers of a sequence, from number i on, a multiple of 64. */
-TEAMTR_INLINE void exponentials(const SampleArgs& a, uint32_t first, int64_t i, F* e) {
+/* n vectors, four at most, of a sequence's numbers from number i on, a multiple of 64. */
+TEAMTR_INLINE void exponentials(const SampleArgs& a, uint32_t first, int64_t i, int n, F* e) {
   const Words w = words(a, first + (uint32_t)(i / 4));
-  for (int k = 0; k < 4; k++) e[k] = exponential(w.w[k]);
+  for (int k = 0; k < n; k++) e[k] = exponential(w.w[k]);
 }
 
-/* The races of a row's blocks, one for each attempt, run as the statistics come to a block. */
-struct BlockRaces {
+/* The races of a row's blocks, one for each attempt. The first is run as the statistics come to a block; the others are mostly not
+ * needed: what they take is kept, and only where a row has too many blocks for that are they run at once. */
+class BlockRaces {
+ public:
+  BlockRaces(const SampleArgs& a, int64_t blocks, int attempts) : a(a), blocks(blocks), at_once(blocks > kKept || attempts < 1 ? attempts : 1) {}
+
+  void operator()(int64_t block, double weight, double factor) {
+    if (block < kKept) kept[block] = {weight, factor};
+    for (int i = 0; i < at_once; i++) enter(i, block, {weight, factor});
+  }
+
+  /* The block that won. */
+  int64_t winner(int attempt) {
+    if (attempt >= at_once)
+      for (int64_t b = 0; b < blocks; b++) enter(attempt, b, kept[b]);
+    return best[attempt].block;
+  }
+
+ private:
+  static constexpr int kKept = 256;
+  struct Entry {
+    double weight, factor; /* of stats_of */
+  };
   struct Candidate {
     double score = 0; /* relative to the maximum so far */
     int64_t block = -1;
   };
+
+  void enter(int i, int64_t block, Entry entry) {
+    if (blocks == 1) {
+      best[i].block = 0;
+      return;
+    }
+    if (block % 64 == 0) {
+      const int vectors = (int)((blocks - block + 15) / 16), n = vectors < 4 ? vectors : 4;
+      F v[4];
+      exponentials(a, first_counter(Sequence::kBlocks, i), block, n, v);
+      for (int k = 0; k < n; k++) store(e[i] + 16 * k, v[k]);
+    }
+    best[i].score *= entry.factor;
+    const double score = entry.weight / (double)e[i][block % 64];
+    if (score > best[i].score) best[i] = {score, block};
+  }
+
   const SampleArgs& a;
-  const int attempts;
+  const int64_t blocks;
+  const int at_once; /* races */
+  Entry kept[kKept];
   Candidate best[kAttempts];
   alignas(64) float e[kAttempts][64]; /* of the blocks from the last multiple of 64 on */
-
-  BlockRaces(const SampleArgs& a, int attempts) : a(a), attempts(attempts) {}
-
-  void operator()(int64_t block, double weight, double factor) {
-    for (int i = 0; i < attempts; i++) {
-      if (block % 64 == 0) {
-        F v[4];
-        exponentials(a, first_counter(Sequence::kBlocks, i), block, v);
-        for (int k = 0; k < 4; k++) store(e[i] + 16 * k, v[k]);
-      }
-      best[i].score *= factor;
-      const double score = weight / (double)e[i][block % 64];
-      if (score > best[i].score) best[i] = {score, block};
-    }
-  }
 };
 
 /* The candidate of the largest score of n * 16, the first of equal ones. */
@@ -146,22 +171,18 @@ static int winner_of(const F* scores, int n) {
 /* A token of a block. */
 template <class D> static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weight& w, int attempt, int64_t block) {
   const int64_t begin = block * kBlockGroups, end = end_of(block, row.groups());
-  F sums[16], e[4], scores[4]; /* sums: eight lanes for a segment, two segments a vector */
-  for (F& s : sums) s = set(0.0f);
-  for (int64_t g = begin; g < end; g++)
-    for (int k = 0; k < 4; k++) {
-      F& s = sums[(g - begin) % 4 * 4 + k];
-      s = add(s, w.of(D::load(row.group(g) + 16 * k)));
-    }
+  F e[4], scores[4];
   alignas(64) float lanes[16], of_segments[kSegments];
-  for (int i = 0; i < kSegments / 2; i++) {
-    store(lanes, sums[i]);
+  for (int i = 0; i < kSegments / 2; i++) { /* eight lanes for a segment, two segments a vector */
+    F sum = set(0.0f);
+    for (int64_t g = begin + i / 4; g < end; g += 4) sum = add(sum, w.of(D::load(row.group(g) + i % 4 * 16)));
+    store(lanes, sum);
     for (int half = 0; half < 2; half++) {
       const float* l = lanes + half * 8;
       of_segments[i * 2 + half] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
     }
   }
-  exponentials(a, first_counter(Sequence::kOfSegments, attempt), 0, e);
+  exponentials(a, first_counter(Sequence::kOfSegments, attempt), 0, kSegments / 16, e);
   for (int k = 0; k < kSegments / 16; k++) scores[k] = div(load(of_segments + 16 * k), e[k]);
   const int segment = winner_of(scores, kSegments / 16);
 
@@ -171,7 +192,7 @@ template <class D> static int64_t draw_in_block(const Row<D>& row, const SampleA
     const int64_t token = token_of(i), g = token / kGroup;
     for (int n = 0; n < 8; n++) x[i + n] = g < end ? row.group(g)[token % kGroup + n] : D::kMasked;
   }
-  exponentials(a, first_counter(Sequence::kOfTokens, attempt), 0, e);
+  exponentials(a, first_counter(Sequence::kOfTokens, attempt), 0, 4, e);
   for (int k = 0; k < 4; k++) scores[k] = div(w.of(D::load(x + 16 * k)), e[k]);
   return token_of(winner_of(scores, 4));
 }
@@ -185,7 +206,7 @@ template <class D> static int64_t draw_kept(const Row<D>& row, const SampleArgs&
     F x[4], e[4];
     for (int k = 0; k < 4; k++) x[k] = D::load(row.group(g) + 16 * k);
     if (!any(ge(max(max(x[0], x[1]), max(x[2], x[3])), threshold))) continue;
-    exponentials(a, first_counter(Sequence::kKept, 0), g * kGroup, e);
+    exponentials(a, first_counter(Sequence::kKept, 0), g * kGroup, 4, e);
     for (int k = 0; k < 4; k++) {
       const F score = div(w.of(x[k]), e[k]);
       uint32_t hits = bits(both(lt(set(best), score), ge(x[k], threshold)));
@@ -503,7 +524,7 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   const double temperature = a.temperature > 0 ? a.temperature : 1;
   const bool greedy = a.temperature == 0, filtered = has_top_k(a, vocab) || a.top_p < 1 || a.min_p > 0;
   const Row<D> row(x, vocab);
-  BlockRaces races(a, greedy ? 0 : filtered ? kAttempts : 1);
+  BlockRaces races(a, row.blocks(), greedy ? 0 : filtered ? kAttempts : 1);
   const RowStats s = stats_of<D, false>(x, vocab, temperature, races);
   *out = {s, -1, 0.0f, 0.0};
   if (!(s.max > -kInf && s.max < kInf) || std::isnan(s.rest)) return;
@@ -514,13 +535,13 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   };
   if (greedy) return take(nth_equal(row, s.max, 1), 0);
   const Weight w{s.max, scale_of(temperature)};
-  if (!filtered) return take(draw_in_block(row, a, w, 0, races.best[0].block), s.rest);
+  if (!filtered) return take(draw_in_block(row, a, w, 0, races.winner(0)), s.rest);
   Scratch scratch;
   Cut cut;
   bool known = a.rest_kept || a.top_p < 0.75; /* the cut is */
   if (known) cut = cut_of(row, vocab, a, w, s.rest, &scratch);
   for (int attempt = 0; attempt < kAttempts; attempt++) {
-    const int64_t token = draw_in_block(row, a, w, attempt, races.best[attempt].block);
+    const int64_t token = draw_in_block(row, a, w, attempt, races.winner(attempt));
     const float logit = one<D>(row.x + token);
     if (!known) {
       if (surely_kept(row, vocab, a, w, s.rest, logit, &scratch)) return take(token, 0);
