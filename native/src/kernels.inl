@@ -42,6 +42,7 @@ static constexpr float kLow = -1.7e38f;   /* stands in for -inf where a differen
 
 struct F32 {
   using T = float;
+  static constexpr bool kPairs = false;
   static constexpr T kMasked = -std::numeric_limits<float>::infinity();
   TEAMTR_INLINE F load(const T* p) { return TEAMTR_ISA::load(p); }
   TEAMTR_INLINE void load(const T* p, F* x) {
@@ -54,6 +55,7 @@ struct F32 {
 
 struct Bf16 {
   using T = uint16_t;
+  static constexpr bool kPairs = true; /* the second load has the even ones of 32, then the odd ones */
   static constexpr T kMasked = 0xff80;
   TEAMTR_INLINE F load(const T* p) { return load_bf16(p); }
   /* Of each 32 elements the even ones, then the odd ones: a shift and a mask, and nothing crosses lanes. */
@@ -78,6 +80,7 @@ struct Bf16 {
 
 struct F16 {
   using T = uint16_t;
+  static constexpr bool kPairs = false;
   static constexpr T kMasked = 0xfc00;
   TEAMTR_INLINE F load(const T* p) { return load_f16(p); }
   TEAMTR_INLINE void load(const T* p, F* x) {
@@ -265,9 +268,13 @@ struct BlockSums {
   int64_t at_reference; /* with kStrict: elements equal to the reference, which are in neither sum */
 };
 
-/* kStrict: leave elements equal to the reference out, and count them. */
-template <class D, bool kStrict, bool kEntropy, bool kFused>
-static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference) {
+struct Nothing {
+  __attribute__((always_inline)) void operator()(F) {}
+};
+
+/* kStrict: leave elements equal to the reference out, and count them. each(e) is called for all vectors. */
+template <class D, bool kStrict, bool kEntropy, bool kFused, class Each>
+static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, Each each) {
   Sum e, ey;
   Max m(-kInf);
   int64_t ties = 0;
@@ -277,6 +284,7 @@ static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& refere
     M normal;
     const F y = exponents.of(x);
     F v = exp2_of(y, &normal);
+    each(v);
     if (kStrict) {
       const M tie = ge(x, ref);
       ties += count(tie);
@@ -292,9 +300,10 @@ static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& refere
   return s;
 }
 
-template <class D, bool kStrict, bool kEntropy> static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference) {
-  return kHasFma && reference.fused ? block_sums<D, kStrict, kEntropy, kHasFma>(row, b, reference)
-                                    : block_sums<D, kStrict, kEntropy, false>(row, b, reference);
+template <class D, bool kStrict, bool kEntropy, class Each = Nothing>
+static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, Each each = Each()) {
+  return kHasFma && reference.fused ? block_sums<D, kStrict, kEntropy, kHasFma>(row, b, reference, each)
+                                    : block_sums<D, kStrict, kEntropy, false>(row, b, reference, each);
 }
 
 /* The running state: sum of e = ties + rest, everything relative to max. */
@@ -321,9 +330,9 @@ struct Running {
 };
 
 /* blocks(b, weight, factor) is called for each block b: its sum of e, relative to the maximum so far, and what sums of the blocks before
- * are to be multiplied by because that has risen. */
-template <class D, bool kEntropy, class Blocks>
-static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks) {
+ * are to be multiplied by because that has risen. each(e): of the vectors of a block with a new maximum, in the order of D::load. */
+template <class D, bool kEntropy, class Blocks, class Each = Nothing>
+static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks, Each each = Each()) {
   const Row<D> row(x, vocab);
   Running r(scale_of(temperature));
   for (int64_t b = 0; b < row.blocks(); b++) {
@@ -344,7 +353,7 @@ static RowStats stats_of(const void* x, int64_t vocab, double temperature, Block
     }
     if (m >= r.max) {
       if (m > r.max) factor = r.raise(m);
-      s = block_sums<D, true, kEntropy>(row, b, r.reference);
+      s = block_sums<D, true, kEntropy>(row, b, r.reference, each);
       r.ties += (double)s.at_reference;
     }
     blocks(b, s.e + (double)s.at_reference, factor);

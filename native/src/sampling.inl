@@ -4,7 +4,7 @@
  * Job. Statistics, exactly those of log-probs; a token drawn from the softmax; where the filters cut the row. Memory is read
  * once, by the statistics; the row is in the L2 cache for what follows: a block of it for each draw, mostly a part of it for
  * filters, or all of it one to four times where log-probs among the kept are asked for. Nothing is allocated: scratch is
- * 80 KiB of stack, however long the row.
+ * 88 KiB of stack, however long the row.
  *
  * The draw. An exponential race (Gumbel-max): of candidates with weights w_i and independent exponential variates E_i, the one of
  * the largest score w_i / E_i is candidate i with probability w_i / sum w. (log w_i - log E_i is a log-weight plus Gumbel noise.)
@@ -168,14 +168,33 @@ static int winner_of(const F* scores, int n) {
     if (const uint32_t hits = bits(ge(scores[k], top))) return k * 16 + __builtin_ctz(hits);
 }
 
-/* A token of a block. */
-template <class D> static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weight& w, int attempt, int64_t block) {
+/* Keeps the weights of a row of one block as the statistics compute them. */
+struct Keep {
+  float* to;
+  __attribute__((always_inline)) void operator()(F e) {
+    store(to, e);
+    to += 16;
+  }
+};
+
+/* A token of a block. kept: its weights in the order of D::load, or null. */
+template <class D>
+static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weight& w, int attempt, int64_t block, const float* kept) {
   const int64_t begin = block * kBlockGroups, end = end_of(block, row.groups());
   F e[4], scores[4];
   alignas(64) float lanes[16], of_segments[kSegments];
-  for (int i = 0; i < kSegments / 2; i++) { /* eight lanes for a segment, two segments a vector */
+  if (kept && D::kPairs) { /* four lanes of two vectors for a segment, four segments a pair */
+    for (int i = 0; i < kSegments / 4; i++) {
+      F sum = set(0.0f);
+      for (int64_t g = i / 2; g < end; g += 4) sum = add(sum, add(load(kept + (g * 4 + i % 2 * 2) * 16), load(kept + (g * 4 + i % 2 * 2 + 1) * 16)));
+      store(lanes, sum);
+      for (int k = 0; k < 4; k++) of_segments[i * 4 + k] = (lanes[k * 4] + lanes[k * 4 + 1]) + (lanes[k * 4 + 2] + lanes[k * 4 + 3]);
+    }
+  }
+  for (int i = 0; i < kSegments / 2 && !(kept && D::kPairs); i++) { /* eight lanes for a segment, two segments a vector */
     F sum = set(0.0f);
-    for (int64_t g = begin + i / 4; g < end; g += 4) sum = add(sum, w.of(D::load(row.group(g) + i % 4 * 16)));
+    for (int64_t g = begin + i / 4; g < end; g += 4)
+      sum = add(sum, kept ? load(kept + (g * 4 + i % 4) * 16) : w.of(D::load(row.group(g) + i % 4 * 16)));
     store(lanes, sum);
     for (int half = 0; half < 2; half++) {
       const float* l = lanes + half * 8;
@@ -525,7 +544,9 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   const bool greedy = a.temperature == 0, filtered = has_top_k(a, vocab) || a.top_p < 1 || a.min_p > 0;
   const Row<D> row(x, vocab);
   BlockRaces races(a, row.blocks(), greedy ? 0 : filtered ? kAttempts : 1);
-  const RowStats s = stats_of<D, false>(x, vocab, temperature, races);
+  alignas(64) float of_block[kDrawBlock];
+  const float* kept = row.blocks() == 1 ? of_block : nullptr;
+  const RowStats s = kept ? stats_of<D, false>(x, vocab, temperature, races, Keep{of_block}) : stats_of<D, false>(x, vocab, temperature, races);
   *out = {s, -1, 0.0f, 0.0};
   if (!(s.max > -kInf && s.max < kInf) || std::isnan(s.rest)) return;
   const auto take = [&](int64_t token, double rest) {
@@ -535,13 +556,13 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   };
   if (greedy) return take(nth_equal(row, s.max, 1), 0);
   const Weight w{s.max, scale_of(temperature)};
-  if (!filtered) return take(draw_in_block(row, a, w, 0, races.winner(0)), s.rest);
+  if (!filtered) return take(draw_in_block(row, a, w, 0, races.winner(0), kept), s.rest);
   Scratch scratch;
   Cut cut;
   bool known = a.rest_kept || a.top_p < 0.75; /* the cut is */
   if (known) cut = cut_of(row, vocab, a, w, s.rest, &scratch);
   for (int attempt = 0; attempt < kAttempts; attempt++) {
-    const int64_t token = draw_in_block(row, a, w, attempt, races.winner(attempt));
+    const int64_t token = draw_in_block(row, a, w, attempt, races.winner(attempt), kept);
     const float logit = one<D>(row.x + token);
     if (!known) {
       if (surely_kept(row, vocab, a, w, s.rest, logit, &scratch)) return take(token, 0);
