@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds libteamtr and installs it.
 #   native/build.sh PREFIX [CUDA [SKIP_SIMT]]    CUDA is AUTO (the default: if there is an nvcc), ON or OFF
-#   native/build.sh --start PREFIX CUDA SKIP_SIMT    the library without CUDA now, the others in the background
-#   native/build.sh --wait PREFIX    waits for those, says what their build said, and fails if it failed
+#   native/build.sh --start PREFIX CUDA SKIP_SIMT    the headers now, all else in the background
+#   native/build.sh --wait PREFIX [cpu]    waits for that, or for the library without CUDA; says what its build said, and fails if it failed
 #   native/build.sh --check          only says what is missing on this machine
 #
 # What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels, and, if
 # SKIP_SIMT is false, PREFIX/simt/libteamtr.so, whose CUDA kernels run on the host, for tests. Maven compiles the Java sources
-# while the kernels compile: it calls --start in its phase initialize, --wait in process-test-classes. Objects go to
+# while the kernels compile: it calls --start in its phase initialize, --wait for what is needed next. Objects go to
 # PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another compiler for the kernels,
 # CUDACXX another nvcc, CUDAARCHS the architectures (default: this machine's GPU, or else 90; `release`: 80, 90, 100, 120
 # and PTX), TEAMTR_JOBS the number of jobs.
@@ -52,23 +52,28 @@ check() {
 step=all
 case ${1:-} in
   --check) check; exit ;;
-  --start | --rest | --wait) step=${1#--}; shift ;; # --rest: what --start runs in the background
+  --start | --background | --wait) step=${1#--}; shift ;; # --background: what --start leaves running
 esac
 [[ $# -ge 1 ]] || fail "usage: native/build.sh PREFIX [AUTO|ON|OFF], or native/build.sh --check"
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
-log=$prefix/build.log rc=$prefix/build.rc # of the build in the background
+log=$prefix/build.log done=$prefix/build.done # of the build in the background: what it said, and what there is of it: cpu, all
 
-# One build at a time. A build in the background holds the lock until it is done or dead.
-if [[ $step != rest ]]; then
-  exec 9> "$prefix/build.lock"
-  flock 9
-fi
+# One build at a time: who builds holds the lock until it is done or dead. --background has it from --start.
+[[ $step == background ]] || exec 9> "$prefix/build.lock"
 if [[ $step == wait ]]; then
-  cat "$log"
-  [[ $(cat "$rc" 2> /dev/null) == 0 ]] || fail "the build of the native kernels failed; $log has what it said"
+  until grep -qsx "${2:-all}" "$done"; do
+    if flock --nonblock 9; then # nobody builds
+      grep -qsx "${2:-all}" "$done" && break
+      cat "$log"
+      fail "the build of the native kernels failed; $log has what it said"
+    fi
+    sleep 0.1
+  done
+  [[ ${2:-all} != all ]] || cat "$log"
   exit
 fi
+[[ $step == background ]] || flock 9
 
 nvcc() {
   command -v "${CUDACXX:-nvcc}" || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
@@ -110,18 +115,20 @@ jobs=${TEAMTR_JOBS:-$(nproc)}
 compile() { cmake --build "$build_dir" --parallel "$jobs" --target "$@"; }
 deliver() { cmake --install "$build_dir" --prefix "$prefix" --component "$1" > /dev/null; }
 
-if [[ $step != rest ]]; then
-  compile teamtr
-  deliver cpu
-fi
+[[ $step == background ]] || rm -f "$done"
 if [[ $step == start ]]; then
-  rm -f "$rc"
-  { "${BASH_SOURCE[0]}" --rest "$prefix" "$cuda" "$skip_simt" && echo 0 > "$rc"; } > "$log" 2>&1 < /dev/null &
+  deliver headers
+  "${BASH_SOURCE[0]}" --background "$prefix" "$cuda" "$skip_simt" > "$log" 2>&1 < /dev/null &
   exit
 fi
-others=()
+compile teamtr
+deliver headers
+deliver cpu
+echo cpu >> "$done"
+forms=()
 rm -rf "$prefix/gpu" # of an earlier build with CUDA
-[[ $cuda == OFF ]] || others+=(gpu)
-[[ $skip_simt == true ]] || others+=(simt)
-[[ ${#others[@]} -eq 0 ]] || compile "${others[@]/#/teamtr_}"
-for other in "${others[@]}"; do deliver "$other"; done
+[[ $cuda == OFF ]] || forms+=(gpu)
+[[ $skip_simt == true ]] || forms+=(simt)
+[[ ${#forms[@]} -eq 0 ]] || compile "$(IFS=_; echo "forms_${forms[*]}")"
+for form in "${forms[@]}"; do deliver "$form"; done
+echo all >> "$done"
