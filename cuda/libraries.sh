@@ -7,7 +7,9 @@ set -euo pipefail
 wheels=$(python3 -c 'import nvidia; print("\n".join(nvidia.__path__))' 2> /dev/null || true)
 folders=${LD_LIBRARY_PATH:-}
 while read -r wheel; do
-  [[ -z $wheel ]] || folders+=:$(find -L "$wheel" -name '*.so*' -path '*/lib/*' -printf '%h\n' | sort -u | paste -sd:)
+  [[ -z $wheel ]] || while read -r folder; do # no empty entry, which would stand for the current folder
+    folders+=:$folder
+  done < <(find -L "$wheel" -name '*.so*' -path '*/lib/*' -printf '%h\n' | sort -u)
 done <<< "$wheels"
 cuda=${CUDA_HOME:-/usr/local/cuda}
 for folder in "$cuda/lib64" "$cuda/extras/CUPTI/lib64"; do

@@ -4,10 +4,11 @@
  * A cluster's threads are fibers. One runs until it waits (for its warp, its block or its cluster), then the next one that
  * is not waiting. Clusters are independent, so they are shared out among the pool's threads, each with fibers of its own.
  *
- * Under ThreadSanitizer (TEAMTR_RACES, which the build defines; this file itself is compiled without) each fiber is a thread to it, so that it
- * finds every two accesses to one address, in shared or global memory, of which one writes, and which nothing orders: whatever turns the
- * threads took. What orders are CUDA's promises and no more: __syncthreads, __syncwarp, the barrier of a cluster, the launch; not
- * shuffles and votes, which are no memory barriers. Clusters that one thread of the pool runs are ordered, too.
+ * Under ThreadSanitizer each fiber is reported to it as a thread (TEAMTR_RACES; this file itself is compiled without the sanitizer). It
+ * then finds data races in shared and global memory: two accesses to one address, at least one of them a write, that nothing orders,
+ * whatever order the fibers happened to run in. Accesses are ordered by what CUDA guarantees: __syncthreads, __syncwarp, the barrier of a
+ * cluster and the launch, but not shuffles and votes, which are no memory barriers. One limit: clusters that the same thread of the pool
+ * runs one after the other count as ordered, too.
  */
 #include <sys/mman.h>
 
@@ -65,7 +66,7 @@ static void acquired(void*) {}
 struct Meeting {
   int members = 0, here = 0;
   uint64_t times = 0;
-  char order[2]; /* addresses by which ThreadSanitizer knows what comes before what, taken in turns */
+  char order[2]; /* addresses that ThreadSanitizer's release and acquire refer to, used alternately */
 };
 
 struct HostThread {
@@ -242,7 +243,7 @@ class Scheduler {
   std::vector<HostThread> fibers;
   std::vector<Warp> warps;
   std::vector<int> running; /* threads of each block that have not returned */
-  char begun = 0;           /* as Meeting::order, of what comes before the kernel and after each of its blocks */
+  char begun = 0;           /* as Meeting::order, for the start of the kernel; ended: for the end of each block */
   std::vector<char> ended;
 #if defined(TEAMTR_RACES)
   std::vector<void*> threads;

@@ -135,7 +135,7 @@ inline Vec16 load16(const void* p) {
   memcpy(&v, p, 16);
   return v;
 }
-/* Of a vector that is not aligned ThreadSanitizer sees the bytes that are used; others' may be written meanwhile. */
+/* For a row that is not aligned, ThreadSanitizer is shown only the bytes that belong to the row; a neighbour may be writing the others. */
 #if defined(__SANITIZE_THREAD__)
 inline void uses16(const void* p) {
   for (int i = 0; i < 16; i++) (void)static_cast<const volatile char*>(p)[i];

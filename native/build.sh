@@ -1,16 +1,13 @@
 #!/usr/bin/env bash
 # Builds libteamtr and installs it.
-#   native/build.sh PREFIX [CUDA [SKIP_SIMT]]    CUDA is AUTO (the default: if there is an nvcc), ON or OFF
-#   native/build.sh --start PREFIX CUDA SKIP_SIMT    the headers now, all else in the background
-#   native/build.sh --wait PREFIX [cpu]    waits for that, or for the library without CUDA; says what its build said, and fails if it failed
-#   native/build.sh --check          only says what is missing on this machine
+#   native/build.sh PREFIX [CUDA [SKIP_SIMT]]    CUDA is AUTO (the default: if there is an nvcc), ON or OFF; SKIP_SIMT is true or false
+#   native/build.sh --check                      only says what is missing on this machine
 #
 # What is installed: PREFIX/include, PREFIX/lib/libteamtr.so without CUDA, PREFIX/gpu/libteamtr.so with CUDA kernels, and, if
-# SKIP_SIMT is false, PREFIX/simt/libteamtr.so, whose CUDA kernels run on the host, for tests. Maven compiles the Java sources
-# while the kernels compile: it calls --start in its phase initialize, --wait for what is needed next. Objects go to
-# PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another compiler for the kernels,
-# CUDACXX another nvcc, CUDAARCHS the architectures (default: this machine's GPU, or else 90; `release`: 80, 90, 100, 120
-# and PTX), TEAMTR_JOBS the number of jobs.
+# SKIP_SIMT is false, PREFIX/simt/libteamtr.so, whose CUDA kernels run on the host, for tests. Called by Maven (phase initialize);
+# can be run by hand. Objects go to PREFIX/../native-build-CUDA, so a second run compiles only what changed. CXX names another
+# compiler for the kernels, CUDACXX another nvcc, CUDAARCHS the architectures (default: this machine's GPU, or else 90; `release`:
+# 80, 90, 100, 120 and PTX), TEAMTR_JOBS the number of jobs.
 set -euo pipefail
 
 say() { echo "teamtr: $*" >&2; }
@@ -49,31 +46,11 @@ check() {
   return $missing
 }
 
-step=all
-case ${1:-} in
-  --check) check; exit ;;
-  --start | --background | --wait) step=${1#--}; shift ;; # --background: what --start leaves running
-esac
 [[ $# -ge 1 ]] || fail "usage: native/build.sh PREFIX [AUTO|ON|OFF], or native/build.sh --check"
-mkdir -p "$1"
-prefix=$(cd "$1" && pwd)
-log=$prefix/build.log done=$prefix/build.done # of the build in the background: what it said, and what there is of it: cpu, all
-
-# One build at a time: who builds holds the lock until it is done or dead. --background has it from --start.
-[[ $step == background ]] || exec 9> "$prefix/build.lock"
-if [[ $step == wait ]]; then
-  until grep -qsx "${2:-all}" "$done"; do
-    if flock --nonblock 9; then # nobody builds
-      grep -qsx "${2:-all}" "$done" && break
-      cat "$log"
-      fail "the build of the native kernels failed; $log has what it said"
-    fi
-    sleep 0.1
-  done
-  [[ ${2:-all} != all ]] || cat "$log"
+if [[ $1 == --check ]]; then
+  check
   exit
 fi
-[[ $step == background ]] || flock 9
 
 nvcc() {
   command -v "${CUDACXX:-nvcc}" || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
@@ -87,15 +64,17 @@ case $cuda in
   OFF) ;;
   *) fail "cmake.cuda must be AUTO, ON or OFF, not '$cuda'" ;;
 esac
-skip_simt=${3:-true}
+[[ ${3:-true} == true ]] && simt=OFF || simt=ON
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mkdir -p "$1"
+prefix=$(cd "$1" && pwd)
 build_dir=$(dirname "$prefix")/native-build-$cuda
 
 cache=$build_dir/CMakeCache.txt
 if [[ -f $cache ]] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source_dir" "$cache"; then
   rm -rf "$build_dir" # made in another place; CMake would refuse it
 fi
-options=(-DTEAMTR_CUDA="$cuda" -DCMAKE_CXX_COMPILER="${CXX:-g++}")
+options=(-DTEAMTR_CUDA="$cuda" -DTEAMTR_SIMT=$simt -DCMAKE_CXX_COMPILER="${CXX:-g++}")
 if [[ $cuda == ON ]]; then
   gpu=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sed -n '1s/[^0-9]//gp') || true
   architectures=${CUDAARCHS:-${gpu:-90}}
@@ -112,23 +91,6 @@ if [[ $(cat "$build_dir/configured" 2> /dev/null) != "${options[*]}" ]]; then
   echo "${options[*]}" > "$build_dir/configured"
 fi
 jobs=${TEAMTR_JOBS:-$(nproc)}
-compile() { cmake --build "$build_dir" --parallel "$jobs" --target "$@"; }
-deliver() { cmake --install "$build_dir" --prefix "$prefix" --component "$1" > /dev/null; }
-
-[[ $step == background ]] || rm -f "$done"
-if [[ $step == start ]]; then
-  deliver headers
-  "${BASH_SOURCE[0]}" --background "$prefix" "$cuda" "$skip_simt" > "$log" 2>&1 < /dev/null &
-  exit
-fi
-compile teamtr
-deliver headers
-deliver cpu
-echo cpu >> "$done"
-forms=()
+cmake --build "$build_dir" --parallel "$jobs"
 rm -rf "$prefix/gpu" # of an earlier build with CUDA
-[[ $cuda == OFF ]] || forms+=(gpu)
-[[ $skip_simt == true ]] || forms+=(simt)
-[[ ${#forms[@]} -eq 0 ]] || compile "$(IFS=_; echo "forms_${forms[*]}")"
-for form in "${forms[@]}"; do deliver "$form"; done
-echo all >> "$done"
+cmake --install "$build_dir" --prefix "$prefix" > /dev/null

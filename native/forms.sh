@@ -2,11 +2,10 @@
 # Puts the JNI glue, which is the same for all forms of libteamtr, beside each form that build.sh installed besides the plain
 # one, in the folders that go on a class path:
 #   native/forms.sh PREFIX TARGET GLUE    PREFIX/gpu -> TARGET/native-gpu, PREFIX/simt -> TARGET/native-simt
-# First waits for those that are still being built. Called by Maven (phase process-test-classes).
+# Called by Maven (phase process-test-classes).
 set -euo pipefail
 
 prefix=$1 target=$2 glue=$3
-"$(dirname "${BASH_SOURCE[0]}")/build.sh" --wait "$prefix"
 for form in gpu simt; do
   folder=linux-x86_64
   [[ $form != gpu ]] || folder=linux-x86_64-gpu # what the Loader prefers

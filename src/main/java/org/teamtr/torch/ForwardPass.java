@@ -78,12 +78,19 @@ final class ForwardPass implements AutoCloseable {
 
     // ---- micro-batches ----
 
-    /** {@return the micro-batches of some messages, on the device those that are computed here} The caller's PointerScope's. */
+    /**
+     * {@return the micro-batches of some messages; those that this rank computes are copied to the device, into tensors that the caller's
+     * PointerScope owns}
+     */
     List<PackedSequences> packed(List<Utterance> messages) {
         return packed(split(messages), UnaryOperator.identity());
     }
 
-    /** {@return micro-batches on the device} @param prompted for each message the same tokens with the prompt that they are to have */
+    /**
+     * {@return the same micro-batches with other prompts, on the device}
+     *
+     * @param prompted gives each message the prompt that is to come before it
+     */
     List<PackedSequences> packed(List<MicroBatch> micros, UnaryOperator<Utterance> prompted) {
         return PackedSequences.of(micros.stream().map(micro -> micro.withPrompts(prompted)).toList(), this::isHere, device);
     }
@@ -180,7 +187,7 @@ final class ForwardPass implements AutoCloseable {
 
     /**
      * {@return what a policy makes of the micro-batches that are computed here, without a gradient}: each when it is asked for, or all
-     * at once where ranks have the weights together, so that every rank is to ask. The caller's PointerScope's.
+     * at once where ranks have the weights together, so that every rank is to ask. The caller's PointerScope owns the tensors.
      */
     States states(Decoder decoder, TrainingState state, Weights weights, Policy.Precision precision, List<PackedSequences> micros) {
         if (!state.divided()) {

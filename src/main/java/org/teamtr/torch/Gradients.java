@@ -77,7 +77,7 @@ final class Gradients {
     }
 
     /**
-     * What a batch's messages were sampled with and are worth, on the device, one micro-batch after the other.
+     * The log-probs that a batch's messages were sampled with, and their advantages, on the device, one micro-batch after the other.
      *
      * @param logProbs [tokens]
      * @param advantages [messages]
@@ -107,7 +107,7 @@ final class Gradients {
         private final Tensor logProbsOld;
         private final Tensor advantages;
         private final Tensor noKl;
-        private final Tensor statistics; // nobody looks at them
+        private final Tensor statistics; // the kernel writes them; they are not read
 
         /** @param loss with the totals of the batch */
         SurrogateOfMessages(SurrogateConfig loss, PackedSequences packed, Sampled sampled, LinearLogProbs head) {

@@ -10,22 +10,22 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * The one way between the numbers of Java and tensors of any device. Either direction waits for all work that the device was given, so
- * an update does it as often as it has to, and not once for each micro-batch; {@link #WAITS} counts.
+ * Copies between Java arrays and tensors on any device; nothing else does. Each copy waits until the device has finished its work, so an
+ * update makes as few as it can, and none within a micro-batch. {@link #WAITS} counts them.
  */
 final class Host {
-    /** How often there was something to copy, or to wait for, in this process. */
+    /** The number of copies in this process. */
     static final LongAdder WAITS = new LongAdder();
 
     private Host() {
     }
 
-    /** {@return [n] int64} The caller's PointerScope's. */
+    /** {@return [n] int64, owned by the caller's PointerScope} */
     static Tensor onDevice(long[] values, Device device) {
         return there(Tensor.create(values, values.length), device, torch.ScalarType.Long);
     }
 
-    /** {@return [n] f32} The caller's PointerScope's. */
+    /** {@return [n] f32, owned by the caller's PointerScope} */
     static Tensor onDevice(float[] values, Device device) {
         return there(Tensor.create(values, values.length), device, torch.ScalarType.Float);
     }
@@ -33,6 +33,11 @@ final class Host {
     private static Tensor there(Tensor tensor, Device device, torch.ScalarType dtype) {
         WAITS.increment();
         return tensor.to(device, dtype);
+    }
+
+    private static Tensor here(Tensor tensor) {
+        WAITS.increment();
+        return tensor.cpu().contiguous();
     }
 
     /** {@return the only number of a tensor} */
@@ -46,9 +51,7 @@ final class Host {
         final float[] values = new float[Math.toIntExact(tensor.numel())];
         if (values.length > 0) { // an empty tensor has no memory
             try (PointerScope scope = new PointerScope()) {
-                WAITS.increment();
-                final Tensor here = tensor.cpu().contiguous();
-                new FloatPointer(here.data_ptr_float()).get(values);
+                new FloatPointer(here(tensor).data_ptr_float()).get(values);
             }
         }
         return values;
@@ -59,9 +62,7 @@ final class Host {
         final int[] values = new int[Math.toIntExact(tensor.numel())];
         if (values.length > 0) {
             try (PointerScope scope = new PointerScope()) {
-                WAITS.increment();
-                final Tensor here = tensor.cpu().contiguous();
-                new IntPointer(here.data_ptr_int()).get(values);
+                new IntPointer(here(tensor).data_ptr_int()).get(values);
             }
         }
         return values;
@@ -72,9 +73,7 @@ final class Host {
         final long[] values = new long[Math.toIntExact(tensor.numel())];
         if (values.length > 0) {
             try (PointerScope scope = new PointerScope()) {
-                WAITS.increment();
-                final Tensor here = tensor.cpu().contiguous();
-                new LongPointer(here.data_ptr_long()).get(values);
+                new LongPointer(here(tensor).data_ptr_long()).get(values);
             }
         }
         return values;

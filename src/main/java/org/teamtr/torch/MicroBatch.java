@@ -20,7 +20,7 @@ import org.teamtr.team.Utterance;
  * @param of each message, which of these it follows; -1 where its own prompt goes through with it
  */
 record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[]> shared, int[] of) {
-    /** So few tokens are not worth another worker. */
+    /** The fewest tokens for which another worker is used. */
     private static final int FEW = 256;
 
     /**

@@ -11,8 +11,8 @@ import org.bytedeco.pytorch.global.torch;
 
 /**
  * The sequences of a micro-batch on a device, as one row of tokens, end to end. Only attention knows where one ends: a token attends to
- * those of its own sequence up to itself, and to all of the shared prompt that its sequence comes after. Values are those of each sequence
- * alone but for the order of sums. The tensors are the caller's PointerScope's.
+ * those of its own sequence up to itself, and to all of the shared prompt that its sequence comes after. Results equal those of each
+ * sequence computed alone, except for the order of sums. The caller's PointerScope owns the tensors.
  */
 final class PackedSequences {
     final MicroBatch micro;
@@ -24,9 +24,9 @@ final class PackedSequences {
     final Tensor ids;
     /** [tokens] of each token in its sequence, a shared prompt counted. */
     final Tensor positions;
-    /** [keys] for each sequence the tokens that it attends to, one sequence after the other; null where these are its own alone. */
+    /** [keys] the tokens that each sequence attends to, one sequence after the other; null if no sequence has a shared prompt. */
     final Tensor keys;
-    /** [tokens of the messages] where these are asked for, among all tokens. */
+    /** [tokens of the messages] the position, among all tokens, whose hidden state predicts each of them. */
     final Tensor asked;
     /** [tokens of the messages] */
     final Tensor targets;
@@ -62,7 +62,7 @@ final class PackedSequences {
         for (int part = 0; part < micros.size(); part++) {
             numbers.add(here.test(part) ? new Numbers(micros.get(part)) : null);
         }
-        // All in one copy: one that the host waits for before the first micro-batch instead of several in each.
+        // One copy for all micro-batches, before the first: the host waits for every copy.
         final long[] all = numbers.stream().filter(n -> n != null).flatMap(n -> n.vectors().stream()).flatMapToLong(Arrays::stream).toArray();
         final Tensor there = Host.onDevice(all, device);
         final List<PackedSequences> packed = new ArrayList<>();
@@ -74,7 +74,7 @@ final class PackedSequences {
         return packed;
     }
 
-    /** What the tensors hold. */
+    /** The contents of the tensors, still on the host. */
     private static final class Numbers {
         final List<MicroBatch.Sequence> sequences;
         final long[] ids;
@@ -156,13 +156,18 @@ final class PackedSequences {
         }
     }
 
-    /** {@return of keys or values [tokens, heads, headDim] those of all sequences with the shared prompts before them, [keys, heads, headDim]} */
+    /**
+     * {@return the keys or values that the sequences attend to, one sequence after the other, each with its shared prompt before it, [keys,
+     * heads, headDim]}
+     *
+     * @param x those of all tokens, [tokens, heads, headDim]
+     */
     Tensor ofKeys(Tensor x) {
         return keys == null ? x : x.view(x.size(0), x.size(1) * x.size(2)).index_select(0, keys).view(-1, x.size(1), x.size(2));
     }
 
     /**
-     * {@return what attention makes of all tokens, [tokens, heads, headDim]}
+     * {@return the attention of all tokens, [tokens, heads, headDim]}
      *
      * @param q [tokens, heads, headDim]
      * @param k [keys, heads, headDim], see {@link #ofKeys}

@@ -9,8 +9,8 @@ import org.teamtr.train.Batch;
 import org.teamtr.train.Policy;
 
 /**
- * What the heads of a batch's micro-batches have computed of each token: on the device, until all of it is copied to the host at once. What
- * other ranks compute is zeros here. The tensors are the caller's PointerScope's.
+ * Log-probs, entropies and KLs of all tokens of a batch. They stay on the device until the last micro-batch, and are then copied to the
+ * host at once. Values that other ranks compute are zeros here. The caller's PointerScope owns the tensors.
  */
 final class Results {
     private final List<PackedSequences> micros;
@@ -24,7 +24,7 @@ final class Results {
         this.values = Decoder.empty(new long[] {kl ? 3 : 2, tokens}, torch.ScalarType.Float, device).zero_();
     }
 
-    /** Those of a micro-batch. Without a KL, zeros stay what they are. */
+    /** Stores those of a micro-batch. */
     void put(PackedSequences packed, LinearLogProbs head) {
         try (PointerScope scope = new PointerScope()) {
             final Tensor own = values.narrow(1, packed.tokensBefore, packed.micro.tokens());

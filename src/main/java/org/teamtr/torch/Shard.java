@@ -158,7 +158,7 @@ final class Shard {
      * Gathers a range of a vector, whose parts the ranks hold, on every rank.
      *
      * @param own part, on any device
-     * @return [last - first] on a device, the caller's PointerScope's
+     * @return [last - first] on a device, owned by the caller's PointerScope
      */
     Tensor gathered(String what, Tensor own, long first, long last, Device device) {
         final Tensor range = Decoder.empty(new long[] {last - first}, own.scalar_type().intern(), device);

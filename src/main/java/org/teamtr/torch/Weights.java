@@ -220,7 +220,7 @@ final class Weights implements AutoCloseable {
 
     /**
      * {@return the tensors whose names begin so, by name}, which every rank asks for at once where they are divided; they are then
-     * the caller's PointerScope's
+     * owned by the caller's PointerScope
      *
      * @param unrounded the f32 numbers
      */

@@ -293,7 +293,7 @@ class PromptFileTest {
 
             @Override
             public BytesInputDecompressor getDecompressor(CompressionCodecName codec) {
-                throw new UnsupportedOperationException();
+                throw new AssertionError("the test only writes");
             }
 
             @Override
