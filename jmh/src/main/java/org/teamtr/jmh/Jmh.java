@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -39,6 +40,7 @@ record Jmh(int warmups, int iterations, int millis) {
     Run fork(String kernel, String side, Map<String, String> params, boolean allocations) {
         try {
             final Path json = Files.createTempFile("jmh", ".json");
+            final Path error = Files.createTempFile("jmh", ".error");
             try {
                 final ChainedOptionsBuilder options = new OptionsBuilder()
                         .include("^org\\.teamtr\\.jmh\\." + kernel + "Benchmark\\." + side + "$").forks(1)
@@ -47,9 +49,11 @@ record Jmh(int warmups, int iterations, int millis) {
                         .shouldFailOnError(true).verbosity(VerboseMode.SILENT)
                         .resultFormat(ResultFormatType.JSON).result(json.toString());
                 final String cache = System.getProperty("org.bytedeco.javacpp.cachedir");
+                final List<String> properties = new ArrayList<>(List.of("-D" + KernelBenchmark.ERROR_FILE + "=" + error));
                 if (cache != null) {
-                    options.jvmArgsAppend("-Dorg.bytedeco.javacpp.cachedir=" + cache);
+                    properties.add("-Dorg.bytedeco.javacpp.cachedir=" + cache);
                 }
+                options.jvmArgsAppend(properties.toArray(String[]::new));
                 params.forEach((name, value) -> options.param(name, value));
                 if (IN_PLACE.contains(kernel) && !"1".equals(params.get("rows"))) {
                     options.mode(Mode.SingleShotTime).warmupIterations(CALLS / 3).measurementIterations(CALLS);
@@ -63,8 +67,9 @@ record Jmh(int warmups, int iterations, int millis) {
                     throw new IllegalArgumentException(kernel + "." + side + params + ": expected one benchmark, given "
                             + runs.size());
                 }
-                return runs.get(0);
+                return runs.get(0).withError(Double.parseDouble(Files.readString(error)));
             } finally {
+                Files.delete(error);
                 Files.delete(json);
             }
         } catch (RunnerException e) {

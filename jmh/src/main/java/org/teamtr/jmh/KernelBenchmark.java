@@ -1,5 +1,9 @@
 package org.teamtr.jmh;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.concurrent.TimeUnit;
 import java.util.logging.Logger;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -24,7 +28,9 @@ import org.openjdk.jmh.infra.BenchmarkParams;
  * <li>{@code plainJava}: a scalar loop over float arrays on the heap, rows in parallel, on a share of the rows ({@link #share});
  * <li>{@code roofline}: the same bytes read, or read and written back, by as many threads, and nothing done with them.
  * </ul>
- * Before a side is timed its result is compared with sums in double; a wrong one ends the benchmark.
+ * Before a side is timed its result is compared with sums in double; a wrong one ends the benchmark. The largest error is measured as
+ * cuda/bench.py measures it: absolute for log-probs and entropies, relative to the KL (or to 1e-6 nat, where it is smaller), and of a
+ * gradient's element relative to its absolute value plus the row's mean absolute value.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
@@ -36,6 +42,9 @@ public abstract class KernelBenchmark {
     /** Share of the rows that plain Java computes: it would take seconds for all of them. */
     static final int JAVA_SHARE = 16;
 
+    /** System property: the file into which a fork writes the largest error that its check found. */
+    static final String ERROR_FILE = "org.teamtr.jmh.error";
+
     private static final Logger KERNELS = Logger.getLogger("org.teamtr.kernels");
 
     /** Of every side; 0 for the machine's processors. */
@@ -44,6 +53,8 @@ public abstract class KernelBenchmark {
     /** Of the kernel and the roofline: avx512, avx2, portable, or best. libtorch takes the best it has. */
     @Param("best")
     String cpu;
+
+    private double largestError = Double.NaN;
 
     /** Sets threads and level, which the kernels read once, before their first call; then data and the comparison. */
     @Setup(Level.Trial)
@@ -65,6 +76,19 @@ public abstract class KernelBenchmark {
         if (!side.equals("roofline")) {
             check(side);
         }
+        final String file = System.getProperty(ERROR_FILE);
+        if (file != null) {
+            try {
+                Files.writeString(Path.of(file), Double.toString(largestError));
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+    }
+
+    /** Called by {@link #check} with each error that it measures. */
+    final void measured(double error) {
+        largestError = Double.isNaN(largestError) ? error : Math.max(largestError, error);
     }
 
     /** Before every iteration, which for these kernels is a single call: see {@link Jmh}. */

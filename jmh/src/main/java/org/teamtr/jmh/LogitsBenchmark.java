@@ -1,5 +1,6 @@
 package org.teamtr.jmh;
 
+import java.util.function.IntToDoubleFunction;
 import org.openjdk.jmh.annotations.Param;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Indices;
@@ -52,6 +53,24 @@ public abstract class LogitsBenchmark extends KernelBenchmark {
             targets.set(r, target(r));
         }
         return targets;
+    }
+
+    /**
+     * Compares a row of a gradient.
+     *
+     * @param stride compares every so manieth element
+     * @param absolute added to {@link #tolerance}
+     */
+    final void compareGradient(String side, IntToDoubleFunction got, double[] expected, int stride, IntToDoubleFunction absolute) {
+        double mean = 0;
+        for (double e : expected) {
+            mean += Math.abs(e) / vocab;
+        }
+        for (int v = 0; v < vocab; v += stride) {
+            final double d = got.applyAsDouble(v);
+            measured(Math.abs(d - expected[v]) / (Math.abs(expected[v]) + mean));
+            require("gradient", d, expected[v], absolute.applyAsDouble(v) + tolerance(side, expected[v]));
+        }
     }
 
     /** How far a side's gradient may be from this: libtorch's f32 sums lose a digit, and 16-bit numbers keep two or three. */

@@ -72,7 +72,7 @@ public final class Measure {
         }
         for (Map.Entry<String, Map<String, String>> kernel : KERNELS) {
             for (String dtype : List.of("F32", "BF16")) {
-                for (String level : List.of("avx2", "portable")) {
+                for (String level : slower()) {
                     fork(kernel.getKey(), "teamtr", params(kernel.getValue(), "dtype", dtype, "rows", rows, "cpu", level));
                 }
                 final Map<String, String> alone = params(kernel.getValue(), "dtype", dtype, "rows", rows, "threads", "1");
@@ -98,6 +98,12 @@ public final class Measure {
         for (String side : List.of("libtorch", "plainJava")) {
             call("LogProbs", side, params(Map.of(), "dtype", "F32", "rows", "1", "vocab", "8"));
         }
+    }
+
+    /** {@return the levels below this machine's} */
+    private List<String> slower() {
+        final List<String> levels = List.of("avx512", "avx2", "portable");
+        return levels.subList(levels.indexOf(results.host().level()) + 1, levels.size());
     }
 
     private void growth(String kernel, Map<String, String> params) throws IOException {

@@ -60,7 +60,7 @@ record Results(String commit, String date, @JsonUnwrapped Host host, int threads
     }
 
     Optional<Run> find(Run like, String side) {
-        return runs.stream().filter(r -> r.same(new Run(like.kernel(), side, like.params(), like.forks(), 0))).findFirst();
+        return runs.stream().filter(r -> r.same(new Run(like.kernel(), side, like.params(), like.forks(), 0, null))).findFirst();
     }
 
     void write(Path file) throws IOException {

@@ -15,8 +15,13 @@ import java.util.TreeMap;
  * @param side teamtr, libtorch, plainJava or roofline
  * @param forks milliseconds per call, the mean of each fork's iterations
  * @param allocated bytes per call on the Java heap; NaN where they were not counted
+ * @param error the largest against sums in double ({@link KernelBenchmark}); NaN where it was not measured
  */
-record Run(String kernel, String side, Map<String, String> params, double[] forks, double allocated) {
+record Run(String kernel, String side, Map<String, String> params, double[] forks, double allocated, Double error) {
+    Run {
+        error = error == null ? Double.NaN : error; // in files that were written before errors were measured
+    }
+
     private static final String SUFFIX = "Benchmark";
 
     static List<Run> read(JsonNode results) {
@@ -40,7 +45,7 @@ record Run(String kernel, String side, Map<String, String> params, double[] fork
             }
             runs.add(new Run(name[name.length - 2].replace(SUFFIX, ""), name[name.length - 1], params,
                     forks.stream().mapToDouble(d -> d).toArray(),
-                    result.path("secondaryMetrics").path("gc.alloc.rate.norm").path("score").asDouble(Double.NaN)));
+                    result.path("secondaryMetrics").path("gc.alloc.rate.norm").path("score").asDouble(Double.NaN), Double.NaN));
         }
         return runs;
     }
@@ -49,7 +54,12 @@ record Run(String kernel, String side, Map<String, String> params, double[] fork
     Run with(Run more) {
         final double[] both = Arrays.copyOf(forks, forks.length + more.forks.length);
         System.arraycopy(more.forks, 0, both, forks.length, more.forks.length);
-        return new Run(kernel, side, params, both, Double.isNaN(allocated) ? more.allocated : allocated);
+        return new Run(kernel, side, params, both, Double.isNaN(allocated) ? more.allocated : allocated,
+                Double.isNaN(error) ? more.error : error);
+    }
+
+    Run withError(double found) {
+        return new Run(kernel, side, params, forks, allocated, found);
     }
 
     /** {@return whether these are forks of one measurement} */

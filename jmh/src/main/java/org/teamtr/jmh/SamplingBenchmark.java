@@ -87,6 +87,7 @@ public class SamplingBenchmark extends LogitsBenchmark {
             sum += e;
             likelier += v > x[token] ? e : 0;
         }
+        measured(Math.abs(logProb + Math.log(sum)));
         require("log-prob", logProb, -Math.log(sum), 1e-4 * (2 + Math.log(sum)));
         require("share of the likelier tokens", likelier / sum, 0, config.topP() + 1e-3);
     }

@@ -92,28 +92,37 @@ public final class Tables {
 
     private String main() {
         final StringBuilder table =
-                new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of streaming bandwidth | against libtorch"
-                        + " | against plain Java |%n|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+                new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of streaming bandwidth | largest error | against libtorch"
+                        + " | its largest error | against plain Java |%n|---|---|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run run : mainRuns(results)) {
-            table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "roofline", "%.2f"), libtorch(run),
-                    ratio(run, "plainJava", "%.1f×")));
+            table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
+                    50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "roofline", "%.2f"), error(run), libtorch(run),
+                    error(results.find(run, "libtorch")), ratio(run, "plainJava", "%.1f×")));
         }
         return table.toString();
     }
 
     /** A line for each kernel, f32 and bf16 beside each other. */
     private String summary() {
-        final StringBuilder table = new StringBuilder(text("| kernel, logits [%d, %d] | f32, ms | of memory bandwidth | against libtorch"
-                + " | bf16, ms | against libtorch |%n|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+        final StringBuilder table = new StringBuilder(text("| kernel, logits [%d, %d] | f32, ms | of memory bandwidth | largest error"
+                + " | against libtorch | its largest error | bf16, ms | against libtorch |%n|---|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
         for (Run f32 : mainRuns(results)) {
             final Optional<Run> bf16 = results.find(with(f32, "dtype", "BF16"), "teamtr");
             if (logits(f32).equals("f32") && bf16.isPresent()) {
-                table.append(text("| %s | %.1f | %s | %s | %.1f | %s |%n", name(f32), f32.millis(), ratio(f32, "roofline", "%.2f"),
-                        ratio(f32, "libtorch", "%.0f×"), bf16.get().millis(), ratio(bf16.get(), "libtorch", "%.0f×")));
+                table.append(text("| %s | %.1f | %s | %s | %s | %s | %.1f | %s |%n", name(f32), f32.millis(),
+                        ratio(f32, "roofline", "%.2f"), error(f32), ratio(f32, "libtorch", "%.0f×"),
+                        error(results.find(f32, "libtorch")), bf16.get().millis(), ratio(bf16.get(), "libtorch", "%.0f×")));
             }
         }
         return table.toString();
+    }
+
+    private static String error(Run run) {
+        return Double.isNaN(run.error()) ? "–" : text("%.1e", run.error());
+    }
+
+    private static String error(Optional<Run> run) {
+        return run.map(Tables::error).orElse("–");
     }
 
     private String libtorch(Run run) {
@@ -127,16 +136,16 @@ public final class Tables {
     }
 
     private String levels() {
+        final boolean avx512 = results.host().level().equals("avx512");
         final StringBuilder table =
-                new StringBuilder(text("| kernel | logits | %s, ms | avx2, ms | portable, ms | %s, one thread, ms |"
-                        + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|---|---|---|---|---|%n",
-                        results.host().level(),
-                        results.host().level(),
-                        results.threads()));
+                new StringBuilder(text("| kernel | logits | %s, ms |%s portable, ms | %s, one thread, ms |"
+                        + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|%s---|---|---|---|%n",
+                        results.host().level(), avx512 ? " avx2, ms |" : "", results.host().level(), results.threads(),
+                        avx512 ? "---|" : ""));
         for (Run run : mainRuns(results)) {
             final Optional<Run> alone = results.find(with(run, "threads", "1"), "teamtr");
-            table.append(text("| %s | %s | %.2f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    millis(results.find(with(run, "cpu", "avx2"), "teamtr")),
+            table.append(text("| %s | %s | %.2f |%s %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
+                    avx512 ? " " + millis(results.find(with(run, "cpu", "avx2"), "teamtr")) + " |" : "",
                     millis(results.find(with(run, "cpu", "portable"), "teamtr")),
                     millis(alone), alone.map(a -> ratio(a, "roofline", "%.2f")).orElse("–"),
                     alone.map(a -> text("%.2f×", a.millis() / run.millis())).orElse("–")));
@@ -207,7 +216,7 @@ public final class Tables {
     private static Run with(Run run, String name, String value) {
         final Map<String, String> params = new TreeMap<>(run.params());
         params.put(name, value);
-        return new Run(run.kernel(), run.side(), params, run.forks(), run.allocated());
+        return new Run(run.kernel(), run.side(), params, run.forks(), run.allocated(), run.error());
     }
 
     private static String millis(Optional<Run> run) {

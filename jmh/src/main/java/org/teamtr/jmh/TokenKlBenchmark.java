@@ -60,7 +60,9 @@ public class TokenKlBenchmark extends LogitsBenchmark {
                 final double d = p[v] - q[v];
                 expected += Math.exp(p[v]) * (d + Math.expm1(-d));
             }
-            require("KL", result.applyAsDouble(r), expected, absolute + relative * expected);
+            final double got = result.applyAsDouble(r);
+            measured(Math.abs(got - expected) / Math.max(expected, 1e-6));
+            require("KL", got, expected, absolute + relative * expected);
         }
     }
 

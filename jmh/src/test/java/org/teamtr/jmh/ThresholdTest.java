@@ -84,7 +84,7 @@ class ThresholdTest {
         for (Threshold t : Threshold.read(Path.of("thresholds.txt"))) {
             assertTrue(seen.add(List.of(t.kernel(), t.params(), t.what())), t.name() + " " + t.what() + " stands there twice");
             if (!t.what().equals("instructions")) {
-                assertTrue(new Run(t.kernel(), "teamtr", t.params(), new double[] {1}, 0).millis() > 0, t.name());
+                assertTrue(new Run(t.kernel(), "teamtr", t.params(), new double[] {1}, 0, null).millis() > 0, t.name());
             }
         }
         assertTrue(seen.size() > 20);
@@ -93,11 +93,11 @@ class ThresholdTest {
     @Test
     void timeAndBytesByTheBenchmarksOwnFormulas() {
         final Map<String, String> params = Map.of("dtype", "BF16", "rows", "512", "vocab", "1000", "policies", "near");
-        final Run kl = new Run("TokenKl", "teamtr", params, new double[] {2, 4, 3}, 0);
+        final Run kl = new Run("TokenKl", "teamtr", params, new double[] {2, 4, 3}, 0, null);
         assertEquals(3, kl.millis());
         assertEquals(2.0 / 3, kl.spread(), 1e-12);
         assertEquals(2 * 512 * 1000 * 2 / 3.0 / 1e6, kl.gigabytesPerSecond(), 1e-12);
-        assertEquals(3 * 16, new Run("TokenKl", "plainJava", params, new double[] {3}, 0).millis(), 1e-12);
+        assertEquals(3 * 16, new Run("TokenKl", "plainJava", params, new double[] {3}, 0, null).millis(), 1e-12);
     }
 
     @Test
