@@ -15,7 +15,7 @@ public final class TrainerModel {
     private TrainerModel() {
     }
 
-    /** Arguments: the folder; 0.1b (the default, 32,000 tokens); 0.6b, Qwen3-0.6B's shape with its 151,936; 45m, of as many tokens. */
+    /** Arguments: the folder; 0.1b (the default, 32,000 tokens); 0.6b, Qwen3-0.6B's shape with its 151,936; 0.3b, 9 of its 28 layers; 45m. */
     public static void main(String[] args) throws IOException {
         final Path folder = Files.createDirectories(Path.of(args[0]));
         final String size = args.length > 1 ? args[1] : "0.1b";
@@ -31,8 +31,9 @@ public final class TrainerModel {
         final ModelConfig config = switch (size) {
             case "0.1b" -> ModelConfig.qwen3(vocab, 640, 1792, 16, 10, 5, 64, 256);
             case "0.6b" -> ModelConfig.qwen3(vocab, 1024, 3072, 28, 16, 8, 128, 40_960);
+            case "0.3b" -> ModelConfig.qwen3(vocab, 1024, 3072, 9, 16, 8, 128, 40_960);
             case "45m" -> ModelConfig.qwen3(vocab, 256, 768, 8, 4, 2, 64, 1024);
-            default -> throw new IllegalArgumentException("expected 0.1b, 0.6b or 45m, given " + size);
+            default -> throw new IllegalArgumentException("expected 0.1b, 0.3b, 0.6b or 45m, given " + size);
         };
         config.write(folder.resolve("config.json"), "float32", 1);
     }
