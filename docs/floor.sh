@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what rounding makes of a trust region, on the CPU: docs/data/floor.csv, the KL of a step of nothing in every number format,
-# and docs/data/deep.csv, the same run of 28 layers in bf16, f16 and f32; and their tables in docs/method.md. Half an
+# and docs/data/deep.csv, the same run of 28 layers in bf16, f16 and f32 for three seeds; and their tables in docs/method.md. Half an
 # hour on two cores: 16 bits are slow on a CPU. RUNS names the folder of the runs; those that are finished are kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ jmh/run.sh org.teamtr.jmh.FloorTable docs/data/floor.csv docs/method.md "$runs/m
 
 # As deep as Qwen3-0.6B: 28 layers of width 32, a vocabulary of eight. Random weights have small logits, of a standard deviation of
 # 0.02 sqrt(32); the temperature makes it 2.8, as a trained checkpoint's are. Right is a message whose last number is 1, as some are by chance.
-model=$runs/model temperature=0.04 formats=()
+model=$runs/model temperature=0.04 seeds=${SEEDS:-1 2 3} formats=()
 mkdir -p "$model"
 cat > "$model/config.json" <<'JSON'
 {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": 8, "hidden_size": 32, "intermediate_size": 80,
@@ -46,7 +46,7 @@ certificate: {bound: paper}
 checkpoint: {every: 1000, keep: 1}
 YAML
 
-for seed in ${SEEDS:-1}; do
+for seed in $seeds; do
   # What all formats start from: trained in f32, at a radius that lets it learn quickly.
   start=$runs/start-$seed
   [[ -f $start/summary.json ]] || ./teamtr train "$runs/team.yaml" --set "seed=$seed" --set policies.solver.random=true \
@@ -60,7 +60,9 @@ for seed in ${SEEDS:-1}; do
       --set "policies.solver={model: $from/solver, dtype: $format}" \
       --set train.stages=32 --set rollout.prompts=16 --set optimiser.steps=1 --set trust_region.delta=0.002 --set trust_region.floor=warn \
       --out "$run"
-    formats+=("$format=$run")
   done
+done
+for format in f32 f16 bf16; do
+  for seed in $seeds; do formats+=("$format=$runs/$format-$seed"); done
 done
 jmh/run.sh org.teamtr.jmh.FormatsTable docs/data/deep.csv docs/method.md "${formats[@]}"

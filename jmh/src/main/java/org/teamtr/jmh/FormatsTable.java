@@ -19,8 +19,8 @@ public final class FormatsTable {
     public static void main(String[] args) throws IOException {
         final List<String> lines = new ArrayList<>(List.of("format,seed,delta,kl_floor_first,kl_floor_last,updates,accepted,rolled_back_to_nothing,"
                 + "tries_to_shorten,kl_mean,overflows,score_gap,return_before,return_last,accuracy_before,accuracy_last"));
-        final StringBuilder table = new StringBuilder("| format | δ | floor, first and last | updates that changed the policy | tries to shorten a"
-                + " step that left | mean KL of all updates | return | accuracy |\n|---|---|---|---|---|---|---|---|\n");
+        final StringBuilder table = new StringBuilder("| format | seed | δ | floor, first and last | updates that changed the policy |"
+                + " tries to shorten a step that left | mean KL of all updates | return | accuracy |\n|---|---|---|---|---|---|---|---|---|\n");
         for (int i = 2; i < args.length; i++) {
             final String label = args[i].substring(0, args[i].indexOf('='));
             final Path run = Path.of(args[i].substring(args[i].indexOf('=') + 1));
@@ -37,8 +37,8 @@ public final class FormatsTable {
                     s.returns().returnBefore(),
                     s.returns().returnLast(), s.accuracies().accuracyBefore(), s.accuracies().accuracyLast()));
             System.out.println(lines.get(lines.size() - 1));
-            table.append(String.format(Locale.ROOT, "| %s | %s | %.1e, %.1e | %d of %d | %s | %.1e | %.3f → %.3f | %.1f → %.1f %% |%n", label,
-                    updates.get(0).delta(), floors[0], floors[floors.length - 1], accepted, s.run().updates(),
+            table.append(String.format(Locale.ROOT, "| %s | %d | %s | %.1e, %.1e | %d of %d | %s | %.1e | %.3f → %.3f | %.1f → %.1f %% |%n",
+                    label, s.run().seed(), updates.get(0).delta(), floors[0], floors[floors.length - 1], accepted, s.run().updates(),
                     Double.isNaN(tries) ? "none left" : String.format(Locale.ROOT, "%.1f", tries), kl, s.returns().returnBefore(),
                     s.returns().returnLast(),
                     100 * s.accuracies().accuracyBefore(), 100 * s.accuracies().accuracyLast()));
