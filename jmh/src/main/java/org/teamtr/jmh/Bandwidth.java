@@ -3,11 +3,13 @@ package org.teamtr.jmh;
 import java.util.stream.LongStream;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.PointerScope;
 import org.teamtr.kernels.Floats;
 
 /**
- * What a kernel's time is compared with: the same bytes read once, or read and written back, by as many threads (those of the common
- * pool), and nothing done with them. Read is what memcpy brings into a buffer that stays in the cache.
+ * What a kernel's time is compared with: the same bytes read once, or read and written back, by as many threads. Reading is memcpy into a
+ * buffer that stays in the cache, on the common pool. Reading and writing back is libtorch's bitwise_not_: the C library's
+ * memcpy back from such a buffer is slower than the kernels on some processors.
  */
 final class Bandwidth {
     private static final int PIECE = 1 << 15;
@@ -17,29 +19,29 @@ final class Bandwidth {
     }
 
     static void read(Data data) {
-        sweep(data.address, data.bytes(), false);
+        read(data.address, data.bytes());
     }
 
     static void readWrite(Data data) {
-        sweep(data.address, data.bytes(), true);
+        readWrite(data.address, data.bytes());
     }
 
     static void read(Floats x) {
-        sweep(x.address(), x.length() * Float.BYTES, false);
+        read(x.address(), x.length() * Float.BYTES);
     }
 
     static void readWrite(Floats x) {
-        sweep(x.address(), x.length() * Float.BYTES, true);
+        readWrite(x.address(), x.length() * Float.BYTES);
     }
 
-    private static void sweep(long address, long bytes, boolean write) {
-        LongStream.range(0, (bytes + PIECE - 1) / PIECE).parallel().forEach(i -> {
-            final Pointer piece = new Data.Raw(address + i * PIECE);
-            final long size = Math.min(PIECE, bytes - i * PIECE);
-            Pointer.memcpy(BUFFER.get(), piece, size);
-            if (write) {
-                Pointer.memcpy(piece, BUFFER.get(), size);
-            }
-        });
+    private static void read(long address, long bytes) {
+        LongStream.range(0, (bytes + PIECE - 1) / PIECE).parallel()
+                .forEach(i -> Pointer.memcpy(BUFFER.get(), new Data.Raw(address + i * PIECE), Math.min(PIECE, bytes - i * PIECE)));
+    }
+
+    private static void readWrite(long address, long bytes) {
+        try (PointerScope scope = new PointerScope()) {
+            Libtorch.ints(address, bytes / Integer.BYTES).bitwise_not_();
+        }
     }
 }

@@ -69,7 +69,7 @@ public abstract class KernelBenchmark {
         KERNELS.setLevel(java.util.logging.Level.OFF); // a line for every fork
         final String name = benchmark.getBenchmark();
         final String side = name.substring(name.lastIndexOf('.') + 1);
-        if (side.startsWith("libtorch")) {
+        if (side.startsWith("libtorch") || side.equals("roofline")) {
             Libtorch.threads(threads);
         }
         prepare();

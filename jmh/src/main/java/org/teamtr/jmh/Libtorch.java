@@ -7,7 +7,7 @@ import org.teamtr.kernels.DType;
 import org.teamtr.kernels.Floats;
 import org.teamtr.kernels.Indices;
 
-/** The kernels' memory as libtorch tensors; nothing is copied. Only a benchmark's libtorch side loads libtorch. */
+/** The kernels' memory as libtorch tensors; nothing is copied. Only the sides libtorch and roofline of a benchmark load libtorch. */
 final class Libtorch {
     private Libtorch() {
     }
@@ -26,6 +26,10 @@ final class Libtorch {
 
     static Tensor of(Indices indices) {
         return blob(indices.address(), torch.ScalarType.Long, indices.length());
+    }
+
+    static Tensor ints(long address, long count) {
+        return blob(address, torch.ScalarType.Int, count);
     }
 
     private static Tensor blob(long address, torch.ScalarType type, long... shape) {
