@@ -35,7 +35,7 @@ while [[ $# -gt 0 ]]; do
 done
 if [[ ${#files[@]} -eq 0 ]]; then
   for file in "$here"/*.cu; do
-    [[ $(basename "$file") == bench.cu ]] || files+=("$file")
+    [[ $(basename "$file") =~ ^(bench|device).cu$ ]] || files+=("$file")
   done
 fi
 

@@ -52,7 +52,7 @@ namespace teamtr {
 namespace cuda {
 
 bool host_backwards = false;
-int host_multiprocessors = 132;
+int host_largest_cluster = 8;
 
 #if defined(TEAMTR_RACES)
 static void released(void* order) { __tsan_release(order); }
@@ -331,7 +331,7 @@ int32_t synchronize(const Device&) { return TEAMTR_OK; }
 
 /* As an H100 has them. */
 int32_t limits(int32_t, DeviceLimits* out) {
-  *out = {host_multiprocessors, 227 * 1024, 228 * 1024, 8};
+  *out = {132, 227 * 1024, 228 * 1024, host_largest_cluster};
   return TEAMTR_OK;
 }
 

@@ -40,7 +40,7 @@ uint32_t host_ballot(bool mine);
 void host_launch(const Launch& l, const std::function<void()>& body);
 /* Whether threads take their turns in descending order. */
 extern bool host_backwards;
-extern int host_multiprocessors; /* that the device says it has */
+extern int host_largest_cluster; /* that the device says it has */
 
 /* ---- the names of CUDA ---- */
 

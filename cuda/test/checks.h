@@ -54,22 +54,22 @@ inline uint32_t bits_of(int dtype, float f) {
   return sign | ((u & 0x7fffffff) - 0x38000000) >> 13;
 }
 
-/* ---- the host's order ---- */
+/* ---- what the host's execution is like ---- */
 
 #if defined(TEAMTR_TEST_ON_GPU)
 inline void turn_backwards(bool) {}
-inline void let_clusters(bool) {}
+inline void largest_cluster(int) {}
 #else
 namespace teamtr {
 namespace cuda {
 extern bool host_backwards;
-extern int host_multiprocessors;
+extern int host_largest_cluster;
 }  // namespace cuda
 }  // namespace teamtr
 /* Whether the threads of a block take their turns from the last to the first. */
 inline void turn_backwards(bool backwards) { teamtr::cuda::host_backwards = backwards; }
-/* Whether the device has so many multiprocessors that clusters share few rows. */
-inline void let_clusters(bool let) { teamtr::cuda::host_multiprocessors = let ? 132 : 0; }
+/* The blocks that a cluster of the device has at most, 8 at first; fewer on small GPUs, 1 on those without clusters. */
+inline void largest_cluster(int blocks) { teamtr::cuda::host_largest_cluster = blocks; }
 #endif
 
 #endif

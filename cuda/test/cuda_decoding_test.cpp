@@ -198,9 +198,11 @@ static void attention_case(int dtype, Shape s, const std::vector<int64_t>& at, c
   turn_backwards(true);
   again("backwards");
   turn_backwards(false);
-  let_clusters(false);
-  again("without clusters");
-  let_clusters(true);
+  for (const int blocks : {1, 4}) {
+    largest_cluster(blocks);
+    again("without clusters of eight");
+  }
+  largest_cluster(8);
   for (int64_t r = 0; r < std::min<int64_t>(a.rows, 5); r++) {
     same_alone(a, r, 0, old_keys, old_values, name);
     same_alone(a, r, 9, old_keys, old_values, name);

@@ -146,10 +146,13 @@ static void compare(const std::vector<std::vector<float>>& x, float temperature,
         expect(nothing || same_bits(scored[r], gpu.kept[r]), "the bits of log-probs among all, " + which);
     }
     turn_backwards(true);
+    largest_cluster(1);
     const Results again = all.sample(true, temperature, f, seed, id, kept);
     turn_backwards(false);
+    largest_cluster(2);
     const Results unaligned = Rows(dtype, x, 3, 1).sample(true, temperature, f, seed, id, kept);
     const Results alone = Rows(dtype, {x[rows - 1]}).sample(true, temperature, f, seed, id + rows - 1, kept);
+    largest_cluster(8);
     for (int64_t r = 0; r < rows; r++) {
       expect(same(again, r, gpu, r), "the same bits again, " + which);
       expect(same(unaligned, r, gpu, r), "the same bits of rows that are not aligned, " + which);
