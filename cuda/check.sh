@@ -12,13 +12,19 @@
 #                                   cuda/train.sh, which names what it wants, and may be run by itself
 #
 # Steps are in this order, and each has a time limit: build (always), tests, bench, sanitizers, java, decoding, training. --steps names
-# those to run, with commas; the default is all. Every step runs, whatever became of those before it; one that cannot run is skipped with the
-# reason. --out gets check.log, check.json (each step's result), bench.json and table.md, which say machine, driver and commit and are
-# written as results come, and training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
+# those to run, with commas; the default is all. --steps build needs no GPU: what it leaves in --build for the architecture that CUDAARCHS
+# names (default 90) is not built again where it was of the same commit, so that the machine with the GPU needs no nvcc. Every step runs,
+# whatever became of those before it; one that cannot run is skipped with the reason. Where a GPU is to be had for a few minutes at a time:
+#   cuda/check.sh --steps build                       before, elsewhere
+#   cuda/check.sh --steps tests,bench,sanitizers      about 6 minutes at most
+#   cuda/check.sh --steps java,decoding,training      the rest, into the same folder
+# --out gets check.log, check.json (each step's result), bench.json and table.md, which say machine, driver and commit and are written
+# as results come, and training-NAME.jsonl; the default is cuda/results/GPU-COMMIT. --build is where things are compiled (default target/check).
 # Exit code 0 if no step failed, 3 if there is no GPU. TEAMTR_COMMIT names the commit where there is no git to ask.
 set -uo pipefail
 
 total=580 # seconds for everything
+build_limit=200
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
@@ -36,8 +42,8 @@ done
 wants() { [[ ,$steps, == *,$1,* ]]; }
 for step in ${steps//,/ }; do
   case $step in
-    tests | bench | sanitizers | java | decoding | training) ;;
-    *) echo "check.sh: no step is called $step; they are tests, bench, sanitizers, java, decoding, training" >&2; exit 2 ;;
+    build | tests | bench | sanitizers | java | decoding | training) ;;
+    *) echo "check.sh: no step is called $step; they are build, tests, bench, sanitizers, java, decoding, training" >&2; exit 2 ;;
   esac
 done
 if [[ -n $bundle ]]; then
@@ -53,17 +59,16 @@ for folder in "${CUDA_HOME:-/usr/local/cuda}/bin" "${CUDA_HOME:-/usr/local/cuda}
 done
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2> /dev/null | head -n 1)
 architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0 2> /dev/null | head -n 1 | tr -d .)
-if [[ -z $gpu && ! -e /dev/nvidia0 ]]; then
+if [[ $steps == build ]]; then # on a machine with fewer cores, perhaps, whose time is not counted
+  architecture=${CUDAARCHS:-90} out=${out:-$build} total=3600 build_limit=3000
+elif [[ -z $gpu && ! -e /dev/nvidia0 ]]; then
   if command -v nvidia-smi > /dev/null; then echo "check.sh: nvidia-smi finds no GPU; nothing can be checked here" >&2
   else echo "check.sh: no nvidia-smi and no /dev/nvidia0: this machine has no NVIDIA GPU, and nothing can be checked here" >&2; fi
   exit 3
 fi
-for tool in nvcc cmake "${CXX:-g++}"; do
-  command -v "$tool" > /dev/null || { echo "check.sh: no $tool found; the kernels cannot be built" >&2; exit 2; }
-done
 [[ $architecture =~ ^[0-9]+$ ]] || architecture=90
 driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader --id=0 2> /dev/null | head -n 1)
-compiler=$(nvcc --version | sed -n 's/.*release [^,]*, V\(.*\)/\1/p')
+compiler=$(nvcc --version 2> /dev/null | sed -n 's/.*release [^,]*, V\(.*\)/\1/p')
 date=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 commit=${TEAMTR_COMMIT:-}
 if [[ -z $commit ]] && commit=$(git -C "$root" rev-parse --short=7 HEAD 2> /dev/null); then
@@ -78,12 +83,29 @@ out=${out:-$here/results/$slug-$TEAMTR_COMMIT}
 mkdir -p "$out" "$build" || exit 2
 out=$(cd "$out" && pwd)
 build=$(cd "$build" && pwd)
-log=$out/check.log
-: > "$log"
+
+prefix=$build/install # Maven is given the same, so that it compiles none of this again
+native=$build/native-build-ON
+library=$prefix/gpu/libteamtr.so
+tests=()
+for source in "$here"/test/*.cpp; do tests+=("$(basename "$source" .cpp)_gpu"); done
+stamp="$TEAMTR_COMMIT sm_$architecture" # what was built; of a changed tree nobody knows what it was
+before=1
+[[ -f $build/built && $(< "$build/built") == "$stamp" && ! $stamp =~ unknown|-changed && -f $library ]] || before=0
+for name in "${tests[@]}"; do [[ -x $native/test/$name ]] || before=0; done
+if [[ $before == 0 ]]; then
+  for tool in nvcc cmake "${CXX:-g++}"; do
+    command -v "$tool" > /dev/null || { echo "check.sh: no $tool found; the kernels cannot be built" >&2; exit 2; }
+  done
+fi
+log=$out/check.log steps_done=""
+if [[ -f $out/check.json ]]; then # of other steps, run before
+  while IFS= read -r line; do steps_done+="${steps_done:+,}"$'\n'"${line%,}"; done < <(grep '^  {"step"' "$out/check.json")
+fi
 
 # ---- steps --------------------------------------------------------------------------------------------------------
 
-summary=() steps_done="" passed=0 failed=0 skipped=0
+summary=() passed=0 failed=0 skipped=0
 say() { printf '%s\n' "$@" | tee -a "$log"; }
 left() { echo $((total - SECONDS)); }
 quoted() { local text=${1//\\/\\\\}; printf '"%s"' "$(tr -d '\000-\037' <<< "${text//\"/\\\"}")"; }
@@ -157,47 +179,70 @@ int main() {
 }
 CUDA
 
-machine() {
+machine() { # all that can be said of it, whatever cannot
   local fields=name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit,ecc.mode.current
   echo "commit $TEAMTR_COMMIT, $(date -u +%Y-%m-%dT%H:%M:%SZ), $(uname -sr), $(nproc) cores"
   nvcc --version | tail -n 2 | head -n 1
   cmake --version | head -n 1
   "${CXX:-g++}" --version | head -n 1
-  nvidia-smi --query-gpu=$fields --format=csv || return 1
-  nvcc -std=c++17 "-arch=sm_$architecture" -cudart=static -o "$build/probe" "$build/probe.cu" && "$build/probe"
+  nvidia-smi --query-gpu=$fields --format=csv
+  [[ $before == 1 && -x $build/probe ]] || nvcc -std=c++17 "-arch=sm_$architecture" -cudart=static -o "$build/probe" "$build/probe.cu" || return 1
+  [[ $steps == build ]] || "$build/probe"
 }
 export -f machine
-export build architecture
+export build architecture before steps
 run "Machine" 60 bash -c machine
 
 # ---- build --------------------------------------------------------------------------------------------------------
-
-prefix=$build/install # Maven is given the same, so that it compiles none of this again
-native=$build/native-build-ON
-library=$prefix/gpu/libteamtr.so
-tests=()
-for source in "$here"/test/*.cpp; do tests+=("$(basename "$source" .cpp)_gpu"); done
-rm -rf "$prefix"
 
 compile() {
   "$root/native/build.sh" "$prefix" ON || return 1
   cmake -DTEAMTR_TEST=ON "$native" > /dev/null || return 1
   cmake --build "$native" --parallel "${TEAMTR_JOBS:-$(nproc)}" --target "$@" || return 1
   cmake -DTEAMTR_TEST=OFF "$native" > /dev/null
+  [[ $steps != build ]] || bench_program || return 1
+  echo "$stamp" > "$build/built"
 }
-export -f compile
-export root native prefix CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
+bench_program() { # for machines without PyTorch
+  [[ -x $build/bench ]] || nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" \
+    "$here/bench.cu" "$library" -Xlinker -rpath -Xlinker "\$ORIGIN/install/gpu"
+}
+export -f compile bench_program
+export here library
+export root native prefix stamp CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
 export TEAMTR_BUDGETS=report # another compiler's count must not keep the kernels from being measured
 built=0
-run "Build for sm_$architecture" 200 bash -o pipefail -c 'compile "$@"' compile "${tests[@]}" && built=1
+title="Build for sm_$architecture"
+if [[ $before == 1 ]]; then
+  say "" "== $title"
+  note "$title" "built before, of this commit"
+  built=1
+else
+  rm -rf "$prefix" "$build/built" "$build/bench"
+  run "$title" "$build_limit" bash -o pipefail -c 'compile "$@"' compile "${tests[@]}" && built=1
+fi
 
 # ---- native tests -------------------------------------------------------------------------------------------------
 
-if wants tests; then
-  for name in "${tests[@]}"; do
-    title="Native tests: $name"
-    if [[ $built == 1 ]]; then run "$title" 50 "$native/test/$name"; else skip "$title" "not built"; fi
+# All at once, since each mostly computes references on one core of the host; lines begin with the program's name.
+programs() { # what runs each, with options, or "" for itself; arguments of each; names
+  local with=$1 arguments=$2 name pids=() status=0
+  shift 2
+  for name in "$@"; do
+    (
+      set -o pipefail
+      # shellcheck disable=SC2086 # several words in one variable
+      { $with "$native/test/$name" $arguments 2>&1 || { echo "FAILED with exit code $?"; false; }; } | sed -u "s/^/$name: /"
+    ) &
+    pids+=($!)
   done
+  for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+  return $status
+}
+export -f programs
+if wants tests; then
+  title="Native tests"
+  if [[ $built == 1 ]]; then run "$title" 90 bash -c 'programs "" "" "$@"' programs "${tests[@]}"; else skip "$title" "not built"; fi
 fi
 
 # ---- benchmark ----------------------------------------------------------------------------------------------------
@@ -219,12 +264,9 @@ elif [[ $built == 0 ]]; then
 elif [[ -n $python ]]; then
   run "$title" 230 "$python" "$here/bench.py" --natives "$library" --out "$out" --seconds "$seconds"
 elif [[ -f $here/bench.cu ]]; then
-  bench() {
-    nvcc -std=c++17 -O2 "-arch=sm_$architecture" -cudart=static "-I$root/native/include" -o "$build/bench" "$here/bench.cu" \
-      "$library" -Xlinker -rpath -Xlinker "$prefix/gpu" && "$build/bench" | tee "$out/table.md"
-  }
+  bench() { bench_program && "$build/bench" | tee "$out/table.md"; }
   export -f bench
-  export here out library
+  export out
   say "" "No Python with PyTorch that sees the GPU: the kernels without their peers."
   run "$title" 120 bash -o pipefail -c bench
 else
@@ -233,15 +275,6 @@ fi
 
 # ---- sanitizers ---------------------------------------------------------------------------------------------------
 
-sanitize() { # tool, program...
-  local tool=$1 program status=0
-  shift
-  for program in "$@"; do
-    compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$native/test/$program" --small || status=$?
-  done
-  return $status
-}
-export -f sanitize
 if wants sanitizers; then
   for tool in memcheck racecheck initcheck synccheck; do
     title="compute-sanitizer $tool"
@@ -250,7 +283,8 @@ if wants sanitizers; then
     elif ! have compute-sanitizer; then
       skip "$title" "compute-sanitizer is not installed"
     else
-      run "$title" 45 bash -c 'sanitize "$@"' sanitize "$tool" "${tests[@]}"
+      run "$title" 45 bash -c 'programs "$@"' programs \
+        "compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 20" --small "${tests[@]}"
     fi
   done
 fi
@@ -263,8 +297,11 @@ placed="Java tests of the kernels, memory on the GPU"
 no_reach="this GPU cannot reach the JVM's memory (cudaDevAttrPageableMemoryAccess is 0)"
 grep -q 'within the device.s reach: no' "$log" || no_reach="no GPU was found"
 heap=4g
-toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$toolkit/lib64 # libcudart.so, for the JavaCPP Presets for CUDA
+# libcudart.so, for the JavaCPP Presets for CUDA: of the Python that has PyTorch, or of a toolkit
+[[ -z $python ]] || PATH=$(dirname "$(command -v "$python")"):$PATH
+! have nvcc || export CUDA_HOME=${CUDA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")}
+folders=$("$here/libraries.sh" 2> /dev/null) || folders=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}${CUDA_HOME:-/usr/local/cuda}/lib64
+export LD_LIBRARY_PATH=$folders
 
 if ! wants java; then
   :
