@@ -268,13 +268,9 @@ struct BlockSums {
   int64_t at_reference; /* with kStrict: elements equal to the reference, which are in neither sum */
 };
 
-struct Nothing {
-  __attribute__((always_inline)) void operator()(F) {}
-};
-
-/* kStrict: leave elements equal to the reference out, and count them. each(e) is called for all vectors. */
-template <class D, bool kStrict, bool kEntropy, bool kFused, class Each>
-static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, Each each) {
+/* kStrict: leave elements equal to the reference out, and count them. kKeep: store e in `kept`, in the order of D::load. */
+template <class D, bool kStrict, bool kEntropy, bool kFused, bool kKeep>
+static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, float* kept) {
   Sum e, ey;
   Max m(-kInf);
   int64_t ties = 0;
@@ -284,7 +280,10 @@ static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& refere
     M normal;
     const F y = exponents.of(x);
     F v = exp2_of(y, &normal);
-    each(v);
+    if (kKeep) {
+      store(kept, v);
+      kept += 16;
+    }
     if (kStrict) {
       const M tie = ge(x, ref);
       ties += count(tie);
@@ -300,10 +299,10 @@ static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& refere
   return s;
 }
 
-template <class D, bool kStrict, bool kEntropy, class Each = Nothing>
-static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, Each each = Each()) {
-  return kHasFma && reference.fused ? block_sums<D, kStrict, kEntropy, kHasFma>(row, b, reference, each)
-                                    : block_sums<D, kStrict, kEntropy, false>(row, b, reference, each);
+template <class D, bool kStrict, bool kEntropy, bool kKeep = false>
+static BlockSums block_sums(const Row<D>& row, int64_t b, const Exponent& reference, float* kept = nullptr) {
+  return kHasFma && reference.fused ? block_sums<D, kStrict, kEntropy, kHasFma, kKeep>(row, b, reference, kept)
+                                    : block_sums<D, kStrict, kEntropy, false, kKeep>(row, b, reference, kept);
 }
 
 /* The running state: sum of e = ties + rest, everything relative to max. */
@@ -330,9 +329,9 @@ struct Running {
 };
 
 /* blocks(b, weight, factor) is called for each block b: its sum of e, relative to the maximum so far, and what sums of the blocks before
- * are to be multiplied by because that has risen. each(e): of the vectors of a block with a new maximum, in the order of D::load. */
-template <class D, bool kEntropy, class Blocks, class Each = Nothing>
-static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks, Each each = Each()) {
+ * are to be multiplied by because that has risen. kKeep: `kept` gets the e of the last block with a new maximum, in the order of D::load. */
+template <class D, bool kEntropy, bool kKeep = false, class Blocks>
+static RowStats stats_of(const void* x, int64_t vocab, double temperature, Blocks&& blocks, float* kept = nullptr) {
   const Row<D> row(x, vocab);
   Running r(scale_of(temperature));
   for (int64_t b = 0; b < row.blocks(); b++) {
@@ -353,7 +352,7 @@ static RowStats stats_of(const void* x, int64_t vocab, double temperature, Block
     }
     if (m >= r.max) {
       if (m > r.max) factor = r.raise(m);
-      s = block_sums<D, true, kEntropy>(row, b, r.reference, each);
+      s = block_sums<D, true, kEntropy, kKeep>(row, b, r.reference, kept);
       r.ties += (double)s.at_reference;
     }
     blocks(b, s.e + (double)s.at_reference, factor);

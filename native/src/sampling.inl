@@ -168,37 +168,28 @@ static int winner_of(const F* scores, int n) {
     if (const uint32_t hits = bits(ge(scores[k], top))) return k * 16 + __builtin_ctz(hits);
 }
 
-/* Keeps the weights of a row of one block as the statistics compute them. */
-struct Keep {
-  float* to;
-  __attribute__((always_inline)) void operator()(F e) {
-    store(to, e);
-    to += 16;
-  }
-};
-
 /* A token of a block. kept: its weights in the order of D::load, or null. */
 template <class D>
 static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weight& w, int attempt, int64_t block, const float* kept) {
+  constexpr int kLanes = D::kPairs ? 4 : 8; /* of a segment's eight tokens in a group; of pairs, two in each, whose vectors are added */
   const int64_t begin = block * kBlockGroups, end = end_of(block, row.groups());
   F e[4], scores[4];
-  alignas(64) float lanes[16], of_segments[kSegments];
-  if (kept && D::kPairs) { /* four lanes of two vectors for a segment, four segments a pair */
-    for (int i = 0; i < kSegments / 4; i++) {
-      F sum = set(0.0f);
-      for (int64_t g = i / 2; g < end; g += 4) sum = add(sum, add(load(kept + (g * 4 + i % 2 * 2) * 16), load(kept + (g * 4 + i % 2 * 2 + 1) * 16)));
-      store(lanes, sum);
-      for (int k = 0; k < 4; k++) of_segments[i * 4 + k] = (lanes[k * 4] + lanes[k * 4 + 1]) + (lanes[k * 4 + 2] + lanes[k * 4 + 3]);
+  alignas(64) float lanes[kGroup], of_segments[kSegments];
+  for (int i = 0; i < 4; i++) { /* every fourth group has tokens of the same eight segments */
+    F sums[4] = {set(0.0f), set(0.0f), set(0.0f), set(0.0f)};
+    for (int64_t g = begin + i; g < end; g += 4) {
+      F x[4];
+      if (!kept) D::load(row.group(g), x);
+      for (int k = 0; k < 4; k++) sums[k] = add(sums[k], kept ? load(kept + (g * 4 + k) * 16) : w.of(x[k]));
     }
-  }
-  for (int i = 0; i < kSegments / 2 && !(kept && D::kPairs); i++) { /* eight lanes for a segment, two segments a vector */
-    F sum = set(0.0f);
-    for (int64_t g = begin + i / 4; g < end; g += 4)
-      sum = add(sum, kept ? load(kept + (g * 4 + i % 4) * 16) : w.of(D::load(row.group(g) + i % 4 * 16)));
-    store(lanes, sum);
-    for (int half = 0; half < 2; half++) {
-      const float* l = lanes + half * 8;
-      of_segments[i * 2 + half] = ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]));
+    for (int k = 0; k < 4; k++) {
+      if (!D::kPairs) store(lanes + 16 * k, sums[k]);
+      else if (k % 2) store(lanes + 8 * (k - 1), add(sums[k - 1], sums[k]));
+    }
+    for (int s = 0; s < 8; s++) {
+      const float* l = lanes + s * kLanes;
+      const float sum = (l[0] + l[1]) + (l[2] + l[3]);
+      of_segments[i * 8 + s] = D::kPairs ? sum : sum + ((l[4] + l[5]) + (l[6] + l[7]));
     }
   }
   exponentials(a, first_counter(Sequence::kOfSegments, attempt), 0, kSegments / 16, e);
@@ -546,7 +537,7 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   BlockRaces races(a, row.blocks(), greedy ? 0 : filtered ? kAttempts : 1);
   alignas(64) float of_block[kDrawBlock];
   const float* kept = row.blocks() == 1 ? of_block : nullptr;
-  const RowStats s = kept ? stats_of<D, false>(x, vocab, temperature, races, Keep{of_block}) : stats_of<D, false>(x, vocab, temperature, races);
+  const RowStats s = kept ? stats_of<D, false, true>(x, vocab, temperature, races, of_block) : stats_of<D, false>(x, vocab, temperature, races);
   *out = {s, -1, 0.0f, 0.0};
   if (!(s.max > -kInf && s.max < kInf) || std::isnan(s.rest)) return;
   const auto take = [&](int64_t token, double rest) {
