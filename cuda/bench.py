@@ -19,7 +19,7 @@ written) in the same case. "x time" is the median over that of TeamTR.
 
 Errors are the largest of a few rows against fp64 from the same inputs: absolute for log-probs, entropies and the loss,
 relative for KL (that is, to at least 1e-6), and for gradients |d - ref| / (|ref| + mean |ref| of the row). TeamTR must be
-within the stated tolerance or the run ends with exit code 1; a peer outside it is marked (!).
+within the stated tolerance, else exit code 1 at the end of the run; what is outside it is timed all the same and marked (!).
 
 Ours is measured first, at all shapes; then again beside its peers, at one shape after the other, until --seconds are over. So a
 peer that takes long takes only from other peers. Of 1 and 16 rows, the launch of an empty kernel is measured beside ours. After
@@ -1021,12 +1021,10 @@ class Timer:
 
 
 def first_call(provider, case, seconds=PROVIDER_SECONDS):
-    """Compiles, runs on the first set, checks. A peer's failure is kept with it, one of TeamTR is raised."""
+    """Compiles, runs on the first set, finds the error. A peer's failure is kept with it, one of TeamTR is raised."""
     began = time.monotonic()
     if provider.name == "TeamTR":
         provider.error = case.check(provider.call(0, provider.prepare(0)))
-        if not provider.error <= case.tolerance:
-            raise Wrong(f"{case.name}: error {provider.error:.2g}, at most {case.tolerance:.2g} is allowed")
     else:
         try:
             provider.error = limited(seconds, lambda: (provider.check or case.check)(provider.call(0, provider.prepare(0))))
@@ -1180,7 +1178,7 @@ def main():
     machine = describe(library, device)
     print(banner(machine) + "\n\n" + HEADER, flush=True)
     timer = Timer(device) if not given.dry_run else None
-    records, failed = {}, None
+    records, failed = {}, []
     shapes = [(128, 1000, torch.bfloat16), (128, 777, torch.float32)] if given.dry_run else SHAPES
     few = [(1, 70000, torch.bfloat16)] if given.dry_run else FEW  # long enough for a cluster
     decoding = [(3, 300, torch.bfloat16), (2, 40, torch.float32)] if given.dry_run else DECODING
@@ -1190,13 +1188,38 @@ def main():
         machine["seconds"] = round(time.monotonic() - began, 1)
         if given.out and not given.dry_run:
             given.out.mkdir(parents=True, exist_ok=True)
-            everything = {"machine": machine, "failed": failed, "results": found}
+            everything = {"machine": machine, "failed": "; ".join(failed) or None, "results": found}
             (given.out / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
             text = banner(machine) + "\n\n" + HEADER + "\n" + "\n".join(row(r) for r in found) + "\n"
-            (given.out / "table.md").write_text(text + (f"\nFAILED: {failed}\n" if failed else ""))
+            (given.out / "table.md").write_text(text + "".join(f"\nFAILED: {words}\n" for words in failed))
+
+    def fail(shape, words):
+        failed.append(f"{NAME[shape[2]]} [{shape[0]}, {shape[1]}]: {words}")
+        print(f"FAILED: {failed[-1]}", flush=True)
+        save()
 
     def left():
         return given.seconds - (time.monotonic() - began)
+
+    def measure_case(make, shape, bench, count):
+        case = make()
+        for p in case.providers:
+            if p.name == "TeamTR" or left() >= 2:
+                if not p.failure:
+                    first_call(p, case, max(1, min(PROVIDER_SECONDS, int(left()))))
+                if p.name == "TeamTR" and not p.error <= case.tolerance:  # it is timed all the same: time on a GPU is scarce
+                    fail(shape, f"{case.name}: error {p.error:.2g}, at most {case.tolerance:.2g} is allowed")
+            else:
+                p.failure = p.failure or "left out: no time left"
+        if timer:
+            case.providers.append(timer.copy())
+            if shape in few:
+                case.providers.append(timer.launch())
+            timer.time([p for p in case.providers if not p.failure], count)
+        found = results(case, shape, timer.copied if timer else 0)
+        print("\n".join(row(r) for r in found), flush=True)
+        records[case.name, shape] = found  # the second time beside its peers
+        save()
 
     def measure(shape, bench):
         if timer:
@@ -1207,23 +1230,13 @@ def main():
         for make in bench.cases(sets):
             if bench.peers and left() < 2:
                 break
-            case = make()
-            for p in case.providers:
-                if p.name == "TeamTR" or left() >= 2:
-                    if not p.failure:
-                        first_call(p, case, max(1, min(PROVIDER_SECONDS, int(left()))))
-                else:
-                    p.failure = p.failure or "left out: no time left"
-            if timer:
-                case.providers.append(timer.copy())
-                if shape in few:
-                    case.providers.append(timer.launch())
-                timer.time([p for p in case.providers if not p.failure], count)
-            found = results(case, shape, timer.copied if timer else 0)
-            print("\n".join(row(r) for r in found), flush=True)
-            records[case.name, shape] = found  # the second time beside its peers
-            save()
-            del case, make
+            try:
+                measure_case(make, shape, bench, count)
+            except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
+                fail(shape, f"{type(e).__name__}: {e}")
+                if on_gpu:
+                    torch.cuda.synchronize()  # raises again after an error that spoils all later calls, and that ends the run
+            del make
             if on_gpu:
                 torch.cuda.empty_cache()
         if timer and "busy" not in machine:
@@ -1246,14 +1259,14 @@ def main():
             for shape in decoding:
                 if left() > 2:
                     measure(shape, Decoding(library, device, True))
-    except (Wrong, RuntimeError) as e:  # RuntimeError: a kernel that refused or failed, or no memory for the inputs
-        failed = f"{type(e).__name__}: {e}"
+    except RuntimeError as e:
+        failed.append(f"the rest was not measured: {e}")
     save()
     if machine.get("not_installed"):
         print(f"\nNot installed: {machine['not_installed']}")
     print(f"\n{machine['seconds']} s")
     if failed:
-        sys.exit(f"FAILED: {failed}")
+        sys.exit("\n".join(f"FAILED: {words}" for words in failed))
 
 
 if __name__ == "__main__":

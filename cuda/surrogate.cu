@@ -13,6 +13,8 @@
  *   sampled KL   8 bytes read, 4 written. Over the whole grid, a warp for each message or, without them, a thread for each
  *                few tokens. One block then checks the bounds, which are known to be good only when all have been looked at.
  *   advantages   4 bytes read from memory, three times in all, 4 or 8 written.
+ * Instructions are not counted, since no logits are read. Measured: the surrogate only as a part of the policy loss, see
+ * policy_loss.cu; the others not at all.
  *
  * Contract: teamtr.h. All in doubles. Which warp has a message and which lane a token depends on their numbers alone, and
  * sums are taken over lanes, then warps, in a fixed order: the same bits from run to run. A message's ratio and gradients
