@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Instructions that a native kernel executes per logit, counted by callgrind: the same number every time.
-#   jmh/instructions.sh KERNEL LEVEL,DTYPE     for example LogProbs avx2,F32; levels are portable and avx2, since valgrind
-#                                              knows no AVX-512 yet
+#   jmh/instructions.sh KERNEL LEVEL,DTYPE [FOLDER]     for example LogProbs avx2,F32; levels are portable and avx2, since valgrind
+#                                                       knows no AVX-512 yet. FOLDER has another libteamtr.so
 # Needs the natives of the repository's build, g++ and valgrind; exits with 77 and says why where they are not there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 native=target/native-install
+libraries=${3:-$native/lib}
 program=jmh/target/instructions
 rows=2 vocab=32768
 
@@ -29,6 +30,6 @@ if [[ ! $program -nt jmh/native/instructions.cpp || ! $program -nt $native/inclu
 fi
 counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
-log=$(LD_LIBRARY_PATH=$native/lib valgrind --tool=callgrind --callgrind-out-file="$counts" --toggle-collect=$function \
+log=$(LD_LIBRARY_PATH=$libraries valgrind --tool=callgrind --callgrind-out-file="$counts" --toggle-collect=$function \
   $program "$1" "${2%,*}" "${2#*,}" $rows $vocab 2>&1) || { code=$?; echo "$log"; exit $code; }
 awk -v logits=$((rows * vocab)) '/^(totals|summary):/ { printf "%.4f\n", $2 / logits; exit }' "$counts"

@@ -22,7 +22,7 @@ public final class Guard {
     private static final Jmh TIMES = new Jmh(2, 3, 150);
     private static final Jmh ALLOCATIONS = new Jmh(2, 2, 200);
     /** More than the caches hold, less than takes long. */
-    private static final Map<String, String> LOGITS = Map.of("rows", "192", "vocab", "151936");
+    static final Map<String, String> LOGITS = Map.of("rows", "192", "vocab", "151936");
     private static final Map<String, String> SMALL = Map.of("rows", "1", "vocab", "8");
     private static final Map<String, String> FEW = Map.of("tokens", "8");
 

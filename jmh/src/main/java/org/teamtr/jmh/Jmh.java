@@ -36,8 +36,9 @@ record Jmh(int warmups, int iterations, int millis) {
      *
      * @param params that differ from the benchmark's own
      * @param allocations whether to count what is allocated on the Java heap
+     * @param jvmArguments of the fork beside the usual ones
      */
-    Run fork(String kernel, String side, Map<String, String> params, boolean allocations) {
+    Run fork(String kernel, String side, Map<String, String> params, boolean allocations, String... jvmArguments) {
         try {
             final Path json = Files.createTempFile("jmh", ".json");
             final Path error = Files.createTempFile("jmh", ".error");
@@ -49,11 +50,12 @@ record Jmh(int warmups, int iterations, int millis) {
                         .shouldFailOnError(true).verbosity(VerboseMode.SILENT)
                         .resultFormat(ResultFormatType.JSON).result(json.toString());
                 final String cache = System.getProperty("org.bytedeco.javacpp.cachedir");
-                final List<String> properties = new ArrayList<>(List.of("-D" + KernelBenchmark.ERROR_FILE + "=" + error));
+                final List<String> arguments = new ArrayList<>(List.of(jvmArguments));
+                arguments.add("-D" + KernelBenchmark.ERROR_FILE + "=" + error);
                 if (cache != null) {
-                    properties.add("-Dorg.bytedeco.javacpp.cachedir=" + cache);
+                    arguments.add("-Dorg.bytedeco.javacpp.cachedir=" + cache);
                 }
-                options.jvmArgsAppend(properties.toArray(String[]::new));
+                options.jvmArgsAppend(arguments.toArray(String[]::new));
                 params.forEach((name, value) -> options.param(name, value));
                 if (IN_PLACE.contains(kernel) && !"1".equals(params.get("rows"))) {
                     options.mode(Mode.SingleShotTime).warmupIterations(CALLS / 3).measurementIterations(CALLS);
