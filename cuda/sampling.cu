@@ -595,14 +595,10 @@ struct Search {
 
 /* Element e of a vector. */
 template <class D> __device__ __forceinline__ float pick(const Vec16& v, int e) {
-  const int bit = e * D::kBytes * 8;
-  Vec16 one = v;
-  #pragma unroll
-  for (int i = 1; i < 4; i++) one.w[0] = bit / 32 == i ? v.w[i] : one.w[0];
-  one.w[0] >>= bit % 32;
-  float x[D::kPerVector];
-  D::unpack(one, x);
-  return x[0];
+  constexpr int n = D::kPerVector / 4; /* elements of a word */
+  float x[n];
+  unpack_word<D>(v, e / n, x);
+  return e % n ? x[n - 1] : x[0];
 }
 
 /* ---- what a block shares ---- */
