@@ -91,7 +91,10 @@ static double exact_kl(const Exact& p, const Exact& q) {
 
 static void near(double got, double want, double tolerance, const std::string& what) {
   const bool good = want != want ? got != got : std::isinf(want) ? got == want : std::fabs(got - want) <= tolerance;
-  expect(good, good ? "" : what + ": " + std::to_string(got) + ", expected " + std::to_string(want));
+  if (good) return expect(true, "");
+  char numbers[100];
+  std::snprintf(numbers, sizeof numbers, ": %.9g, expected %.9g within %.2g", got, want, tolerance);
+  expect(false, what + numbers);
 }
 
 /* ---- the kernels ---- */
@@ -446,14 +449,15 @@ static void many_rows(int dtype, int64_t vocab, int64_t rows, std::mt19937& rand
   for (int64_t r = 0; r < 2; r++) expect(all.log_probs.host[r] == few.log_probs.host[r], name + ": log-prob");
 }
 
-/* The same of the KL: a policy with a token of nearly all the probability, one without, and another near both. */
+/* The same of the KL: a policy with a token of nearly all the probability, one without, and another so near both that one sweep is
+ * enough: how a row is divided that is looked at again depends on the device. */
 static void many_pairs(int dtype, int64_t vocab, int64_t rows, std::mt19937& random) {
   const std::string name = "pairs in clusters, dtype " + std::to_string(dtype);
   Logits p(dtype, 2, vocab, 0, 0), q(dtype, 2, vocab, 0, 0);
   std::normal_distribution<float> normal(0, 1);
   for (int64_t r = 0; r < 2; r++) {
     fill(p, r, r ? PEAKED : NORMAL, random);
-    for (int64_t v = 0; v < vocab; v++) q.set(r, v, p.get(r, v) + 0.1f * normal(random));
+    for (int64_t v = 0; v < vocab; v++) q.set(r, v, p.get(r, v) + 0.02f * normal(random));
   }
   p.memory.upload();
   q.memory.upload();
