@@ -421,6 +421,8 @@ public final class ConfigRules {
                     + (config.train().joint() ? "train.joint" : "rollout.resample_every 0") + ", given "
                     + rollout.reuseShift() + ": all of a stage learns from the same rollouts then");
         }
+        episodes(tree, "rollout", rollout.prompts(), rollout.group());
+        episodes(tree, "eval", config.eval().prompts(), config.eval().group());
         final Config.TrustRegion region = config.trustRegion();
         if (region.rollback() && !region.earlyStop()) {
             tree.problem("trust_region.rollback", "expected false with trust_region.early_stop false, given true:"
@@ -461,6 +463,14 @@ public final class ConfigRules {
                 final int colon = e.getMessage().indexOf(": ");
                 tree.problem(e.getMessage().substring(0, colon), e.getMessage().substring(colon + 2));
             }
+        }
+    }
+
+    /** Episodes are counted as {@code int}. */
+    private static void episodes(ConfigTree tree, String section, int prompts, int group) {
+        if ((long) prompts * group > Integer.MAX_VALUE) {
+            tree.problem(section + ".group", String.format(Locale.ROOT, "expected at most %,d episodes with %s.prompts = %,d, given %,d for each",
+                    Integer.MAX_VALUE, section, prompts, group));
         }
     }
 

@@ -44,6 +44,8 @@ public final class MemoryPlan {
     private static final long PROCESS = 400L << 20;
     private static final int LEAST_MICRO_BATCH = 256;
     private static final int LEAST_ROWS = 8;
+    /** More than any machine has, and little enough for sums. */
+    private static final long MOST = 1L << 56;
 
     /** A line of the table: bytes in both places, and when they are there. {@code on}: which device, null for none. */
     private record Row(String what, String on, long device, long host, When when) {
@@ -163,9 +165,9 @@ public final class MemoryPlan {
                         } catch (IllegalArgumentException e) {
                             continue; // TaskData.check says whose it is
                         }
-                        final int tokens = asked + 16 // of a chat template
-                                + seen * (config.rollout().maxNewTokens() + 8);
-                        longest = Math.max(longest, Math.min(tokens, policy.size.rope().positions() - config.rollout().maxNewTokens()));
+                        final long tokens = asked + 16 // of a chat template
+                                + seen * (config.rollout().maxNewTokens() + 8L);
+                        longest = (int) Math.max(longest, Math.min(tokens, policy.size.rope().positions() - config.rollout().maxNewTokens()));
                     }
                 }
             }
@@ -231,11 +233,12 @@ public final class MemoryPlan {
                     divides(Sharding.WEIGHTS) ? When.GENERATING : When.ALWAYS);
             weights += whole;
             final long masters = c == Float.BYTES ? 0 : part(p.trained, Sharding.STATE) * Float.BYTES;
-            final long moments = part(p.trained, Sharding.STATE) * 2 * Float.BYTES;
+            final long moments = p.learns ? part(p.trained, Sharding.STATE) * 2 * Float.BYTES : 0; // made at the first step
+            final String state = p.name + (p.learns ? ": f32 weights, optimiser" : ": f32 weights");
             if (offload) {
-                add(p.name + ": f32 weights, optimiser", on, 0, atHome(masters, 1) + atHome(moments, 2), When.ALWAYS);
+                add(state, on, 0, atHome(masters, 1) + atHome(moments, 2), When.ALWAYS);
             } else {
-                add(p.name + ": f32 weights, optimiser", on, masters + moments, 0, When.ALWAYS);
+                add(state, on, masters + moments, 0, When.ALWAYS);
             }
             if (p.learns) {
                 final int micros = TorchPolicy.micros(p.size, p.settings);
@@ -253,20 +256,25 @@ public final class MemoryPlan {
                         : c == Float.BYTES ? computed * Float.BYTES : masters + computed * c);
                 final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
                 final long weightsBack = offload ? atHome(copy, 1) : copy;
-                final long back = weightsBack + (offload ? atHome(moments, 2) : moments);
+                final long momentsBack = offload ? atHome(moments, 2) : moments;
                 // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
-                final long toJudge = config.certificate().bound() == Config.Kind.HORIZON ? 2 * weightsBack + (back - weightsBack) * 3 / 2 : 0;
-                update[3] = Math.max(update[3],
-                        (exact && offload ? weightsBack : 0) + (config.trustRegion().rollback() ? back : 0) + toJudge);
+                final boolean judged = config.certificate().bound() == Config.Kind.HORIZON;
+                final boolean oneStep = config.optimiser().steps() == 1; // which is undone to the policy before the update
+                long copies = offload && exact || !exact && judged ? weightsBack : 0; // before the update, where it is not counted above
+                if (config.trustRegion().rollback() && !(oneStep && judged)) {
+                    copies += (oneStep && exact ? 0 : weightsBack) + momentsBack;
+                }
+                copies += judged ? weightsBack + 2 * momentsBack : 0;
+                update[3] = Math.max(update[3], copies);
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
                 waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
-                        * (longest + config.rollout().maxNewTokens()) * (p.size.layers() + 2L) * p.size.hidden() * c);
+                        * length() * (p.size.layers() + 2L) * p.size.hidden() * c);
                 update[5] = Math.max(update[5], exact && on.equals("cpu") ? keptLogits(p) : 0);
                 update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }
-            cache = Math.max(cache, 2L * p.size.layers() * p.size.attention().kvWidth() * c * generated()
-                    * Math.min(longest + config.rollout().maxNewTokens(), p.size.rope().positions()));
+            cache = Math.max(cache, (long) (2.0 * p.size.layers() * p.size.attention().kvWidth() * c * generated()
+                    * Math.min(length(), p.size.rope().positions())));
             final long through = Math.min((long) config.optimiser().microBatchTokens(), (long) generated() * longest);
             prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4 * p.size.attention().qWidth()
                     + 3L * p.size.feedForward().width()) * c + (long) generated() * p.size.embedding().vocab() * Float.BYTES);
@@ -286,15 +294,14 @@ public final class MemoryPlan {
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
         add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
         add("learning: logits of the old policy" + suffix, on, update[5], 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), longest + config.rollout().maxNewTokens(),
-                suffix), on, cache, 0, When.GENERATING);
+        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on, cache, 0, When.GENERATING);
         add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
     }
 
     private void add(String what, String on, long device, long host, When when) {
         final boolean cuda = !on.equals("cpu");
         if (device != 0 || host != 0) {
-            rows.add(new Row(what, cuda ? on : null, cuda ? device : 0, cuda ? host : host + device, when));
+            rows.add(new Row(what, cuda ? on : null, Math.min(MOST, cuda ? device : 0), Math.min(MOST, cuda ? host : host + device), when));
         }
     }
 
@@ -302,26 +309,30 @@ public final class MemoryPlan {
     private int generated() {
         final int bounded = config.certificate().bound() == Config.Kind.HORIZON ? config.certificate().prompts() : 0;
         final int evaluated = Math.max(bounded, config.eval().prompts() * config.eval().group());
-        final int all = Math.max(episodes(), (evaluated + processes - 1) / processes);
+        final int all = Math.max(episodes(), (int) ((evaluated + processes - 1L) / processes));
         final int most = config.hardware().memory().rows();
         return most == 0 ? all : Math.min(all, most);
     }
 
+    /** Of a prompt and its message, at most. */
+    private long length() {
+        return (long) longest + config.rollout().maxNewTokens();
+    }
+
     private int episodes() {
         final int learners = config.train().joint() ? 1 : (int) policies.stream().filter(Of::learns).count();
-        return (config.rollout().promptsEach(learners) + processes - 1) / processes * config.rollout().group();
+        return (int) ((config.rollout().promptsEach(learners) + processes - 1L) / processes) * config.rollout().group();
     }
 
     /** Of one learner's messages of a batch; agents that share a policy are assumed to write one after the other. */
     private long batchTokens() {
         final int turns = Math.max(1, config.team().turns() / Math.max(1, (int) policies.stream().filter(Of::learns).count()));
-        return (long) episodes() * turns * config.rollout().maxNewTokens();
+        return (long) Math.min(1e12, (double) episodes() * turns * config.rollout().maxNewTokens());
     }
 
     /** The tokens that go through the model at once: at least a message, and no more than there are. */
     private long microTokens() {
-        final long one = (long) longest + config.rollout().maxNewTokens();
-        return Math.max(one, Math.min(config.optimiser().microBatchTokens(), episodes() * one));
+        return Math.max(length(), Math.min(config.optimiser().microBatchTokens(), episodes() * length()));
     }
 
     /**

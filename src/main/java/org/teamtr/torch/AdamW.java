@@ -9,45 +9,76 @@ import org.bytedeco.pytorch.Tensor;
 
 /**
  * AdamW (Loshchilov and Hutter, 2019) on one vector. libtorch's own keeps its state inside C++ objects, from where it can neither be
- * rolled back nor be saved without its archive format; on a single vector the whole of it is six operations.
+ * rolled back nor be saved without its archive format; on a single vector the whole of it is six operations. The moments are made at the
+ * first step: a policy that does not learn needs no memory for them.
  */
 final class AdamW implements AutoCloseable {
     /** Numbers that are worked on at once, since that takes a copy of them. */
     private static final long CHUNK = 64L << 20;
 
     private final AdamWSettings settings;
+    private final long length;
+    /** Where the moments are, or are made. */
+    private Home place;
+    /** Null before the first step, as is {@link #square}: both are 0. */
     Tensor mean;
     Tensor square;
     long steps;
+    private int owners = 1;
+    private long changes;
 
+    /** @param home where the moments are until a {@link #move}; it stays the caller's, as those do */
     AdamW(AdamWSettings settings, long length, Home home) {
         this.settings = settings;
-        this.mean = home.zeros(length);
-        this.square = home.zeros(length);
-    }
-
-    private AdamW(AdamW other, Home home) {
-        this.settings = other.settings;
-        this.mean = home.copied(other.mean);
-        this.square = home.copied(other.square);
-        this.steps = other.steps;
+        this.length = length;
+        this.place = home;
     }
 
     AdamW copy(Home home) {
-        return new AdamW(this, home);
+        final AdamW copy = new AdamW(settings, length, home);
+        if (mean != null) {
+            copy.mean = home.copied(mean);
+            copy.square = home.copied(square);
+        }
+        copy.steps = steps;
+        copy.changes = changes;
+        return copy;
+    }
+
+    /** For another owner, who closes it too. */
+    AdamW shared() {
+        owners++;
+        return this;
+    }
+
+    /** {@return whether this copy has an owner left, and the other nothing that it has not} */
+    boolean isStill(AdamW other) {
+        return owners > 0 && changes == other.changes;
     }
 
     void move(Device to) {
-        mean = Weights.moved(mean, to);
-        square = Weights.moved(square, to);
+        place = new Home(to);
+        if (mean != null) {
+            mean = Weights.moved(mean, to);
+            square = Weights.moved(square, to);
+        }
     }
 
     void move(Home to) {
-        mean = Weights.moved(mean, to);
-        square = Weights.moved(square, to);
+        place = to;
+        if (mean != null) {
+            mean = Weights.moved(mean, to);
+            square = Weights.moved(square, to);
+        }
     }
 
     void set(AdamW other) {
+        if (other.mean == null) {
+            clear();
+            return;
+        }
+        changes++;
+        make();
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             mean.copy_(other.mean);
             square.copy_(other.square);
@@ -55,12 +86,19 @@ final class AdamW implements AutoCloseable {
         steps = other.steps;
     }
 
+    /** Forgets all steps. */
     void clear() {
-        try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            mean.zero_();
-            square.zero_();
-        }
+        free();
+        changes++;
         steps = 0;
+    }
+
+    /** Makes the moments, unless they are there. */
+    void make() {
+        if (mean == null) {
+            mean = place.zeros(length);
+            square = place.zeros(length);
+        }
     }
 
     /**
@@ -84,6 +122,8 @@ final class AdamW implements AutoCloseable {
             if (norm > settings.maxGradNorm()) {
                 gradient.mul_(new Scalar(settings.maxGradNorm() / norm));
             }
+            make();
+            changes++;
             steps++;
             for (long from = 0; from < weights.numel(); from += CHUNK) {
                 try (PointerScope part = new PointerScope(); Device here = gradient.device()) {
@@ -118,9 +158,20 @@ final class AdamW implements AutoCloseable {
         }
     }
 
+    private void free() {
+        if (mean != null) {
+            mean.close();
+            square.close();
+            mean = null;
+            square = null;
+        }
+    }
+
+    /** By the last owner. */
     @Override
     public void close() {
-        mean.close();
-        square.close();
+        if (--owners == 0) {
+            free();
+        }
     }
 }

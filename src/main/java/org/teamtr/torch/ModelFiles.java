@@ -36,12 +36,14 @@ final class ModelFiles {
     static final String CONFIG = "config.json";
     static final String ADAPTER = "adapter_model.safetensors";
     static final String ADAPTER_CONFIG = "adapter_config.json";
-    /** What other programs do not need: the f32 weights below rounded ones, AdamW's moments, counters. */
+    /** What other programs do not need: the f32 weights below rounded ones, AdamW's moments after its first step, counters. */
     static final String TRAINING = "training.safetensors";
     /** How PEFT calls the model inside its own. */
     static final String ADAPTER_PREFIX = "base_model.model.";
     static final String EMBEDDING = "model.embed_tokens.weight";
     static final String HEAD = "lm_head.weight";
+    private static final String MEAN = "exp_avg";
+    private static final String SQUARE = "exp_avg_sq";
     private static final long SHARD = 5_000_000_000L;
     private static final int CHUNK = 256 << 20;
 
@@ -268,8 +270,10 @@ final class ModelFiles {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
         final List<SafeTensorsWriter.Tensor> vectors = new ArrayList<>();
-        vectors.add(vector("exp_avg", state.optimiser.mean, length, state.shard));
-        vectors.add(vector("exp_avg_sq", state.optimiser.square, length, state.shard));
+        if (state.optimiser.steps > 0) {
+            vectors.add(vector(MEAN, state.optimiser.mean, length, state.shard));
+            vectors.add(vector(SQUARE, state.optimiser.square, length, state.shard));
+        }
         if (weights.dtype != torch.ScalarType.Float) {
             vectors.add(vector("master", weights.master, length, weights.shard));
         }
@@ -294,8 +298,10 @@ final class ModelFiles {
                 throw new UncheckedIOException(e);
             }
         }
-        state.shard.stream("exp_avg", state.optimiser.mean, numbers -> {});
-        state.shard.stream("exp_avg_sq", state.optimiser.square, numbers -> {});
+        if (state.optimiser.steps > 0) {
+            state.shard.stream(MEAN, state.optimiser.mean, numbers -> {});
+            state.shard.stream(SQUARE, state.optimiser.square, numbers -> {});
+        }
         final Weights weights = state.weights;
         if (weights.shard != null && weights.dtype != torch.ScalarType.Float) {
             weights.shard.stream("master", weights.master, numbers -> {});
@@ -308,13 +314,17 @@ final class ModelFiles {
         final long length = weights.layout.length();
         final Path file = folder.resolve(TRAINING);
         try (SafeTensors tensors = SafeTensors.open(file)) {
-            vector(tensors, file, "exp_avg", length, state.optimiser.mean, state.shard);
-            vector(tensors, file, "exp_avg_sq", length, state.optimiser.square, state.shard);
+            state.optimiser.clear();
+            state.optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
+            if (state.optimiser.steps > 0) {
+                state.optimiser.make();
+                vector(tensors, file, MEAN, length, state.optimiser.mean, state.shard);
+                vector(tensors, file, SQUARE, length, state.optimiser.square, state.shard);
+            }
             if (weights.dtype != torch.ScalarType.Float) {
                 vector(tensors, file, "master", length, weights.master, weights.shard);
                 weights.refresh();
             }
-            state.optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
             if (state.lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not of weights that were f32 or bf16 then
                 state.lossScale.set(tensors.metadata());
             }

@@ -38,6 +38,8 @@ final class TrainingState implements AutoCloseable {
     private final Device device;
     /** Where the f32 weights and the optimiser's moments are while the policy does not learn, and snapshots. */
     private final Home home;
+    /** The latest one, whose copies the next shares as long as nothing has changed; null before the first. */
+    private TorchSnapshot latest;
 
     /**
      * Weights are zeros until somebody sets them.
@@ -284,14 +286,19 @@ final class TrainingState implements AutoCloseable {
     }
 
     /**
-     * {@return a copy, to take the exact KL from and to go back to}
+     * {@return a copy, to take the exact KL from and to go back to} Copies of the same numbers are made once.
      *
      * @param forward that evaluates it
      * @param whole false for the parameters alone, which cannot be gone back to
      */
     Anchor snapshot(ForwardPass forward, boolean whole) {
         try {
-            return new TorchSnapshot(forward, this, weights.copy(home), whole ? optimiser.copy(home) : null, version);
+            final Weights copy = latest != null && isAt(latest) && latest.weights.open() ? latest.weights.shared() : weights.copy(home);
+            final AdamW moments = !whole ? null
+                    : latest != null && latest.optimiser != null && latest.optimiser.isStill(optimiser) ? latest.optimiser.shared()
+                    : optimiser.copy(home);
+            latest = new TorchSnapshot(forward, this, copy, moments, version);
+            return latest;
         } catch (RuntimeException e) {
             throw OutOfMemory.told(e, OutOfMemory.LEARNING);
         }

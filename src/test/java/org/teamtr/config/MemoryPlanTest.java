@@ -119,6 +119,39 @@ class MemoryPlanTest {
                 "nothing goes there; what this process holds itself, which is counted, moves meanwhile");
     }
 
+    /** Of a single step, the policy before the update is also what it is undone to. */
+    @Test
+    void copiesAreThoseThatAnUpdateMakes() throws Exception {
+        for (String[] steps : new String[][] {{"4", "36", "16"}, {"1", "24", "12"}}) {
+            for (int paper = 0; paper < 2; paper++) {
+                final MemoryPlan plan = plan("optimiser.micro_batch_tokens=1024", "optimiser.steps=" + steps[0],
+                        "certificate.bound=" + (paper == 0 ? "horizon" : "paper"));
+                assertEquals(Integer.parseInt(steps[1 + paper]) * PARAMETERS * 1e-9, gigabytes(plan, "learning: copies for roll-back", 1), 0.01,
+                        plan.table());
+            }
+        }
+    }
+
+    /** What no machine has is refused, and not taken for little. */
+    @Test
+    void hugeNumbersStayNumbers() throws Exception {
+        for (String huge : List.of("rollout.prompts=200000000", "rollout.max_new_tokens=2147483647", "eval.prompts=2147483647",
+                "certificate.prompts=2147483647", "team.turns=2147483647", "optimiser.micro_batch_tokens=2147483647")) {
+            final MemoryPlan plan = plan("hardware.device=cpu", "rollout.group=8", huge);
+            assertTrue(plan.most()[1] > 30e9, huge + "\n" + plan.table());
+            assertFalse(plan.table().contains(" -"), huge + "\n" + plan.table());
+        }
+        assertTrue(assertThrows(ConfigException.class, () -> configuration("rollout.prompts=300000000")).getMessage().contains(
+                "rollout.group: expected at most 2,147,483,647 episodes with rollout.prompts = 300,000,000, given 8 for each"));
+    }
+
+    @Test
+    void whoDoesNotLearnHasNoMoments() throws Exception {
+        final MemoryPlan plan = plan("optimiser.micro_batch_tokens=1024", "train.agents=[a, b]");
+        assertEquals(12 * PARAMETERS * 1e-9, gigabytes(plan, "b: f32 weights, optimiser", 1), 0.01);
+        assertEquals(4 * PARAMETERS * 1e-9, gigabytes(plan, "c: f32 weights", 1), 0.01);
+    }
+
     @Test
     void keptLogitsAreCountedOnTheCpuAndGivenUpFirst() throws Exception {
         final String row = "learning: logits of the old policy";

@@ -420,6 +420,7 @@ class ModelFilesTest {
         write(folder.resolve("model.safetensors"), checkpoint(), "F32");
         final Path other = Files.createDirectory(temp.resolve("other"));
         try (TorchPolicy policy = load(); TorchPolicy smaller = Tiny.policy(other, Tiny.qwen3(1), Tiny.settings(), 1)) {
+            train(smaller, 1);
             smaller.save(saved);
             assertTrue(message(() -> policy.load(saved)).startsWith(saved.resolve("config.json") + ": expected ModelConfig["));
             final Path own = Files.createDirectory(temp.resolve("own"));

@@ -180,12 +180,12 @@ class ShardTest {
         }
         final List<List<Object>> all = ranks(size, ranks -> {
             try (TorchPolicy policy = TorchPolicy.load(model, settings, new TeamMemory(true, false, 0, ranks, sharding))) {
+                final List<Double> own = new ArrayList<>();
+                final List<Object> seen = trained(policy, folder.resolve("many"), ranks.rank() == 0, own);
                 final long trained = policy.trained();
                 final long part = policy.state.optimiser.mean.numel();
                 assertTrue(part <= Shard.length(trained, size) && part < trained, part + " of " + trained);
                 assertEquals(dtype.equals("f32") && sharding != Sharding.WEIGHTS ? trained : part, policy.state.weights.master.numel());
-                final List<Double> own = new ArrayList<>();
-                final List<Object> seen = trained(policy, folder.resolve("many"), ranks.rank() == 0, own);
                 for (int i = 0; i < norms.size(); i++) {
                     assertEquals(norms.get(i), own.get(i), 1e-5 * norms.get(i));
                 }

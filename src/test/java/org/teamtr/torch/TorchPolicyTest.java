@@ -4,10 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertNotSame;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -605,6 +609,73 @@ class TorchPolicyTest {
                     assertArrayEquals(nextWeights, Tiny.floats(policy.state.weights.master));
                     assertArrayEquals(nextMean, Tiny.floats(policy.state.optimiser.mean));
                 }
+            }
+        }
+    }
+
+    /** A policy that does not learn has none, neither in memory nor in its files. */
+    @Test
+    void momentsAreMadeAtTheFirstStep() throws IOException {
+        try (TorchPolicy policy = policy(Tiny.qwen3(2)); Policy.Snapshot start = policy.snapshot();
+                TorchPolicy other = policy(Tiny.qwen3(2))) {
+            final Path untrained = Files.createDirectories(folder.resolve("untrained"));
+            final Path trained = Files.createDirectories(folder.resolve("trained"));
+            assertNull(policy.state.optimiser.mean);
+            policy.save(untrained);
+            assertTrue(Files.size(untrained.resolve(ModelFiles.TRAINING)) < 1000);
+            final Batch batch = shifted(policy, 6);
+            gradient(policy, batch);
+            policy.step(1e-2);
+            final long first = policy.fingerprint();
+            policy.save(trained);
+            other.load(trained);
+            assertArrayEquals(Tiny.floats(policy.state.optimiser.mean), Tiny.floats(other.state.optimiser.mean));
+            policy.restore(start);
+            other.load(untrained);
+            for (TorchPolicy back : List.of(policy, other)) {
+                assertNull(back.state.optimiser.mean);
+                assertEquals(0, back.state.optimiser.steps);
+                gradient(back, batch);
+                back.step(1e-2);
+                assertEquals(first, back.fingerprint(), "as if the moments had been 0");
+            }
+        }
+    }
+
+    @Test
+    void snapshotsOfTheSameNumbersShareTheirCopies() throws IOException {
+        try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
+            final Batch batch = shifted(policy, 6);
+            gradient(policy, batch);
+            policy.step(1e-2);
+            final long fingerprint = policy.fingerprint();
+            final float[] mean = Tiny.floats(policy.state.optimiser.mean);
+            final Anchor measured = (Anchor) policy.anchor();
+            final Anchor first = (Anchor) policy.snapshot();
+            final Anchor second = (Anchor) policy.snapshot();
+            assertSame(measured.weights, first.weights);
+            assertSame(first.weights, second.weights);
+            measured.close();
+            first.close();
+            gradient(policy, batch);
+            policy.step(1e-2);
+            try (Anchor moved = (Anchor) policy.snapshot()) {
+                assertNotSame(second.weights, moved.weights);
+                final long next = policy.fingerprint();
+                policy.restore(second);
+                assertEquals(fingerprint, policy.fingerprint());
+                assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
+                policy.restore(moved);
+                assertEquals(next, policy.fingerprint());
+                assertFalse(Arrays.equals(mean, Tiny.floats(policy.state.optimiser.mean)));
+            }
+            second.close();
+            try (Anchor again = (Anchor) policy.snapshot()) { // of what has been closed nothing is shared
+                final long now = policy.fingerprint();
+                gradient(policy, batch);
+                policy.step(1e-2);
+                policy.restore(again);
+                assertEquals(now, policy.fingerprint());
             }
         }
     }
