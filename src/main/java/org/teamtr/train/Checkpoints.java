@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Stream;
+import java.util.zip.CRC32;
 import org.teamtr.team.Verifier;
 
 /**
@@ -28,6 +30,8 @@ public final class Checkpoints {
             .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES);
     private static final String STATE = "state.json";
     private static final String PREFIX = "stage-";
+    /** Characters of a role's name that are taken over into that of a folder. */
+    private static final int LONGEST = 100;
 
     /** What {@code state.json} holds. Nothing of the random numbers: they are keyed by the stage. */
     record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut) {
@@ -155,9 +159,19 @@ public final class Checkpoints {
         }
     }
 
-    /** {@return the name of the folder of a learner} */
+    /**
+     * {@return the name of the folder of a learner} Its own, where that is a name for a folder everywhere; otherwise without the characters
+     * that are not, and with a checksum, so that names of other scripts stay apart.
+     */
     public static String fileName(Learner learner) {
-        return learner.name.replaceAll("[^A-Za-z0-9_+.-]", "_");
+        final String name = learner.name;
+        final String plain = name.replaceAll("[^A-Za-z0-9_+.-]", "_");
+        if (plain.equals(name) && name.length() <= LONGEST && !name.matches("\\.+") && !name.equals(STATE)) {
+            return name;
+        }
+        final CRC32 checksum = new CRC32();
+        checksum.update(name.getBytes(StandardCharsets.UTF_8));
+        return String.format(Locale.ROOT, "%s-%08x", plain.substring(0, Math.min(plain.length(), LONGEST)), checksum.getValue());
     }
 
     private List<Path> complete() throws IOException {

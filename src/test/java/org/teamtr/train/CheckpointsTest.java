@@ -93,7 +93,29 @@ class CheckpointsTest {
     void namesOfLearnersAreNamesOfFolders() throws IOException {
         checkpoints.save(3, learners, List.of());
         try (Stream<Path> all = Files.list(checkpoints.latest())) {
-            assertEquals(List.of("planner", "solver+the_judge_2", "state.json"), all.map(p -> p.getFileName().toString()).sorted().toList());
+            assertEquals(List.of("planner", "solver+the_judge_2-b9d6d750", "state.json"), all.map(p -> p.getFileName().toString()).sorted().toList());
+        }
+    }
+
+    /** A role may have any name: of another script, of a folder's own, a whole sentence. */
+    @Test
+    void rolesOfAnyNameHaveFoldersOfTheirOwn() throws IOException {
+        final List<Learner> team = Stream.of("解答者", "评论者", "a/b", "a_b", ".", "..", "state.json", "Prüfer", "Präfer", "x".repeat(300),
+                "思".repeat(300)).map(name -> new Learner(name, new TabularPolicy(4, 1, 1), List.of(0), 0.5, 0.1)).toList();
+        for (int i = 0; i < team.size(); i++) {
+            change(team.get(i), i + 1);
+        }
+        checkpoints.save(3, team, List.of());
+        final List<Learner> others = team.stream().map(l -> new Learner(l.name, new TabularPolicy(4, 1, 1), List.of(0), 0.5, 0.1)).toList();
+        assertEquals(3, Checkpoints.load(checkpoints.latest(), others));
+        for (int i = 0; i < team.size(); i++) {
+            assertEquals(team.get(i).policy.fingerprint(), others.get(i).policy.fingerprint(), team.get(i).name);
+            assertEquals(team.get(i).delta, others.get(i).delta, team.get(i).name);
+        }
+        try (Stream<Path> all = Files.list(checkpoints.latest())) {
+            final List<String> names = all.map(p -> p.getFileName().toString()).toList();
+            assertEquals(team.size() + 1, names.size());
+            names.forEach(name -> assertTrue(name.matches("[A-Za-z0-9_+.-]{1,120}"), name));
         }
     }
 
@@ -192,7 +214,7 @@ class CheckpointsTest {
     void parametersThatAreNotThoseThatWereSavedAreFoundOut() throws IOException {
         change(learners.get(1), 0.5);
         checkpoints.save(1, learners, List.of());
-        final Path file = run.resolve("checkpoints/stage-0001/solver+the_judge_2/table.json");
+        final Path file = run.resolve("checkpoints/stage-0001/solver+the_judge_2-b9d6d750/table.json");
         final String before = Files.readString(file);
         final double row = ((TabularPolicy) learners.get(1).policy).logits(new int[] {7}, new int[0], 0)[1];
         final String after = before.replace(Double.toString(row), Double.toString(Math.nextUp(row)));
@@ -203,7 +225,7 @@ class CheckpointsTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"state.json", "planner/table.json", "solver+the_judge_2/table.json"})
+    @CsvSource({"state.json", "planner/table.json", "solver+the_judge_2-b9d6d750/table.json"})
     void aMissingFileIsNamed(String name) throws IOException {
         checkpoints.save(1, learners, List.of());
         final Path file = checkpoints.latest().resolve(name);
