@@ -268,6 +268,11 @@ public final class TorchPolicy implements Policy {
     }
 
     @Override
+    public boolean hasFrozenWeights() {
+        return state.base != null;
+    }
+
+    @Override
     public Scores score(Batch batch, double temperature, Snapshot anchor) {
         return score(batch, temperature, anchor, Precision.SAME);
     }

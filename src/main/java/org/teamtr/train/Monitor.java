@@ -17,6 +17,8 @@ final class Monitor {
     private static final int FEW = 8;
     /** Of an optimiser's step, in which every parameter moves by about the learning rate. */
     private static final double NOTHING = 1e-3;
+    /** How often a step of the optimiser is divided by ten, at most, to be within the radius. */
+    private static final int SHORTER = 3;
 
     private final Config config;
     private final double temperature;
@@ -112,7 +114,10 @@ final class Monitor {
     }
 
     private Policy.Scores score(Policy policy, Batch batch, Policy.Snapshot anchor) {
-        final Policy.Precision precision = config.trustRegion().monitorDtype();
+        return score(policy, batch, anchor, config.trustRegion().monitorDtype());
+    }
+
+    private Policy.Scores score(Policy policy, Batch batch, Policy.Snapshot anchor, Policy.Precision precision) {
         return policy.computesIn(precision) ? policy.score(batch, temperature, anchor)
                 : policy.score(batch, temperature, anchor, precision);
     }
@@ -170,32 +175,60 @@ final class Monitor {
      *
      * @param policy is not changed, to the bit
      * @param batch some of its messages
+     * @param delta the radius; that of a step that is measured in f32 is less
      * @param keys of the random numbers
      */
-    double floor(Policy policy, Batch batch, long... keys) {
+    double floor(Policy policy, Batch batch, double delta, long... keys) {
         final int[] order = KeyedRandom.permutation(batch.size(), keys);
         final int[] few = Arrays.copyOf(order, Math.min(FEW, batch.size()));
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
         final double watched = Math.ceil(config.trustRegion().fraction() * batch.size());
-        final Policy.Scores moved;
-        try (Policy.Snapshot before = policy.snapshot()) {
-            policy.nudge(NOTHING * config.optimiser().learningRate(), KeyedRandom.seed(keys));
-            try {
-                moved = score(policy, some, exact() ? before : null);
-            } finally {
-                policy.restore(before);
-            }
-        }
+        final double[] step = ofAStep(policy, some, NOTHING * config.optimiser().learningRate(), config.trustRegion().monitorDtype(), keys);
         final float[] alone = new float[some.tokens()];
         for (int m = 0; m < some.size(); m++) {
             final float[] one = score(policy, some.subset(m), null).logProbs();
             System.arraycopy(one, 0, alone, (int) some.cuSeqlens()[m], one.length);
         }
         final boolean k1 = estimator() == Config.KlEstimator.K1;
-        final double[] step = perMessage(some, moved.logProbs(), moved.kl(), estimator());
         final double[] other = perMessage(some, alone, null, k1 ? Config.KlEstimator.K1 : Config.KlEstimator.K3);
-        return k1 ? Math.max(scatter(step), scatter(other)) / Math.sqrt(watched) : Math.max(mean(step), mean(other));
+        final double rounding = Math.max(size(step), Math.max(size(other), besideFrozenWeights(policy, some, delta, keys)));
+        return k1 ? rounding / Math.sqrt(watched) : rounding;
+    }
+
+    /** The mean of an estimate over messages; of k1, whose mean is 0 where there is rounding alone, the root of the mean square. */
+    private double size(double[] perMessage) {
+        return estimator() == Config.KlEstimator.K1 ? scatter(perMessage) : mean(perMessage);
+    }
+
+    /** By how much the monitor's value of a step exceeds that in f32, in which the step is within delta; 0 where nothing is frozen. */
+    private double besideFrozenWeights(Policy policy, Batch some, double delta, long... keys) {
+        final Policy.Precision own = config.trustRegion().monitorDtype();
+        if (!policy.hasFrozenWeights() || own == Policy.Precision.F32
+                || own == Policy.Precision.SAME && policy.computesIn(Policy.Precision.F32)) {
+            return 0;
+        }
+        final Batch exactly = some.withLogProbsOld(policy.score(some, temperature, null, Policy.Precision.F32).logProbs());
+        double length = config.optimiser().learningRate();
+        double exact = size(ofAStep(policy, exactly, length, Policy.Precision.F32, keys));
+        for (int i = 0; i < SHORTER && exact > delta; i++) {
+            length /= 10;
+            exact = size(ofAStep(policy, exactly, length, Policy.Precision.F32, keys));
+        }
+        return exact > delta ? 0 : size(ofAStep(policy, some, length, own, keys)) - exact;
+    }
+
+    /** {@return the estimate of each message where every parameter has moved so far, up or down at random, and back} */
+    private double[] ofAStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
+        try (Policy.Snapshot before = policy.snapshot()) {
+            policy.nudge(length, KeyedRandom.seed(keys));
+            try {
+                final Policy.Scores moved = score(policy, some, exact() ? before : null, precision);
+                return perMessage(some, moved.logProbs(), moved.kl(), estimator());
+            } finally {
+                policy.restore(before);
+            }
+        }
     }
 
     private static double scatter(double[] values) {

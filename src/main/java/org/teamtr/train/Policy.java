@@ -85,6 +85,11 @@ public interface Policy extends Speaker, AutoCloseable {
         return precision == Precision.SAME;
     }
 
+    /** {@return whether what is trained is added to weights that stay as they are}: a small step is then lost in their rounding */
+    default boolean hasFrozenWeights() {
+        return false;
+    }
+
     /**
      * Scores a batch and stores the gradient of the loss for {@link #step}, replacing an earlier one.
      *

@@ -280,7 +280,7 @@ final class TrustRegionUpdate {
         if (learner.floor != null && learner.floor.holds(length, learner.delta)) {
             return;
         }
-        learner.floor = new Learner.Floor(monitor.floor(learner.policy, batch, config.seed(), Draw.FLOOR, stage, i), length, 0);
+        learner.floor = new Learner.Floor(monitor.floor(learner.policy, batch, learner.delta, config.seed(), Draw.FLOOR, stage, i), length, 0);
         final RunLog.Floor measured = new RunLog.Floor(stage, learner.name, learner.floor.kl(), learner.delta, region.unit(), length);
         listener.floor(measured);
         if (measured.kl() > measured.delta() && region.floor() == Config.FloorRule.REFUSE && (region.earlyStop() || region.rollback())) {
