@@ -142,7 +142,7 @@ final class EvalCommand implements Callable<Integer> {
                 evaluateBenchmarks(setup);
                 return 0;
             }
-            final Prompts prompts = data == null ? setup.heldOut : setup.prompts(data, System.err::println);
+            final Prompts prompts = data == null ? setup.evaluated(System.err::println) : setup.prompts(data, System.err::println);
             final Result result = evaluate(setup, prompts, isRun ? latest.toString() : "as configured");
             if (json) {
                 System.out.println(Json.MAPPER.writeValueAsString(result));
@@ -200,7 +200,7 @@ final class EvalCommand implements Callable<Integer> {
     private Result evaluate(Setup setup, Prompts prompts, String team) {
         final Config c = setup.config;
         final long started = System.nanoTime();
-        final int n = data == null ? Math.min(c.eval().prompts(), prompts.size()) : prompts.size();
+        final int n = prompts.size();
         final List<Prompt> some = new ArrayList<>();
         for (int i = 0; i < n; i++) {
             some.add(prompts.get(i));

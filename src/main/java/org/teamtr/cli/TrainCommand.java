@@ -354,8 +354,8 @@ final class TrainCommand implements Callable<Integer> {
     /** Describes the training that is about to start, in one line. */
     private static String plan(Config config, Setup setup, Path run) {
         final int updates = setup.learners.size();
-        return String.format(Locale.ROOT, "training %s: %d stages of %s, each on %d prompts x %d episodes", run,
-                config.train().stages(), config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
+        return String.format(Locale.ROOT, "training %s: %d %s of %s, each on %d prompts x %d episodes", run,
+                config.train().stages(), config.train().stages() == 1 ? "stage" : "stages", config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
                 config.rollout().promptsEach(config.train().joint() ? 1 : updates), config.rollout().group());
     }
 

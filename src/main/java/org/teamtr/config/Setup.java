@@ -161,6 +161,13 @@ public final class Setup implements AutoCloseable {
         return all;
     }
 
+    /** {@return the held-out prompts that are evaluated}, which the team can be asked */
+    public Prompts evaluated(Consumer<String> note) throws IOException {
+        final int n = Math.min(config.eval().prompts(), heldOut.size());
+        TaskData.check(config, team, verifier, heldOut, n, "held-out prompts", note);
+        return heldOut.part(0, n);
+    }
+
     /** Checks every prompt before the first is drawn; see {@link TaskData#check}. */
     public void checkPrompts(Consumer<String> note) throws IOException {
         data.check(config, team, note);

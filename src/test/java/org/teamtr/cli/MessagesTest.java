@@ -91,6 +91,11 @@ class MessagesTest {
         assertEquals("teamtr: " + said, failed(1, "eval", run, "--set", "hardware.device=cuda"));
         assertTrue(failed(2, "check-config", c, "--set", "policies.solver.device=cuda:7").endsWith(System.lineSeparator()
                 + "policies.solver.device: expected cpu, given cuda:7: " + why + System.lineSeparator()));
+        // For a machine that has one, the memory is computed all the same.
+        final Said elsewhere = teamtr("check-config", c, "--set", "hardware.device=cuda", "--set", "hardware.memory.device=24");
+        assertEquals(0, elsewhere.code(), elsewhere.err());
+        assertTrue(elsewhere.err().contains("note: on this machine, " + said), elsewhere.err());
+        assertTrue(elsewhere.out().matches("(?s).*# there is +24.00 +[0-9.]+\\R"), elsewhere.out());
         assertEquals("settings.device: expected cpu, given cuda:1: " + why, assertThrows(IllegalArgumentException.class,
                 () -> TorchPolicy.load(model, TorchPolicy.Settings.on("cuda:1", 1)).close()).getMessage());
     }
@@ -117,6 +122,7 @@ class MessagesTest {
         assertEquals(0, Files.size(out.resolve(RunFiles.STAGES)));
         prompts(fine, fine, fine, fine, fine, tooLong); // the last is held out
         assertTrue(failed(1, "train", config, "--out", out.resolveSibling("b")).contains("p.jsonl:6: expected 1 to "));
+        assertTrue(failed(1, "eval", config).contains("p.jsonl:6: expected 1 to "));
         assertTrue(failed(1, "eval", config, "--data", folder.resolve("p.jsonl")).contains("p.jsonl:6: expected 1 to "));
         // Where it is configured they are cut, and it is said how many.
         final Said cut = teamtr("check-config", config, "--set", "rollout.truncation=left");
