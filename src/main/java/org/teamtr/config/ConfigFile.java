@@ -191,7 +191,7 @@ public final class ConfigFile {
         } catch (CharacterCodingException e) {
             tree.problemOf(file.toString(), "expected text in UTF-8, found bytes that are none");
         } catch (IOException e) {
-            tree.problemOf(file.toString(), "cannot be read: " + e);
+            tree.problemOf(file.toString(), Files.isDirectory(file) ? "expected a file, given a folder" : "cannot be read: " + e);
         }
         return null;
     }

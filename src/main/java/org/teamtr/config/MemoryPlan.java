@@ -265,6 +265,9 @@ public final class MemoryPlan {
                     copies += (oneStep && exact ? 0 : weightsBack) + momentsBack;
                 }
                 copies += judged ? weightsBack + 2 * momentsBack : 0;
+                if (config.trustRegion().floor() != Config.FloorRule.IGNORE) { // measured when there are no gradients of a micro-batch
+                    copies = Math.max(copies, offload ? weightsBack : weightsBack - update[1]);
+                }
                 update[3] = Math.max(update[3], copies);
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);

@@ -17,9 +17,12 @@ public final class LfsPointer {
     /**
      * Does nothing for any other file.
      *
-     * @throws IOException if the file is such a pointer, with the remedy, or cannot be read
+     * @throws IOException if the file is such a pointer, with the remedy, or is a folder, or cannot be read
      */
     public static void refuse(Path file) throws IOException {
+        if (Files.isDirectory(file)) { // which can be opened, and then not be read, without a name in the message
+            throw new IOException(file + ": expected a file, given a folder");
+        }
         try (InputStream in = Files.newInputStream(file)) {
             if (Arrays.equals(in.readNBytes(BEGINNING.length), BEGINNING)) {
                 throw new IOException(file + ": this is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or download"

@@ -51,6 +51,11 @@ final class AdamW implements AutoCloseable {
         return this;
     }
 
+    /** {@return how often the moments have changed}: while it stays the same, so do they */
+    long changes() {
+        return changes;
+    }
+
     /** {@return whether this copy has an owner left, and the other nothing that it has not} */
     boolean isStill(AdamW other) {
         return owners > 0 && changes == other.changes;

@@ -266,6 +266,7 @@ final class TrainingState implements AutoCloseable {
         final AdamW optimiser;
         final long version;
         private final long changes;
+        private final long steps; // changes of the optimiser
 
         /** @param optimiser null where the snapshot is only measured from */
         TorchSnapshot(ForwardPass forward, TrainingState state, Weights weights, AdamW optimiser, long version) {
@@ -273,6 +274,7 @@ final class TrainingState implements AutoCloseable {
             this.optimiser = optimiser;
             this.version = version;
             this.changes = state.weights.changes();
+            this.steps = state.optimiser.changes();
         }
 
         @Override
@@ -289,7 +291,7 @@ final class TrainingState implements AutoCloseable {
      * {@return a copy, to take the exact KL from and to go back to} Copies of the same numbers are made once.
      *
      * @param forward that evaluates it
-     * @param whole false for the parameters alone, which cannot be gone back to
+     * @param whole false for the parameters alone, which can be gone back to as long as the optimiser has not changed
      */
     Anchor snapshot(ForwardPass forward, boolean whole) {
         try {
@@ -311,11 +313,14 @@ final class TrainingState implements AutoCloseable {
 
     void restore(Policy.Snapshot snapshot) {
         final TorchSnapshot s = (TorchSnapshot) snapshot;
-        if (s.optimiser == null) {
-            throw new IllegalArgumentException("snapshot: expected one of snapshot(), given one of anchor(), which cannot be gone back to");
+        if (s.optimiser == null && s.steps != optimiser.changes()) {
+            throw new IllegalArgumentException("snapshot: expected one of snapshot(), given one of anchor(), which cannot be gone back to"
+                    + " after a step");
         }
         weights.set(s.weights);
-        optimiser.set(s.optimiser);
+        if (s.optimiser != null) {
+            optimiser.set(s.optimiser);
+        }
         version = s.version;
         hasGradient = false;
     }

@@ -220,7 +220,7 @@ final class Monitor {
 
     /** {@return the estimate of each message where every parameter has moved so far, up or down at random, and back} */
     private double[] ofAStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
-        try (Policy.Snapshot before = policy.snapshot()) {
+        try (Policy.Snapshot before = policy.anchor()) {
             policy.nudge(length, KeyedRandom.seed(keys));
             try {
                 final Policy.Scores moved = score(policy, some, exact() ? before : null, precision);

@@ -134,7 +134,10 @@ public interface Policy extends Speaker, AutoCloseable {
     /** {@return a copy of parameters and optimiser state, owned by the caller} */
     Snapshot snapshot();
 
-    /** {@return a copy of the parameters alone, for the exact KL and the logits' shifts, owned by the caller} It cannot be restored. */
+    /**
+     * {@return a copy of the parameters alone, for the exact KL, the logits' shifts and {@link #nudge}, owned by the caller} It cannot be
+     * restored after a step.
+     */
     default Snapshot anchor() {
         return snapshot();
     }

@@ -187,6 +187,17 @@ class MessagesTest {
                 + System.lineSeparator(), failed(1, "experiment", "team-size", "--quick", "--out", file));
     }
 
+    @Test
+    void aFolderInAFilesPlaceIsNamed() throws IOException {
+        prompts("1+1=", "2+2=");
+        final Path c = config("");
+        final Path place = Files.createDirectory(folder.resolve("place"));
+        final String said = place + ": expected a file, given a folder" + System.lineSeparator();
+        assertTrue(failed(2, "check-config", c, "--set", "task.files.train=" + place).endsWith(said));
+        assertTrue(failed(1, "eval", c, "--data", place).endsWith(said));
+        assertEquals(said, failed(2, "check-config", place));
+    }
+
     /** Without class names, and with a remedy where there is one. */
     @Test
     void whatTheSystemRefusesIsSaidInWords() {

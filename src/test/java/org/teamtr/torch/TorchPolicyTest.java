@@ -642,6 +642,29 @@ class TorchPolicyTest {
         }
     }
 
+    /** It has no moments: what was moved without a step is undone, a step is not. */
+    @Test
+    void anAnchorIsGoneBackToUntilTheNextStep() throws IOException {
+        try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
+            final Batch batch = shifted(policy, 6);
+            gradient(policy, batch);
+            policy.step(1e-2);
+            final long fingerprint = policy.fingerprint();
+            final float[] mean = Tiny.floats(policy.state.optimiser.mean);
+            try (Policy.Snapshot anchor = policy.anchor()) {
+                policy.nudge(1e-3, 5);
+                assertNotEquals(fingerprint, policy.fingerprint());
+                policy.restore(anchor);
+                assertEquals(fingerprint, policy.fingerprint());
+                assertEquals(1, policy.version());
+                assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
+                gradient(policy, batch);
+                policy.step(1e-2);
+                assertTrue(assertThrows(IllegalArgumentException.class, () -> policy.restore(anchor)).getMessage().endsWith("after a step"));
+            }
+        }
+    }
+
     @Test
     void snapshotsOfTheSameNumbersShareTheirCopies() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
