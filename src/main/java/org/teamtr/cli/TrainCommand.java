@@ -355,7 +355,8 @@ final class TrainCommand implements Callable<Integer> {
     private static String plan(Config config, Setup setup, Path run) {
         final int updates = setup.learners.size();
         return String.format(Locale.ROOT, "training %s: %d %s of %s, each on %d prompts x %d episodes", run,
-                config.train().stages(), config.train().stages() == 1 ? "stage" : "stages", config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
+                config.train().stages(), config.train().stages() == 1 ? "stage" : "stages",
+                config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
                 config.rollout().promptsEach(config.train().joint() ? 1 : updates), config.rollout().group());
     }
 

@@ -297,7 +297,8 @@ public final class MemoryPlan {
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
         add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
         add("learning: logits of the old policy" + suffix, on, update[5], 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on, cache, 0, When.GENERATING);
+        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on, cache, 0,
+                When.GENERATING);
         add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
     }
 

@@ -93,7 +93,8 @@ public final class Tables {
     private String main() {
         final StringBuilder table =
                 new StringBuilder(text("| kernel | logits [%d, %d] | ms | GB/s | of streaming bandwidth | largest error | against libtorch"
-                        + " | its largest error | against plain Java |%n|---|---|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+                        + " | its largest error | against plain Java |%n|---|---|---|---|---|---|---|---|---|%n", results.shape()[0],
+                        results.shape()[1]));
         for (Run run : mainRuns(results)) {
             table.append(text("| %s | %s | %.2f ± %.0f %% | %.1f | %s | %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
                     50 * run.spread(), run.gigabytesPerSecond(), ratio(run, "roofline", "%.2f"), error(run), libtorch(run),
@@ -105,7 +106,8 @@ public final class Tables {
     /** A line for each kernel, f32 and bf16 beside each other. */
     private String summary() {
         final StringBuilder table = new StringBuilder(text("| kernel, logits [%d, %d] | f32, ms | of memory bandwidth | largest error"
-                + " | against libtorch | its largest error | bf16, ms | against libtorch |%n|---|---|---|---|---|---|---|---|%n", results.shape()[0], results.shape()[1]));
+                + " | against libtorch | its largest error | bf16, ms | against libtorch |%n|---|---|---|---|---|---|---|---|%n", results.shape()[0],
+                results.shape()[1]));
         for (Run f32 : mainRuns(results)) {
             final Optional<Run> bf16 = results.find(with(f32, "dtype", "BF16"), "teamtr");
             if (logits(f32).equals("f32") && bf16.isPresent()) {
