@@ -36,6 +36,11 @@ fi
 step "What is here: ./teamtr doctor"
 expect '^All well\.$' ./teamtr doctor
 
+step "A file whose name is not ASCII, in a locale that is"
+mkdir "$work/数"
+echo 'train: {stages: 3}' > "$work/数/設定.yaml"
+expect '^  coordination: false$' env LC_ALL=C ./teamtr check-config "$work/数/設定.yaml"
+
 step "CUDA's libraries, which a build with -Pcuda wants: found in wheels and in LD_LIBRARY_PATH, or named"
 wheels=$work/wheels/nvidia # where PyTorch's wheels for CUDA have them
 mkdir -p "$wheels/cu13/lib" "$wheels/cudnn/lib" "$work/nccl"
