@@ -126,8 +126,8 @@ final class Check {
         }
     }
 
-    /** A gradient of logits: their shape, memory of its own or exactly theirs. */
-    static void gradient(Logits gradient, String name, Logits logits, String logitsName) {
+    /** A gradient of logits: their shape, memory of its own or exactly theirs, apart from targets and temperature. */
+    static void gradient(Logits gradient, String name, Logits logits, String logitsName, Indices targets, Temperature temperature) {
         given(gradient, name);
         sameShape(gradient, name, logits, logitsName);
         writable(gradient, name);
@@ -135,6 +135,14 @@ final class Check {
             throw new IllegalArgumentException(name + ": expected rows that do not overlap, given " + gradient);
         }
         apartOrSame(gradient, name, logits, logitsName);
+        apart(gradient, name, targets, "targets");
+        apart(gradient, name, temperature.vector(), "temperature");
+    }
+
+    /** An input of a gradient: one value per row of logits, apart from the gradient. */
+    static void gradientInput(Floats vector, String name, Logits gradient, String gradientName) {
+        length(vector, name, gradient.rows(), ROWS);
+        apart(gradient, gradientName, vector, name);
     }
 
     static void apartOrSame(Logits gradient, String name, Logits logits, String logitsName) {
@@ -152,6 +160,12 @@ final class Check {
             other.open(otherName);
             throw new IllegalArgumentException(name + ": expected memory apart from " + otherName + ", given an overlap");
         }
+    }
+
+    static void allApart(NativeView a, String nameOfA, NativeView b, String nameOfB, NativeView c, String nameOfC) {
+        apart(a, nameOfA, b, nameOfB);
+        apart(a, nameOfA, c, nameOfC);
+        apart(b, nameOfB, c, nameOfC);
     }
 
     /** The inputs of a kernel over logits: a matrix or its parts, ids per row, temperature. */

@@ -29,9 +29,7 @@ public record KlStatistics(Floats lseP, Floats lseQ, Floats logRatio) {
         Check.given(lseP, "lseP");
         Check.given(lseQ, "lseQ");
         Check.given(logRatio, "logRatio");
-        Check.apart(lseP, "lseP", lseQ, "lseQ");
-        Check.apart(lseP, "lseP", logRatio, "logRatio");
-        Check.apart(lseQ, "lseQ", logRatio, "logRatio");
+        Check.allApart(lseP, "lseP", lseQ, "lseQ", logRatio, "logRatio");
     }
 
     /** {@return statistics of so many rows, in memory of their own on that device} */
@@ -60,12 +58,9 @@ public record KlStatistics(Floats lseP, Floats lseQ, Floats logRatio) {
     }
 
     /** As inputs of a gradient that is written to d. */
-    void checkInputs(long rows, Logits d, String name) {
-        Check.length(lseP, "lseP", rows, Check.ROWS);
-        Check.length(lseQ, "lseQ", rows, Check.ROWS);
-        Check.length(logRatio, "logRatio", rows, Check.ROWS);
-        Check.apart(d, name, lseP, "lseP");
-        Check.apart(d, name, lseQ, "lseQ");
-        Check.apart(d, name, logRatio, "logRatio");
+    void checkInputs(Logits d, String name) {
+        Check.gradientInput(lseP, "lseP", d, name);
+        Check.gradientInput(lseQ, "lseQ", d, name);
+        Check.gradientInput(logRatio, "logRatio", d, name);
     }
 }

@@ -61,9 +61,7 @@ public final class LogProbs {
         Check.apart(logProbs, "logProbs", logits, "logits", targets, "targets", temperature);
         Check.apart(lse, "lse", logits, "logits", targets, "targets", temperature);
         Check.apart(entropy, "entropy", logits, "logits", targets, "targets", temperature);
-        Check.apart(logProbs, "logProbs", lse, "lse");
-        Check.apart(logProbs, "logProbs", entropy, "entropy");
-        Check.apart(lse, "lse", entropy, "entropy");
+        Check.allApart(logProbs, "logProbs", lse, "lse", entropy, "entropy");
 
         Backend.current();
         final Device device = logits.device();
@@ -110,11 +108,7 @@ public final class LogProbs {
         final long rows = logits.rows();
         Check.length(targets, "targets", rows, Check.ROWS);
         Check.temperature(temperature, rows);
-        Check.length(logProbs, "logProbs", rows, Check.ROWS);
-        Check.length(Check.given(lse, "lse"), "lse", rows, Check.ROWS);
-        Check.length(entropy, "entropy", rows, Check.ROWS);
-        Check.length(gradLogProbs, "gradLogProbs", rows, Check.ROWS);
-        Check.length(gradEntropy, "gradEntropy", rows, Check.ROWS);
+        Check.given(lse, "lse");
         if (gradLogProbs != null) {
             Check.needed(targets, "targets", "gradLogProbs are those of the targets");
             Check.needed(logProbs, "logProbs", "gradLogProbs asks for them");
@@ -125,14 +119,12 @@ public final class LogProbs {
         if (gradLogProbs == null && gradEntropy == null) {
             throw new IllegalArgumentException("gradLogProbs, gradEntropy: expected at least one, given null for both");
         }
-        Check.gradient(dLogits, "dLogits", logits, "logits");
-        Check.apart(dLogits, "dLogits", targets, "targets");
-        Check.apart(dLogits, "dLogits", temperature.vector(), "temperature");
-        Check.apart(dLogits, "dLogits", logProbs, "logProbs");
-        Check.apart(dLogits, "dLogits", lse, "lse");
-        Check.apart(dLogits, "dLogits", entropy, "entropy");
-        Check.apart(dLogits, "dLogits", gradLogProbs, "gradLogProbs");
-        Check.apart(dLogits, "dLogits", gradEntropy, "gradEntropy");
+        Check.gradient(dLogits, "dLogits", logits, "logits", targets, temperature);
+        Check.gradientInput(logProbs, "logProbs", dLogits, "dLogits");
+        Check.gradientInput(lse, "lse", dLogits, "dLogits");
+        Check.gradientInput(entropy, "entropy", dLogits, "dLogits");
+        Check.gradientInput(gradLogProbs, "gradLogProbs", dLogits, "dLogits");
+        Check.gradientInput(gradEntropy, "gradEntropy", dLogits, "dLogits");
 
         Backend.current();
         final Device device = logits.device();

@@ -109,10 +109,8 @@ public final class PolicyLoss implements AutoCloseable {
         config.checkAdvantages(advantages, n, messages);
         Check.length(mask, "mask", n, Check.ROWS);
         Check.length(centredReturns, "centredReturns", messages, "the messages of cuSeqlens");
-        Check.gradient(dLogits, "dLogits", logits, "logits");
+        Check.gradient(dLogits, "dLogits", logits, "logits", targets, temperature);
         Check.apart(dLogits, "dLogits", oldLogits, "oldLogits");
-        Check.apart(dLogits, "dLogits", targets, "targets");
-        Check.apart(dLogits, "dLogits", temperature.vector(), "temperature");
         Check.apart(dLogits, "dLogits", logProbsOld, "logProbsOld");
         Check.apart(dLogits, "dLogits", advantages, "advantages");
         Check.apart(dLogits, "dLogits", cuSeqlens, "cuSeqlens");
@@ -182,21 +180,19 @@ public final class PolicyLoss implements AutoCloseable {
         Check.sameShape(Check.given(oldLogits, "oldLogits"), "oldLogits", logits, "logits");
         Check.length(Check.given(targets, "targets"), "targets", n, Check.ROWS);
         Check.temperature(temperature, n);
-        Check.gradient(dLogits, "dLogits", logits, "logits");
+        Check.gradient(dLogits, "dLogits", logits, "logits", targets, temperature);
         Check.apart(dLogits, "dLogits", oldLogits, "oldLogits");
-        Check.apart(dLogits, "dLogits", targets, "targets");
-        Check.apart(dLogits, "dLogits", temperature.vector(), "temperature");
         Check.given(logProbs, "logProbs");
         Check.given(gradKl, "gradKl");
         if (gradEntropy != null) {
             Check.needed(entropy, "entropy", "gradEntropy is given");
         }
-        checkRow(logProbs, "logProbs", n, dLogits);
-        checkRow(entropy, "entropy", n, dLogits);
-        checkRow(gradLogProbs, "gradLogProbs", n, dLogits);
-        checkRow(gradEntropy, "gradEntropy", n, dLogits);
-        checkRow(gradKl, "gradKl", n, dLogits);
-        Check.given(statistics, "statistics").checkInputs(n, dLogits, "dLogits");
+        Check.gradientInput(logProbs, "logProbs", dLogits, "dLogits");
+        Check.gradientInput(entropy, "entropy", dLogits, "dLogits");
+        Check.gradientInput(gradLogProbs, "gradLogProbs", dLogits, "dLogits");
+        Check.gradientInput(gradEntropy, "gradEntropy", dLogits, "dLogits");
+        Check.gradientInput(gradKl, "gradKl", dLogits, "dLogits");
+        Check.given(statistics, "statistics").checkInputs(dLogits, "dLogits");
         Backend.current();
         final Device device = logits.device();
         final int status = teamtr.teamtr_policy_loss_backward(device.index(), device.stream(),
@@ -215,11 +211,6 @@ public final class PolicyLoss implements AutoCloseable {
         Check.alive(logProbs, entropy, statistics, gradLogProbs);
         Check.alive(gradEntropy, gradKl, dLogits, null);
         Check.status(status);
-    }
-
-    private static void checkRow(Floats vector, String name, long rows, Logits dLogits) {
-        Check.length(vector, name, rows, Check.ROWS);
-        Check.apart(dLogits, "dLogits", vector, name);
     }
 
     private void checkOwn(Floats argument, String name) {

@@ -62,9 +62,7 @@ public final class Sampling {
         Check.apart(tokens, "tokens", logits, "logits", rowIds, "rowIds", temperature);
         Check.apart(logProbs, "logProbs", logits, "logits", rowIds, "rowIds", temperature);
         Check.apart(logProbsKept, "logProbsKept", logits, "logits", rowIds, "rowIds", temperature);
-        Check.apart(tokens, "tokens", logProbs, "logProbs");
-        Check.apart(tokens, "tokens", logProbsKept, "logProbsKept");
-        Check.apart(logProbs, "logProbs", logProbsKept, "logProbsKept");
+        Check.allApart(tokens, "tokens", logProbs, "logProbs", logProbsKept, "logProbsKept");
 
         Backend.current();
         final Device device = logits.device();

@@ -71,9 +71,7 @@ public final class Surrogate {
         apart(dLogProbs, "dLogProbs", logProbsNew, logProbsOld, advantages, cuSeqlens, mask, kl, entropy, centredReturns);
         apart(dKl, "dKl", logProbsNew, logProbsOld, advantages, cuSeqlens, mask, kl, entropy, centredReturns);
         apart(dEntropy, "dEntropy", logProbsNew, logProbsOld, advantages, cuSeqlens, mask, kl, entropy, centredReturns);
-        Check.apart(dLogProbs, "dLogProbs", dKl, "dKl");
-        Check.apart(dLogProbs, "dLogProbs", dEntropy, "dEntropy");
-        Check.apart(dKl, "dKl", dEntropy, "dEntropy");
+        Check.allApart(dLogProbs, "dLogProbs", dKl, "dKl", dEntropy, "dEntropy");
 
         Backend.current();
         final Device device = logProbsNew.device();

@@ -73,11 +73,7 @@ public final class TokenKl {
      */
     public static void oldNew(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
-        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
-        final int status = kl(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew,
-                statistics);
-        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
-        Check.status(status);
+        forward(true, oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
     }
 
     /**
@@ -97,11 +93,7 @@ public final class TokenKl {
      */
     public static void newOld(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
-        check(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
-        final int status = kl(newLogits, oldLogits, targets, temperature, kl, logProbsNew, logProbsOld, entropyNew, entropyOld,
-                statistics);
-        alive(oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
-        Check.status(status);
+        forward(false, oldLogits, newLogits, targets, temperature, kl, logProbsOld, logProbsNew, entropyOld, entropyNew, statistics);
     }
 
     /**
@@ -129,10 +121,7 @@ public final class TokenKl {
      */
     public static void oldNewBackward(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature,
             KlStatistics statistics, Floats gradKl, Logits dNew) {
-        check(oldLogits, newLogits, targets, temperature, null, statistics, gradKl, dNew);
-        final int status = backward(oldLogits, newLogits, 1, targets, temperature, null, statistics, gradKl, dNew);
-        alive(oldLogits, newLogits, targets, temperature, null, statistics, gradKl, dNew);
-        Check.status(status);
+        backward(true, oldLogits, newLogits, targets, temperature, null, statistics, gradKl, dNew);
     }
 
     /**
@@ -158,13 +147,10 @@ public final class TokenKl {
         if (statistics != null) {
             Check.given(kl, "kl");
         }
-        check(oldLogits, newLogits, targets, temperature, kl, statistics, gradKl, dNew);
-        final int status = backward(newLogits, oldLogits, 0, targets, temperature, kl, statistics, gradKl, dNew);
-        alive(oldLogits, newLogits, targets, temperature, kl, statistics, gradKl, dNew);
-        Check.status(status);
+        backward(false, oldLogits, newLogits, targets, temperature, kl, statistics, gradKl, dNew);
     }
 
-    // ---- checks ----
+    // ---- both directions ----
 
     private static void checkInputs(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature) {
         Check.given(oldLogits, "oldLogits");
@@ -173,7 +159,8 @@ public final class TokenKl {
         Check.temperature(temperature, newLogits.rows());
     }
 
-    private static void check(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+    /** @param oldFirst whether it is KL(old || new), so that P is the old policy */
+    private static void forward(boolean oldFirst, Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
         checkInputs(oldLogits, newLogits, targets, temperature);
         Check.given(kl, "kl");
@@ -185,16 +172,12 @@ public final class TokenKl {
         checkOutput(logProbsNew, "logProbsNew", oldLogits, newLogits, targets, temperature);
         checkOutput(entropyOld, "entropyOld", oldLogits, newLogits, targets, temperature);
         checkOutput(entropyNew, "entropyNew", oldLogits, newLogits, targets, temperature);
-        Check.apart(kl, "kl", logProbsOld, "logProbsOld");
-        Check.apart(kl, "kl", logProbsNew, "logProbsNew");
-        Check.apart(kl, "kl", entropyOld, "entropyOld");
-        Check.apart(kl, "kl", entropyNew, "entropyNew");
-        Check.apart(logProbsOld, "logProbsOld", logProbsNew, "logProbsNew");
+        Check.allApart(kl, "kl", logProbsOld, "logProbsOld", logProbsNew, "logProbsNew");
+        Check.allApart(kl, "kl", entropyOld, "entropyOld", entropyNew, "entropyNew");
         Check.apart(logProbsOld, "logProbsOld", entropyOld, "entropyOld");
         Check.apart(logProbsOld, "logProbsOld", entropyNew, "entropyNew");
         Check.apart(logProbsNew, "logProbsNew", entropyOld, "entropyOld");
         Check.apart(logProbsNew, "logProbsNew", entropyNew, "entropyNew");
-        Check.apart(entropyOld, "entropyOld", entropyNew, "entropyNew");
         if (statistics != null) {
             statistics.checkOutputs(oldLogits, newLogits, targets, temperature);
             statistics.checkApart(kl, "kl");
@@ -203,14 +186,31 @@ public final class TokenKl {
             statistics.checkApart(entropyOld, "entropyOld");
             statistics.checkApart(entropyNew, "entropyNew");
         }
-        // Under the callers' names; the calls below know p and q only.
+
+        Backend.current();
         final Device device = oldLogits.device();
-        Check.address(oldLogits, "oldLogits", device);
-        Check.address(newLogits, "newLogits", device);
-        Check.address(logProbsOld, "logProbsOld", device);
-        Check.address(logProbsNew, "logProbsNew", device);
-        Check.address(entropyOld, "entropyOld", device);
-        Check.address(entropyNew, "entropyNew", device);
+        final long oldAddress = Check.address(oldLogits, "oldLogits", device);
+        final long newAddress = Check.address(newLogits, "newLogits", device);
+        final long oldLogProbs = Check.address(logProbsOld, "logProbsOld", device);
+        final long newLogProbs = Check.address(logProbsNew, "logProbsNew", device);
+        final long oldEntropy = Check.address(entropyOld, "entropyOld", device);
+        final long newEntropy = Check.address(entropyNew, "entropyNew", device);
+        final Logits p = oldFirst ? oldLogits : newLogits;
+        final Logits q = oldFirst ? newLogits : oldLogits;
+        final int status = teamtr.teamtr_kl_with_statistics(device.index(), device.stream(),
+                oldFirst ? oldAddress : newAddress, p.dtype().code, p.rows(), p.vocab(), p.rowStride(), p.rowsPerBatch(), p.batchStride(),
+                oldFirst ? newAddress : oldAddress, q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+                Check.address(targets, "targets", device), Check.type(targets),
+                temperature.scalar(), Check.address(temperature, device), Check.address(kl, "kl", device),
+                oldFirst ? oldLogProbs : newLogProbs, oldFirst ? newLogProbs : oldLogProbs,
+                oldFirst ? oldEntropy : newEntropy, oldFirst ? newEntropy : oldEntropy,
+                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", device),
+                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", device),
+                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", device));
+        Check.alive(oldLogits, newLogits, targets, temperature);
+        Check.alive(kl, logProbsOld, logProbsNew, entropyOld);
+        Check.alive(entropyNew, statistics, null, null);
+        Check.status(status);
     }
 
     private static void checkOutput(Floats output, String name, Logits oldLogits, Logits newLogits, Indices targets,
@@ -220,73 +220,37 @@ public final class TokenKl {
         Check.apart(output, name, newLogits, "newLogits");
     }
 
-    private static void check(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
+    /** The gradient with respect to the new logits: to Q if {@code oldFirst}, else to P. */
+    private static void backward(boolean oldFirst, Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
             KlStatistics statistics, Floats gradKl, Logits dNew) {
         checkInputs(oldLogits, newLogits, targets, temperature);
-        Check.length(Check.given(gradKl, "gradKl"), "gradKl", newLogits.rows(), Check.ROWS);
-        Check.gradient(dNew, "dNew", newLogits, "newLogits");
+        Check.given(gradKl, "gradKl");
+        Check.gradient(dNew, "dNew", newLogits, "newLogits", targets, temperature);
         Check.apartOrSame(dNew, "dNew", oldLogits, "oldLogits");
-        Check.apart(dNew, "dNew", targets, "targets");
-        Check.apart(dNew, "dNew", temperature.vector(), "temperature");
-        Check.apart(dNew, "dNew", gradKl, "gradKl");
-        Check.length(kl, "kl", newLogits.rows(), Check.ROWS);
-        Check.apart(dNew, "dNew", kl, "kl");
+        Check.gradientInput(gradKl, "gradKl", dNew, "dNew");
+        Check.gradientInput(kl, "kl", dNew, "dNew");
         if (statistics != null) {
-            statistics.checkInputs(newLogits.rows(), dNew, "dNew");
+            statistics.checkInputs(dNew, "dNew");
         }
+
+        Backend.current();
         final Device device = oldLogits.device();
-        Check.address(oldLogits, "oldLogits", device);
-        Check.address(newLogits, "newLogits", device);
-    }
-
-    // ---- calls: P first ----
-
-    private static int kl(Logits p, Logits q, Indices targets, Temperature temperature, Floats kl, Floats logProbsP,
-            Floats logProbsQ, Floats entropyP, Floats entropyQ, KlStatistics statistics) {
-        Backend.current();
-        final Device device = p.device();
-        return teamtr.teamtr_kl_with_statistics(device.index(), device.stream(),
-                Check.address(p, "p", device), p.dtype().code, p.rows(), p.vocab(),
-                p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q", device), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
+        final long oldAddress = Check.address(oldLogits, "oldLogits", device);
+        final long newAddress = Check.address(newLogits, "newLogits", device);
+        final Logits p = oldFirst ? oldLogits : newLogits;
+        final Logits q = oldFirst ? newLogits : oldLogits;
+        final int status = teamtr.teamtr_kl_backward_from_statistics(device.index(), device.stream(),
+                oldFirst ? oldAddress : newAddress, p.dtype().code, p.rows(), p.vocab(), p.rowStride(), p.rowsPerBatch(), p.batchStride(),
+                oldFirst ? newAddress : oldAddress, q.rowStride(), q.rowsPerBatch(), q.batchStride(),
                 Check.address(targets, "targets", device), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, device),
-                Check.address(kl, "kl", device),
-                Check.address(logProbsP, "logProbsP", device), Check.address(logProbsQ, "logProbsQ", device),
-                Check.address(entropyP, "entropyP", device), Check.address(entropyQ, "entropyQ", device),
-                statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", device),
-                statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", device),
-                statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", device));
-    }
-
-    private static int backward(Logits p, Logits q, int wrtQ, Indices targets, Temperature temperature, Floats kl,
-            KlStatistics statistics, Floats gradKl, Logits d) {
-        Backend.current();
-        final Device device = p.device();
-        return teamtr.teamtr_kl_backward_from_statistics(device.index(), device.stream(),
-                Check.address(p, "p", device), p.dtype().code, p.rows(), p.vocab(),
-                p.rowStride(), p.rowsPerBatch(), p.batchStride(),
-                Check.address(q, "q", device), q.rowStride(), q.rowsPerBatch(), q.batchStride(),
-                Check.address(targets, "targets", device), Check.type(targets),
-                temperature.scalar(), Check.address(temperature, device),
-                Check.address(kl, "kl", device),
+                temperature.scalar(), Check.address(temperature, device), Check.address(kl, "kl", device),
                 statistics == null ? 0 : Check.address(statistics.lseP(), "lseP", device),
                 statistics == null ? 0 : Check.address(statistics.lseQ(), "lseQ", device),
                 statistics == null ? 0 : Check.address(statistics.logRatio(), "logRatio", device),
-                Check.address(gradKl, "gradKl", device), wrtQ,
-                Check.address(d, "dNew", device), d.rowStride(), d.rowsPerBatch(), d.batchStride());
-    }
-
-    private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
-            Floats logProbsOld, Floats logProbsNew, Floats entropyOld, Floats entropyNew, KlStatistics statistics) {
-        Check.alive(oldLogits, newLogits, targets, temperature);
-        Check.alive(kl, logProbsOld, logProbsNew, entropyOld);
-        Check.alive(entropyNew, statistics, null, null);
-    }
-
-    private static void alive(Logits oldLogits, Logits newLogits, Indices targets, Temperature temperature, Floats kl,
-            KlStatistics statistics, Floats gradKl, Logits dNew) {
+                Check.address(gradKl, "gradKl", device), oldFirst ? 1 : 0,
+                Check.address(dNew, "dNew", device), dNew.rowStride(), dNew.rowsPerBatch(), dNew.batchStride());
         Check.alive(oldLogits, newLogits, targets, temperature);
         Check.alive(kl, statistics, gradKl, dNew);
+        Check.status(status);
     }
 }

@@ -94,9 +94,7 @@ public final class VocabParallel {
         Check.apart(logProbs, "logProbs", parts, "parts", targets, "targets", temperature);
         Check.apart(lse, "lse", parts, "parts", targets, "targets", temperature);
         Check.apart(entropy, "entropy", parts, "parts", targets, "targets", temperature);
-        Check.apart(logProbs, "logProbs", lse, "lse");
-        Check.apart(logProbs, "logProbs", entropy, "entropy");
-        Check.apart(lse, "lse", entropy, "entropy");
+        Check.allApart(logProbs, "logProbs", lse, "lse", entropy, "entropy");
 
         Backend.current();
         final Device device = parts.device();
