@@ -438,70 +438,69 @@ public final class Report {
         if (byRank.isEmpty()) {
             return;
         }
-        out.append("<h2>Processes</h2>\n<p>Means over the updates. Exchange is sending to the other processes and waiting for them, ")
-                .append("in evaluations too.</p>\n<div class=\"card scroll\"><table><thead><tr><th>process<th>updates<th>rollout, s")
-                .append("<th>update, s<th>exchange, s<th>sent, MB</tr></thead><tbody>\n");
-        byRank.values().forEach(all -> {
-            out.append("<tr><td>").append(Html.escape(all.get(all.size() - 1).name()));
-            for (String cell : List.of(grouped(all.size()), Charts.number(mean(all, RunLog.Rank::secondsRollout)),
-                    Charts.number(mean(all, RunLog.Rank::secondsUpdate)), Charts.number(mean(all, RunLog.Rank::secondsExchange)),
-                    Charts.number(1e-6 * mean(all, RunLog.Rank::bytesSent)))) {
-                out.append("<td>").append(Html.escape(cell));
-            }
-            out.append("</tr>\n");
-        });
-        out.append("</tbody></table></div>\n");
+        table("Processes", "Means over the updates. Exchange is sending to the other processes and waiting for them, in evaluations too.",
+                "process", "updates", "rollout, s", "update, s", "exchange, s", "sent, MB");
+        byRank.values().forEach(all -> row(Html.escape(all.get(all.size() - 1).name()), grouped(all.size()),
+                Charts.number(mean(all, RunLog.Rank::secondsRollout)), Charts.number(mean(all, RunLog.Rank::secondsUpdate)),
+                Charts.number(mean(all, RunLog.Rank::secondsExchange)), Charts.number(1e-6 * mean(all, RunLog.Rank::bytesSent))));
+        out.append(END_OF_TABLE);
     }
 
     private void agents() {
         if (byAgent.isEmpty()) {
             return;
         }
-        out.append("<h2>Agents</h2>\n<p>An update stops when all its inner steps are done, or when the monitor exceeds δ.</p>\n")
-                .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>updates<th>mean KL<th>KL / δ, largest<th>inner steps")
-                .append("<th>stopped by<th>rolled back<th>halvings<th>out of region</tr></thead><tbody>\n");
+        table("Agents", "An update stops when all its inner steps are done, or when the monitor exceeds δ.", "agent", "updates", "mean KL",
+                "KL / δ, largest", "inner steps", "stopped by", "rolled back", "halvings", "out of region");
         byAgent.forEach((agent, all) -> {
             final List<RunLog.Update> us = all.stream().map(updates::get).toList();
             final Map<String, Long> stopped = us.stream()
                     .collect(Collectors.groupingBy(RunLog.Update::stoppedBy, TreeMap::new, Collectors.counting()));
             final long left = us.stream().filter(RunLog.Update::outOfRegion).count();
-            out.append("<tr><td>").append(chip(agent));
-            for (String cell : List.of(grouped(us.size()), Charts.number(mean(us, RunLog.Update::kl)),
+            row(chip(agent), grouped(us.size()), Charts.number(mean(us, RunLog.Update::kl)),
                     Charts.number(us.stream().mapToDouble(u -> u.kl() / u.delta()).max().orElse(Double.NaN)),
                     String.format(Locale.ROOT, "%.1f", mean(us, u -> u.innerSteps())),
                     stopped.entrySet().stream().map(e -> e.getKey() + " " + grouped(e.getValue()))
                             .collect(Collectors.joining(" · ")),
                     grouped(us.stream().filter(RunLog.Update::rolledBack).count()),
-                    grouped(us.stream().mapToLong(RunLog.Update::halvings).sum()))) {
-                out.append("<td>").append(Html.escape(cell));
-            }
-            out.append("<td").append(left > 0 ? " class=\"bad\">" : ">").append(grouped(left)).append("</tr>\n");
+                    grouped(us.stream().mapToLong(RunLog.Update::halvings).sum()));
+            out.append("<td").append(left > 0 ? " class=\"bad\">" : ">").append(grouped(left));
         });
-        out.append("</tbody></table></div>\n");
+        out.append(END_OF_TABLE);
     }
 
     private void replacements() {
         if (replacements.isEmpty()) {
             return;
         }
-        out.append("<h2>Replaced agents</h2>\n<p>Accuracy of the same held-out episodes before the swap, right after it and ")
-                .append("after alignment, with standard errors over the prompts; and KL(incumbent ‖ new), in nats per ")
-                .append(replacements.get(0).probing().klUnit().name().toLowerCase(Locale.ROOT)).append(" ")
-                .append("on probes that were not learnt from; alignment ends when it is below δ₀.</p>\n")
-                .append("<div class=\"card scroll\"><table><thead><tr><th>agent<th>after stage<th>new model<th>align<th>before")
-                .append("<th>swapped<th>after<th>shock<th>KL, swapped<th>KL, after<th>δ₀<th>steps</tr></thead><tbody>\n");
+        table("Replaced agents", "Accuracy of the same held-out episodes before the swap, right after it and after alignment, with standard errors"
+                + " over the prompts; and KL(incumbent ‖ new), in nats per "
+                + replacements.get(0).probing().klUnit().name().toLowerCase(Locale.ROOT) + " on probes that were not learnt from; alignment ends"
+                + " when it is below δ₀.", "agent", "after stage", "new model", "align", "before", "swapped", "after", "shock", "KL, swapped",
+                "KL, after", "δ₀", "steps");
         for (RunLog.Replacement r : replacements) {
-            out.append("<tr><td>").append(chip(r.agent()));
-            for (String cell : List.of(grouped(r.stage()), r.models().replacement(), r.models().align(), measured(r.moments().before()),
+            row(chip(r.agent()), grouped(r.stage()), r.models().replacement(), r.models().align(), measured(r.moments().before()),
                     measured(r.moments().swapped()), measured(r.moments().after()),
                     percent(r.moments().shock()) + " ± " + percent(r.moments().shockError()),
                     Charts.number(r.aligned().klSwapped()), Charts.number(r.aligned().kl()), Charts.number(r.probing().delta0()),
-                    grouped(r.aligned().steps()))) {
-                out.append("<td>").append(Html.escape(cell));
-            }
-            out.append("</tr>\n");
+                    grouped(r.aligned().steps()));
         }
-        out.append("</tbody></table></div>\n");
+        out.append(END_OF_TABLE);
+    }
+
+    private static final String END_OF_TABLE = "\n</tbody></table></div>\n";
+
+    private void table(String title, String text, String... columns) {
+        out.append("<h2>").append(title).append("</h2>\n<p>").append(Html.escape(text)).append("</p>\n")
+                .append("<div class=\"card scroll\"><table><thead><tr><th>").append(String.join("<th>", columns)).append("</tr></thead><tbody>");
+    }
+
+    /** A row without its end, which HTML does not need. @param first HTML; the other cells are text */
+    private void row(String first, String... cells) {
+        out.append("\n<tr><td>").append(first);
+        for (String cell : cells) {
+            out.append("<td>").append(Html.escape(cell));
+        }
     }
 
     private static String measured(RunLog.Measured m) {
