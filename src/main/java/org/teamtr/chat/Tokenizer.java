@@ -60,7 +60,6 @@ public final class Tokenizer implements AutoCloseable {
     private final int vocab;
     private final Map<String, Object> specialTokens;
     private final int[] endTokens;
-    private final int padToken; // -1 for none
     private final String template; // null for none
     private final Path templateFile;
 
@@ -108,8 +107,6 @@ public final class Tokenizer implements AutoCloseable {
             }
         }
         endTokens = ends.stream().mapToInt(Integer::intValue).toArray();
-        final int pad = id(root, "pad_token");
-        padToken = pad >= 0 || endTokens.length == 0 ? pad : endTokens[0];
         final boolean own = Files.isRegularFile(folder.resolve(TEMPLATE));
         templateFile = folder.resolve(own ? TEMPLATE : TOKENIZER_CONFIG);
         template = own ? Files.readString(templateFile) : template(config.path("chat_template"));
@@ -344,18 +341,6 @@ public final class Tokenizer implements AutoCloseable {
      */
     public int[] endTokens() {
         return endTokens.clone();
-    }
-
-    /**
-     * {@return the id that fills up short rows: the {@code pad_token}, or else the first of {@link #endTokens}}
-     *
-     * @throws IllegalStateException if there is neither
-     */
-    public int padToken() {
-        if (padToken < 0) {
-            throw new IllegalStateException(folder + ": no pad_token in " + TOKENIZER_CONFIG + ", and no token that ends a message");
-        }
-        return padToken;
     }
 
     /** {@return the special tokens by their names in {@code tokenizer_config.json}, such as {@code bos_token}: templates ask for them} */

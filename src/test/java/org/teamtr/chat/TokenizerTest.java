@@ -42,7 +42,6 @@ class TokenizerTest {
             assertArrayEquals(new int[0], tokenizer.encode(""));
             assertEquals(21, tokenizer.vocab());
             assertArrayEquals(new int[] {1}, tokenizer.endTokens());
-            assertEquals(0, tokenizer.padToken());
             assertEquals(Map.of("pad_token", "<pad>", "eos_token", "<end>"), tokenizer.specialTokens());
             assertNull(tokenizer.chatTemplate());
         }
@@ -81,24 +80,18 @@ class TokenizerTest {
     }
 
     @Test
-    void endAndPadTokensComeFromAllFiles() throws IOException {
+    void endTokensComeFromAllFiles() throws IOException {
         config("tokenizer_config.json", "{\"eos_token\": {\"content\": \"<end>\"}, \"pad_token\": null}");
         config("generation_config.json", "{\"eos_token_id\": [7, 1, 5]}");
         config("config.json", "{\"eos_token_id\": 3}");
         try (Tokenizer tokenizer = Tokenizer.open(folder)) {
             assertArrayEquals(new int[] {1, 7, 5, 3}, tokenizer.endTokens());
-            assertEquals(1, tokenizer.padToken());
         }
         config("tokenizer_config.json", "{\"pad_token\": \"7\"}"); // of the model's own vocabulary, not an added token
         config("generation_config.json", "{}");
         config("config.json", "{\"eos_token_id\": null}");
         try (Tokenizer tokenizer = Tokenizer.open(folder)) {
             assertArrayEquals(new int[0], tokenizer.endTokens());
-            assertEquals(9, tokenizer.padToken());
-        }
-        Files.delete(folder.resolve("tokenizer_config.json"));
-        try (Tokenizer tokenizer = Tokenizer.open(folder)) {
-            assertThrows(IllegalStateException.class, tokenizer::padToken);
         }
     }
 
