@@ -7,8 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
 import java.io.IOException;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -25,6 +23,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.teamtr.TestJvm;
 import org.teamtr.config.ConfigFile;
 import org.teamtr.config.Setup;
 import org.teamtr.distributed.RankEnvironment;
@@ -77,10 +76,7 @@ class RanksTrainTest {
 
     /** Starts so many ranks; what they say is in said-RANK. */
     private List<Process> ranks(int size, Object... args) throws IOException {
-        final int port;
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            port = socket.getLocalPort();
-        }
+        final int port = TestJvm.freePort();
         final List<Process> ranks = new ArrayList<>();
         for (int r = 0; r < size; r++) {
             final String rank = "1" + r;

@@ -5,8 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -75,10 +73,7 @@ class ShardMemoryTest {
 
     /** {@return the bytes of the rank that has most} */
     private long most(Sharding sharding) throws Exception {
-        final int port;
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            port = socket.getLocalPort();
-        }
+        final int port = TestJvm.freePort();
         final List<Process> ranks = new ArrayList<>();
         try {
             for (int r = 0; r < RANKS; r++) {

@@ -6,8 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -30,6 +28,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.TestJvm;
 import org.teamtr.distributed.RankEnvironment;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.team.Utterance;
@@ -50,10 +49,7 @@ class ShardTest {
     }
 
     private static <T> List<T> ranks(int size, Work<T> work) throws Exception {
-        final int port;
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            port = socket.getLocalPort();
-        }
+        final int port = TestJvm.freePort();
         final ExecutorService threads = Executors.newFixedThreadPool(size);
         final List<Future<T>> all = new ArrayList<>();
         for (int r = 0; r < size; r++) {

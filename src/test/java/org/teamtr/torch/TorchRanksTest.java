@@ -8,7 +8,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -25,6 +24,7 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.teamtr.TestJvm;
 import org.teamtr.distributed.RankEnvironment;
 import org.teamtr.distributed.RanksException;
 
@@ -46,12 +46,6 @@ class TorchRanksTest {
         Libtorch.load();
     }
 
-    private static int freePort() throws IOException {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
-        }
-    }
-
     private static RankEnvironment environment(int rank, int size, int port) {
         return new RankEnvironment(rank, size, rank, size, "127.0.0.1", port, false, 0);
     }
@@ -62,7 +56,7 @@ class TorchRanksTest {
     }
 
     private List<Object> ranks(int size, Duration patience, Work work, List<Map<String, String>> facts) throws Exception {
-        final int port = freePort();
+        final int port = TestJvm.freePort();
         final ExecutorService threads = Executors.newFixedThreadPool(size);
         final List<Future<Object>> all = new ArrayList<>();
         for (int r = 0; r < size; r++) {
@@ -223,7 +217,7 @@ class TorchRanksTest {
 
     @Test
     void aRankThatNeverComesIsMissed() throws Exception {
-        final int port = freePort();
+        final int port = TestJvm.freePort();
         final RanksException e = failure(environment(0, 2, port), Duration.ofSeconds(1));
         assertEquals("rank 1 of 2 has not come within 1 s (hardware.ranks.timeout)", e.getMessage());
     }
@@ -235,7 +229,7 @@ class TorchRanksTest {
             assertEquals("rank 0: MASTER_PORT " + taken.getLocalPort() + ": Address already in use; expected a port that no other program"
                     + " listens at", inUse.replace(" (Bind failed)", ""));
         }
-        final int port = freePort();
+        final int port = TestJvm.freePort();
         final String nobody = failure(environment(1, 2, port), Duration.ofSeconds(1)).getMessage();
         assertTrue(nobody.startsWith("rank 1: nobody answers at MASTER_ADDR 127.0.0.1, MASTER_PORT " + port + " for 1 s (Connection refused"),
                 nobody);
