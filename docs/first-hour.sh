@@ -66,6 +66,15 @@ expect 'report\.html$' ./teamtr report runs/whole
 step "Evaluate"
 expect '^[0-9,]+ tokens in [0-9.]+ s$' ./teamtr eval runs/whole --k 2
 
+step "The other commands of README.md"
+expect '^  coordination: false$' ./teamtr check-config runs/whole/config.yaml
+expect '^report: .*report\.html$' ./teamtr train "${small[@]}" --set train.stages=2 --variant naive --processes 2 --out runs/naive
+expect '^runs/summaries\.csv$' ./teamtr compare TeamTR=runs/whole naive=runs/naive --summaries runs/summaries.csv
+expect '^runs/conversations/solver\.jsonl$' ./teamtr collect runs/naive --out runs/conversations
+expect '^report: .*report\.html$' ./teamtr train --resume runs/naive --from runs/conversations
+expect '^go on with: +\./teamtr train --resume ' ./teamtr replace runs/naive --agent solver --with tiny --probes 20 --steps 2
+expect '\.html$' ./teamtr experiment certificate-exact --quick --out runs/experiments
+
 step "Go on after kill -9"
 ./teamtr train "${small[@]}" --out runs/killed > "$work/out" 2> "$work/err" &
 run=$!
