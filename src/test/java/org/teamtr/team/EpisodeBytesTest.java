@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 
 import java.util.List;
 import java.util.Map;
+import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 
 /** What a rank gets of another's episodes is what they were. */
@@ -44,5 +45,21 @@ class EpisodeBytesTest {
             assertArrayEquals(was.utterance().tokens(), is.utterance().tokens());
             assertArrayEquals(was.utterance().logProbs(), is.utterance().logProbs());
         }
+    }
+
+    /** Of any exponent: a decimal that is first rounded to a double would now and then be another float. */
+    @Test
+    void logProbsKeepTheirBits() {
+        final SplittableRandom random = new SplittableRandom(1);
+        final float[] logProbs = new float[200_000];
+        for (int i = 0; i < logProbs.length; i++) {
+            logProbs[i] = Float.intBitsToFloat(random.nextInt());
+        }
+        final List<Prompt> prompts = List.of(new Prompt("p0", "q", null));
+        final Context context = new Context(prompts.get(0), 0, 0);
+        context.append(new Message(0, 0, "solver", new Utterance(new int[0], new int[0], logProbs, "", true, 0)));
+        final Episode[] back = new Episode[1];
+        EpisodeBytes.into(back, EpisodeBytes.of(new Episode[] {new Episode(context, new Verifier.Score(0, false))}), prompts, 1);
+        assertArrayEquals(logProbs, back[0].messages().get(0).utterance().logProbs());
     }
 }
