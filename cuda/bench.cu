@@ -1,6 +1,6 @@
 /*
- * The kernels alone on a GPU, for a machine without PyTorch; cuda/bench.py shows them beside their peers and says how and
- * what is measured, which is the same here. Results are checked on the first 64 rows against the same library's CPU kernels.
+ * Measures the kernels on a GPU of a machine without PyTorch. cuda/bench.py measures them beside other libraries; it describes the
+ * method, which is the same here. Results are checked on the first 64 rows against the CPU kernels of the same library.
  *
  *   nvcc -std=c++17 -O2 -arch=native -cudart=static -I native/include -o bench cuda/bench.cu libteamtr.so
  *   ./bench [ROWS VOCAB]     bf16 logits of this shape, ROWS a multiple of 64; the shapes of cuda/bench.py without
@@ -44,7 +44,7 @@ __device__ void put(float* p, float v) { *p = v; }
 __device__ void put(__nv_bfloat16* p, float v) { *p = __float2bfloat16(v); }
 __device__ float get(const float* p) { return *p; }
 __device__ float get(const __nv_bfloat16* p) { return __bfloat162float(*p); }
-/* scale * normal, added to base where there is one; every row of vocab has one token far above. */
+/* scale * normal, added to base if it is given; in every row of vocab elements one token is far above the others. */
 template <class T> __global__ void fill(T* x, const T* base, int64_t n, int64_t vocab, float scale, uint64_t seed) {
   for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
     const bool peak = vocab && !base && i % vocab == i / vocab * 7919 % vocab;
@@ -92,7 +92,7 @@ struct Arguments {
     return teamtr_log_probs_backward(device, 0, X(d), a(targets), TEAMTR_I64, 0, vocab, 1, 0, a(lp), a(lse), a(entropy), a(g),
                                      a(h), Y(d));
   }
-  int32_t token_kl() const { /* the log-probs and entropies of both go where nothing else is wanted */
+  int32_t token_kl() const { /* the log-probs and entropies of both policies are also computed */
     return teamtr_kl(device, 0, X(x), Y(q), a(targets), TEAMTR_I64, 1, 0, a(kl), a(lp), a(work), a(entropy), a(work + rows));
   }
   int32_t kl_backward() const { return teamtr_kl_backward(device, 0, X(x), Y(q), 0, TEAMTR_I64, 1, 0, a(g), 1, Y(d)); }
@@ -199,11 +199,11 @@ double error_of(const Case& c, const Arguments& s, const Arguments& host) {
     copy(to, from, n * 4);
   copy(host.targets, c.kind == 't' ? s.tokens : s.targets, n * 8);
   host.cu[1] = (int32_t)n;
-  require(host.log_probs(host.x)); /* of drawn tokens: at what the GPU drew */
+  require(host.log_probs(host.x)); /* of drawn tokens: log-probs of the tokens that the GPU drew */
   if (c.kind == 't') return worst(fetch(s.lp, n * 4), (const char*)host.lp, n, 1, TEAMTR_F32, 1);
   if (c.kind == 'd') std::memcpy(host.d, host.x, host.bytes());
   if (c.kind != 'l') require(c.call(host));
-  if (c.kind == 'l') /* the sum, which a NaN in either reaches */
+  if (c.kind == 'l') /* the sum, so that a NaN in either is found */
     return worst(fetch(s.lp, n * 4), (const char*)host.lp, n, 1, TEAMTR_F32, 1) +
            worst(fetch(s.entropy, n * 4), (const char*)host.entropy, n, 1, TEAMTR_F32, 1);
   if (c.kind == 'k') return worst(fetch(s.kl, n * 4), (const char*)host.kl, n, 1, TEAMTR_F32, 1e-6);
@@ -236,7 +236,7 @@ void measure(int32_t dtype, int64_t rows, int64_t vocab) {
     CUDA(cudaMemcpyAsync(s.d, s.x, s.bytes(), cudaMemcpyDefault, 0));
   };
   const auto nothing = [](const Arguments&) {};
-  const auto far = [&](const Arguments& s) { /* cheap enough to do each time: the next case may want the near one */
+  const auto far = [&](const Arguments& s) { /* made again each time, since the next case may use near policies */
     const int64_t count = rows * vocab;
     if (dtype == TEAMTR_F32) fill<<<2048, 256>>>((float*)s.q, (const float*)nullptr, count, vocab, 3.0f, 999);
     else fill<<<2048, 256>>>((__nv_bfloat16*)s.q, (const __nv_bfloat16*)nullptr, count, vocab, 3.0f, 999);

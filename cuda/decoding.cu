@@ -1,23 +1,23 @@
 /*
- * What a decoder does with one new token of each row besides its products: norms, SwiGLU, and attention with everything around it
- * (norms of heads, rotation, the cache) in one launch.
+ * A decoder's layers, without the matrix products, for one new token of each row: RMS norm, SwiGLU, and attention together with the norms
+ * of heads, the rotation and the cache in one launch.
  *
  * Bytes of device memory, per row with elements of b bytes; instructions are counted by cuda/sass.py for sm_90:
- *   attend      2 n kv_heads head_dim b, the row's n columns of the cache, and 2 kv_heads head_dim b of it written; qkv, y and two
- *               lines of the tables, which are little beside it. A warp reads a column's key with as many lanes as it has vectors of
- *               16 bytes, and multiplies it with up to four queries that share it, which lie in registers; the value likewise. So a
- *               column of a bf16 head of 128 elements takes 51 instructions of a warp for two queries, as Qwen3-0.6B
- *               has them, and 80 for four. An H200 issues some 120 in the time in which it reads the column's 512
- *               bytes: with eight queries, instructions bound it, and the products would be tensor cores' work.
- *   rms_norm    2 width b, and the weight once; with 192 rows of 1,024 elements the launch takes longer than the memory does.
+ *   attend      2 n kv_heads head_dim b read, for the row's n columns of the cache, and 2 kv_heads head_dim b written to it. qkv, y and
+ *               two lines of the tables are small in comparison. As many lanes of a warp as a column's key has vectors of 16 bytes
+ *               load the key, and multiply it with up to four queries that share it, which are in registers; likewise the value. So a
+ *               column of a bf16 head of 128 elements takes 51 instructions of a warp for two queries, as in Qwen3-0.6B,
+ *               and 80 for four. An H200 issues some 120 in the time in which it reads the column's 512
+ *               bytes: with eight queries, instructions would limit the speed, and tensor cores would be needed.
+ *   rms_norm    2 width b, and the weight once; with 192 rows of 1,024 elements the launch takes longer than the memory accesses.
  *   swiglu      3 width b.
  * Measured: not yet run on a GPU.
  *
- * The order of attend's sums. A row's columns are divided into at most kParts parts of about kPartColumns columns; how many there are
- * follows from the row's number of columns. Within a part, each of four warps takes every fourth chunk of columns, and adds it to what it
- * has of the parts before. At the end the four warps' sums are merged, and the new column is added. Where rows are few, the blocks of a
- * cluster take the parts of a row and head at the same time; otherwise one block takes them one after the other. Both have the same
- * order, so a row has the same bits either way, and they depend on its number of columns alone.
+ * The order of attend's sums. A row's columns are divided into parts of about kPartColumns columns, or into kParts longer ones; which
+ * depends only on the number of columns. Within a part, each of four warps processes every fourth chunk of columns, and merges
+ * the part's sums with those of the parts before. At the end the four warps' sums are merged, and the new column is added. Where there are
+ * few rows, the blocks of a cluster process the parts of a row and head at the same time; otherwise one block processes them one after the
+ * other. The order of the sums is the same in both cases, so a row's bits depend only on its number of columns.
  *
  * Contract: teamtr.h. Positions and starts are read on the device, and launches are sized by shapes alone: a launch that is
  * repeated with other contents of these vectors, as by a CUDA graph, computes another token.
@@ -30,7 +30,7 @@ namespace {
 
 /* ---- vectors of any row ---- */
 
-/* Vector i of n elements, zeros behind them. */
+/* Vector i of a row of n elements, followed by zeros. */
 template <class D> __device__ __forceinline__ Vec16 load_zeros(const char* row, int i, int64_t n) {
   const int64_t first = (int64_t)i * D::kPerVector;
   if (aligned16(row) && first + D::kPerVector <= n) return load16(row + (int64_t)i * 16);
@@ -61,7 +61,7 @@ struct Norm {
   int64_t y_bytes;
 };
 
-/* A block for each row. */
+/* One block per row. */
 template <class D> __global__ void __launch_bounds__(kNormThreads, 4) rms_norm_kernel(const Norm a) {
   float* sums = reinterpret_cast<float*>(shared_memory());
   const int vectors = vectors_of<D>(a.width);
@@ -84,7 +84,7 @@ template <class D> __global__ void __launch_bounds__(kNormThreads, 4) rms_norm_k
       for (int e = 0; e < D::kPerVector; e++) x[e] = x[e] * scale * w[e];
       store_any<D>(a.y + r * a.y_bytes, i, a.width, x);
     }
-    __syncthreads(); /* before the sums are written again */
+    __syncthreads(); /* before the sums are overwritten */
   }
 }
 
@@ -95,7 +95,7 @@ struct Gate {
   int64_t y_bytes;
 };
 
-/* A thread for each vector. */
+/* One thread per vector. */
 template <class D> __global__ void __launch_bounds__(kNormThreads, 4) swiglu_kernel(const Gate a) {
   const int vectors = vectors_of<D>(a.width);
   for (int64_t v = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; v < a.rows * vectors; v += (int64_t)gridDim.x * blockDim.x) {
@@ -113,28 +113,28 @@ template <class D> __global__ void __launch_bounds__(kNormThreads, 4) swiglu_ker
 /* ---- attention ---- */
 
 constexpr int kAttendWarps = 4, kAttendThreads = kAttendWarps * kWarp;
-constexpr int kParts = 8; /* of a row at most, and the blocks of a cluster */
+constexpr int kParts = 8; /* the most parts of a row, and the number of blocks of a cluster */
 constexpr int kPartColumns = 256;
 
-/* How columns are walked: kLanes lanes have a column, each kVectors of its vectors, for kQueries queries at once. kWhole: a head is
- * whole aligned vectors; else a lane has single elements, kWarp apart. */
+/* How columns are processed: kLanes lanes process a column, each kVectors of its vectors, for kQueries queries at once. kWhole: a head
+ * consists of whole aligned vectors; otherwise a lane processes single elements, kWarp apart. */
 template <class D_, int kLanes_, int kVectors_, int kQueries_, bool kWhole_> struct Walk {
   using D = D_;
   static constexpr int kLanes = kLanes_, kVectors = kVectors_, kQueries = kQueries_;
   static constexpr bool kWhole = kWhole_;
   static constexpr int kElements = kVectors * D::kPerVector; /* of a lane */
-  static constexpr int kColumns = kWarp / kLanes;            /* of a warp at once */
-  static constexpr int kAtOnce = !kWhole ? 1 : kVectors > 1 ? 2 : 4; /* that often, with all loads under way together */
+  static constexpr int kColumns = kWarp / kLanes;            /* columns that a warp processes at once */
+  static constexpr int kAtOnce = !kWhole ? 1 : kVectors > 1 ? 2 : 4; /* number of such steps whose loads are issued together */
   static constexpr int kChunk = kColumns * kAtOnce;
 
-  /* Which element of a head a lane's element e is. */
+  /* The element of a head that is a lane's element e. */
   static __device__ __forceinline__ int at(int e) {
     if (!kWhole) return lane() + e * kWarp;
     return (lane() % kLanes + e / D::kPerVector * kLanes) * D::kPerVector + e % D::kPerVector;
   }
 };
 
-/* Sums relative to a greatest score, moved to the greater of two; a score of -inf: there are none yet. */
+/* Merges two sums that are relative to their largest scores: both are rescaled to the larger score. A score of -inf: no sum yet. */
 struct Moved {
   float most, mine, theirs;
   __device__ __forceinline__ Moved(float a, float b) : most(fmaxf(a, b)) {
@@ -145,10 +145,10 @@ struct Moved {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaf(a, mine, b * theirs); }
 };
 
-/* A query's state in shared memory: sums of the weighted elements, the sum of weights, the greatest score in powers of two. */
+/* The state of a query in shared memory: sums of the weighted elements, the sum of weights, the largest score (an exponent of two). */
 __device__ __forceinline__ int state_size(int d) { return d + 2; }
 
-/* What one warp has seen of a head's columns. */
+/* A warp's sums over the columns of a head that it has processed. */
 template <class W> struct Sums {
   using D = typename W::D;
   float of[W::kQueries][W::kElements], weights[W::kQueries], most[W::kQueries];
@@ -190,7 +190,7 @@ template <class W> struct Sums {
     }
   };
 
-  /* The warp's chunks of columns begin .. end. */
+  /* Processes the warp's chunks of the columns begin .. end. */
   __device__ __forceinline__ void walk(const char* keys, const char* values, int d, int64_t begin, int64_t end,
                                        const float (*query)[W::kElements]) {
     const int bytes = d * D::kBytes;
@@ -219,7 +219,7 @@ template <class W> struct Sums {
       for (int q = 0; q < W::kQueries; q++) {
         float m = most[q];
 #pragma unroll
-        for (int u = 0; u < W::kAtOnce; u++) m = fmaxf(m, score[u][q]); /* forgets NaNs; the sums keep them */
+        for (int u = 0; u < W::kAtOnce; u++) m = fmaxf(m, score[u][q]); /* ignores NaNs, which the sums keep */
         if (m > most[q]) {
           const float shrink = exp2_approx(most[q] - m);
           weights[q] *= shrink;
@@ -245,12 +245,12 @@ template <class W> struct Sums {
     }
   }
 
-  /* To shared memory, merged with what the warp has left there before, unless this is the first. */
+  /* Stores the sums in shared memory, merged with those that the warp has stored there before unless `first`. */
   __device__ __forceinline__ void leave(float* states, int d, bool first) {
 #pragma unroll
     for (int q = 0; q < W::kQueries; q++) {
 #pragma unroll
-      for (int distance = W::kLanes; distance < kWarp; distance *= 2) { /* lanes of other columns, in the end to the first lanes */
+      for (int distance = W::kLanes; distance < kWarp; distance *= 2) { /* sums over the lanes that process other columns */
         const Moved moved(most[q], __shfl_xor_sync(kFullMask, most[q], distance));
 #pragma unroll
         for (int e = 0; e < W::kElements; e++) of[q][e] = moved(of[q][e], __shfl_xor_sync(kFullMask, of[q][e], distance));
@@ -276,7 +276,7 @@ template <class W> struct Sums {
   }
 };
 
-/* mine = mine and theirs, as leave() would have it, by all lanes of a warp; theirs may be another block's. */
+/* Merges a state into `mine`, with the arithmetic of leave(). Called by all lanes of a warp; `theirs` may be in another block's memory. */
 __device__ __forceinline__ void merge_states(float* mine, const float* theirs, int d) {
   const Moved moved(mine[d + 1], theirs[d + 1]);
   __syncwarp();
@@ -313,12 +313,12 @@ __device__ __forceinline__ void turn_head(const Attend& a, const char* head, con
   }
 }
 
-/* Where a row is: `older` columns from `first` on, then the new one. Parts begin at multiples of part_columns from `first`. */
+/* The columns of a row in the cache: `older` columns from `first` on, then the new one. Parts of part_columns columns begin at `first`. */
 struct Columns {
   int64_t position, column, first, older, part_columns;
   int parts;
 
-  /* kStep: what a part's length is a multiple of. */
+  /* A part's length is a multiple of kStep. */
   template <int kStep> static __device__ __forceinline__ bool find(const Attend& a, int64_t row, Columns* out) {
     const int64_t position = a.positions[row], start = a.starts[row];
     if (position < 0 || position >= a.table_rows || start < 0 || start >= a.room || position >= a.room - start) return false;
@@ -331,8 +331,9 @@ struct Columns {
   }
 };
 
-/* A block, or a cluster of kParts, for each row, head of keys, and kQueries of the queries that share it; these are neighbours in
- * the grid, so that all but one find the columns in the L2 cache. The new column is not read from the cache but added in the end. */
+/* One block, or one cluster of kParts blocks, for each row, each head of keys, and each kQueries of the queries that share the head. The
+ * blocks of one head are adjacent in the grid, so that all but the first read the columns from the L2 cache. The new column is not read
+ * from the cache but added at the end. */
 template <class D, int kLanes, int kVectors, int kQueries, bool kWhole>
 __global__ void __launch_bounds__(kAttendThreads, !kWhole || kVectors > 1 ? 2 : kQueries == 2 ? 4 : 3) attend_kernel(const Attend a) {
   using W = Walk<D, kLanes, kVectors, kQueries, kWhole>;
@@ -340,14 +341,14 @@ __global__ void __launch_bounds__(kAttendThreads, !kWhole || kVectors > 1 ? 2 : 
   const int blocks = (int)this_cluster().num_blocks(), rank = (int)this_cluster().block_rank();
   const int d = (int)a.head_dim, size = state_size(d), share = (int)(a.heads / a.kv_heads), groups = (share + kQueries - 1) / kQueries;
   float* queries = reinterpret_cast<float*>(shared_memory()); /* [kQueries][d] */
-  float* key = queries + kQueries * d;                        /* of the new column, as the cache has it; and its value */
+  float* key = queries + kQueries * d;                        /* of the new column, rounded to the cache's dtype; then its value */
   float* value = key + d;
-  float* newest = value + d;                                  /* its scores, [kQueries] */
+  float* newest = value + d;                                  /* the new column's scores, [kQueries] */
   float* states = newest + kQueries;                          /* [warps][kQueries][size] */
   float* mine = states + warp() * kQueries * size;
-  const float scale = 1.44269504f / sqrtf((float)d); /* scores in powers of two */
+  const float scale = 1.44269504f / sqrtf((float)d); /* so that scores are exponents of two */
   for (int64_t i = blockIdx.x / blocks; i < a.rows * a.kv_heads * groups; i += gridDim.x / blocks) {
-    const int64_t head = i / groups, row = head / a.kv_heads, g = head % a.kv_heads; /* head: of all rows' keys */
+    const int64_t head = i / groups, row = head / a.kv_heads, g = head % a.kv_heads; /* head: over all rows' heads of keys */
     const int from = (int)(i % groups) * kQueries, count = share - from < kQueries ? share - from : kQueries;
     const char* in = static_cast<const char*>(a.qkv) + row * a.qkv_stride * D::kBytes;
     char* y = static_cast<char*>(a.y) + (row * a.y_stride + (g * share + from) * d) * D::kBytes;
@@ -423,7 +424,7 @@ __global__ void __launch_bounds__(kAttendThreads, !kWhole || kVectors > 1 ? 2 : 
         set_element<D>(y, n, sum / weights);
       }
     }
-    sync_row(blocks); /* before shared memory is written again, or gone */
+    sync_row(blocks); /* before shared memory is overwritten, or the block ends */
   }
 }
 

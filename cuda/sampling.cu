@@ -1,36 +1,37 @@
 /*
- * Sampling: a token of each row, its log-prob, and that among what the filters keep.
+ * Sampling: draws a token of each row, and computes its log-prob, also renormalised over the tokens that the filters keep.
  *
- * The scheme, and the random numbers to the bit, are native/src/sampling.inl's: exponential races of the row's blocks of 2,048
- * tokens, of the 32 segments of the block drawn, of the 64 tokens of the segment drawn; with filters up to four attempts, then
- * one race of all that is kept. So the main sweep has no random numbers in it.
+ * The method and the random bits are those of native/src/sampling.inl: exponential races among the row's blocks of 2,048
+ * tokens, among the 32 segments of the block drawn, among the 64 tokens of the segment drawn; with filters up to four attempts, then
+ * one race among all kept tokens. So the main sweep needs no random numbers.
  *
- * Passes over device memory, of V b bytes for V tokens of b bytes:
- *   no filter    one, and 4 KiB of bf16 again.
- *   filters      that. A token drawn is known to be kept, or not, from the segments' sums and maxima in shared memory, or from
- *                those segments alone that may hold something ahead of it.
- *   the cut      only for log-probs among the kept, for top-k and top-p together, or after four attempts: one to four looks at
- *                the segments that may hold it.
+ * Passes over device memory, V b bytes each for V tokens of b bytes:
+ *   no filter    one; for bf16, 4 KiB are read again.
+ *   filters      the same. Whether a drawn token is kept follows from the segments' sums and maxima in shared memory, or from
+ *                the tokens of only those segments that may contain a token that precedes it (has a larger logit).
+ *   the cut      is needed only for renormalised log-probs, for top-k together with top-p, or after four attempts: one to four passes
+ *                over the segments that may contain it.
  *
- * The main sweep is that of log-probs, statistics.cuh's, with its sums in its order, by fewer warps: each takes the part of one after
- * that of another. So the log-probs are to the bit those of LogProbs. On the way it leaves of each chunk of 1,024 consecutive tokens
- * the maximum m and the sum of exp2((x - m) log2 e / T): that is what tokens are drawn from. Lane l of the warp has, of a chunk of
- * 16-bit tokens, k * 256 + l * 8 + e, k from 0 to 3 and e from 0 to 7, which is one half of segment l of a block; of f32, two lanes
- * have the halves of two segments, and exchange them where filters want to know them.
+ * The main sweep computes the sums of the log-probs kernel (statistics.cuh) in the same order with fewer warps: a warp does the work of
+ * several warps of that kernel, one after the other. So log-probs have the same bits as those of LogProbs. For each chunk of 1,024
+ * consecutive tokens it also stores the maximum m and the sum of exp2((x - m) log2 e / T), from which tokens are drawn. In a chunk of
+ * 16-bit tokens, lane l processes the tokens k * 256 + l * 8 + e, k from 0 to 3 and e from 0 to 7, which are one half of segment l of a
+ * block; in f32, two lanes process the halves of two segments, and exchange their sums where filters need them.
  *
  * Instructions for a bf16 element (cuda/sass.py, sm_90): 6.3, with filters 6.5. Measured: not yet run on a GPU. The kernel before this
  * one (commit 3590011, H200), with 31, ran at 37 % of copy, at 15 % with top-p.
  *
- * The cut. Weights are 64-bit fixed point, scaled so that the row's sum just fits: sums of integers are the same in any
- * order, so atomics in shared memory do no harm to the promise of bits. A histogram of the keys (order-preserving integers)
- * between two bounds tells in which bin the cut lies, and the next one looks into that bin, to a single key: 11 bits a
- * look. Bounds make it short: for top-p what weighs together less than is left out, for top-k up to the number of
- * threads, the k-th largest of the threads' maxima. Only segments with a logit between the bounds are read.
+ * The cut. Weights are 64-bit fixed-point numbers, scaled so that the row's sum just fits: sums of integers are the same in any
+ * order, so atomics in shared memory do not make the bits depend on the order. A histogram of the keys (order-preserving integers)
+ * between two bounds gives the bin that contains the cut; the next histogram divides that bin, until it is a single key: 11 bits per
+ * histogram. Bounds shorten the search: for top-p, all tokens below a bound weigh less than is left out; for top-k with k up to the
+ * number of threads, the bound is the k-th largest of the threads' maxima. Only segments with a logit between the bounds are read.
  *
- * Blocks: 128 threads, or fewer for short rows, four of them to a multiprocessor, with filters three, so that one draws while others
- * sweep. A row is one block's; where there are fewer rows than multiprocessors, that of a cluster of up to four, whose first
- * block gets all that is left of the sweep through distributed shared memory and does the rest.
- * Shared memory: 8 bytes a chunk and 10 KiB; with filters 328, and 24 KiB of bins. Rows too long for that are read whole instead.
+ * Blocks: 128 threads, or fewer for short rows; four blocks per multiprocessor, with filters three, so that one draws while others
+ * sweep. A block computes a row; where there are fewer rows than multiprocessors, a cluster of up to four blocks does. Its first
+ * block receives the results of the sweep through distributed shared memory and does the rest.
+ * Shared memory: 8 bytes per chunk and 10 KiB; with filters 328 bytes per chunk, and 24 KiB of bins. Where that does not fit, there are
+ * no records of segments, and all of the row is read instead of some segments.
  * Contract: teamtr.h.
  */
 #include <cfloat>
@@ -44,18 +45,18 @@ namespace cuda {
 namespace {
 
 constexpr int kChunk = 1024;       /* tokens; two are a block of the draw */
-constexpr int kMostChunks = 8192;  /* whose records are held at a time */
+constexpr int kMostChunks = 8192;  /* chunks whose records are in shared memory at a time */
 constexpr int kBins = 2048;        /* of a histogram */
-constexpr int kSampleThreads = 128; /* of a block at most */
+constexpr int kSampleThreads = 128; /* the most threads of a block */
 constexpr int kSampleWarps = kSampleThreads / kWarp;
-template <bool kFilters> constexpr int kSampleBlocks = kFilters ? 3 : 4; /* to a multiprocessor */
+template <bool kFilters> constexpr int kSampleBlocks = kFilters ? 3 : 4; /* per multiprocessor */
 static_assert(kMostChunks % kMostWarps == 0, "a part of a row begins with the first warp's chunk");
 constexpr uint32_t kNone = 0xffffffffu;
 
 __device__ __forceinline__ bool greedy(const Sample& a, int64_t r) { return a.temperature[r] == 0; }
 __device__ __forceinline__ double row_temperature(const Sample& a, int64_t r) { return greedy(a, r) ? 1 : a.temperature[r]; }
 
-/* A row, and how many of its 16-byte vectors can be read as such: none of one that is not aligned. */
+/* A row. `whole`: how many of its vectors can be loaded as 16 aligned bytes; 0 in an unaligned row. */
 template <class D> struct Row {
   const char* data;
   int64_t vocab;
@@ -64,7 +65,7 @@ template <class D> struct Row {
   __device__ __forceinline__ Row(const char* data, int64_t vocab)
       : data(data), vocab(vocab), vectors(vectors_of<D>(vocab)), whole(aligned16(data) ? whole_vectors_of<D>(vocab) : 0) {}
   __device__ __forceinline__ int chunks() const { return (int)((vocab + kChunk - 1) / kChunk); }
-  /* A vector that may be read again soon; -inf behind the row's end. */
+  /* Loads a vector through the L1 cache, as it may be read again soon; -inf after the row's end. */
   __device__ __forceinline__ Vec16 vector(int i) const {
     return i < whole ? *reinterpret_cast<const Vec16*>(data + (int64_t)i * 16) : load_vector<D, false>(data, i, vocab);
   }
@@ -77,15 +78,15 @@ struct Chunk {
   float max, sum; /* sum of exp2((x - max) scale) */
 };
 
-/* The maximum of a segment's half in a chunk, and its share of the chunk's sum. */
+/* The maximum of one half of a segment, and its share of its chunk's sum. */
 struct Half {
   float max, sum;
 };
 
-/* The vectors of a lane in a chunk: 32 elements. */
+/* The number of vectors of a lane in a chunk, 32 elements. lane_vector: the row's vector that is the n-th of lane `half` in a chunk. */
 template <class D> constexpr int kLaneVectors = 32 / D::kPerVector;
 template <class D> __device__ __forceinline__ int lane_vector(int chunk, int half, int n) {
-  constexpr int wide = 8 / D::kPerVector; /* vectors to eight elements */
+  constexpr int wide = 8 / D::kPerVector; /* vectors of eight elements */
   return chunk * (kChunk / D::kPerVector) + n / wide * (256 / D::kPerVector) + half * wide + n % wide;
 }
 
@@ -93,11 +94,11 @@ template <class D> __device__ __forceinline__ void load_any(const Row<D>& row, i
 #pragma unroll
   for (int n = 0; n < kLaneVectors<D>; n++) {
     v[n] = row.vector(lane_vector<D>(chunk, lane(), n));
-    __syncwarp(); /* one vector's elements at a time, or the registers do not suffice */
+    __syncwarp(); /* so that nvcc loads one vector after the other; together they need too many registers */
   }
 }
 
-/* Forgets NaNs, which the sums keep. */
+/* Ignores NaNs, which the sums keep. */
 template <class D> __device__ __forceinline__ float lane_max(const Vec16* v) {
   uint32_t m[4];
 #pragma unroll
@@ -109,7 +110,7 @@ template <class D> __device__ __forceinline__ float lane_max(const Vec16* v) {
   return D::largest(D::max_words(D::max_words(m[0], m[1]), D::max_words(m[2], m[3])));
 }
 
-/* Tally exp2(exponent(x)) of a lane's elements, in an order that is the same for all dtypes. */
+/* The sum of exp2(exponent(x)) over a lane's elements, in an order that is the same for all dtypes. */
 template <class D, class Exponent> __device__ __forceinline__ float lane_sum(const Vec16* v, Exponent&& exponent) {
   float s[4] = {};
 #pragma unroll
@@ -124,14 +125,14 @@ template <class D, class Exponent> __device__ __forceinline__ float lane_sum(con
 
 __device__ __forceinline__ float warp_max(float x) { return value_of(__reduce_max_sync(kFullMask, key_of(x))); }
 
-/* exp2((x - max) scale), 0 for masked tokens also where all are. */
+/* exp2((x - max) scale); 0 for masked tokens, also if all tokens are masked and max is -inf. */
 __device__ __forceinline__ float weight_at(float x, float max, float scale) {
   return exp2_approx(x == max ? 0.0f : (x - max) * scale);
 }
-/* A chunk's weight relative to a maximum that is not below its own. */
+/* A chunk's weight relative to `max`, which is not less than the chunk's maximum. */
 __device__ __forceinline__ float weight_of(const Chunk& c, float max, float scale) { return c.sum * weight_at(c.max, max, scale); }
 
-/* The record of a chunk that the warp holds, in all its lanes; in *mine this lane's half of a segment. */
+/* The record of a chunk whose vectors the warp's lanes hold, in all lanes; *mine: this lane's half of a segment. */
 template <class D> __device__ __forceinline__ Chunk record_of(const Vec16* v, float scale, Half* mine) {
   const float own = lane_max<D>(v), m = warp_max(own), at = m * scale;
   float part;
@@ -149,7 +150,7 @@ struct Worked {
   Chunk record;
   Half mine;
 };
-/* Of any chunk, wherever the row ends and however it is aligned. */
+/* Loads and computes any chunk, also at the row's end or in an unaligned row. */
 template <class D> __device__ __forceinline__ Worked work_on(const char* data, int64_t vocab, int chunk, float scale) {
   Vec16 v[kLaneVectors<D>];
   load_any<D>(Row<D>(data, vocab), chunk, v);
@@ -159,18 +160,18 @@ template <class D> __device__ __forceinline__ Worked work_on(const char* data, i
 }
 /* ---- the main sweep ---- */
 
-/* What a lane has summed for a warp of the statistics. */
+/* A lane's sums for one warp of the statistics. */
 struct LaneSums {
   float e[kPlaces];
   uint32_t max;
 };
 
-/* What of a sweep is left: of a lane of 16-bit tokens, or of a lane of f32 without filters, one half of a segment; else of two. */
+/* The number of halves of segments for which a lane keeps sums during a sweep: two for f32 with filters, else one. */
 template <class D, bool kFilters> constexpr int kLaneHalves = D::kBytes == 4 && kFilters ? 2 : 1;
 
-/* The sweep of warp w of the statistics over its chunks of the tokens given. Leaves its sums and reference in *kept and *k_kept, which
- * are what it had from the tokens before these if `more`; the key of its largest logit; the chunks' records, and their halves where
- * `table` is not null. */
+/* The sweep of warp w of the statistics over its chunks in the given tokens. Stores the warp's sums and reference in *kept and *k_kept,
+ * which with `more` are those of earlier tokens and are added to; the key of its largest logit; the chunks' records; and the halves of
+ * segments where `table` is not null. */
 template <class D, bool kFilters, bool kAligned>
 __device__ __forceinline__ void sweep(const char* row, int64_t vocab, const WarpOf& w, float scale, bool more, LaneSums* kept,
                                       float* k_kept, int* key, Chunk* records, Half* table) {
@@ -187,7 +188,7 @@ __device__ __forceinline__ void sweep(const char* row, int64_t vocab, const Warp
 #pragma unroll
     for (int i = 0; i < kPlaces; i++) sums.e[i] = kept->e[i];
   }
-  bool again = false; /* the reference was of no use to a chunk */
+  bool again = false; /* for some chunk the reference was too far off */
   const auto of_use = [&](float y) { return fabsf(y) <= kLargestPower; };
   const auto finish_chunk = [&](int chunk) {
     float own[halves];
@@ -204,7 +205,7 @@ __device__ __forceinline__ void sweep(const char* row, int64_t vocab, const Warp
     if (kFilters && table) {
       Half mine{own[0], part[0]};
       int segment = lane();
-      if (halves == 2) { /* two lanes have, at even and odd places, the halves of two segments */
+      if (halves == 2) { /* two lanes have the halves of two segments, at even and odd places */
         const bool odd = lane() & 1;
         mine.max = fmaxf(odd ? own[halves - 1] : own[0], __shfl_xor_sync(kFullMask, odd ? own[0] : own[halves - 1], 1));
         mine.sum = (odd ? part[halves - 1] : part[0]) + __shfl_xor_sync(kFullMask, odd ? part[0] : part[halves - 1], 1);
@@ -251,18 +252,18 @@ __device__ __forceinline__ void sweep(const char* row, int64_t vocab, const Warp
   }
 }
 
-/* A candidate of a race: its score, relative to `max`. */
+/* The winner so far of a race among blocks; its score is relative to `max`. */
 struct Candidate {
   float score, max;
   int block; /* -1: none */
 };
 
-/* The first chunk with the largest logit. */
+/* The largest logit so far, and the first chunk that contains it. */
 struct Top {
   float max;
   int chunk; /* -1: none yet */
 
-  /* The warp that calls adds the records of chunks `first` and on, of which there are n. */
+  /* Adds the records of n chunks, of which `first` is the first. Called by one warp. */
   __device__ __forceinline__ void add(const Chunk* records, int first, int n) {
     float m = -kInfinity;
     for (int i = lane(); i < n; i += kWarp) m = fmaxf(m, records[i].max);
@@ -279,13 +280,13 @@ struct Top {
 
 /* ---- draws, each by one warp ---- */
 
-/* The index of the largest of the lanes' scores, the lowest of equal ones, in all lanes. Scores are not negative. */
+/* The index of the largest of the lanes' scores, the lowest index of equal ones; in all lanes. Scores are not negative. */
 __device__ __forceinline__ uint32_t winner_of(float score, uint32_t index) {
   const uint32_t bits = __float_as_uint(score), most = __reduce_max_sync(kFullMask, bits);
   return __reduce_min_sync(kFullMask, bits == most ? index : kNone);
 }
 
-/* The race of the blocks whose chunks' records are given, `first` being the first chunk's number; against the best so far. */
+/* Continues a race with the blocks of n chunks, of which `first` is the first; `best` is the winner so far. */
 __device__ __forceinline__ Candidate race_blocks(const Chunk* records, int first, int n, float scale, const Noise noise, int attempt,
                                     const Candidate best) {
   float m = -kInfinity;
@@ -306,7 +307,7 @@ __device__ __forceinline__ Candidate race_blocks(const Chunk* records, int first
   at = winner_of(most, at);
   if (at == kNone) return best; /* all masked */
   most = value_of(__reduce_max_sync(kFullMask, key_of(most)));
-  if (best.block >= 0) { /* the earlier one stays where scores are equal */
+  if (best.block >= 0) { /* of equal scores, the earlier block's wins */
     const float top = fmaxf(m, best.max);
     if (most * weight_at(m, top, scale) <= best.score * weight_at(best.max, top, scale)) return best;
   }
@@ -318,7 +319,7 @@ struct Drawn {
   float logit;
 };
 
-/* A token of a block. */
+/* Draws a token of a block. */
 template <class D>
 __device__ __forceinline__ Drawn draw_in_block(const char* data, int64_t vocab, int block, float scale, const Noise noise, int attempt) {
   const Row<D> row(data, vocab);
@@ -359,7 +360,7 @@ template <class D> __device__ __forceinline__ Drawn largest(const Row<D>& row, c
 
 /* ---- the cut ---- */
 
-/* Order-preserving integers for the values of a dtype, neighbours where its values are; one for both zeros. */
+/* Integers in the order of a dtype's values; adjacent values have adjacent integers, and both zeros have the same. */
 template <class D> struct Key {
   static constexpr int kShift = D::kDtype == TEAMTR_F32 ? 0 : D::kDtype == TEAMTR_BF16 ? 16 : 13;
   static __device__ __forceinline__ uint32_t of(float x) {
@@ -381,13 +382,13 @@ struct Weight {
     unit = __uint_as_float((uint32_t)(127 + 61 - log2_sum) << 23); /* so that the sum is below 2^63 */
   }
   __device__ __forceinline__ uint64_t of(float x) const { return (uint64_t)(exp2_approx((x - max) * scale) * unit); }
-  /* As integers, the sum that a share of the tokens of this rest has to reach, less what rounding may have added to rest: 9 of 10
-   * equal logits are 0.9 of them. */
+  /* The fixed-point sum that a share of tokens with this rest must reach, less the rounding error that rest may contain, so that 9 of 10
+   * equal logits reach a share of 0.9. */
   __device__ __forceinline__ uint64_t target(double share, double rest) const {
     const double wanted = ceil(share * (1 - 0x1p-21) * (1 + rest) * unit);
     return wanted > 1 ? (uint64_t)wanted : 1;
   }
-  /* What a sum is, less one occurrence of the maximum. */
+  /* A fixed-point sum less one occurrence of the maximum, as a double. */
   __device__ __forceinline__ double rest(uint64_t sum) const { return (double)(int64_t)(sum - (uint64_t)unit) / unit; }
 };
 
@@ -403,7 +404,7 @@ struct Tally {
 __device__ __forceinline__ uint64_t measure(const Tally& s, bool by_weight) { return by_weight ? s.weight : s.count; }
 
 struct Bin {
-  int at; /* -1: the target is beyond them all */
+  int at; /* -1: all bins together do not reach the target */
   Tally above, inside;
 };
 
@@ -424,8 +425,8 @@ struct Bins {
     atomicAdd(&count[bin], s.count);
   }
 
-  /* A token of each lane that `in` is true of. Bins that many lanes share are added up first: of a row with few different
-   * logits all tokens go to few bins. */
+  /* Adds a token of each lane for which `in` is true. Where many lanes have the same bin, their weights are summed first, since in a row
+   * with few different logits most additions go to a few bins. */
   __device__ __forceinline__ void add_lanes(bool in, uint32_t bin, uint64_t w) {
     for (uint32_t left = __ballot_sync(kFullMask, in); left;) {
       const uint32_t first = __shfl_sync(kFullMask, bin, (__ffs(left) - 1)), same = __ballot_sync(kFullMask, in && bin == first);
@@ -439,15 +440,15 @@ struct Bins {
     if (in) add(bin, {1, w});
   }
 
-  /* For thread 0: the first bin up to which counts, or weights, sum to `wanted`, or -1; and the sum of all. */
+  /* Finds the first bin up to which counts, or weights, sum to at least `wanted`, or -1, and the sum of all bins; in shared memory. */
   __device__ __forceinline__ void find(int used, bool by_weight, uint64_t wanted, Bin* found, Tally* all, Tally* slots) {
     const int each = (used + blockDim.x - 1) / blockDim.x, from = threadIdx.x * each;
     const int to = from + each < used ? from + each : used;
     if (threadIdx.x == 0) found->at = -1;
-    __syncthreads(); /* also: the bins are full */
+    __syncthreads(); /* also: all tokens have been added to the bins */
     Tally mine{0, 0};
     for (int i = from; i < to; i++) mine.add({count[i], weight[i]});
-    Tally before = mine; /* of the lanes up to this one; then, of all threads before */
+    Tally before = mine; /* first the sum over lanes up to this one, then over all threads before this one */
     for (int distance = 1; distance < kWarp; distance *= 2) {
       const int other = lane() >= distance ? lane() - distance : 0;
       const Tally s{__shfl_sync(kFullMask, before.count, other), __shfl_sync(kFullMask, before.weight, other)};
@@ -483,25 +484,25 @@ struct Filters {
 };
 enum Stage { kTopK, kTopP, kMinP, kIds, kStages };
 
-/* The search for the cut, in stages that narrow it. Thread 0 keeps it in shared memory and the others see it behind a
- * barrier: in registers it would not fit. */
+/* The search for the cut: one stage for each filter, and one for equal logits. Thread 0 updates it in shared memory, and the others
+ * read it after a barrier; it does not fit into registers. */
 struct Search {
   Weight w;
   double temperature, rest; /* rest: the sum of the kept e_v, less 1 */
-  float min_p_logit;        /* the smallest that min-p keeps */
-  /* What is kept: the tokens above t and the first `ties` of the `of` that equal t, ids up to `last`. */
+  float min_p_logit;        /* the smallest logit that min-p keeps */
+  /* The kept tokens: those above t, and the first `ties` of the `of` tokens that equal t, which have ids up to `last`. */
   float t;
   uint32_t ties, of;
   int last;
-  /* What is looked for: the shortest prefix of the tokens whose count, or weight, is `wanted`. */
+  /* What the stage searches: the shortest prefix of the tokens whose count, or weight, reaches `wanted`. */
   bool going, by_weight, ids;
-  bool unknown; /* is rest */
+  bool unknown; /* whether rest has not been computed yet */
   uint64_t wanted;
-  /* Where: the keys lo to hi, in bins of 2^shift. With ids they are those of the ids of the logits equal to t. */
+  /* Where it searches: keys lo to hi, in bins of 2^shift keys. With `ids`, keys are made from the ids of the logits equal to t. */
   uint32_t lo, hi, top, bottom;
   int shift, bins;
-  int of_maxima; /* sweeps left over the threads' maxima instead of the row */
-  Tally above;    /* of keys above hi */
+  int of_maxima; /* histograms still to be made of the threads' maxima instead of the row */
+  Tally above;    /* count and weight of keys above hi */
 
   template <class D> __device__ __forceinline__ void open(const RowStats& s, float scale, const Filters& f, double t_row) {
     w = Weight(s, scale);
@@ -523,11 +524,11 @@ struct Search {
     lo = bottom = ids ? UINT32_MAX - (uint32_t)vocab : Key<D>::of(-FLT_MAX);
     hi = top = ids ? UINT32_MAX : Key<D>::of(w.max);
     wanted = stage == kTopK ? (uint64_t)f.top_k : ties;
-    /* As many tokens as there are threads' maxima are at least as large as the k-th of these. To 22 bits, that is enough. */
+    /* At least k tokens are as large as the k-th largest of the threads' maxima, which is a lower bound; 22 bits of it suffice. */
     of_maxima = stage == kTopK && f.top_k <= blockDim.x ? 2 : 0;
     if (stage == kTopP) {
       wanted = w.target(f.top_p, rest);
-      /* Logits that even all together weigh less than what is left out are below the cut. */
+      /* All logits below `least` together weigh less than what top-p leaves out, so the cut is not below it. */
       const double tail = 0.99 * (1 - f.top_p) * (1 + rest) / (double)(f.top_k ? f.top_k : vocab);
       const float least = fmaxf(t, w.max + (float)(temperature * (double)logf((float)tail)));
       lo = Key<D>::of(fminf(least, w.max));
@@ -547,14 +548,14 @@ struct Search {
   }
   __device__ __forceinline__ uint64_t left() const { return wanted - measure(above, by_weight); }
 
-  /* After a sweep. */
+  /* Narrows the search after a histogram. */
   template <class D> __device__ __forceinline__ void advance(const Bin& bin, const Tally& all) {
     if (bin.at < 0) {
       if (of_maxima) {
         of_maxima = 0;
         hi = top;
         above = {0, 0};
-      } else if (lo == bottom) { /* all there is, and not enough: masked tokens, or rounding */
+      } else if (lo == bottom) { /* even all tokens do not reach the target: some are masked, or rounding */
         going = false;
       } else {
         above.add(all);
@@ -581,11 +582,11 @@ struct Search {
     part();
   }
 
-  /* The cut is at hi, of which `inside` is all. */
+  /* Ends a stage: the cut is at the key hi; `inside` is the tally of all tokens with that key. */
   template <class D> __device__ __forceinline__ void end(const Tally& inside) {
     const float found = Key<D>::value(hi);
     const uint64_t each = inside.weight / inside.count, n = by_weight ? (left() + each - 1) / each : left();
-    if (found < t || (found == t && n >= ties)) return; /* rounding may make it one token longer than what was kept */
+    if (found < t || (found == t && n >= ties)) return; /* by rounding it may be one token longer than what earlier filters keep */
     t = found;
     ties = (uint32_t)n;
     of = inside.count;
@@ -601,7 +602,7 @@ template <class D> __device__ __forceinline__ float pick(const Vec16& v, int e) 
   return e % n ? x[n - 1] : x[0];
 }
 
-/* ---- what a block shares ---- */
+/* ---- shared memory of a block ---- */
 
 struct alignas(16) Shared {
   StatisticsShared statistics;
@@ -616,17 +617,18 @@ struct alignas(16) Shared {
   Tally all;
   Search search;
   uint32_t listed;
-  /* behind it the chunks' records; with filters bins, and, where there is room, the halves and a list of them */
+  /* after it: the chunks' records; with filters, bins and, if they fit, the halves of segments and a list of halves */
 };
 
-/* The halves of segments of a row, which tell where a logit may be. Without a table, which has no room for very long rows: anywhere. */
+/* The maxima of the halves of a row's segments, which show where a logit can be. For very long rows the table does not fit into shared
+ * memory; then all of the row is searched. */
 struct Halves {
   const Half* table; /* [chunk][lane] or null */
   uint16_t* list;
   uint32_t* listed;
   int chunks;
 
-  /* Lists those that have a logit of at least t. All threads of the block, as in what follows. */
+  /* Lists the halves that contain a logit of at least t. This and the following functions are called by all threads of the block. */
   __device__ __forceinline__ void find(float t) const {
     if (!table) return;
     __syncthreads();
@@ -643,12 +645,12 @@ struct Halves {
     __syncthreads();
   }
 
-  /* Calls step(first token, vector) for the vectors of those listed, or of the row. All threads take the same number of steps. */
+  /* Calls step(first token, vector) for the vectors of the listed halves, or of the row; in all threads equally often. */
   template <class D, class Step> __device__ __forceinline__ void walk(const Row<D>& row, Step&& step) const {
     const int count = table ? (int)*listed * kLaneVectors<D> : row.vectors;
     for (int begin = 0; begin < count; begin += blockDim.x) {
       const int i = begin + threadIdx.x;
-      int at = row.vectors; /* none: masked tokens */
+      int at = row.vectors; /* after the row's end: -inf */
       if (i < count) {
         at = i;
         if (table) {
@@ -661,7 +663,7 @@ struct Halves {
   }
 };
 
-/* A block's sum, in all threads. */
+/* The sum over the block's threads, in all threads. */
 __device__ __forceinline__ Tally block_sum(Tally s, Tally* slots) {
   s.count = warp_sum(s.count);
   s.weight = warp_sum(s.weight);
@@ -673,7 +675,7 @@ __device__ __forceinline__ Tally block_sum(Tally s, Tally* slots) {
   return s;
 }
 
-/* The tokens ahead of one of logit t and this id: of larger logits, or lower ids among the equal ones. */
+/* The tally of the tokens that precede one with logit t and this id: those with larger logits, or equal logits and lower ids. */
 template <class D>
 __device__ __forceinline__ Tally ahead(const Row<D>& row, const Halves& halves, const Weight& w, float t, int id, Tally* slots) {
   Tally s{0, 0};
@@ -688,7 +690,7 @@ __device__ __forceinline__ Tally ahead(const Row<D>& row, const Halves& halves, 
   return block_sum(s, slots);
 }
 
-/* One look of a search. */
+/* Makes one histogram of a search. */
 template <class D> __device__ __forceinline__ void fill(const Row<D>& row, const Halves& halves, const Search& s, Bins* bins) {
   const float from = s.ids ? s.t : Key<D>::value(s.lo), to = s.ids ? s.t : Key<D>::value(s.hi);
   halves.find(from);
@@ -698,7 +700,7 @@ template <class D> __device__ __forceinline__ void fill(const Row<D>& row, const
     uint32_t left = 0;
 #pragma unroll
     for (int e = 0; e < D::kPerVector; e++) left |= (uint32_t)(x[e] >= from && x[e] <= to) << e;
-    while (__ballot_sync(kFullMask, left != 0)) { /* each lane its next one */
+    while (__ballot_sync(kFullMask, left != 0)) { /* each lane adds its next token */
       const int e = left ? __ffs(left) - 1 : 0;
       const float value = pick<D>(v, e);
       const uint32_t key = s.ids ? UINT32_MAX - (uint32_t)(first + e) : Key<D>::of(value);
@@ -709,7 +711,7 @@ template <class D> __device__ __forceinline__ void fill(const Row<D>& row, const
   });
 }
 
-/* Leaves the cut, and where it is wanted the sum of what is kept, in shared->search, for all to see. */
+/* Computes the cut, and where it is wanted the sum of the kept weights, in shared->search; all threads may read it afterwards. */
 template <class D>
 __device__ __forceinline__ void find_cut(const char* data, int64_t vocab, const Halves halves, const Chunk* records, const Filters& f,
                             bool rest_wanted, Shared* shared, Bins* bins) {
@@ -722,7 +724,7 @@ __device__ __forceinline__ void find_cut(const char* data, int64_t vocab, const 
     for (int i = threadIdx.x; i < halves.chunks && i < kMostChunks; i += blockDim.x) own_max = fmaxf(own_max, records[i].max);
 #pragma unroll 1
   for (int stage = kTopK; stage < kStages; stage++) {
-    __syncthreads(); /* all have seen how the stage before ended */
+    __syncthreads(); /* all threads have read the result of the previous stage */
     if (threadIdx.x == 0) s.begin<D>((Stage)stage, f, row.vocab);
     __syncthreads();
     while (s.going) {
@@ -745,7 +747,7 @@ __device__ __forceinline__ void find_cut(const char* data, int64_t vocab, const 
   __syncthreads();
 }
 
-/* Whether a token is kept, without the cut; not of use for top-k and top-p together. */
+/* Whether a token is kept, without computing the cut. Not for top-k and top-p together. */
 template <class D>
 __device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const Halves halves, const Chunk* records, const Filters& f,
                            const Drawn drawn, Shared* shared) {
@@ -754,12 +756,12 @@ __device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const H
   const float x = drawn.logit;
   if (x < s.min_p_logit) return false;
   if (!f.top_k && f.top_p == 1) return true;
-  /* Tally of f32 are good to some 1e-6 of the row's. */
+  /* f32 sums have errors of some 1e-6 of the row's sum. */
   const double all = 1 + s.rest, slack = 1e-5 * all;
-  if (!f.top_k && weight_at(x, s.w.max, s.w.scale) > (1 - f.top_p) * all + slack) return true; /* it would exceed what is left out */
+  if (!f.top_k && weight_at(x, s.w.max, s.w.scale) > (1 - f.top_p) * all + slack) return true; /* it alone weighs more than what is left out */
   if (halves.table) {
-    uint32_t certain = 0; /* tokens ahead at least */
-    double most = 0;      /* what is ahead weighs at most */
+    uint32_t certain = 0; /* lower bound of the number of tokens that precede it */
+    double most = 0;      /* upper bound of their weight */
     for (int i = threadIdx.x; i < halves.chunks * kWarp; i += blockDim.x) {
       const Half h = halves.table[i];
       certain += h.max > x;
@@ -777,7 +779,7 @@ __device__ __forceinline__ bool is_kept(const char* data, int64_t vocab, const H
   return f.top_k ? before.count < (uint64_t)f.top_k : before.weight < s.w.target(f.top_p, s.rest);
 }
 
-/* A token among the kept, each with a random number of its own; in all threads. */
+/* Draws a token by one race among all kept tokens; the result is in all threads. */
 template <class D>
 __device__ __forceinline__ Drawn draw_kept(const char* data, int64_t vocab, const Halves halves, const Noise noise, Shared* shared) {
   const Row<D> row(data, vocab);
@@ -827,7 +829,7 @@ __device__ __forceinline__ void write(const Sample& a, int64_t r, int64_t token,
   if (a.log_probs_kept) a.log_probs_kept[r] = (float)log_prob_kept;
 }
 
-/* With filters: leaves the token in shared->drawn, and in shared->search, where it was asked for, the sum of what is kept. */
+/* Draws a token with filters into shared->drawn, and computes the sum of the kept weights in shared->search where it is wanted. */
 template <class D>
 __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row, const Halves& halves, const Chunk* records,
                                               const Filters& f, const Noise& noise, float scale, double temperature,
@@ -835,7 +837,7 @@ __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row
   const bool asked = a.log_probs_kept != nullptr;
   if (threadIdx.x == 0) shared->search.open<D>(shared->stats, scale, f, temperature);
   __syncthreads();
-  bool known = false; /* the cut is */
+  bool known = false; /* whether the cut has been computed */
 #pragma unroll 1
   for (int attempt = 0;; attempt++) {
     if (!known && (asked || (f.top_k && f.top_p < 1) || attempt == kAttempts)) {
@@ -856,18 +858,18 @@ __device__ __forceinline__ void draw_filtered(const Sample& a, const Row<D>& row
     const Search& s = shared->search;
     const bool kept = known ? drawn.logit > s.t || (drawn.logit == s.t && drawn.token <= s.last)
                             : is_kept<D>(row.data, row.vocab, halves, records, f, drawn, shared);
-    __syncthreads(); /* before another is drawn */
+    __syncthreads(); /* before another token is drawn */
     if (kept) break;
   }
   __syncthreads();
 }
 
-/* The places in a block's shared memory. */
+/* The layout of a block's shared memory. */
 struct Layout {
   Shared* shared;
   Chunk* records;
-  Half* table;     /* null without filters, or where there is no room */
-  LaneSums* lanes; /* [warp of the statistics][lane], until the sums are merged; then the filters' bins have the same memory */
+  Half* table;     /* null without filters, or where it does not fit */
+  LaneSums* lanes; /* [warp of the statistics][lane], until the sums are merged; then `bins` uses the same memory */
   Bins* bins;
   uint16_t* list;
 
@@ -882,17 +884,17 @@ struct Layout {
   }
 };
 
-/* Warps of the statistics. */
+/* The number of warps of the log-probs kernel for such a row. */
 template <class D> __device__ __forceinline__ int statistics_warps(int64_t vocab) { return statistics_threads(vocab, D::kDtype) / kWarp; }
 
-/* The main sweep of the chunks from `begin` to `end`, by the whole cluster. */
+/* The main sweep over the chunks from `begin` to `end`, by the whole cluster. */
 template <class D, bool kFilters>
 __device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int64_t r, int begin, int end, int blocks, int rank) {
   const int64_t vocab = a.x.vocab, tokens = ((int64_t)end * kChunk < vocab ? (int64_t)end * kChunk : vocab) - (int64_t)begin * kChunk;
   const char* part = a.x.row(r) + (int64_t)begin * kChunk * D::kBytes;
   const float scale = scale_of(row_temperature(a, r));
   const Layout at(this_cluster().map_shared_rank(shared_memory(), 0), (int)((vocab + kChunk - 1) / kChunk), kFilters,
-                  with_table); /* the first block's */
+                  with_table); /* in the first block's memory */
   StatisticsShared* s = &at.shared->statistics;
   const int count = statistics_warps<D>(vocab);
 #pragma unroll 1
@@ -906,8 +908,8 @@ __device__ __forceinline__ void sweep_row(const Sample& a, bool with_table, int6
   }
 }
 
-/* After the sweep of the chunks from `begin` to `end`, by the first block: the row's softmax so far and the races of its blocks. After
- * the last one, the token. */
+/* Called by the first block after the sweep over the chunks from `begin` to `end`: continues the races among blocks. After the last
+ * chunk it computes the row's statistics and draws the token. */
 template <class D, bool kFilters>
 __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool with_table, int64_t r, int begin, int end) {
   const Row<D> row(a.x.row(r), a.x.vocab);
@@ -934,7 +936,7 @@ __device__ __forceinline__ void finish(const Sample& a, const Filters& f, bool w
     if (lane() == 0) shared->top = t;
   }
   __syncwarp();
-  if (!greedy(a, r)) { /* the last warps, which do not wait for the first */
+  if (!greedy(a, r)) { /* by the last warps, while the first does other work */
 #pragma unroll 1
     for (int attempt = 0; attempt < (kFilters ? kAttempts : 1); attempt++) {
       if (attempt % warps() != warps() - 1 - warp()) continue;
@@ -980,7 +982,7 @@ template <class D, bool kFilters>
 __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
     sample_kernel(const __grid_constant__ Sample a, const __grid_constant__ Filters f, const bool with_table) {
   const int blocks = (int)this_cluster().num_blocks(), rank = (int)this_cluster().block_rank();
-  if (blocks > 1) this_cluster().sync(); /* the first block's memory may be written once it is known to run */
+  if (blocks > 1) this_cluster().sync(); /* the first block must be running before its shared memory is written */
   for (int64_t r = blockIdx.x / blocks; r < a.x.rows; r += gridDim.x / blocks) {
     if (!good_temperature(row_temperature(a, r))) {
       if (rank == 0 && threadIdx.x == 0) write(a, r, -1, NAN, NAN);
@@ -988,7 +990,7 @@ __global__ void __launch_bounds__(kSampleThreads, kSampleBlocks<kFilters>)
     }
     if (blocks > 1) prefetch_row(a.x.row(r), a.x.vocab * D::kBytes);
     const int chunks = (int)((a.x.vocab + kChunk - 1) / kChunk);
-    for (int begin = 0; begin < chunks; begin += kMostChunks) { /* mostly once */
+    for (int begin = 0; begin < chunks; begin += kMostChunks) { /* usually once */
       const int end = chunks - begin < kMostChunks ? chunks : begin + kMostChunks;
       sweep_row<D, kFilters>(a, with_table, r, begin, end, blocks, rank);
       sync_row(blocks);

@@ -1,11 +1,11 @@
 /*
- * The turns of simt_host.h, and the backend's questions about devices as the host answers them.
+ * The fibers of simt_host.h, and the queries about devices, for the host.
  *
- * A cluster's threads are fibers. One runs until it waits (for its warp, its block or its cluster), then the next one that
- * is not waiting. Clusters are independent, so they are shared out among the pool's threads, each with fibers of its own.
+ * A cluster's CUDA threads are fibers. One runs until it waits (for its warp, its block or its cluster), then the next one that
+ * is not waiting. Clusters are independent, so they are divided among the threads of the pool, each of which has its own fibers.
  *
- * Under ThreadSanitizer each fiber is reported to it as a thread (TEAMTR_RACES; this file itself is compiled without the sanitizer). It
- * then finds data races in shared and global memory: two accesses to one address, at least one of them a write, that nothing orders,
+ * With TEAMTR_RACES each fiber is reported to ThreadSanitizer as a thread (this file itself is compiled without the sanitizer). It
+ * then finds data races in shared and global memory: two accesses to one address, at least one of them a write, that are not ordered,
  * whatever order the fibers happened to run in. Accesses are ordered by what CUDA guarantees: __syncthreads, __syncwarp, the barrier of a
  * cluster and the launch, but not shuffles and votes, which are no memory barriers. One limit: clusters that the same thread of the pool
  * runs one after the other count as ordered, too.
@@ -24,7 +24,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-/* Saves the callee's registers and the stack at *rdi, and goes on with the stack rsi. */
+/* Pushes the callee-saved registers, stores the stack pointer at *rdi, and continues on the stack rsi. */
 extern "C" void teamtr_switch(void** from, void* to);
 asm(R"(
 .text
@@ -62,7 +62,7 @@ static void released(void*) {}
 static void acquired(void*) {}
 #endif
 
-/* Threads that wait for each other. */
+/* A barrier for a number of threads. */
 struct Meeting {
   int members = 0, here = 0;
   uint64_t times = 0;
@@ -71,10 +71,10 @@ struct Meeting {
 
 struct HostThread {
   HostThreadIndices at;
-  void* stack = nullptr; /* where it stopped */
+  void* stack = nullptr; /* stack pointer where it stopped */
   bool done = false;
   Meeting* waits_for = nullptr;
-  uint64_t times = 0; /* it goes on when the meeting has taken place more often than that */
+  uint64_t times = 0; /* it continues when the barrier has been passed more than this number of times */
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
 #endif
@@ -85,7 +85,7 @@ struct HostThread {
 
 struct Warp {
   Meeting meeting;
-  uint64_t slots[2][kWarp]; /* taken in turns: a lane is at most one exchange ahead of the others */
+  uint64_t slots[2][kWarp]; /* used alternately, as a lane is at most one exchange ahead of the others */
 };
 
 /* The clusters that one thread of the pool runs, one after the other. */
@@ -100,8 +100,8 @@ class Scheduler {
 #endif
   }
 
-  /* A warp goes on as long as it can, then its block's next one; a block as long as it can, then the cluster's next one. So
-   * whatever is not held back by a barrier comes far too early. */
+  /* A warp runs until all its lanes wait, then the block's next warp; a block runs until all its warps wait, then the cluster's next
+   * block. So where a barrier is missing, accesses happen much too early, and results change. */
   void run(const Launch& l, int64_t first_block, const std::function<void()>& kernel) {
     body = &kernel;
     prepare(l, first_block, l.threads * l.cluster);
@@ -116,7 +116,7 @@ class Scheduler {
         acquired(&ended[rank]);
         for (int k = 0; k < kGuardBytes; k++)
           if (shared_of[rank][l.shared_bytes + k] != kGuard) stuck("shared memory was written behind its end");
-        memset(shared_of[rank], 0xff, l.shared_bytes); /* whoever reads it now finds NaNs */
+        memset(shared_of[rank], 0xff, l.shared_bytes); /* a later read finds NaNs */
       }
       if (!moved) stuck("threads wait for others that wait elsewhere or have returned");
     }
@@ -214,7 +214,7 @@ class Scheduler {
                          shared_of.data()};
       /* Stack tops at the same offset of a page would share a few sets of the L1 cache, and evict each other. */
       void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack - i % 64 * kStackStep);
-      *--top = nullptr; /* as after a call: the stack is 8 off a multiple of 16 */
+      *--top = nullptr; /* as after a call, where the stack pointer is 8 more than a multiple of 16 */
       *--top = reinterpret_cast<void*>(&Scheduler::start);
       top -= 6; /* the registers */
       fibers[i].stack = top;
@@ -243,7 +243,7 @@ class Scheduler {
   std::vector<HostThread> fibers;
   std::vector<Warp> warps;
   std::vector<int> running; /* threads of each block that have not returned */
-  char begun = 0;           /* as Meeting::order, for the start of the kernel; ended: for the end of each block */
+  char begun = 0;           /* like Meeting::order, for the start of the kernel; ended: for the end of each block */
   std::vector<char> ended;
 #if defined(TEAMTR_RACES)
   std::vector<void*> threads;
@@ -293,7 +293,7 @@ void host_barrier() { scheduler->wait(&scheduler->blocks[here().rank], true); }
 void host_cluster_barrier() { scheduler->wait(&scheduler->cluster, true); }
 void host_warp_barrier() { scheduler->wait(&scheduler->warp().meeting, true); }
 
-/* The warp's 32 values, valid until the lane's next exchange but one. */
+/* The warp's 32 values; valid until the calling lane's second next exchange. */
 static const uint64_t* exchange(uint64_t mine) {
   Warp& w = scheduler->warp();
   uint64_t* slots = w.slots[w.meeting.times & 1];
@@ -317,7 +317,7 @@ void host_launch(const Launch& l, const std::function<void()>& body) {
   });
 }
 
-/* ---- one device, the host ---- */
+/* ---- queries about devices: the host is the only one ---- */
 
 int32_t count() { return 1; }
 
@@ -329,7 +329,7 @@ int32_t describe(int32_t, char* words) {
 int32_t check_address(int32_t, teamtr_address) { return TEAMTR_OK; }
 int32_t synchronize(const Device&) { return TEAMTR_OK; }
 
-/* As an H100 has them. */
+/* The limits of an H100. */
 int32_t limits(int32_t, DeviceLimits* out) {
   *out = {132, 227 * 1024, 228 * 1024, host_largest_cluster};
   return TEAMTR_OK;

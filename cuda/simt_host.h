@@ -1,6 +1,6 @@
 /*
- * simt.cuh on the host: each thread of a cluster is a fiber with a stack of its own; they take turns, and one gives up its
- * turn where it has to wait for others. For tests only.
+ * simt.cuh on the host: each CUDA thread of a cluster is a fiber with its own stack. One fiber runs at a time, until it reaches a
+ * barrier or a shuffle where it must wait for others. For tests only.
  */
 #include <cstdio>
 #include <cstdlib>
@@ -11,7 +11,7 @@
 #define __host__
 #define __device__
 #define __forceinline__ inline
-#define __noinline__ /* as nothing, since libraries' attributes are spelt like it */
+#define __noinline__ /* defined as empty, since headers of libraries use __attribute__((__noinline__)) */
 #define __launch_bounds__(...)
 
 namespace teamtr {
@@ -19,32 +19,32 @@ namespace cuda {
 
 /* ---- simt_host.cpp ---- */
 
-struct HostThread; /* the one whose turn it is knows its indices */
+struct HostThread; /* a fiber and its indices */
 struct HostThreadIndices {
   int thread, threads, rank, cluster;
   int64_t block, blocks;
   char* shared;
   char* const* shared_of; /* of each block in the cluster */
 };
-/* The indices of the CUDA thread that is running. Kernels read them all the time, hence initial-exec: without it, every access to a
- * thread-local variable of a library that dlopen loads is a function call. */
+/* The indices of the CUDA thread that is running. Kernels read them often, hence initial-exec: without it, every access to a
+ * thread-local variable of a library that was loaded by dlopen is a function call. */
 extern __thread const HostThreadIndices* host_indices __attribute__((tls_model("initial-exec")));
 inline const HostThreadIndices& here() { return *host_indices; }
 void host_barrier();
 void host_cluster_barrier();
 void host_warp_barrier();
-/* Puts 8 bytes where the warp's other lanes see them, waits for all 32, and answers those of lane `from`. */
+/* A shuffle: gives 8 bytes to the warp's other lanes, waits for all 32 lanes, and returns the bytes of lane `from`. */
 uint64_t host_exchange(uint64_t mine, int from);
 uint32_t host_ballot(bool mine);
 /* Runs body once for each thread of each block. */
 void host_launch(const Launch& l, const std::function<void()>& body);
-/* Whether threads take their turns in descending order. */
+/* Whether threads run in descending order of their numbers. */
 extern bool host_backwards;
-extern int host_largest_cluster; /* that the device says it has */
+extern int host_largest_cluster; /* the largest cluster that limits() reports */
 
-/* ---- the names of CUDA ---- */
+/* ---- CUDA's names ---- */
 
-constexpr int64_t kMostBlocks = 7; /* few, so that tests see blocks that take several rows */
+constexpr int64_t kMostBlocks = 7; /* few, so that in tests a block processes several rows */
 
 struct HostIndex {
   struct X {
@@ -59,7 +59,7 @@ static constexpr HostIndex gridDim{{[] { return (unsigned)here().blocks; }}};
 
 inline void __syncthreads() { host_barrier(); }
 
-/* The mask is that of all lanes: kernels here let whole warps take part. */
+/* The mask is ignored: in these kernels all lanes of a warp take part. */
 template <class T> inline T __shfl_sync(unsigned, T v, int lane) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles are of 4 or 8 bytes");
   uint64_t bits = 0;
@@ -135,7 +135,7 @@ inline Vec16 load16(const void* p) {
   memcpy(&v, p, 16);
   return v;
 }
-/* For a row that is not aligned, ThreadSanitizer is shown only the bytes that belong to the row; a neighbour may be writing the others. */
+/* For an unaligned row, only the bytes that belong to the vector are accesses for ThreadSanitizer; another thread may write the others. */
 #if defined(__SANITIZE_THREAD__)
 inline void uses16(const void* p) {
   for (int i = 0; i < 16; i++) (void)static_cast<const volatile char*>(p)[i];
@@ -153,7 +153,7 @@ inline void store16(void* p, Vec16 v) {
   memcpy(p, &v, 16);
 }
 
-/* A line that is not the caller's shows under AddressSanitizer. */
+/* Reads a byte, so that AddressSanitizer reports an address outside of the caller's memory. */
 inline void prefetch_l2(const void* p) { (void)*static_cast<const volatile char*>(p); }
 
 /* The larger of two, NaN where one is. */

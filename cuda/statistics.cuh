@@ -1,20 +1,20 @@
 /*
  * Maximum, sum of exponentials and entropy of a row in one sweep, by a block, or by a cluster where rows are few.
  *
- * A row is cut into chunks of 128 vectors of 16 bytes. Of W warps, warp w has the chunks w, w + W, ..., of f32 pairs of chunks, so
- * that these are 1,024 tokens in any dtype; lane l has of each chunk the vectors l, l + 32, l + 64 and l + 96, and four sums, one for
- * each of these places. The vector-to-lane mapping and the order of the sums depend only on the row's length and dtype, so
- * results do not depend on the row's position, its alignment, the other rows, or on whether a cluster shares it. Sampling takes
- * the same sums with fewer warps, one after the other (sampling.cu): hence its log-probs have these bits.
+ * A row is divided into chunks of 128 vectors of 16 bytes. Of W warps, warp w processes the chunks w, w + W, ...; for f32 these are
+ * pairs of chunks, so that they are 1,024 tokens in any dtype. In each chunk lane l processes the vectors l, l + 32, l + 64 and l + 96
+ * and keeps four sums, one for each of these places. The vector-to-lane mapping and the order of the sums depend only on the row's
+ * length and dtype, so results do not depend on the row's position, its alignment, the other rows, or on whether a cluster shares it.
+ * Sampling computes the same sums with fewer warps (sampling.cu), so its log-probs have the same bits.
  *
- * The sweep. e = 2^(x c + k), c = log2(e) / T, with k an integer that the warp fixes from its first chunk: one multiply-add
- * and one exp2 an element, nothing is rescaled, and sums of warps differ by exact powers of two. The maximum is kept in the
- * packed format of the logits. So a bf16 element costs some 5 instructions without entropy, 7 with it.
+ * The sweep. e = 2^(x c + k), c = log2(e) / T, with an integer k that the warp determines from its first chunk: one multiply-add
+ * and one exp2 per element, nothing is rescaled, and the scales of the warps' sums differ by exact powers of two. The maximum is kept
+ * in the packed format of the logits. So a bf16 element costs some 5 instructions without entropy, 7 with it.
  *
  * After the sweep. log p near 0 and 1 - p keep their digits only if the largest e is left out of the sum. Where it may be more
- * than a third of the sum, the warp that has it looks again at the vectors of the one lane that has it (1 / threads of the
- * row), and leaves it out. A warp whose k was of no use (its first chunk masked or far below what came, logits whose
- * exponents do not fit) does its part again with a running maximum.
+ * than a third of the sum, the warp that has found it sums the vectors of that one lane again (1 / threads of the row) without it.
+ * If a warp's k was too far off (its first chunk masked or far below later ones, or logits whose exponents do not fit), the warp
+ * processes its chunks again with a running maximum.
  */
 #ifndef TEAMTR_STATISTICS_CUH
 #define TEAMTR_STATISTICS_CUH
@@ -24,11 +24,11 @@
 namespace teamtr {
 namespace cuda {
 
-constexpr int kPlaces = 4;            /* vectors of a lane in a chunk, under way together; sums of a thread */
-constexpr float kLargestPower = 60;   /* of two, that an element may be above its warp's reference */
+constexpr int kPlaces = 4;            /* vectors of a lane in a chunk, which are loaded together; sums of a thread */
+constexpr float kLargestPower = 60;   /* the largest exponent of two by which an element may differ from its warp's reference */
 constexpr int kMostWarps = kThreads / kWarp;
 
-/* Threads for rows of a length: eight chunks for each warp, so that what a row costs besides its elements stays small. */
+/* Number of threads for a row: about eight chunks for each warp, so that the fixed cost of a row is small in comparison. */
 __host__ __device__ static inline int statistics_threads(int64_t vocab, int dtype) {
   const int64_t vectors = (vocab * (int64_t)bytes_of(dtype) + 15) / 16, each = 8 * kPlaces * kWarp;
   int warps = 1;
@@ -41,8 +41,8 @@ struct WarpOf {
   int index, count;
 };
 __device__ __forceinline__ WarpOf this_warp() { return {warp(), warps()}; }
-/* Where there are clusters, which take more registers, the index comes from lane 0: what is computed from it is then computed where it
- * is used, while nvcc would keep it in registers from row to row. All lanes come here. */
+/* On devices with clusters, where kernels need more registers, the index is read from lane 0 by a shuffle: nvcc then computes what
+ * depends on it where it is used, instead of keeping it in registers from row to row. All lanes call this. */
 __device__ __forceinline__ WarpOf warp_of_cluster() {
   const int index = (int)this_cluster().block_rank() * warps() + warp();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -52,21 +52,21 @@ __device__ __forceinline__ WarpOf warp_of_cluster() {
 #endif
 }
 
-/* Consecutive chunks of a warp in the statistics: 1,024 tokens. */
+/* Number of consecutive chunks that a warp processes in the statistics: those of 1,024 tokens. */
 template <class D> constexpr int kRun = D::kBytes / 2;
 
-/* The number of the lane's vector at place i of the warp's chunk j, with n places in a chunk. */
+/* The row's vector that the lane processes at place i of the warp's chunk j, with n places in a chunk. */
 template <int n, int kRun> __device__ __forceinline__ int vector_number(const WarpOf& w, int j, int i) {
   return (((j / kRun * w.count + w.index) * kRun + j % kRun) * n + i) * kWarp + lane();
 }
 
-/* Whether the thread has the vector of that number. */
+/* Whether the calling thread processes the vector of that number. */
 template <int n> __device__ __forceinline__ bool owns_vector(const WarpOf& w, int64_t number) {
   return number / (n * kWarp) % w.count == w.index && number % kWarp == lane();
 }
 
-/* The launch of a gradient, of blocks of `threads` at most: each has a row, but where rows are long and so few that the multiprocessors
- * have room for them twice over, a cluster of blocks shares one. An element's gradient depends on nothing of that. */
+/* The launch of a gradient kernel with blocks of at most `threads` threads: one block per row, or, if rows are long and so few that all
+ * clusters fit on the multiprocessors at once, one cluster per row. An element's gradient does not depend on it. */
 static inline int32_t gradient_launch(const Device& dev, const Matrix& x, int threads, size_t shared, Launch* out) {
   const int wanted = statistics_threads(x.vocab, x.dtype), cluster = 4 * kThreads / threads;
   DeviceLimits device;
@@ -85,10 +85,10 @@ struct NotKnown {
 };
 
 /* Calls begin(vectors of the first chunk), then step(place, vectors, number, whole) for the lane's vectors in ascending order,
- * kStep places at a time, where vectors[0][0] is of the first place in the first of kRows rows, all of one length; `whole` is
- * Whole() where no vector of the chunk reaches beyond the row's end. A chunk of aligned rows is loaded while the one before it
- * is used; others' take more registers to load. What lies behind the row's end is -inf. kRun chunks of a warp are consecutive
- * ones, and all are walked if one has anything. */
+ * kStep places at a time. vectors[0][0] is the vector at the first of these places in the first of kRows rows, which have the same
+ * length. `whole` is Whole() where no vector of the chunk reaches beyond the row's end. For aligned rows a chunk is loaded while the
+ * one before it is used; for others this would take too many registers. Elements after the row's end are -inf. A warp processes
+ * kRun consecutive chunks at a time, and all of these if the row reaches into the first. */
 template <class D, bool kAligned, int n, int kRows, int kStep = 1, int kRun = 1, class Begin, class Step>
 __device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], int64_t vocab, const WarpOf& w, Begin&& begin,
                                             Step&& step) {
@@ -130,7 +130,7 @@ __device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], in
     number += stride(j);
   }
 #pragma unroll 1
-  for (; number - lane() - j % kRun * n * kWarp < vectors; j++) { /* mostly once or twice, or once or twice kRun */
+  for (; number - lane() - j % kRun * n * kWarp < vectors; j++) { /* usually one or two times kRun chunks */
 #pragma unroll
     for (int i = 0; i < n; i += kStep) {
       step(i, &v[i], number + i * kWarp, NotKnown());
@@ -143,13 +143,13 @@ __device__ __forceinline__ void walk_chunks(const char* const (&rows)[kRows], in
   }
 }
 
-/* k for a warp whose largest element so far is m: an integer near -m c, 0 where there is none. */
+/* k for a warp whose largest element so far is m: the integer nearest to -m c, or 0 if that is 2^20 or more or NaN. */
 __device__ __forceinline__ float reference_of(float m, float scale) {
   const float k = -rintf(m * scale);
   return fabsf(k) < 0x1p20f ? k : 0.0f;
 }
 
-/* Integers in the order of the floats. */
+/* An order-preserving integer for a float, and its inverse. */
 __device__ __forceinline__ int key_of(float f) {
   const int i = (int)__float_as_uint(f);
   return i ^ (i >> 31 & 0x7fffffff);
@@ -160,7 +160,7 @@ template <class T> __device__ __forceinline__ T warp_sum(T value) {
   return warp_fold(value, [](T mine, T theirs) { return mine + theirs; });
 }
 
-/* What a thread has summed: e and e y at each place, relative to k, and the packed maximum. */
+/* A thread's sums of e and e y at each place, relative to k, and the packed maximum. */
 struct Sums {
   float e[kPlaces] = {}, ey[kPlaces] = {};
   uint32_t max;
@@ -169,7 +169,7 @@ struct Sums {
 #pragma unroll
     for (int w = 0; w < 4; w++) max = D::max_words(max, v.w[w]);
   }
-  /* The vector's own sum of e. */
+  /* Adds a vector, and returns its sum of e. */
   template <class D, bool kEntropy> __device__ __forceinline__ float add(int place, const Vec16& v, float scale, float k) {
     float x[D::kPerVector], even = 0, odd = 0;
     D::unpack(v, x);
@@ -197,16 +197,16 @@ template <class D> __device__ __forceinline__ float first_reference(const Vec16 
   return reference_of(value_of(__reduce_max_sync(kFullMask, key_of(D::largest(m)))), scale);
 }
 
-/* What the warps of a block tell each other. */
+/* The data that the warps of a block exchange. */
 struct StatisticsShared {
   int key[kMostWarps];
-  float k[kMostWarps + 1], e[kMostWarps + 1], ey[kMostWarps + 1]; /* the last: of the lane that was looked at again */
+  float k[kMostWarps + 1], e[kMostWarps + 1], ey[kMostWarps + 1]; /* the last: of the lane whose vectors were summed again */
   int left_out;
 };
 
-/* The first of the warps with the row's maximum. */
+/* The first of the warps that have found the row's maximum. */
 struct Owner {
-  int key, index; /* key: the maximum's */
+  int key, index; /* of the maximum; of the warp */
   __device__ __forceinline__ Owner(const StatisticsShared* shared, int count) {
     const int other = lane() < count ? shared->key[lane()] : INT32_MIN;
     key = __reduce_max_sync(kFullMask, other);
@@ -214,7 +214,7 @@ struct Owner {
   }
 };
 
-/* Leaves in shared what a warp has of the row, from the sums of its lanes, once all warps' keys are there. */
+/* Stores a warp's share of the statistics in shared, from the sums of its lanes; the keys of all warps must be there. */
 template <class D, bool kAligned, bool kEntropy>
 __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, float scale, const WarpOf& warp_of, float k, float e,
                                               float ey, int key, StatisticsShared* shared) {
@@ -226,7 +226,7 @@ __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, fl
   const auto number = [&](int i) { return vector_number<kPlaces, kRun<D>>(warp_of, i / kPlaces, i % kPlaces) - lane(); };
 
   bool left_out = false;
-  if (proper && warp_max > -kInfinity && !(fabsf(fmaf(warp_max, scale, k)) <= kLargestPower)) { /* k was of no use */
+  if (proper && warp_max > -kInfinity && !(fabsf(fmaf(warp_max, scale, k)) <= kLargestPower)) { /* k was too far off */
     Online o;
 #pragma unroll 1
     for (int i = 0; number(i) < vectors; i++) {
@@ -235,7 +235,7 @@ __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, fl
       o.add<D::kPerVector, true>(x, scale);
     }
     o = warp_merged(o, scale);
-    left_out = w == owner; /* o.rest leaves its maximum out */
+    left_out = w == owner; /* o.rest does not include its maximum */
     const float y = (o.max - max) * scale, f = exp2_approx(y);
     k = NAN; /* relative to the row's maximum */
     e = lane() ? 0.0f : left_out ? o.rest : f * (1 + o.rest);
@@ -278,7 +278,7 @@ __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, fl
   }
   e = warp_sum(e);
   if (kEntropy) ey = warp_sum(ey);
-  __syncwarp(); /* all lanes have read what may have been here before */
+  __syncwarp(); /* all lanes have read what is overwritten here */
   if (lane() == 0) {
     shared->k[w] = k;
     shared->e[w] = e;
@@ -287,7 +287,7 @@ __device__ __forceinline__ void share_of_warp(const char* row, int64_t vocab, fl
   }
 }
 
-/* The row's statistics, by a warp, from the shares of all. */
+/* The row's statistics from the shares of all warps. Called by one warp. */
 template <bool kEntropy>
 __device__ __forceinline__ RowStats merged_shares(int count, float scale, const StatisticsShared* shared) {
   const float max = value_of(Owner(shared, count).key);
@@ -296,7 +296,7 @@ __device__ __forceinline__ RowStats merged_shares(int count, float scale, const 
   if (lane() < count + (shared->left_out ? 1 : 0)) {
     const float of = shared->k[lane()], sum = shared->e[lane()];
     const double y_max = of == of && proper ? (double)max * scale + of : 0, f = exp2(-y_max);
-    rest = sum == 0 ? 0 : f * sum; /* nothing is nothing, however far below */
+    rest = sum == 0 ? 0 : f * sum; /* an empty sum is 0 even where f is infinite */
     weighted = sum == 0 ? 0 : f * (shared->ey[lane()] - y_max * sum);
   }
   rest = warp_sum(rest);
@@ -304,8 +304,8 @@ __device__ __forceinline__ RowStats merged_shares(int count, float scale, const 
   return {max, shared->left_out ? rest : rest - 1, weighted * 0.693147180559945309417};
 }
 
-/* The row's statistics in thread 0, from each thread's sums. All threads of the block come here; shared is free again
- * behind the next barrier. */
+/* The row's statistics in thread 0, from each thread's sums. All threads of the block call this; shared may be overwritten
+ * after the next barrier. */
 template <class D, bool kAligned, bool kEntropy>
 __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, float scale, float k, const Sums& sums,
                                              StatisticsShared* shared) {
@@ -319,19 +319,19 @@ __device__ __forceinline__ RowStats finished(const char* row, int64_t vocab, flo
   return merged_shares<kEntropy>(warps(), scale, shared);
 }
 
-/* What a cluster's blocks tell the first one: a thread's sums at the one place that the block takes. */
+/* What a cluster's blocks send to the first one: a thread's sums at the one place that its block processes. */
 struct OnePlace {
   float e, ey;
   uint32_t max;
 };
 
-/* Bytes of shared memory for statistics<>, by a block or a cluster. */
+/* Bytes of shared memory that statistics<> needs in a block, or in each block of a cluster. */
 static inline size_t statistics_bytes(int threads, int cluster) {
   return sizeof(StatisticsShared) + (cluster > 1 ? threads * sizeof(OnePlace) : 0);
 }
 
-/* The statistics of a row in thread 0 of a block, or of a cluster of kPlaces blocks, of which each takes one place of every
- * chunk. All threads come here; `memory` is free again behind the next barrier of the block. */
+/* The statistics of a row in thread 0 of a block, or of a cluster of kPlaces blocks, each of which processes one place of every
+ * chunk. All threads call this; `memory` may be overwritten after the next barrier of the block. */
 template <class D, bool kAligned, bool kEntropy>
 __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, float scale, char* memory) {
   StatisticsShared* shared = reinterpret_cast<StatisticsShared*>(memory);
@@ -371,7 +371,7 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
   }
   places[threadIdx.x] = {sums.e[0], sums.ey[0], sums.max};
   this_cluster().sync();
-  const int zero = __shfl_sync(kFullMask, rank, 0); /* so that the addresses are made here, not kept in registers all the way */
+  const int zero = __shfl_sync(kFullMask, rank, 0); /* so that nvcc computes addresses here, not before the sweep */
   if (rank == 0) {
 #pragma unroll
     for (int i = 0; i < kPlaces; i++) {
@@ -381,7 +381,7 @@ __device__ __forceinline__ RowStats statistics(const char* row, int64_t vocab, f
       sums.max = D::max_words(sums.max, p.max);
     }
   }
-  this_cluster().sync(); /* before the others' sums are written again, or they return */
+  this_cluster().sync(); /* before the other blocks overwrite their sums, or end */
   if (rank != 0) return {};
   return finished<D, kAligned, kEntropy>(row, vocab, scale, k, sums, shared);
 }

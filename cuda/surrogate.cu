@@ -1,24 +1,23 @@
 /*
- * Work on per-token vectors: the trust-region surrogate with its gradient and statistics, the sampled KL, group-normalised
- * advantages. What is computed stands in native/src/surrogate.h, for the CPU and for here; a message's or a group's
- * threads are a warp.
+ * Kernels on per-token vectors: the trust-region surrogate with its gradient and statistics, the sampled KL, group-normalised
+ * advantages. The formulas are in native/src/surrogate.h, which the CPU uses as well; a warp computes a message, or a group.
  *
  * Passes over device memory, and bytes per token:
- *   surrogate    one block does the whole call, since its denominators and statistics are sums over all tokens, and there is
- *                no scratch memory through which blocks could share them. The message bounds are checked, mask and targets
- *                are counted, then each warp takes its messages. 8 bytes of log-probs, with 4 each for kl, entropy and
- *                advantages where they are per token; up to 12 of gradients. A message is swept two or three times; where
- *                it fits the cache, its bytes come from memory once. What bounds it is one multiprocessor's doubles: an
- *                expm1 and up to two more exponentials a token.
- *   sampled KL   8 bytes read, 4 written. Over the whole grid, a warp for each message or, without them, a thread for each
- *                few tokens. One block then checks the bounds, which are known to be good only when all have been looked at.
- *   advantages   4 bytes read from memory, three times in all, 4 or 8 written.
+ *   surrogate    one block computes the whole call, since its denominators and statistics are sums over all tokens, and there is
+ *                no scratch memory through which blocks could exchange them. It checks the message bounds and counts tokens by mask
+ *                and targets; then each warp computes its messages. Reads 8 bytes of log-probs, and 4 each of kl, entropy and
+ *                advantages where they are per token; writes up to 12 bytes of gradients. A message is read two or three times; if
+ *                it fits into the cache, from memory once. The speed is limited by the double-precision arithmetic of one
+ *                multiprocessor: an expm1 and up to two more exponentials per token.
+ *   sampled KL   8 bytes read, 4 written. Uses the whole grid: one warp per message or, without messages, per few tokens.
+ *                Afterwards one block checks all message bounds, and overwrites the results with NaN if any is bad.
+ *   advantages   4 bytes, read three times, from memory once if a group fits into the cache; 4 or 8 written.
  * Instructions are not counted, since no logits are read. Measured: the surrogate only as a part of the policy loss, see
  * policy_loss.cu; the others not at all.
  *
- * Contract: teamtr.h. All in doubles. Which warp has a message and which lane a token depends on their numbers alone, and
- * sums are taken over lanes, then warps, in a fixed order: the same bits from run to run. A message's ratio and gradients
- * depend on other messages through the denominators only. Bad bounds make every result of the call NaN, and are not used.
+ * Contract: teamtr.h. All arithmetic is in doubles. Messages are assigned to warps, and tokens to lanes, by their numbers, and
+ * sums are taken over lanes, then warps, in a fixed order: the same bits in every run. A message's ratio does not depend on other
+ * messages, and its gradients only through the denominators. Bad bounds make every result of the call NaN, and are not used.
  */
 #include "rows.cuh"
 #include "surrogate.h"
@@ -40,7 +39,7 @@ struct WarpThreads {
   static __device__ __forceinline__ double leaders(double x) { return __shfl_sync(kFullMask, x, 0); }
 };
 
-/* What a warp tells the others. */
+/* The data that a warp gives to the others. */
 struct WarpSlot {
   uint32_t bad_bounds;
   Counted counted;
@@ -48,7 +47,7 @@ struct WarpSlot {
   MessageSums messages;
 };
 
-/* Whether the messages tile the tokens; asked and answered in all threads of the block. */
+/* Whether the message bounds are ascending from 0 to `tokens`. Called by all threads of the block; all get the answer. */
 __device__ __forceinline__ bool good_bounds(Ids cu, int64_t messages, int64_t tokens, WarpSlot* slots) {
   bool bad = cu[0] != 0 || cu[messages] != tokens;
   for (int64_t m = threadIdx.x; m < messages; m += blockDim.x) bad |= cu[m + 1] < cu[m];
@@ -113,7 +112,7 @@ __global__ void __launch_bounds__(kSurrogateThreads, 1) surrogate_kernel(const S
   report(a, counted, tokens, messages);
 }
 
-/* Tokens of a warp where there are no messages. */
+/* The number of tokens that a warp processes at a time where there are no messages. */
 constexpr int64_t kTile = WarpThreads::kLanes * WarpThreads::kAtOnce;
 
 struct SampledKl {
@@ -135,14 +134,14 @@ __global__ void __launch_bounds__(kTokenThreads, 2) kl_tokens_kernel(const Sampl
 __global__ void __launch_bounds__(kTokenThreads, 2) kl_messages_kernel(const SampledKl a) {
   for (int64_t m = (int64_t)blockIdx.x * warps() + warp(); m < a.messages; m += (int64_t)gridDim.x * warps()) {
     const int64_t begin = a.cu_seqlens[m], end = a.cu_seqlens[m + 1];
-    if (begin < 0 || begin > end || end > a.tokens) continue; /* kl_bounds_kernel writes what is due */
+    if (begin < 0 || begin > end || end > a.tokens) continue; /* kl_bounds_kernel will write NaN */
     const double sum =
         sum_of_estimates(a.estimator, a.log_probs_old, a.log_probs_new, begin, end, a.per_token, WarpThreads());
     if (lane() == 0) a.per_message[m] = (float)sum;
   }
 }
 
-/* One block. */
+/* Launched with one block. */
 __global__ void __launch_bounds__(kTokenThreads, 1) kl_bounds_kernel(const SampledKl a) {
   if (good_bounds(a.cu_seqlens, a.messages, a.tokens, reinterpret_cast<WarpSlot*>(shared_memory()))) return;
   fill(a.per_token, a.tokens, NAN);
@@ -158,7 +157,7 @@ __global__ void __launch_bounds__(kTokenThreads, 2)
   }
 }
 
-/* A warp for each piece of work. */
+/* A launch with one warp per piece of work. */
 Launch over_warps(const Device& dev, int64_t pieces) {
   constexpr int kWarps = kTokenThreads / kWarp;
   return {dev, blocks_for((pieces + kWarps - 1) / kWarps), kTokenThreads};

@@ -1,4 +1,4 @@
-/* What the programs of this folder share besides memory: counted checks, numbers of each dtype, and the order of a block's turns. */
+/* Shared by the test programs of this folder: counted checks, conversions of each dtype, and settings of the host's emulation. */
 #ifndef TEAMTR_CHECKS_H
 #define TEAMTR_CHECKS_H
 
@@ -66,9 +66,9 @@ extern bool host_backwards;
 extern int host_largest_cluster;
 }  // namespace cuda
 }  // namespace teamtr
-/* Whether the threads of a block take their turns from the last to the first. */
+/* On the host: whether the threads of a block run from the last to the first. */
 inline void turn_backwards(bool backwards) { teamtr::cuda::host_backwards = backwards; }
-/* The blocks that a cluster of the device has at most, 8 at first; fewer on small GPUs, 1 on those without clusters. */
+/* On the host: the most blocks of a cluster, initially 8; some GPUs have fewer, and those without clusters 1. */
 inline void largest_cluster(int blocks) { teamtr::cuda::host_largest_cluster = blocks; }
 #endif
 

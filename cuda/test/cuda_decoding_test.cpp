@@ -4,9 +4,9 @@
  *   cuda_decoding_test            all shapes
  *   cuda_decoding_test --small    few and short ones, for compute-sanitizer
  *
- * A row of attention has the same bits again; alone, where a cluster shares it, and among many, where a block has it; elsewhere in
- * the cache; and, on the host, where the threads of a block take their turns from the last to the first. Of a cache, the new column is
- * written and nothing else.
+ * A row of attention has the same bits in a second run; when it is alone and a cluster shares it, and among many rows, when one block
+ * computes it; elsewhere in the cache; and, on the host, when the threads of a block run from the last to the first. Only the new
+ * column of a cache is written.
  */
 #include <algorithm>
 #include <cmath>

@@ -4,9 +4,9 @@
  *   cuda_sampling_test            all shapes
  *   cuda_sampling_test --small    few and short ones, for compute-sanitizer
  *
- * Both draw the same tokens, but for what the rounding of sums in f32 decides, which few draws of a million are. A row's results
- * have the same bits alone, where a cluster shares it, and among many, where a block has it; in rows that are not aligned; and, on
- * the host, where the threads of a block take their turns from the last to the first. Log-probs have the bits of teamtr_log_probs.
+ * Both draw the same tokens, except where the rounding of f32 sums decides, which are a few draws of a million. A row's results
+ * have the same bits when it is alone and a cluster shares it, and among many rows, when one block computes it; in unaligned rows;
+ * and, on the host, when the threads of a block run from the last to the first. Log-probs have the bits of teamtr_log_probs.
  */
 #include <cmath>
 #include <limits>

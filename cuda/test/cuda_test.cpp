@@ -3,8 +3,8 @@
  *   cuda_test           all cases
  *   cuda_test --small   a few short rows of each kernel, for compute-sanitizer
  *
- * Each case also checks that a row alone, elsewhere and differently aligned has the same bits, that a second run has, and, on
- * the host, that a run has in which the threads of a block take their turns from the last to the first.
+ * Each case also checks that the bits are the same when a row is alone, in another place and differently aligned; in a second run;
+ * and, on the host, when the threads of a block run from the last to the first.
  */
 #include <algorithm>
 #include <cmath>
@@ -259,7 +259,7 @@ struct KlOut {
   explicit KlOut(int64_t rows) : kl(rows, 7), lp(rows, 7), lq(rows, 7), hp(rows, 7), hq(rows, 7) {}
 };
 
-/* Every seventieth token is `outlying` times as far apart as the others. */
+/* In every seventieth token the policies differ `outlying` times as much as in the others. */
 static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, float shift, std::mt19937& random, float outlying = 1) {
   const std::string name = "KL dtype " + std::to_string(dtype) + " vocab " + std::to_string(vocab) + " skip " +
                            std::to_string(skip) + " T " + std::to_string(t) + " apart " + std::to_string(apart);
@@ -365,7 +365,7 @@ static void kl_case(int dtype, int64_t vocab, int skip, float t, float apart, fl
   }
 }
 
-/* Against the CPU's, which its own tests hold to doubles. */
+/* Compares with the CPU kernels, which their own tests compare with doubles. */
 static void policy_loss_case(int dtype, int64_t vocab, int skip, bool old_logits, int kl_term, double entropy_coef,
                              std::mt19937& random) {
   const std::string name = "policy loss dtype " + std::to_string(dtype) + " vocab " + std::to_string(vocab) + " skip " +
@@ -427,7 +427,7 @@ static void policy_loss_case(int dtype, int64_t vocab, int skip, bool old_logits
   }
 }
 
-/* Few long rows are shared by clusters, many are not: their bits must not differ. */
+/* Where there are few long rows, clusters share them; where there are many, not. The bits must be the same. */
 static void many_rows(int dtype, int64_t vocab, int64_t rows, std::mt19937& random) {
   const std::string name = "rows in clusters, dtype " + std::to_string(dtype);
   Logits x(dtype, 2, vocab, 0, 0);
@@ -449,8 +449,8 @@ static void many_rows(int dtype, int64_t vocab, int64_t rows, std::mt19937& rand
   for (int64_t r = 0; r < 2; r++) expect(all.log_probs.host[r] == few.log_probs.host[r], name + ": log-prob");
 }
 
-/* The same of the KL: a policy with a token of nearly all the probability, one without, and another so near both that one sweep is
- * enough: how a row is divided that is looked at again depends on the device. */
+/* The same for the KL: with a policy in which one token has nearly all of the probability, one in which none has, and one near both, for
+ * which one sweep is enough: how a row is divided that is computed again depends on the device. */
 static void many_pairs(int dtype, int64_t vocab, int64_t rows, std::mt19937& random) {
   const std::string name = "pairs in clusters, dtype " + std::to_string(dtype);
   Logits p(dtype, 2, vocab, 0, 0), q(dtype, 2, vocab, 0, 0);

@@ -4,9 +4,9 @@
  *   cuda_tokens_test            600 random batches
  *   cuda_tokens_test --small    40, for compute-sanitizer
  *
- * Batches are of every ratio level, aggregation, KL term and kind of mask, some with NaNs and infinities, and with bad message
- * bounds. A second run has the same bits, so have, on the host, turns in descending order; and so have the gradients of a
- * message that stands alone under the same denominators.
+ * The batches have every ratio level, aggregation, KL term and kind of mask, some have NaNs and infinities, and bad message
+ * bounds. The bits are the same in a second run, and, on the host, when threads run in descending order. The gradients of a
+ * message alone, with the same denominators, have the same bits as well.
  */
 #include <cmath>
 #include <memory>

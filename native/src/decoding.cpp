@@ -1,6 +1,6 @@
 /*
- * A decoder's layers for a few rows of one new token each: checks, and how the work is shared out on the CPU. One tile or row is
- * decoding.inl there; on a device it is cuda/decoding.cu.
+ * A decoder's layers for a few rows of one new token each: the checks, and how the work is divided among threads on the CPU, where
+ * decoding.inl computes one tile or row. On a device, cuda/decoding.cu computes all.
  *
  * Contract in teamtr.h. Nothing is allocated.
  */
@@ -12,7 +12,7 @@ using namespace teamtr;
 
 namespace {
 
-/* Multiplications worth handing to another thread, and elements of what is done element by element. */
+/* The least work that is given to another thread: multiplications, and elements in elementwise layers. */
 constexpr int64_t kProducts = 1 << 21, kElements = 1 << 15;
 constexpr int64_t kOutputs = 48; /* a multiple of every tile and panel */
 
@@ -156,7 +156,7 @@ int32_t teamtr_attend(int32_t device, teamtr_address stream, int32_t dtype, team
                  at<float>(cosine), at<float>(sine), table_rows, at<int64_t>(positions), at<int64_t>(starts), window, at<void>(keys),
                  at<void>(values), room, at<void>(y), y_stride};
   if (!dev.on_cpu()) return cuda::attend(dev, dtype, a);
-  int64_t columns = 1; /* of the row that has most */
+  int64_t columns = 1; /* of the longest row */
   for (int64_t r = 0; r < rows; r++) {
     const int64_t p = a.positions[r], s = a.starts[r];
     if (p < 0 || p >= table_rows)

@@ -1,27 +1,27 @@
 /*
- * The layers of a decoder for a few rows of one new token each, over the sixteen lanes of simd_*.h. Included after kernels.inl,
- * once per CPU level.
+ * The layers of a decoder for a few rows of one new token each, written with the sixteen-lane vectors of simd_*.h. Included after
+ * kernels.inl, once per CPU level.
  *
- * Products. A BLAS packs the weight into tiles of its own before it multiplies, which for a few rows costs more than the
- * multiplication: the weight is read, written and read again. Here each row of the weight is read where it lies. An element of the
- * result is a sum in sixteen lanes, in the order of the columns, and the lanes are then added in double: the order depends on the
- * number of columns alone, so a row has the same bits whatever its neighbours are. With many rows another order is faster, see
- * there; it depends on the number of columns alone as well.
+ * Products. A BLAS packs the weight into tiles before it multiplies. For a few rows this costs more than the multiplication: the
+ * weight is read, written and read again. Here each row of the weight is read in place. An element of the result is summed in
+ * sixteen lanes, in the order of the columns, and the lanes are then added in double. This order depends only on the number of
+ * columns, so a row's bits do not depend on the other rows. With many rows a different order is faster (see "products of many
+ * rows" below); it also depends only on the number of columns.
  *
- * Attention. A row's own columns are walked in blocks of 64 from its first one, with a running maximum; where that column stands
- * in the cache changes nothing.
+ * Attention. The columns of a row are processed in blocks of 64, from the row's first column on, with a running maximum. The result
+ * does not depend on where in the cache that first column is.
  */
 namespace teamtr {
 namespace TEAMTR_ISA {
 
-/* Rows of x and of the weight that are multiplied at once: as many sums as there are registers for. With AVX2 that is sums of
- * half of the lanes, one half after the other. */
+/* Rows of x and rows of the weight that are multiplied at once: as many sums as registers can hold. With AVX2 the registers hold
+ * half of the lanes, so the two halves are computed one after the other. */
 #if defined(__AVX512F__)
 static constexpr int kTileRows = 6, kTileOut = 4;
 #else
 static constexpr int kTileRows = 4, kTileOut = 3;
 #endif
-static constexpr int64_t kColumnBlock = 512; /* a tile's columns that are read again for the other half: they stay in an L1 cache */
+static constexpr int64_t kColumnBlock = 512; /* columns of a tile, read a second time for the other half; they fit into an L1 cache */
 
 /* ---- single elements, and the end of a row ---- */
 
@@ -51,7 +51,7 @@ template <class D> TEAMTR_INLINE void put(typename D::T* p, float a) {
   }
 }
 
-/* Sixteen elements of which only n are there, the others 0. */
+/* The n elements at p, padded with zeros to sixteen. */
 template <class D> TEAMTR_INLINE F load_part(const typename D::T* p, int64_t n) {
   typename D::T v[16] = {};
   std::memcpy(v, p, (size_t)n * sizeof(v[0]));
@@ -120,7 +120,7 @@ TEAMTR_INLINE void multiply(const float* x, int64_t x_stride, const typename D::
     }
 }
 
-/* What becomes of a sum. */
+/* Scales a sum, adds the bias, and stores it in or adds it to y. */
 template <class D> TEAMTR_INLINE void finish(const Linear& a, int64_t row, int64_t out, double sum) {
   using T = typename D::T;
   sum = a.scale * sum + (a.bias ? get<D>(static_cast<const T*>(a.bias) + out) : 0);
@@ -152,8 +152,8 @@ template <class D, int O> static void tiles(const Linear& a, int64_t out) {
 
 /* ---- products of many rows ---- */
 
-/* From kManyRows on, it pays to turn a weight: sixteen of its rows, kColumnBlock columns at a time, become a panel whose lanes are
- * these rows, which is multiplied with single elements of x. A sum is then in one lane, in the order of the columns. */
+/* From kManyRows rows on it pays to transpose the weight: sixteen of its rows, kColumnBlock columns at a time, become a panel in which
+ * each lane is a row. The panel is multiplied with single elements of x, so each sum is made in one lane, in the order of the columns. */
 #if defined(__AVX512F__)
 static constexpr int kPanelRows = 12;
 #else
@@ -169,7 +169,7 @@ template <class D> TEAMTR_INLINE __m256 load_eight(const typename D::T* p) {
   else return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
 }
 
-/* Eight rows of eight elements become eight columns, sixteen floats apart. */
+/* Transposes eight rows of eight elements; the eight resulting rows are sixteen floats apart. */
 template <class D> TEAMTR_INLINE void turn(const typename D::T* w, int64_t stride, float* to) {
   __m256 a[8], b[8];
   for (int i = 0; i < 8; i++) a[i] = load_eight<D>(w + i * stride);
@@ -214,13 +214,13 @@ template <int R> static void times_panel(const float* x, int64_t x_stride, const
   for (int r = 0; r < R; r++) store(sums + r * 16, acc[r]);
 }
 
-/* The same of the last rows, which are at most R. */
+/* The same for the last rows, at most R of them. */
 template <int R> static void last_times_panel(int64_t rows, const float* x, int64_t x_stride, const float* panel, int64_t n, float* sums) {
   if (rows == R) return times_panel<R>(x, x_stride, panel, n, sums);
   if constexpr (R > 1) last_times_panel<R - 1>(rows, x, x_stride, panel, n, sums);
 }
 
-/* sums += x w^T, of sixteen rows of w. */
+/* sums += x w^T, for up to sixteen rows of w. */
 template <class D>
 static void add_products(const float* x, int64_t x_stride, int64_t rows, const typename D::T* w, int64_t n, int outs, float* sums) {
   float panel[kColumnBlock * 16];
@@ -233,7 +233,7 @@ static void add_products(const float* x, int64_t x_stride, int64_t rows, const t
   }
 }
 
-/* What becomes of a panel's sums, as finish() has it: sixteen at once where they go into f32 as they are. */
+/* The same as finish() for all sums of a panel: sixteen at a time where they are stored in f32 without scale and bias. */
 template <class D> static void finish_panel(const Linear& a, int64_t row, int64_t rows, int64_t out, int outs, const float* sums) {
   if (outs == 16 && a.scale == 1 && !a.bias && (a.wide || std::is_same<D, F32>::value)) {
     float* y = static_cast<float*>(a.y) + row * a.y_stride + out;
@@ -262,7 +262,7 @@ template <class D> static void many_rows(const Linear& a, int64_t from, int64_t 
   }
 }
 
-/* Columns from .. to of y, of all rows. */
+/* Computes the columns from .. to of y, for all rows. */
 template <class D> static void linear(const Linear& a, int64_t from, int64_t to) {
   if (a.rows >= kManyRows) return many_rows<D>(a, from, to);
   int64_t out = from;
@@ -284,7 +284,7 @@ template <class D> static void norm_of(const float* x, int64_t n, const typename
     store_up_to(y + i, mul(mul(load_up_to<F32>(x + i, n - i), scale), load_up_to<D>(weight + i, n - i)), n - i);
 }
 
-/* A row; `work` has n numbers. */
+/* One row. `work` has room for n floats. */
 template <class D> static void rms_norm(const void* x, int64_t n, const void* weight, double eps, void* y, float* work) {
   using T = typename D::T;
   widen<D>(x, n, work);
@@ -309,8 +309,8 @@ template <class D> static void swiglu(const void* gate, const void* up, int64_t 
 
 /* ---- attention ---- */
 
-/* A head of a query or key: its norm, if it has one, and its rotation: (a, b) becomes (a cos - b sin, b cos + a sin), a and b the
- * halves; the signs stand in `sine`. to: padded with zeros to a multiple of 16. */
+/* Normalises a head of a query or key, where the model does, and rotates it by its position: its halves (a, b) become
+ * (a cos - b sin, b cos + a sin). The table `sine` holds the signs. The result is padded with zeros to a multiple of 16. */
 template <class D> static void turned(const Attend& a, const void* head, const void* norm, int64_t position, float* to) {
   float x[kMaxHeadDim];
   const int64_t d = a.head_dim, half = d / 2;
@@ -336,7 +336,7 @@ template <class D> static void attend(const Attend& a, int64_t row, int64_t kv_h
   std::memcpy(values + column * d, in + (a.heads + a.kv_heads + kv_head) * d, (size_t)d * sizeof(T));
 
   const int64_t first = a.window && position >= a.window ? column + 1 - a.window : a.starts[row];
-  const F scale = set((float)(kLog2e / std::sqrt((double)d))); /* scores in powers of two */
+  const F scale = set((float)(kLog2e / std::sqrt((double)d))); /* so that scores are exponents of two */
   for (int64_t h = kv_head * share; h < (kv_head + 1) * share; h++) {
     F sums[kMaxHeadDim / 16];
     for (int64_t v = 0; v < vectors; v++) sums[v] = set(0);
@@ -365,7 +365,7 @@ template <class D> static void attend(const Attend& a, int64_t row, int64_t kv_h
         store(score + c, p);
         weights = add(weights, p);
       }
-      if (most > greatest) { /* the first time, of sums that are 0 */
+      if (most > greatest) { /* in the first block all sums are still 0 */
         const float shrink = std::exp2(greatest - most);
         total *= shrink;
         for (int64_t v = 0; v < vectors; v++) sums[v] = mul(sums[v], set(shrink));

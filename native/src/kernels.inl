@@ -1,21 +1,21 @@
 /*
- * One row of every vocab-sized kernel, over the sixteen lanes of simd_*.h. Included once per CPU level.
+ * One row of every vocab-sized kernel, written with the sixteen-lane vectors of simd_*.h. Included once per CPU level.
  *
- * How a row is walked. A row is cut into blocks of 2,048 elements, a block into groups of four vectors of 16, one for
- * each of four accumulators; a block's f32 accumulators are then added in double. This order depends on the row's
- * length alone, so a row has the same bits wherever it stands and whoever computes it. Loads need no alignment. The
- * last len % 64 elements are copied into a group padded with -inf, which contributes exactly nothing.
+ * Order of the sums. A row is divided into blocks of 2,048 elements, a block into groups of four vectors of 16, one vector for
+ * each of four accumulators. At the end of a block the f32 accumulators are added in double. This order depends only on the row's
+ * length, so a row's bits do not depend on its position or on the thread that computes it. Loads need no alignment. The
+ * last len % 64 elements are copied into a group padded with -inf, which adds exactly 0.
  *
- * Why blocks. A running maximum is kept; a block is summed against the maximum so far while its own maximum is
- * being found, and only if that is a new one (or a tie) is the block, by now in the L1 cache, summed again. So a
- * row is read from memory once, and the second look is rare: about log(blocks) times a row.
+ * Why blocks. A block is summed relative to the maximum of the blocks before it, while its own maximum is determined. Only if its
+ * maximum is larger than or equal to that one is the block summed again; it is in the L1 cache by then. So a row is read from
+ * memory once, and on average about log(blocks) of its blocks are summed twice.
  *
- * exp. exp2 of (x - max) c, c = log2 e / T, in one rounding: fma(x, c, -(max c)). What the rounding of max c loses is the
- * same for every element, so it is taken out of the sums, in double; see Exponent. Below 2^-126 the result is 0, so that
- * nothing depends on a subnormal.
+ * exp. exp2 of (x - max) c, c = log2 e / T, with one rounding: fma(x, c, -(max c)). The rounding error of max c is the same for
+ * every element, so the sums are corrected for it, in double; see Exponent. Below 2^-126 the result is 0, so that
+ * nothing depends on subnormals.
  *
- * NaN. max(a, b) answers b when either is NaN. As max(x, m) it forgets NaNs, as max(limit, x) it keeps them; the
- * sums then carry a row's NaN to its end.
+ * NaN. max(a, b) is b when either is NaN: max(x, m) ignores a NaN in x, max(limit, x) keeps it. The sums carry a NaN to the
+ * end of the row.
  */
 #include <cmath>
 #include <cstring>
@@ -32,13 +32,13 @@ static constexpr double kLn2 = 0.693147180559945309417;
 static constexpr float kInf = std::numeric_limits<float>::infinity();
 static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 static constexpr size_t kAhead = 4096;
-static constexpr int kBlockGroups = 32; /* 2,048 elements: 8 KiB of f32, twice in an L1 cache with room to spare */
-static constexpr float kLow = -1.7e38f;   /* stands in for -inf where a difference of two must stay a number */
+static constexpr int kBlockGroups = 32; /* 2,048 elements: 8 KiB of f32; two rows' blocks fit into an L1 cache */
+static constexpr float kLow = -1.7e38f;   /* replaces -inf where the difference of two logits must not be NaN */
 
 /* ---- dtypes ---- */
 
-/* load(p): sixteen elements in their order. load(p, x): a group of 64 as four vectors, in whatever order is cheapest for
- * the dtype, and store(p, x): back in that order. */
+/* load(p): sixteen elements in order. load(p, x): a group of 64 as four vectors, in the order that is cheapest for the dtype;
+ * store(p, x) stores four vectors in that order. */
 
 struct F32 {
   using T = float;
@@ -55,7 +55,7 @@ struct F32 {
 
 struct Bf16 {
   using T = uint16_t;
-  static constexpr bool kPairs = true; /* the second load has the even ones of 32, then the odd ones */
+  static constexpr bool kPairs = true; /* load(p, x) gives the even elements of 32, then the odd ones */
   static constexpr T kMasked = 0xff80;
   TEAMTR_INLINE F load(const T* p) { return load_bf16(p); }
   /* Of each 32 elements the even ones, then the odd ones: a shift and a mask, and nothing crosses lanes. */
@@ -66,9 +66,9 @@ struct Bf16 {
       x[k + 1] = as_f(and_u(pairs, set_u(0xffff0000)));
     }
   }
-  /* Round to nearest even in integers rather than with the avx512_bf16 instruction: that one flushes subnormals, so
-   * its bits would differ from other machines'. The carry of a NaN cannot reach its sign as long as the payload's
-   * low half is not all ones, which is so for what began as a bf16 or was made by arithmetic; see quiet. */
+  /* Rounds to nearest even in integers rather than with the avx512_bf16 instruction, which flushes subnormals and so would give
+   * other bits than other CPUs. In a NaN the carry does not reach the sign unless the payload's low half is all ones, which it
+   * is not in a NaN that was loaded as bf16 or made by arithmetic; for others see quiet. */
   TEAMTR_INLINE U rounded(F a) {
     const U u = as_u(a);
     return add_u(add_u(u, set_u(0x7fff)), and_u(shr<16>(u), set_u(1)));
@@ -106,10 +106,10 @@ template <class D> static inline void put_one(typename D::T* p, float a) {
   *p = v[0];
 }
 
-/* A caller's NaN may have any payload; the one of arithmetic instead. */
+/* Replaces a NaN, which from a caller may have any payload, by the one that arithmetic makes. */
 static inline float quiet(float a) { return a == a ? a : std::numeric_limits<float>::quiet_NaN(); }
 
-/* A row in groups of four vectors. What is left over is copied and padded with -inf to one more group. */
+/* A row in groups of four vectors. The elements after the last whole group are copied and padded with -inf to one more group. */
 static constexpr int kGroup = 64;
 
 template <class D> struct Row {
@@ -127,8 +127,8 @@ template <class D> struct Row {
   int64_t blocks() const { return (groups() + kBlockGroups - 1) / kBlockGroups; }
   const T* group(int64_t g) const { return g < whole ? x + g * kGroup : last; }
 
-  /* Asks for what will be read kAhead bytes behind group g: the machine's own guess stops at the end of a page, and at the
-   * edges of blocks, where nothing is loaded for a while. Beyond the row there is the next one, or nothing, which is no fault. */
+  /* Prefetches the group kAhead bytes after group g. The hardware prefetcher stops at the end of a page, and between blocks, where
+   * nothing is loaded for a while. An address beyond the row is harmless: a prefetch does not fault. */
   __attribute__((always_inline)) void prefetch(int64_t g) const {
     for (size_t i = 0; i < kGroup * sizeof(T); i += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(x) + g * kGroup * sizeof(T) + kAhead + i);
@@ -181,7 +181,7 @@ struct Max {
   float total() const { return max_lane(max(max(a[0], a[1]), max(a[2], a[3]))); }
 };
 
-/* ---- functions ---- */
+/* ---- exp2 and the terms of the KL ---- */
 
 /* 2^y for y <= 127, 0 below -126, NaN for NaN. 2^f = 1 + f q(f) on [-1/2, 1/2], relative error 2e-9 before rounding;
  * exactly 1 at 0. *normal: where y is not below -126. */
@@ -203,10 +203,10 @@ TEAMTR_INLINE F exp2_of(F y) {
   return exp2_of(y, &normal);
 }
 
-/* y = (x - shift) * scale + offset, what exp2 is taken of, of a row's elements x.
- * kFused: fma(x, scale, offset - shift * scale). The rounding of that constant shifts every y of the row by the same
- * `lost`, known in double, and so every 2^y by a factor, which whoever adds them up takes back. Not so where the constant
- * is so large that this would be much, and without an FMA, where x * scale would be rounded too. */
+/* y = (x - shift) * scale + offset, the argument of exp2 for an element x of a row.
+ * fused: y is computed as fma(x, scale, offset - shift * scale). The rounding of that constant changes every y of the row by the same
+ * amount, `lost`, which is known in double, and so every 2^y by the same factor; take_back() corrects the sums. Not used where the
+ * constant is so large that its rounding error would be large, nor without an FMA, where x * scale would be rounded as well. */
 struct Exponent {
   float shift = 0, scale = 0, offset = 0, constant = 0;
   bool fused = false;
@@ -230,7 +230,7 @@ struct Exponent {
   }
 };
 
-/* The same in vectors. */
+/* The same in vectors of sixteen. */
 template <bool kFused> struct Exponents {
   F shift, scale, constant;
   explicit Exponents(const Exponent& y) : shift(set(y.shift)), scale(set(y.scale)), constant(set(kFused ? y.constant : y.offset)) {}
@@ -345,7 +345,7 @@ static RowStats stats_of(const void* x, int64_t vocab, double temperature, Block
       m = s.max;
     }
     if (m == kInf) return {kInf, kNaN, kNaN};
-    if (m == -kInf && r.max == -kInf) { /* all masked so far; 0 as the reference finds a NaN */
+    if (m == -kInf && r.max == -kInf) { /* all masked so far; summed with reference 0 so that a NaN is found */
       r.rest += block_sums<D, false, false>(row, b, Exponent(0, r.c, 0)).e;
       blocks(b, 0.0, 1.0);
       continue;
@@ -374,8 +374,7 @@ template <class D> static RowStats stats(const void* x, int64_t vocab, double te
 /* ---- gradient of log-prob and entropy ----
  * One read, one write; the target's element is overwritten with the value formed in double. */
 
-/* Calls value(g, to) for each group g of a row of `vocab` elements, where to is to hold the group's four vectors, and
- * writes them to out. */
+/* Calls value(g, to) for each group g of a row, which puts the group's four vectors into `to`, and writes them to out. */
 template <class D, class Value> TEAMTR_INLINE void write(const Row<D>& row, typename D::T* out, Value&& value) {
   F v[4];
   for (int64_t g = 0; g < row.whole; g++) {
@@ -392,7 +391,7 @@ template <class D, class Value> TEAMTR_INLINE void write(const Row<D>& row, type
 
 template <class D, bool kEntropy, bool kFused>
 static void gradient_of(const Row<D>& row, const RowGradient& g, const Exponent& y, typename D::T* out) {
-  /* 2^y is to be multiplied by y.factor, and y is too large by y.lost */
+  /* the exact 2^y is the computed one times y.factor, and the exact y is the computed one less y.lost */
   const double b0 = y.factor * ((double)g.b - (kEntropy ? g.h * y.lost : 0)), h0 = y.factor * g.h;
   const F b = set(quiet((float)b0)), h = set(quiet((float)h0));
   const Exponents<kFused> exponents(y);
@@ -422,21 +421,21 @@ template <class D> static void gradient(const void* x, int64_t vocab, const RowG
 
 /* ---- exact KL(P || Q) of one row ----
  *
- * With r_v = log P_v - log Q_v the sum is taken termwise as sum_v P_v (r_v + expm1(-r_v)): every term is >= 0, equal
- * rows give 0, and nothing cancels. It seems to need both log-normalisers first. There are three ways to do a row; which
- * one it goes depends on the row alone.
+ * With r_v = log P_v - log Q_v the KL is sum_v P_v (r_v + expm1(-r_v)): every term is >= 0, equal rows give 0, and nothing
+ * cancels. Written so, it needs both log-normalisers before the first term. A row is computed in one of three ways; which
+ * one depends only on the row.
  *
  * Near policies, one sweep. With u_v = (p_v - q_v) / T - a for any constant a,
- *     G = E_P[u + expm1(-u)],  m = E_P[u],  KL = G - (x - log1p(x)),  x = G - m,  a's error = log1p(x),
- * an identity (E_P[exp(-u)] = 1 + x). If a is about right, x - log1p(x) is small against G.
- * a is p - q at the likeliest token so far; when a likelier one turns up, the sums are moved to its a in closed form.
- * The sweep is given up if some |u| > 1 (other policies show in the first block), if only one of p and q is masked, or if
- * G turns out to be over 64 times KL.
+ *     G = E_P[u + expm1(-u)],  m = E_P[u],  KL = G - (x - log1p(x)),  x = G - m,  the error of a = log1p(x),
+ * which is an identity (E_P[exp(-u)] = 1 + x). If a is nearly right, x - log1p(x) is small compared with G.
+ * a is p - q at the likeliest token so far; when a likelier one is found, the sums are converted to the new a in closed form.
+ * The sweep is abandoned if some |u| > 1 (for most policies that are far apart, in the first block), if a token is masked in only
+ * one of p and q, or if G is more than 64 times the KL.
  *
- * Far policies, one sweep: KL = E_P[(p - q) / T] - (log Z_p - log Z_q) as it stands, with both rows' statistics. Where KL is
- * not small against what is subtracted, that is exact enough; otherwise the sweep was in vain.
+ * Far policies, one sweep: KL = E_P[(p - q) / T] - (log Z_p - log Z_q), with both rows' statistics. This is accurate enough where the
+ * KL is not small compared with the two terms; otherwise its result is discarded.
  *
- * Everything between, two sweeps: both rows' statistics, then the terms. */
+ * All others, two sweeps: both rows' statistics, then the sum of the terms. */
 
 struct NearSums {
   BlockSums p;
@@ -444,14 +443,13 @@ struct NearSums {
   float largest;   /* of |u| */
 };
 
-/* p - q - a; 0 where both are kLow, a token masked in both. With kShifted the rounding of p - q is added back: harmless
- * where p - q is about as small as what is left of it, it would be all that is left of a small difference between policies
- * whose logits are a constant apart. */
+/* p - q - a; 0 where both are kLow, that is, for a token masked in both. With kShifted the rounding error of p - q is added back: for
+ * policies whose logits differ by nearly a constant, p - q - a is so small that this error would dominate it. */
 template <bool kShifted> TEAMTR_INLINE F difference(F p, F q, F a) {
   const F d = sub(p, q);
   const M unmasked = lt(set(kLow), p);
   if (!kShifted) return sub_if(unmasked, d, a);
-  const F back = sub(d, p); /* -q, but for rounding */
+  const F back = sub(d, p); /* -q, up to rounding */
   const F lost = sub(sub(p, sub(d, back)), add(q, back));
   return add(sub_if(unmasked, d, a), lost);
 }
@@ -657,15 +655,15 @@ struct LogRatio {
     b = set(quiet((float)(log_ratio - (double)high / temperature)));
     inverse = set(quiet((float)(1 / temperature)));
   }
-  /* p - q - a with what its rounding lost; NaN where one is infinite */
+  /* p - q - a, corrected for the rounding error of p - q; NaN where p or q is infinite */
   __attribute__((always_inline)) F accurate(F p, F q) const {
     const F d = sub(p, q), back = sub(d, p);
     return add(sub(d, a), sub(sub(p, sub(d, back)), add(q, back)));
   }
-  /* for p and q that are numbers */
+  /* for p and q that are not NaN */
   __attribute__((always_inline)) F of(F p, F q) const {
     F d = accurate(p, q);
-    d = select(eq(d, d), d, sub(p, q)); /* p - q was infinite, so what it lost is NaN */
+    d = select(eq(d, d), d, sub(p, q)); /* p - q was infinite, so its rounding error is NaN */
     const F r = sub(mul(d, inverse), b);
     return max(set(-1e30f), min(set(1e30f), r)); /* 0 * r must be 0 */
   }
@@ -705,14 +703,14 @@ template <class D> static void kl_two_sweeps(const Row<D>& P, const Row<D>& Q, i
     excess += differences.total();
   }
   out->kl = infinite ? (double)kInf : (kl > 0 ? kl : 0);
-  out->log_ratio = log_ratio - excess; /* sum Q - P = 0 fixes what rounding left in the normalisers */
+  out->log_ratio = log_ratio - excess; /* sum Q - P is 0, so the excess is the rounding error of the normalisers */
 }
 
 template <class D>
 static void kl(const void* p, const void* q, int64_t vocab, double temperature, bool stats_of_q, KlRow* out) {
   const Row<D> P(p, vocab), Q(q, vocab);
   if (kl_near<D>(P, Q, temperature, out)) {
-    /* A second look at q, in cache, for its entropy alone: what else is asked for must not change a result's bits. */
+    /* q, which is in the cache, is read again for its entropy alone: which results are wanted must not change the bits of the others. */
     if (stats_of_q) out->q = stats_of<D, true>(q, vocab, temperature);
   } else if (!kl_far<D>(P, Q, temperature, out)) {
     kl_two_sweeps<D>(P, Q, vocab, temperature, out);
@@ -738,7 +736,7 @@ static void kl_gradient_of(const void* p, const void* q, int64_t vocab, const Kl
     Q.prefetch(n);
     D::load(P.group(n), x);
     D::load(Q.group(n), z);
-    if (kWrtQ && !kExtra) { /* a group of near tokens, as most are of near policies, needs no exp for q */
+    if (kWrtQ && !kExtra) { /* a group in which P and Q are near each other at every token needs no exp for q */
       F r[4];
       for (int k = 0; k < 4; k++) r[k] = ratio.plain(x[k], z[k]);
       if (all(both(both(le(abs(r[0]), one_f), le(abs(r[1]), one_f)), both(le(abs(r[2]), one_f), le(abs(r[3]), one_f))))) {

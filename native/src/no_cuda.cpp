@@ -1,4 +1,4 @@
-/* The CUDA backend of a build without one: no device, and the reason. */
+/* The CUDA backend of a build without CUDA: it has no device, and every call fails with the reason. */
 #include "abi.h"
 #include "cuda_backend.h"
 

@@ -2,9 +2,9 @@
  * The C ABI of the per-token kernels, and the fused policy loss that runs them between two sweeps over the logits.
  *
  * Policy loss, passes over memory: one read of the logits (and of the old ones when given) for log-probs, entropy
- * and KL; the surrogate on per-token vectors; one read of the same and one write for the gradient. A ratio per
- * message needs all of its log-probs before any gradient is known, so two sweeps are the least. Rows that do not
- * count, and in the second sweep rows whose gradient is 0, are not read.
+ * and KL; the surrogate on per-token vectors; one more read of the logits and one write for the gradient. The ratio of a
+ * message needs the log-probs of all its tokens before any gradient is known, so there must be two sweeps. Masked rows,
+ * and in the second sweep rows whose gradient is 0, are not read.
  */
 #include <limits>
 
@@ -50,7 +50,7 @@ static int32_t check_surrogate(const Device& dev, const Surrogate& a) {
 
 static bool left_out(const cuda::PolicyLoss& a, int64_t r) { return a.targets[r] == TEAMTR_IGNORE || (a.mask && !a.mask[r]); }
 
-/* The gradient with respect to the logits, from those with respect to what the first sweep has computed. */
+/* The gradient with respect to the logits, from those with respect to the results of the first sweep. */
 static void second_sweep(const cuda::PolicyLoss& a) {
   const int64_t vocab = a.x.vocab;
   const auto gradient = row_kernels().gradient[a.x.dtype];

@@ -1,9 +1,9 @@
 /*
- * The threads that share the rows of one call.
+ * The thread pool, which divides the rows of one call among its threads.
  *
- * One job at a time: a caller that finds the pool busy does its work alone, on its own thread, with the same result.
- * Workers sleep between jobs. They are detached and the pool is never destroyed, so that a process may exit, or a
- * JVM shut down, at any moment without waiting for them.
+ * The pool runs one job at a time: a call that finds it busy runs on the calling thread alone, with the same result.
+ * Workers sleep between jobs. They are detached and the pool is never destroyed, so that a process or a
+ * JVM can exit at any moment without waiting for them.
  */
 #include <algorithm>
 #include <atomic>
@@ -37,10 +37,10 @@ struct Pool {
   std::mutex lock;    /* guards what follows */
   std::condition_variable work_came, worker_left;
   Job* job = nullptr;
-  uint64_t jobs = 0;   /* counts jobs, so that a worker takes each at most once */
+  uint64_t jobs = 0;   /* number of jobs so far, so that a worker takes each at most once */
   int active = 0;      /* workers inside the job */
   int workers = 0;     /* threads started */
-  int wanted = 0;      /* threads that should take jobs; those beyond end themselves */
+  int wanted = 0;      /* workers there should be; a worker with a number from here on ends */
   std::atomic<int> threads{1};
 
   void run(int number) {
@@ -63,7 +63,7 @@ struct Pool {
     }
   }
 
-  /* Under `one_job`. Ends all workers, then starts n - 1; fewer when the system has no more threads to give. */
+  /* The caller holds `one_job`. Ends all workers, then starts n - 1, or fewer if the system refuses to start more. */
   void resize(int n) {
     std::unique_lock<std::mutex> hold(lock);
     wanted = 0;
@@ -110,7 +110,7 @@ void parallel_for(int64_t count, int64_t grain, void (*body)(void*, int64_t, int
   p.work_came.notify_all();
   job.work();
   std::unique_lock<std::mutex> hold(p.lock);
-  p.job = nullptr; /* who wakes up now is too late */
+  p.job = nullptr; /* a worker that wakes up only now finds no job */
   p.worker_left.wait(hold, [&] { return p.active == 0; });
 }
 

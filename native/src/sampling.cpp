@@ -1,8 +1,7 @@
 /*
- * teamtr_sample: checks, the loop over rows, log-probs of the tokens drawn. The draw itself is sampling.inl.
+ * teamtr_sample: checks, the loop over rows, log-probs of the tokens drawn. The draw itself is in sampling.inl.
  *
- * Contract in teamtr.h. Nothing is allocated, so a call that has passed its checks succeeds, and TEAMTR_NO_MEMORY has no
- * way to happen halfway.
+ * Contract in teamtr.h. Nothing is allocated, so a call that has passed its checks cannot fail with TEAMTR_NO_MEMORY halfway.
  */
 #include "abi.h"
 

@@ -1,28 +1,28 @@
 /*
- * One row of teamtr_sample, over the sixteen lanes of simd_*.h. Included after kernels.inl, once per CPU level.
+ * One row of teamtr_sample, written with the sixteen-lane vectors of simd_*.h. Included after kernels.inl, once per CPU level.
  *
- * Job. Statistics, exactly those of log-probs; a token drawn from the softmax; where the filters cut the row. Memory is read
- * once, by the statistics; the row is in the L2 cache for what follows: a block of it for each draw, mostly a part of it for
- * filters, or all of it one to four times where log-probs among the kept are asked for. Nothing is allocated: scratch is
- * 88 KiB of stack, however long the row.
+ * What is computed: the statistics, exactly those of log-probs; a token drawn from the softmax; the cut, that is, which tokens the
+ * filters keep. The statistics read the row from memory. What follows reads it from the L2 cache: a block for each draw, usually a
+ * part of the row for filters, and the whole row one to four times where log-probs renormalised over the kept tokens are wanted.
+ * Nothing is allocated: scratch is 88 KiB of stack, however long the row.
  *
- * The draw. An exponential race (Gumbel-max): of candidates with weights w_i and independent exponential variates E_i, the one of
- * the largest score w_i / E_i is candidate i with probability w_i / sum w. (log w_i - log E_i is a log-weight plus Gumbel noise.)
- * Three races make a draw: of the row's blocks of 2,048 tokens, by the sums that the statistics have anyway; of the 32 segments
- * of the block drawn; of the 64 tokens of the segment drawn. The probabilities multiply to a token's own. So a row needs some
- * 75 + 32 + 64 variates instead of one for each token, and none in the sweep. Equal scores go to the lower index. noise.h
- * says which random bits are whose; they depend on seed, row id and step alone.
+ * The draw. An exponential race (Gumbel-max): of candidates with weights w_i and independent exponential variates E_i, candidate i
+ * has the largest score w_i / E_i with probability w_i / sum w. (log w_i - log E_i is a log-weight plus Gumbel noise.)
+ * A draw consists of three races: among the row's blocks of 2,048 tokens, weighted with the sums that the statistics have computed;
+ * among the 32 segments of the block drawn; among the 64 tokens of the segment drawn. The product of the three probabilities is the
+ * token's. So a row of 151,936 tokens needs 75 + 32 + 64 variates instead of one for each token, and none in the sweep. Of equal
+ * scores the lower index wins. The random bits depend only on seed, row id and step; noise.h defines them.
  *
- * With filters. Up to four attempts draw from the whole row, each with variates of its own, and the first token that is kept is
- * the result: given that it is kept, it has the right distribution. After the fourth, one race of all the kept tokens
- * decides. Mostly the first attempt is kept, and where that is beyond doubt the cut need not be known.
+ * With filters. Up to four attempts draw from the whole row, each with its own variates, and the first token that the filters keep is
+ * the result: conditioned on being kept, it has the right distribution. After four attempts, one race among all kept tokens
+ * decides. Usually the first token is kept, and often this can be shown without computing the cut.
  *
- * The filters. All three keep a prefix of the tokens ordered by logit, largest first, and then id. So what is kept is a
- * cut: the logits above some t, and the first few that equal t. Nothing is sorted. With F(t) the weight of the logits
- * above t, where a logit weighs 1 for top-k and e_v for top-p, t is the smallest with F(t) < target. A sample of the row
- * brackets it, one sweep sums what is above the bracket and collects the few thousand logits within, and bisection over
- * these finds it. A bracket that misses or holds too much costs more sweeps: of about one row in a hundred up to
- * V = 262,144, of most beyond, a few; of no row more than some 60, as there are 2^32 values of f32 to bisect.
+ * The filters. Each of them keeps a prefix of the tokens in the order of descending logits, then ascending ids. So the kept tokens
+ * are given by a cut: the logits above some t, and the first few that equal t. Nothing is sorted. Let F(t) be the weight of the
+ * logits above t, where a logit weighs 1 for top-k and e_v for top-p; t is the smallest value with F(t) < target. A sample of the row
+ * gives an interval for t; one sweep sums the weights above it and collects the few thousand logits within; t is found by bisection
+ * over these. If the interval does not contain t or contains too many logits, more sweeps follow: a few for about one row in a
+ * hundred up to V = 262,144, a few for most rows beyond, and never more than some 60, as f32 has 2^32 values to bisect.
  */
 #include "noise.h"
 
@@ -54,8 +54,9 @@ TEAMTR_INLINE Words words(const SampleArgs& a, uint32_t first) {
                 (uint32_t)a.seed, (uint32_t)(a.seed >> 32));
 }
 
-/* -log(1 - u), u = (k + 1/2) / 2^32, to 2 ulp: winners have small ones. With f = min(u, 1 - u), rounded once, it is
- * -log(1 - f) or -log f; the first as log of the rounded 1 - f and what the rounding lost. log m = 2 atanh(z / (2 + z)). */
+/* -log(1 - u), u = (k + 1/2) / 2^32, to 2 ulp, also where it is small, as a race is won by small variates. With f = min(u, 1 - u),
+ * rounded once, it is -log(1 - f) or -log f; the first from the log of the rounded 1 - f and the rounding error.
+ * log m = 2 atanh(z / (2 + z)). */
 TEAMTR_INLINE F exponential(U k) {
   const M upper = lt(to_float(k), set(0.0f));
   const F f = fma(to_float(select_u(upper, xor_u(k, set_u(~0u)), k)), set(0x1p-32f), set(0x1p-33f));
@@ -83,7 +84,7 @@ static void philox_of(const uint32_t counter[4], const uint32_t key[2], uint32_t
 
 /* ---- draws ---- */
 
-/* Logits above t, and those equal to t with ids up to last; rest: the sum of their e_v, less 1. */
+/* The tokens that filters keep: logits above t, and those equal to t with ids up to last. rest: the sum of their e_v, less 1. */
 struct Cut {
   float t;
   int64_t last;
@@ -101,14 +102,15 @@ struct Weight {
   }
 };
 
-/* n vectors, four at most, of a sequence's numbers from number i on, a multiple of 64. */
+/* n vectors, at most four, of a sequence's exponential variates from number i on; i is a multiple of 64. */
 TEAMTR_INLINE void exponentials(const SampleArgs& a, uint32_t first, int64_t i, int n, F* e) {
   const Words w = words(a, first + (uint32_t)(i / 4));
   for (int k = 0; k < n; k++) e[k] = exponential(w.w[k]);
 }
 
-/* The races of a row's blocks, one for each attempt. The first is run as the statistics come to a block; the others are mostly not
- * needed: what they take is kept, and only where a row has too many blocks for that are they run at once. */
+/* The races among a row's blocks, one for each attempt. The race of the first attempt is run while the statistics are computed. The others
+ * are usually not needed, so the blocks' weights are stored for them; only if a row has too many blocks to store are all of them run
+ * while the statistics are computed. */
 class BlockRaces {
  public:
   BlockRaces(const SampleArgs& a, int64_t blocks, int attempts) : a(a), blocks(blocks), at_once(blocks > kKept || attempts < 1 ? attempts : 1) {}
@@ -118,7 +120,7 @@ class BlockRaces {
     for (int i = 0; i < at_once; i++) enter(i, block, {weight, factor});
   }
 
-  /* The block that won. */
+  /* The block that wins an attempt's race. */
   int64_t winner(int attempt) {
     if (attempt >= at_once)
       for (int64_t b = 0; b < blocks; b++) enter(attempt, b, kept[b]);
@@ -159,7 +161,7 @@ class BlockRaces {
   alignas(64) float e[kAttempts][64]; /* of the blocks from the last multiple of 64 on */
 };
 
-/* The candidate of the largest score of n * 16, the first of equal ones. */
+/* The index of the largest of n * 16 scores, the first of equal ones. */
 static int winner_of(const F* scores, int n) {
   F best = scores[0];
   for (int k = 1; k < n; k++) best = max(best, scores[k]);
@@ -207,7 +209,7 @@ static int64_t draw_in_block(const Row<D>& row, const SampleArgs& a, const Weigh
   return token_of(winner_of(scores, 4));
 }
 
-/* A token among the kept, each with a variate of its own. */
+/* Draws a token by one race among all kept tokens. */
 template <class D> static int64_t draw_kept(const Row<D>& row, const SampleArgs& a, const Weight& w, const Cut& cut) {
   const F threshold = set(cut.t);
   float best = 0;
@@ -239,13 +241,13 @@ template <class D> static int64_t draw_kept(const Row<D>& row, const SampleArgs&
 /* ---- cuts ---- */
 
 static constexpr int kCandidates = 8192;
-static constexpr int kEnough = 32; /* logits of a sample, where it need not look closer */
+static constexpr int kEnough = 32; /* sampled logits in an interval that is not narrowed further */
 
 struct Scratch {
   alignas(64) float x[kCandidates + kGroup], w[kCandidates + kGroup]; /* logits and their weights */
 };
 
-/* Order-preserving integers for the values of a dtype, neighbours where its values are; 0 for both zeros. */
+/* Integers in the order of a dtype's values; adjacent values have adjacent integers. Both zeros have 0. */
 template <class D> struct Key {
   static constexpr int kShift = std::is_same<D, F32>::value ? 0 : std::is_same<D, Bf16>::value ? 16 : 13;
   static int64_t of(float x) {
@@ -262,7 +264,7 @@ template <class D> struct Key {
   }
 };
 
-/* The smallest key in (lo, hi] of which is_high is true; hi is taken to be one, lo not. */
+/* The smallest key in (lo, hi] for which is_high is true; it is assumed to be true for hi and false for lo. */
 template <class P> static int64_t bisect(int64_t lo, int64_t hi, P&& is_high) {
   while (hi - lo > 1) {
     const int64_t mid = lo + (hi - lo) / 2;
@@ -271,14 +273,14 @@ template <class P> static int64_t bisect(int64_t lo, int64_t hi, P&& is_high) {
   return hi;
 }
 
-/* Writes the lanes of m to out, and garbage behind them up to sixteen; how many they are. */
+/* Writes the lanes in m to out, followed by arbitrary values up to sixteen, and returns the number of lanes in m. */
 #if defined(__AVX512F__)
 TEAMTR_INLINE int compress(float* out, M m, F x) {
   store(out, _mm512_maskz_compress_ps(m, x));
   return count(m);
 }
 #elif defined(__AVX2__)
-struct Lanes { /* of the set bits of a byte */
+struct Lanes { /* the positions of the set bits of each byte */
   uint8_t of[256][8];
   constexpr Lanes() : of{} {
     for (int m = 0; m < 256; m++)
@@ -304,14 +306,14 @@ TEAMTR_INLINE int compress(float* out, M m, F x) {
 }
 #endif
 
-/* What one sweep tells of lo <= hi. */
+/* What one sweep finds for bounds lo <= hi. */
 struct Swept {
-  double above;  /* F(hi) - 1: the maximum left out, so that the rest stays exact as p -> 1 */
+  double above;  /* F(hi) - 1: without one maximum, so that the rest stays exact as p -> 1 */
   double inside; /* weight of the logits in (lo, hi] */
-  int64_t n;     /* and how many, the first kCandidates of them in scratch.x */
+  int64_t n;     /* their number; the first kCandidates of them are in scratch.x */
 };
 
-/* Per block, what is above lo is squeezed together first: mostly it is little, and exp costs more. */
+/* In each block the logits above lo are first moved together: usually there are few of them, and exp is computed for these alone. */
 template <class D, bool kCount>
 static Swept sweep(const Row<D>& row, const Weight& w, float lo, float hi, Scratch* scratch) {
   alignas(64) float found[kBlockGroups * kGroup + 16];
@@ -355,7 +357,7 @@ struct Sums {
   double w;
 };
 
-/* Of the n elements in scratch, a multiple of kGroup, those above t, or those not above. */
+/* Number and weight of the elements in scratch above t, or of those not above t. n: a multiple of kGroup. */
 template <bool kAbove> static Sums sums(const Scratch& scratch, int n, float t) {
   Sum w;
   int others = 0;
@@ -375,10 +377,10 @@ template <bool kCount> static void weigh(const Weight& w, int n, Scratch* scratc
   for (int i = 0; i < n; i += 16) store(scratch->w + i, kCount ? set(1.0f) : w.of(load(scratch->x + i)));
 }
 
-/* Narrows (lo, hi] to where the cut probably is, by a sample: up to the cut, the logits' weight passes `tail`. The tail's
- * and not the head's, since of the few large weights a sample has too many or too few, and the tail has only small ones.
- * The doubt is two standard deviations, where a sum of w^2 is at most that of w times the largest, and four tokens
- * that were not seen. */
+/* Narrows (lo, hi] by a sample to an interval that probably contains the cut: the weight of the logits up to the cut is `tail`. The
+ * weight of the tail is estimated and not that of the head, since the head consists of a few large weights, which a sample estimates
+ * badly. The margin is two standard deviations, with sum w^2 bounded by the largest w times sum w, and four tokens that the sample
+ * may have missed. */
 template <class D, bool kCount>
 static void guess(const Row<D>& row, const Weight& w, double tail, Scratch* scratch, int64_t* lo, int64_t* hi) {
   const int64_t vectors = row.whole * 4;
@@ -404,7 +406,7 @@ static void guess(const Row<D>& row, const Weight& w, double tail, Scratch* scra
   narrow(lo, &to, +1);
 }
 
-/* The id of the n-th logit equal to t, which there is. */
+/* The id of the n-th logit equal to t; there are at least n. */
 template <class D> static int64_t nth_equal(const Row<D>& row, float t, int64_t n) {
   const F at = set(t);
   for (int64_t g = 0;; g++) {
@@ -421,19 +423,19 @@ template <class D> static int64_t nth_equal(const Row<D>& row, float t, int64_t 
   }
 }
 
-/* The tokens above t and the first `ties` of the `of` that equal t; rest: their e_v, less 1 (not of use for counts). */
+/* The tokens above t and the first `ties` of the `of` tokens that equal t. rest: the sum of their e_v, less 1 (unused for counts). */
 struct Prefix {
   float t;
   int64_t ties, of;
   double rest;
 };
 
-/* The shortest prefix whose weight reaches target, within another prefix. */
+/* The shortest prefix whose weight reaches target; at most `within`. */
 template <class D, bool kCount>
 static Prefix prefix(const Row<D>& row, const Weight& w, double target, double total, const Prefix& within,
                      Scratch* scratch) {
   const int64_t bottom = Key<D>::of(-kInf), top = Key<D>::of(w.max) - 1;
-  /* The cut is in (lo, hi], or at the maximum if hi is still top; from..to is what the next sweep looks into. */
+  /* The cut is in (lo, hi], or at the maximum if hi is still top. The next sweep collects the logits in (from, to]. */
   int64_t lo = within.t == -kInf ? bottom : Key<D>::of(within.t) - 1, hi = top, from = lo, to = hi;
   if (lo == bottom && row.whole * kGroup > kCandidates) guess<D, kCount>(row, w, total - target, scratch, &from, &to);
   Swept s;
@@ -452,7 +454,7 @@ static Prefix prefix(const Row<D>& row, const Weight& w, double target, double t
       hi = to = from;
       from = from - lo > step ? from - step : lo;
     } else if (1 + s.above + s.inside < target && lo == bottom) {
-      return within; /* all there is, and not enough: masked tokens, or rounding */
+      return within; /* even all tokens do not reach the target: some are masked, or rounding */
     } else if (s.n > kCandidates && to - from > 1) {
       hi = to;
       lo = from;
@@ -508,16 +510,16 @@ static Cut cut_of(const Row<D>& row, int64_t vocab, const SampleArgs& a, const W
   return {kept.t, kept.ties < kept.of ? nth_equal(row, kept.t, kept.ties) : vocab, kept.rest};
 }
 
-/* Whether a token of logit x is kept beyond doubt, without the cut. For top-p alone: if what is less likely
- * weighs more than top-p leaves out. That is known after a part of the row, since the token was drawn by weight: 1 - p
- * of the row, plus -log(1 - p) times as much, on average. */
+/* Whether it is certain, without the cut, that a token of logit x is kept. For top-p alone it is if the less likely tokens
+ * weigh more than top-p leaves out. This is usually known after a part of the row, since the token was drawn by weight: on average
+ * after 1 - p of the row, plus -log(1 - p) times as much. */
 template <class D>
 static bool surely_kept(const Row<D>& row, int64_t vocab, const SampleArgs& a, const Weight& w, double rest, float x,
                         Scratch* scratch) {
   if (a.min_p > 0 && x < min_p_logit(a, w)) return false;
   if (has_top_k(a, vocab))
     return a.top_p == 1 && 1 + sweep<D, true>(row, w, below(x), below(x), scratch).above <= (double)a.top_k;
-  /* sums are good to some 1e-6 */
+  /* sums have relative errors of about 1e-6 */
   double left_out = a.top_p == 1 ? -1 : (1 - a.top_p + 1e-4) * (1 + rest) - w.of(x);
   const F at = set(x);
   for (int64_t b = 0; b < row.blocks() && left_out >= 0; b++) {
@@ -550,7 +552,7 @@ template <class D> static void sample(const void* x, int64_t vocab, const Sample
   if (!filtered) return take(draw_in_block(row, a, w, 0, races.winner(0), kept), s.rest);
   Scratch scratch;
   Cut cut;
-  bool known = a.rest_kept || a.top_p < 0.75; /* the cut is */
+  bool known = a.rest_kept || a.top_p < 0.75; /* whether the cut is computed before the first draw; below, whether it has been */
   if (known) cut = cut_of(row, vocab, a, w, s.rest, &scratch);
   for (int attempt = 0; attempt < kAttempts; attempt++) {
     const int64_t token = draw_in_block(row, a, w, attempt, races.winner(attempt), kept);

@@ -1,6 +1,6 @@
 /*
- * The C ABI on the CPU: checks, the choice of a CPU level, and the loops over rows of log-probs, KL and
- * vocab-parallel parts. surrogate and policy loss: policy_loss.cpp; sampling: sampling.cpp.
+ * The functions of the C ABI for log-probs, KL and vocab-parallel statistics: checks, the choice of a CPU level, and the loops
+ * over rows. The others are in policy_loss.cpp (surrogate and policy loss), sampling.cpp and decoding.cpp.
  */
 #include "abi.h"
 
@@ -21,7 +21,7 @@ char* error_words() {
 
 static int32_t best_level() {
 #if defined(__x86_64__)
-  __builtin_cpu_init(); /* CPUID, and XGETBV for what the system saves */
+  __builtin_cpu_init(); /* reads CPUID, and by XGETBV which registers the operating system saves */
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
     return TEAMTR_AVX512;
@@ -56,7 +56,7 @@ int32_t check_given(const char* name, teamtr_address a, int64_t count) {
 int32_t check(const Device& dev) {
   if (dev.on_cpu()) return TEAMTR_OK;
   const int32_t count = cuda::count();
-  if (count == 0) return TEAMTR_DEVICE; /* its words say why */
+  if (count == 0) return TEAMTR_DEVICE; /* the error message is cuda::count()'s */
   if (dev.device >= 0 && dev.device < count) return TEAMTR_OK;
   return fail(TEAMTR_INVALID, "device %d: expected -1 (the CPU) to %d", dev.device, count - 1);
 }

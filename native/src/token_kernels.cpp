@@ -1,14 +1,14 @@
 /*
- * Work on per-token vectors on the CPU: the trust-region surrogate (Eq. 10) with its gradient and statistics, the sampled
- * KL (Eq. 11), group-normalised advantages (Eq. 9). What is computed stands in surrogate.h.
+ * The kernels on per-token vectors on the CPU: the trust-region surrogate (Eq. 10) with its gradient and statistics, the sampled
+ * KL (Eq. 11), group-normalised advantages (Eq. 9). The formulas are in surrogate.h.
  *
- * Memory: the surrogate counts once (mask and targets only: the denominators), then takes each message in
- * turn: a survey of its tokens (message ratio, monitors), the terms of the objective, the gradient. A message
- * fits the cache, so each log-prob comes from memory once. sampled_kl reads once. A group of returns is read
+ * Passes over memory: the surrogate first counts tokens and messages (from mask and targets), for the denominators. Then it
+ * processes one message after the other in three passes: the message's ratio and monitors, the terms of the objective, the gradient.
+ * A message fits into the cache, so each log-prob is read from memory once. sampled_kl reads once. A group of returns is read
  * three times (mean, variance, result). Nothing is allocated.
  *
- * Contract: arguments are checked by the caller, contents are not. Sums are in token order on the calling thread, so the
- * bits depend on the numbers alone.
+ * Contract: arguments are checked by the caller, the values in vectors are not. Sums are in token order on the calling thread, so
+ * the bits depend only on the values.
  */
 #include "surrogate.h"
 

@@ -1,8 +1,7 @@
 /*
  * The C ABI from C++, for the sanitizers: every vocab-sized kernel over awkward shapes in memory blocks of exactly
  * the right size, at every CPU level, from several threads at once, against plain double loops, and with arguments
- * that must be refused. What the numbers mean is tested from Java; here the question is whether memory and threads
- * are treated well.
+ * that must be refused. The results are tested from Java; this program is about errors of memory and threads.
  */
 #include <algorithm>
 #include <cmath>

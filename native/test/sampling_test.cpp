@@ -53,7 +53,7 @@ static Word4 philox(Word4 c, uint32_t k0, uint32_t k1) {
   return c;
 }
 
-struct Draw { /* what noise depends on */
+struct Draw { /* what the random numbers depend on */
   uint64_t seed = 1;
   int32_t step = 0;
   int64_t row_id = 0;

@@ -381,7 +381,7 @@ final class ExperimentCommand implements Callable<Integer> {
         }
     }
 
-    /** In a process of its own. {@return the exit code} */
+    /** Runs a command in another process. {@return the exit code} */
     private int process(List<String> command, Path log, int threads) throws IOException, InterruptedException {
         final List<String> line = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString()));
         ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
@@ -395,7 +395,7 @@ final class ExperimentCommand implements Callable<Integer> {
             builder.environment().put(pool, Integer.toString(threads));
         }
         builder.environment().putIfAbsent("OMP_WAIT_POLICY", "PASSIVE"); // as ./teamtr has it
-        builder.environment().remove("WORLD_SIZE"); // a run is a process of its own, whoever divides the runs
+        builder.environment().remove("WORLD_SIZE"); // this command may be a rank; the run is not
         final Process process = builder.start();
         processes.add(process);
         try {

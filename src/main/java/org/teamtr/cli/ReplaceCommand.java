@@ -143,7 +143,7 @@ final class ReplaceCommand implements Callable<Integer> {
         return 0;
     }
 
-    // ---- what is asked for ----
+    // ---- checks of the arguments ----
 
     private CommandLine.ParameterException wrong(String message) {
         return new CommandLine.ParameterException(spec.commandLine(), message);

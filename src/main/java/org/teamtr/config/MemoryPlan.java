@@ -365,7 +365,7 @@ public final class MemoryPlan {
         return Math.min((long) (config.hardware().memory().logits() * 1e9), batchTokens() * p.size.embedding().vocab() * Float.BYTES);
     }
 
-    // ---- what it comes to ----
+    // ---- sums and the table ----
 
     /** @param on a device, or null for the host */
     private long total(When when, String on) {
@@ -409,7 +409,7 @@ public final class MemoryPlan {
         return bytes == 0 ? "?" : gb(bytes);
     }
 
-    /** @param ofDevice what stands in a device's column */
+    /** @param ofDevice gives the text of a device's column */
     private String line(String what, UnaryOperator<String> ofDevice, String host) {
         final StringBuilder line = new StringBuilder(String.format(Locale.ROOT, "%-52s", what));
         (devices.isEmpty() ? List.of("") : devices).forEach(on -> line.append(String.format(Locale.ROOT, " %8s", on.isEmpty() ? ""

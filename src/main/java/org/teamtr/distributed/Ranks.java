@@ -15,13 +15,13 @@ import java.util.stream.IntStream;
  * <p>Results are the same on all ranks, to the bit, and so are decisions that depend on them alone.
  */
 public interface Ranks extends AutoCloseable {
-    /** A process of its own. Costs nothing. */
+    /** A single process, which exchanges nothing. */
     Ranks ONE = new Ranks() {
     };
 
     /** What ranks have exchanged since they connected. */
     record Traffic(double seconds, long bytes, long calls) {
-        /** {@return what has come to it since an earlier moment} */
+        /** {@return what has been exchanged since an earlier moment} */
         public Traffic since(Traffic then) {
             return new Traffic(seconds - then.seconds, bytes - then.bytes, calls - then.calls);
         }

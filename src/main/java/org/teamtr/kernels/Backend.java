@@ -133,7 +133,7 @@ public final class Backend {
 
     // ---- the choice ----
 
-    /** A class of its own, which is initialised once while other threads wait; a failure is stored and not thrown here. */
+    /** A nested class, so that the JVM initialises it once, while other threads wait. A failure is stored, not thrown here. */
     private static final class Holder {
         static final Backend BACKEND;
         static final String FAILURE;

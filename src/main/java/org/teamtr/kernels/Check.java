@@ -126,7 +126,7 @@ final class Check {
         }
     }
 
-    /** A gradient of logits: their shape, memory of its own or exactly theirs, apart from targets and temperature. */
+    /** A gradient of logits: it has their shape, and is exactly their memory or apart from it; apart from targets and temperature. */
     static void gradient(Logits gradient, String name, Logits logits, String logitsName, Indices targets, Temperature temperature) {
         given(gradient, name);
         sameShape(gradient, name, logits, logitsName);

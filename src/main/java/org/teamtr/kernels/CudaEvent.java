@@ -42,7 +42,7 @@ public final class CudaEvent implements AutoCloseable {
         Cudart.record(device, open());
     }
 
-    /** Waits until the device has come to the point that was recorded last; at once if there is none. */
+    /** Waits until the device has reached the point that was recorded last; returns at once if there is none. */
     public void synchronize() {
         Cudart.synchronizeEvent(device, open());
     }

@@ -18,8 +18,8 @@ import org.teamtr.kernels.internal.global.teamtr;
  * }</pre>
  *
  * <p><b>Threads.</b> One object serves one call at a time; threads need one each. <b>Memory.</b> 36 bytes per row, freed by
- * {@link #close()}; inside a JavaCPP {@code PointerScope} it belongs to the scope. On a CUDA device all of it, the results and
- * the statistics too, is device memory; {@link SurrogateStats} says when they come to the host.
+ * {@link #close()}; inside a JavaCPP {@code PointerScope} it belongs to the scope. On a CUDA device all of it, also results and
+ * statistics, is device memory; {@link SurrogateStats} says when statistics are copied to the host.
  */
 public final class PolicyLoss implements AutoCloseable {
     /** f32 of scratch memory per row, see teamtr_policy_loss. */

@@ -185,7 +185,7 @@ public record SurrogateConfig(Ratio ratio, double epsLow, double epsHigh, double
                 fixedLength, totalTokens, totalMessages, advantagePer);
     }
 
-    // ---- what a call needs beside the checks of its own vectors ----
+    // ---- checks and arguments of calls ----
 
     int perToken() {
         return advantagePer == AdvantagePer.TOKEN ? 1 : 0;

@@ -135,14 +135,14 @@ public final class Progress implements AutoCloseable {
         return count == 0 ? "" : " " + count + " " + what;
     }
 
-    /** A line of its own, above the live one, and as long as it is. */
+    /** Prints a line above the progress bar. */
     public void note(String line) {
         final String plain = line.replaceAll("\\p{Cntrl}", " ");
         if (bar == null) {
             out.println(plain);
             out.flush();
         } else {
-            // In one piece, since the bar is drawn by a thread of its own; blanks over what is left of it.
+            // In one call, since another thread draws the bar; blanks overwrite the rest of the bar.
             out.print("\r" + plain + " ".repeat(Math.max(0, columns - plain.length())) + System.lineSeparator());
             bar.refresh();
         }

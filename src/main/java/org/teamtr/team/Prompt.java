@@ -24,12 +24,12 @@ public record Prompt(String id, String text, String answer, String source, Map<S
         before = List.copyOf(before);
     }
 
-    /** A text of its own. */
+    /** A prompt without earlier turns. */
     public Prompt(String id, String text, String answer, String source, Map<String, Object> meta) {
         this(id, text, answer, source, meta, List.of());
     }
 
-    /** A text of its own without source and meta. */
+    /** A prompt without earlier turns, source and meta. */
     public Prompt(String id, String text, String answer) {
         this(id, text, answer, null, Map.of());
     }

@@ -8,12 +8,12 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 
 /**
- * AdamW (Loshchilov and Hutter, 2019) on one vector. libtorch's own keeps its state inside C++ objects, from where it can neither be
- * rolled back nor be saved without its archive format; on a single vector the whole of it is six operations. The moments are made at the
- * first step: a policy that does not learn needs no memory for them.
+ * AdamW (Loshchilov and Hutter, 2019) on one vector. libtorch's AdamW keeps its state in C++ objects, which can neither be rolled back
+ * nor be saved other than in libtorch's archive format. On a single vector AdamW is six operations. The moments are made at the first step: a policy
+ * that does not learn needs no memory for them.
  */
 final class AdamW implements AutoCloseable {
-    /** Numbers that are worked on at once, since that takes a copy of them. */
+    /** Elements of a piece; the temporary tensors of a step have this size. */
     private static final long CHUNK = 64L << 20;
 
     private final AdamWSettings settings;
@@ -107,17 +107,17 @@ final class AdamW implements AutoCloseable {
     }
 
     /**
-     * Moves {@code weights} down {@code gradient}, which it scales to a norm of at most {@link AdamWSettings#maxGradNorm}. Weights and moments
-     * that are on another device than the gradient come there, and go back, a piece after the other.
+     * Does one step: scales {@code gradient} to a norm of at most {@link AdamWSettings#maxGradNorm} and changes {@code weights}. Weights and
+     * moments that are not on the gradient's device are copied to it and back, one piece after the other.
      *
-     * @return the norm before
-     * @throws ArithmeticException if the norm is not a number; nothing has been moved
+     * @return the norm before scaling
+     * @throws ArithmeticException if the norm is not finite; nothing has been changed
      */
     double step(Tensor weights, Tensor gradient, double learningRate) {
         return step(weights, gradient, learningRate, DoubleUnaryOperator.identity());
     }
 
-    /** @param whole the gradient's norm, from that of the part that is given here */
+    /** @param whole returns the norm of the whole gradient, given the norm of {@code gradient}, which is a part of it */
     double step(Tensor weights, Tensor gradient, double learningRate, DoubleUnaryOperator whole) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final double norm = whole.applyAsDouble(Host.number(gradient.norm()));
@@ -134,7 +134,7 @@ final class AdamW implements AutoCloseable {
                 try (PointerScope part = new PointerScope(); Device here = gradient.device()) {
                     final long n = Math.min(CHUNK, weights.numel() - from);
                     final Tensor[] home = {weights.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n)};
-                    final Tensor[] near = new Tensor[home.length]; // where the gradient is
+                    final Tensor[] near = new Tensor[home.length]; // on the gradient's device
                     for (int i = 0; i < home.length; i++) {
                         near[i] = Weights.isOn(home[i], here) ? home[i] : Weights.copied(home[i], here);
                     }

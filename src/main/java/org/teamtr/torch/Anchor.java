@@ -14,7 +14,7 @@ import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Policy;
 
-/** Parameters that an exact KL is taken from, and the prompts that they are asked with. */
+/** The policy from which an exact KL is measured: its parameters, and the prompts that it is given. */
 class Anchor implements Policy.Snapshot {
     final Weights weights;
     private final ForwardPass forward;
@@ -24,8 +24,8 @@ class Anchor implements Policy.Snapshot {
 
     /**
      * @param forward of the policy whose parameters they are
-     * @param state of that policy, which has the frozen weights below them
-     * @param prompted for each message of a batch, the same tokens with the prompt that the anchor is asked with
+     * @param state of that policy, which has the frozen weights below adapters
+     * @param prompted gives, for each message of a batch, the same tokens after the prompt that the anchor is given
      */
     Anchor(ForwardPass forward, TrainingState state, Weights weights, UnaryOperator<Utterance> prompted) {
         this.forward = forward;
@@ -34,17 +34,17 @@ class Anchor implements Policy.Snapshot {
         this.prompted = prompted;
     }
 
-    /** {@return whether it was made of that policy} */
+    /** {@return whether the parameters are those of the policy with this state} */
     boolean isOf(TrainingState other) {
         return state == other;
     }
 
-    /** {@return how many logit columns count} */
+    /** {@return the number of logit columns that count} */
     int vocab() {
         return forward.vocab;
     }
 
-    /** {@return the anchor's hidden states of a batch's micro-batches} Those of the latest batch are kept. */
+    /** {@return the anchor's hidden states for a batch's micro-batches} Those of the latest batch are kept. */
     HiddenStates hiddenStates(Batch batch, List<PackedSequences> micros, Policy.Precision precision) {
         final HiddenStates known = states.get(precision);
         if (known != null && known.batch == batch) {
@@ -62,13 +62,13 @@ class Anchor implements Policy.Snapshot {
         states.values().forEach(HiddenStates::close);
     }
 
-    /** Hidden states of a batch under the parameters of an anchor, kept since every inner step asks for them. */
+    /** Hidden states of a batch under the parameters of an anchor. They are kept, since every inner step needs them. */
     final class HiddenStates {
         private final Batch batch;
         private final Decoder decoder;
         private final Policy.Precision precision;
         private final Tensor[] hidden;
-        /** Of each micro-batch, how many of its rows' logits may be kept, and those, once they were asked for. */
+        /** For each micro-batch, the number of rows whose logits may be kept, and these logits once they have been computed. */
         private final long[] rows;
         private final LinearLogProbs.Kept[] logits;
         /** Whether the hidden states of all micro-batches of this rank have been computed; the same on all ranks. */
@@ -90,12 +90,12 @@ class Anchor implements Policy.Snapshot {
             }
         }
 
-        /** {@return the logits of a micro-batch, as far as they are kept; null for none} Each part is asked for by one thread at a time. */
+        /** {@return the kept logits of a micro-batch; null for none} Only one thread at a time may call this for a part. */
         LinearLogProbs.Kept logits(int part) {
             return logits[part];
         }
 
-        /** {@return the same, with room for those that are not there yet} */
+        /** {@return the same, allocated if they are not there yet} */
         LinearLogProbs.Kept keptLogits(int part) {
             if (logits[part] == null && rows[part] > 0) {
                 try (PointerScope scope = new PointerScope()) {
@@ -106,9 +106,9 @@ class Anchor implements Policy.Snapshot {
         }
 
         /**
-         * To be called before the others, by every rank, since weights that are divided are asked for here.
+         * Must be called before the other methods, by every rank, since it gathers weights that are divided among ranks.
          *
-         * @return the weight of the anchor's own head, for the caller's PointerScope: another policy's may have another name
+         * @return the weight of the anchor's head, owned by the caller's PointerScope
          */
         Tensor prepared(List<PackedSequences> micros) {
             if (!state.divided()) {
@@ -131,7 +131,7 @@ class Anchor implements Policy.Snapshot {
             return forward.packed(micros.stream().map(packed -> packed.micro).toList(), prompted);
         }
 
-        /** {@return those of a micro-batch, [tokens, hidden]} Each part is asked for by one thread at a time. */
+        /** {@return the hidden states of a micro-batch, [tokens, hidden]} Only one thread at a time may call this for a part. */
         Tensor of(int part) {
             if (hidden[part] == null) {
                 try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
@@ -141,14 +141,14 @@ class Anchor implements Policy.Snapshot {
             return forward.onDevice(hidden[part]);
         }
 
-        /** Those of a micro-batch, computed by the policy itself while it was what the anchor is. */
+        /** Keeps the hidden states of a micro-batch that the learning policy has computed while its parameters equalled the anchor's. */
         void keep(int part, Tensor states) {
             if (hidden[part] == null) {
                 hidden[part] = Decoder.kept(states.detach());
             }
         }
 
-        /** All have been kept that are computed here. */
+        /** Records that the hidden states of all micro-batches of this rank have been kept. */
         void keptAll() {
             complete = true;
         }

@@ -9,9 +9,9 @@ import org.bytedeco.pytorch.cuda.CUDAStream;
 import org.bytedeco.pytorch.global.torch_cuda;
 
 /**
- * Launches on a CUDA stream that were recorded once and are launched again by one call, with the same addresses and sizes.
+ * A CUDA graph: kernel launches that were recorded once and are repeated by one call, with the same addresses and sizes.
  *
- * <p>What is recorded must allocate nothing: libtorch's allocator knows nothing of the graph, and would give its memory to others.
+ * <p>The recorded calls must not allocate: libtorch's allocator does not know of the graph, and would use its memory for other tensors.
  *
  * <p><b>This has never run on a GPU.</b> It is off unless {@code hardware.cuda_graphs} asks for it.
  */
@@ -24,8 +24,8 @@ final class CudaGraph implements AutoCloseable {
     }
 
     /**
-     * Until it is closed, libtorch's stream of this thread is one that can be recorded, which the default stream cannot. What was
-     * enqueued before is waited for, and in the end what was enqueued in between.
+     * Until it is closed, the current stream of this thread in libtorch is one that can be recorded, which the default stream cannot. The
+     * constructor waits for all earlier work, {@code close} for the work enqueued in between.
      */
     static final class Recordable implements AutoCloseable {
         private final CUDAStream before;
@@ -49,7 +49,7 @@ final class CudaGraph implements AutoCloseable {
     }
 
     /**
-     * Records what {@code calls} enqueue on libtorch's stream of this thread, without any of it running.
+     * Records the launches that {@code calls} enqueue on this thread's current stream in libtorch; they are not run.
      *
      * @throws IllegalStateException if CUDA cannot record it
      */
@@ -63,7 +63,7 @@ final class CudaGraph implements AutoCloseable {
         int end = 0;
         try {
             calls.run();
-        } finally { // a stream that is being recorded serves nothing else
+        } finally { // until recording ends, the stream cannot be used for anything else
             end = cudart.cudaStreamEndCapture(recorded.stream, launches);
         }
         check("end", end);
@@ -75,7 +75,7 @@ final class CudaGraph implements AutoCloseable {
         return recorded;
     }
 
-    /** Enqueues all of it on its stream. */
+    /** Enqueues the recorded launches on their stream. */
     void launch() {
         check("launch", cudart.cudaGraphLaunch(graph, stream));
     }

@@ -23,18 +23,18 @@ import org.bytedeco.pytorch.global.torch;
 import org.teamtr.model.ModelConfig;
 
 /**
- * The decoder of the Qwen3, Qwen2.5, Llama and Mistral family: RMS norm, rotary positions, grouped-query attention (full, or within
- * a sliding window), SwiGLU. A function of the weights it is handed, so that training, generation and the anchor of the exact KL
- * share it.
+ * The decoder of the Qwen3, Qwen2.5, Llama and Mistral families: RMS norm, rotary positions, grouped-query attention (full, or within
+ * a sliding window), SwiGLU. The weights are arguments of each call, so training, generation and the anchor of the exact KL use the
+ * same decoder.
  *
- * <p>What a method returns belongs to the caller's PointerScope. Thread-safe.
+ * <p>The caller's PointerScope owns returned tensors. Thread-safe.
  */
 final class Decoder implements AutoCloseable {
-    /** Of a rotary table, where the model has as many. */
+    /** The least number of positions of a rotary table, unless the model has fewer. */
     private static final long FEWEST_POSITIONS = 256;
-    /** Queries whose attention is computed at once where it takes a mask, which has so many rows. */
+    /** Number of queries whose attention is computed at once where it needs a mask; the mask has this many rows. */
     private static final int BLOCK = 256;
-    /** What the names of the tensors begin with that are in no layer. */
+    /** Prefixes of the names of the tensors that belong to no layer. */
     static final String EMBEDDING = "model.embed_tokens.";
     static final String NORM = "model.norm.";
     private static final String HEAD = "lm_head.";
@@ -42,27 +42,28 @@ final class Decoder implements AutoCloseable {
     private final ModelConfig c;
     private final ModelConfig.Attention a;
     private final double loraScale;
-    /** Whether the inputs of products are rounded to TF32 here: on CUDA libtorch does it. */
+    /** Whether the inputs of products are rounded to TF32 in this class; on CUDA libtorch does that. */
     private final boolean rounds;
     private final torch.ScalarType dtype;
     private final Device device;
     private final TensorOptional none = kept(new TensorOptional());
-    /** As long as the longest text so far; those that were too short are kept for threads that still use them. */
+    /** The last one is long enough for the longest text so far; shorter ones are kept for threads that still use them. */
     private final List<Rotary> rotaries = new ArrayList<>();
     private final List<Masks> masks = new ArrayList<>();
-    /** What attends to all keys of packed sequences in one call; null where that is done for sequences of one length at a time. */
+    /** Computes the attention of packed sequences in one call; null: in one call for the sequences of each length. */
     private final FlashAttention.VariableLength atOnce;
 
     /**
-     * Rotary tables [positions, headDim]; the signs of the rotation stand in {@code sin}. The wide ones are f32 with the same numbers,
-     * rounded to the decoder's format as these are.
+     * Rotary tables [positions, headDim]; {@code sin} contains the signs of the rotation. The wide tables have the same numbers in f32,
+     * that is, rounded to the decoder's format.
      */
     private record Rotary(int positions, Tensor cos, Tensor sin, Tensor wideCos, Tensor wideSin) {
     }
 
     /**
-     * What is added to the scores of the last {@link #BLOCK} queries of a sequence of so many keys, [BLOCK, keys]: 0 or, for keys behind a
-     * query, -inf. Its last rows and columns are the mask of fewer queries and keys. {@code sliding} hides what the window has left behind, too.
+     * Masks to add to the scores of the last {@link #BLOCK} queries of a sequence of {@code keys} keys, [BLOCK, keys]: -inf for keys after the
+     * query, else 0. Their last rows and columns are the masks for fewer queries and keys. {@code sliding} also has -inf for keys before
+     * the window.
      */
     private record Masks(long keys, Tensor causal, Tensor sliding) {
     }
@@ -73,7 +74,7 @@ final class Decoder implements AutoCloseable {
 
     /**
      * @param tf32 whether products of f32 numbers are those of TF32
-     * @param atOnce what attends to all keys of packed sequences in one call; null for one call for all sequences of a length
+     * @param atOnce computes the attention of packed sequences in one call; null for one call for the sequences of each length
      */
     Decoder(ModelConfig config, torch.ScalarType dtype, Device device, double loraScale, boolean tf32, FlashAttention.VariableLength atOnce) {
         this.c = config;
@@ -85,7 +86,7 @@ final class Decoder implements AutoCloseable {
         this.atOnce = atOnce;
     }
 
-    /** Tables of at least so many positions: a model's longest context may be thousands of times what a run has. */
+    /** {@return tables of at least so many positions} They grow with the texts, as a model's longest context may be far longer than a run's. */
     private synchronized Rotary rotary(long positions) {
         final int have = rotaries.isEmpty() ? 0 : rotaries.get(rotaries.size() - 1).positions();
         if (positions > have) {
@@ -94,21 +95,17 @@ final class Decoder implements AutoCloseable {
         return rotaries.get(rotaries.size() - 1);
     }
 
-    /** {@return of at least so many positions, [positions, headDim] f32; the decoder's own} */
+    /** {@return cosines of at least so many positions, [positions, headDim] f32, owned by the decoder} */
     Tensor cosine(long positions) {
         return rotary(positions).wideCos();
     }
 
-    /** Likewise, with the signs of the rotation. */
+    /** {@return sines, likewise, with the signs of the rotation} */
     Tensor sine(long positions) {
         return rotary(positions).wideSin();
     }
 
-    torch.ScalarType dtype() {
-        return dtype;
-    }
-
-    /** {@return whether what goes into products is what it is, and not rounded before} */
+    /** {@return whether the inputs of products are not rounded in this class} */
     boolean exact() {
         return !rounds;
     }
@@ -121,7 +118,7 @@ final class Decoder implements AutoCloseable {
         final float[] sinTable = new float[cosTable.length];
         for (int p = 0; p < positions; p++) {
             for (int i = 0; i < half; i++) {
-                // The product in f32, as the models were trained with.
+                // The product is rounded to f32, as in the implementation that the models were trained with.
                 final double angle = (float) p * (float) frequencies[i];
                 final int at = p * 2 * half + i;
                 cosTable[at] = cosTable[at + half] = (float) (factor * Math.cos(angle));
@@ -136,12 +133,12 @@ final class Decoder implements AutoCloseable {
         }
     }
 
-    /** Keeps an object beyond the scope it was made in. */
+    /** Keeps an object after the end of the scope in which it was made. */
     static <P extends Pointer> P kept(P pointer) {
         return pointer.retainReference();
     }
 
-    /** Hands an object that was kept to the scope around. */
+    /** Passes the ownership of a kept tensor to the innermost scope. */
     static Tensor handed(Tensor tensor) {
         final PointerScope scope = PointerScope.getInnerScope();
         if (scope != null) {
@@ -164,8 +161,8 @@ final class Decoder implements AutoCloseable {
      * @param positions [rows * length] int64, none of them more than the number of tokens before it, padding included; or null for
      *     0, 1, 2, ... in every row
      * @param mask added to the attention's scores, [rows, 1, length, keys]; null for plain causal attention, or, with a cache
-     *     and length 1, for none
-     * @param cache of the tokens before these, which are appended; null without
+     *     and length 1, for no mask
+     * @param cache of earlier tokens, to which these are appended; null for none
      */
     Tensor hidden(Map<String, Tensor> w, Tensor ids, Tensor positions, Tensor mask, KvCache cache) {
         final long rows = ids.size(0);
@@ -188,7 +185,7 @@ final class Decoder implements AutoCloseable {
         return normed(w, x).view(rows, length, c.hidden());
     }
 
-    /** Of [tokens, heads, headDim], [rows, heads, length, headDim]. */
+    /** Reshapes [tokens, heads, headDim] to [rows, heads, length, headDim]. */
     private static Tensor rows(Tensor x, long rows) {
         return x.view(rows, x.size(0) / rows, x.size(1), x.size(2)).transpose(1, 2);
     }
@@ -199,7 +196,7 @@ final class Decoder implements AutoCloseable {
         return normed(w, layers(w, embedded(w, packed.ids), tables[0], tables[1], i -> attention(packed, i)));
     }
 
-    /** Cosines and sines of their positions. */
+    /** Cosines and sines of the sequences' positions. */
     private Tensor[] tables(PackedSequences packed) {
         final Rotary rotary = rotary(packed.mostKeys);
         return new Tensor[] {table(rotary.cos(), packed.positions), table(rotary.sin(), packed.positions)};
@@ -211,7 +208,7 @@ final class Decoder implements AutoCloseable {
             final Tensor keys = packed.ofKeys(k);
             final Tensor values = packed.ofKeys(v);
             if (atOnce != null && FlashAttention.takes(dtype, a.headDim(), window < packed.mostKeys)) {
-                final boolean alike = dtype == torch.ScalarType.Float; // wants as many heads of keys as of queries
+                final boolean alike = dtype == torch.ScalarType.Float; // its kernel requires as many heads of keys as of queries
                 return atOnce.of(q, alike ? perHead(keys) : keys, alike ? perHead(values) : values, packed, window);
             }
             return packed.attended((qs, ks, vs) -> causal(qs, ks, vs, window), q, perHead(keys), perHead(values));
@@ -230,7 +227,7 @@ final class Decoder implements AutoCloseable {
         final TensorVector blocks = new TensorVector();
         for (long from = 0; from < queries; from += BLOCK) {
             final long n = Math.min(BLOCK, queries - from);
-            final long end = keys - queries + from + n; // behind the last key of these queries
+            final long end = keys - queries + from + n; // one after the last key of these queries
             final long first = Math.max(0, end - n + 1 - window);
             blocks.push_back(attend(q.narrow(2, from, n), k.narrow(2, first, end - first), v.narrow(2, first, end - first),
                     mask.narrow(0, BLOCK - n, n).narrow(1, all.keys - (end - first), end - first)));
@@ -238,11 +235,11 @@ final class Decoder implements AutoCloseable {
         return blocks.size() == 1 ? blocks.get(0) : torch.cat(blocks, 2);
     }
 
-    /** Of at least so many keys. */
+    /** {@return masks of at least so many keys} */
     private synchronized Masks masks(long keys) {
         final long have = masks.isEmpty() ? BLOCK : masks.get(masks.size() - 1).keys;
         if (masks.isEmpty() || keys > have) {
-            final long most = (Math.max(keys, masks.isEmpty() ? BLOCK : 2 * have) + 63) / 64 * 64; // CUDA wants rows of whole vectors
+            final long most = (Math.max(keys, masks.isEmpty() ? BLOCK : 2 * have) + 63) / 64 * 64; // the CUDA kernels require aligned rows
             try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
                 masks.add(new Masks(most, kept(masked(most - BLOCK, BLOCK, Long.MAX_VALUE)),
                         a.window() == null ? null : kept(masked(most - BLOCK, BLOCK, a.window().tokens()))));
@@ -255,7 +252,7 @@ final class Decoder implements AutoCloseable {
         Tensor x = embedded;
         for (int i = 0; i < c.layers(); i++) {
             final Tensor input = x;
-            try (PointerScope scope = new PointerScope()) { // without it, every layer's intermediates would live to the end
+            try (PointerScope scope = new PointerScope()) { // frees the layer's intermediate tensors
                 x = kept(layer(w, layer(i), input, cosine, sine, attention.apply(i)));
             }
             handed(x);
@@ -264,39 +261,39 @@ final class Decoder implements AutoCloseable {
         return x;
     }
 
-    // ---- the same without a cache, a step after the other ----
+    // ---- the same without a cache, layer by layer ----
 
-    /** What goes into the first layer, [tokens, hidden], of ids [tokens]. */
+    /** {@return the input of the first layer, [tokens, hidden], for ids [tokens]} */
     Tensor embedded(Map<String, Tensor> w, Tensor ids) {
         return torch.embedding(w.get(EMBEDDING + WEIGHT), ids);
     }
 
-    /** What comes out of a layer, of what goes into it, [tokens, hidden]. */
+    /** {@return the output of a layer for the input x, [tokens, hidden]} */
     Tensor layer(Map<String, Tensor> w, int i, Tensor x, PackedSequences packed) {
         final Tensor[] tables = tables(packed);
         return layer(w, layer(i), x, tables[0], tables[1], attention(packed, i));
     }
 
-    /** The last hidden states, of what comes out of the last layer. */
+    /** {@return the last hidden states, from the output of the last layer} */
     Tensor normed(Map<String, Tensor> w, Tensor x) {
         return norm(x, w.get(NORM + WEIGHT));
     }
 
-    /** What the names of a layer's tensors begin with. */
+    /** {@return the prefix of the names of a layer's tensors} */
     static String layer(int i) {
         return "model.layers." + i + ".";
     }
 
     /**
-     * A mask that hides what a sliding window has left behind as well. Rows are padded on the left, so columns are as far from each
-     * other as positions.
+     * {@return a mask that also hides keys before the sliding window} Rows are padded on the left, so columns differ by as much as
+     * positions.
      */
     private Tensor windowed(Tensor mask, long before, long length) {
         final Tensor window = masked(before, length, a.window().tokens()).view(1, 1, length, before + length);
         return mask == null ? window : window.add(mask);
     }
 
-    /** [length, before + length], of queries with so many keys before the first one. */
+    /** {@return a causal mask, [length, before + length], for queries after {@code before} earlier keys} */
     private Tensor masked(long before, long length, long window) {
         final long[] shape = {length, before + length};
         final Tensor ones = empty(shape, dtype, device).fill_(new Scalar(1));
@@ -305,7 +302,7 @@ final class Decoder implements AutoCloseable {
         return empty(shape, dtype, device).zero_().masked_fill_(hidden, new Scalar(Double.NEGATIVE_INFINITY));
     }
 
-    /** What a layer makes of queries, keys and values, [tokens, heads, headDim], of which the first two are rotated. */
+    /** The attention of a layer, from queries, keys and values, [tokens, heads, headDim]; queries and keys are already rotated. */
     private interface Attention {
         Tensor of(Tensor q, Tensor k, Tensor v);
     }
@@ -318,22 +315,22 @@ final class Decoder implements AutoCloseable {
         return y.add(linear(w, name + "mlp.down_proj", gate.mul(linear(w, name + "mlp.up_proj", m))));
     }
 
-    /** The name of the weight that makes logits of hidden states, [vocab, hidden]. */
+    /** {@return the name of the head's weight, [vocab, hidden]} */
     String head() {
         return headUnit() + WEIGHT;
     }
 
-    /** What that name begins with. */
+    /** {@return the prefix of that name} */
     String headUnit() {
         return c.embedding().tied() ? EMBEDDING : HEAD;
     }
 
-    /** Logits [n, vocab] of hidden states [n, hidden]; in f32 where those are of 16 bits. */
+    /** {@return logits [n, vocab] of hidden states [n, hidden]; in f32 also for 16-bit hidden states} */
     Tensor logits(Map<String, Tensor> w, Tensor hidden) {
         return HeadProduct.logits(input(hidden), input(w.get(head())));
     }
 
-    /** What goes into a product. */
+    /** {@return x as an input of a product: rounded to TF32 if this class does that} */
     Tensor input(Tensor x) {
         return rounds ? Tf32.rounded(x) : x;
     }
@@ -351,7 +348,7 @@ final class Decoder implements AutoCloseable {
     }
 
     /**
-     * [rows, heads, length, headDim], also of keys and values.
+     * Softmax attention; q, k, v and the result are [rows, heads, length, headDim].
      *
      * @param mask as for {@link #hidden}
      */
@@ -360,24 +357,24 @@ final class Decoder implements AutoCloseable {
                 mask == null && q.size(2) > 1, new DoubleOptional(), false);
     }
 
-    /** Repeats each head of keys or values, which is their second dimension, for the heads of queries that share it. */
+    /** Repeats each head (dimension 1) of keys or values for the heads of queries that share it. */
     private Tensor perHead(Tensor kv) {
         if (a.kvHeads() == a.heads()) {
             return kv;
         }
         final long[] shape = new long[(int) kv.dim() + 1];
-        Arrays.fill(shape, -1); // as it is
+        Arrays.fill(shape, -1); // -1: unchanged
         shape[2] = a.heads() / a.kvHeads();
         return kv.unsqueeze(2).expand(shape).flatten(1, 2);
     }
 
-    /** (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head: rolling by a half swaps them. */
+    /** Rotates heads: with halves a and b, (a, b) becomes (a cos - b sin, b cos + a sin). Rolling by half a head swaps a and b. */
     private Tensor rotated(Tensor x, Tensor cosine, Tensor sine) {
         final Tensor swapped = x.roll(new long[] {a.headDim() / 2}, -1);
         return x.mul(cosine).add(swapped.mul(sine));
     }
 
-    /** [tokens, 1, headDim] */
+    /** {@return the rows of a table at some positions, [tokens, 1, headDim]} */
     private static Tensor table(Tensor table, Tensor positions) {
         return table.index_select(0, positions).unsqueeze(1);
     }

@@ -9,11 +9,11 @@ import java.util.Map;
  * Prompts without repetitions.
  *
  * @param prompts in the order of their first occurrence
- * @param of for each of the given prompts, which of these it is
+ * @param of for each of the given prompts, its index in {@code prompts}
  */
 record DistinctPrompts(List<int[]> prompts, int[] of) {
     static DistinctPrompts of(List<int[]> given) {
-        final Map<IntBuffer, Integer> numbers = new LinkedHashMap<>(); // a buffer is equal to another by its contents
+        final Map<IntBuffer, Integer> numbers = new LinkedHashMap<>(); // buffers are compared by their contents
         final int[] of = given.stream().mapToInt(prompt -> numbers.computeIfAbsent(IntBuffer.wrap(prompt), p -> numbers.size())).toArray();
         return new DistinctPrompts(numbers.keySet().stream().map(IntBuffer::array).toList(), of);
     }

@@ -9,20 +9,21 @@ import org.bytedeco.pytorch.global.torch;
 
 /**
  * Attention of all sequences of a micro-batch in one call, by libtorch's CUDA kernels for sequences of different lengths: FlashAttention-2
- * (Dao, 2023) of 16-bit numbers, the memory-efficient one of CUTLASS of f32. Autograd sees both.
+ * (Dao, 2023) for 16-bit formats, CUTLASS's memory-efficient attention for f32. Both are differentiable by autograd.
  *
- * <p>The preset binds no operator whose name begins with an underscore, so libtorch's dispatcher is asked for them by name.
+ * <p>The JavaCPP preset has no methods for operators whose names begin with an underscore, so they are called through libtorch's
+ * dispatcher by name.
  *
  * <p><b>This has never run on a GPU.</b> It is off unless {@code hardware.flash_attention} asks for it.
  */
 final class FlashAttention {
-    /** Of a mask: the last query of a sequence attends to its last key. */
+    /** The kind of causal mask with which the last query of a sequence attends to its last key. */
     private static final int CAUSAL_FROM_BOTTOM_RIGHT = 2;
 
     private FlashAttention() {
     }
 
-    /** Attention of sequences that lie end to end. */
+    /** Attention within sequences that are stored one after the other in one tensor. */
     interface VariableLength {
         /**
          * {@return [tokens, heads, headDim]}
@@ -35,12 +36,12 @@ final class FlashAttention {
         Tensor of(Tensor q, Tensor k, Tensor v, PackedSequences sequences, long window);
     }
 
-    /** {@return whether there is a kernel for these}: FlashAttention wants heads of a multiple of 8, the other knows no window. */
+    /** {@return whether there is a kernel for these}: FlashAttention requires head sizes that are multiples of 8, the other supports no window. */
     static boolean takes(torch.ScalarType dtype, long headDim, boolean window) {
         return dtype == torch.ScalarType.Float ? !window : headDim % 8 == 0;
     }
 
-    /** As {@link VariableLength#of}; of f32, with as many heads in k and v as q has. */
+    /** As {@link VariableLength#of}; for f32, k and v must have as many heads as q. */
     static Tensor attended(Tensor q, Tensor k, Tensor v, PackedSequences s, long window) {
         final IValue none = new IValue();
         if (q.scalar_type().intern() != torch.ScalarType.Float) {
@@ -52,7 +53,7 @@ final class FlashAttention {
         }
         return called("aten::_efficient_attention_forward", new IValue(q.unsqueeze(0)), new IValue(k.unsqueeze(0)), new IValue(v.unsqueeze(0)),
                 none, new IValue(s.cuQueries), new IValue(s.cuKeys), new IValue((long) s.mostQueries), new IValue((long) s.mostKeys),
-                new IValue(0.0), new IValue((long) CAUSAL_FROM_BOTTOM_RIGHT), new IValue(true) /* what the way back needs */, none, none, none)
+                new IValue(0.0), new IValue((long) CAUSAL_FROM_BOTTOM_RIGHT), new IValue(true) /* what the backward pass needs */, none, none, none)
                 .squeeze(0);
     }
 

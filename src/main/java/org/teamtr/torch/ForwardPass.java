@@ -18,10 +18,10 @@ import org.teamtr.train.Batch;
 import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
 
-/** The way from the messages of a batch to hidden states and on to log-probs, by micro-batches, in the precision that is asked for. */
+/** The forward pass: from the messages of a batch, by micro-batches, to hidden states and log-probs, in a given precision. */
 final class ForwardPass implements AutoCloseable {
     final ModelConfig config;
-    /** Logit columns that count. */
+    /** Number of logit columns that count. */
     final int vocab;
     final Device device;
     final Workers workers;
@@ -29,13 +29,13 @@ final class ForwardPass implements AutoCloseable {
     private final TorchRanks ranks;
     /** Where hidden states are kept between the forward and the backward pass: the host with {@code hardware.memory.offload}, else the device. */
     private final Device offload;
-    /** Bytes of an anchor's logits that may be kept. */
+    /** How many bytes of an anchor's logits may be kept. */
     final long keptLogits;
     private final Decoder decoder;
-    /** Those that the monitor had evaluate the f32 weights so far. */
+    /** Decoders of other precisions, made when the monitor first evaluates the f32 weights in them. */
     private final Map<Policy.Precision, Decoder> finer = new EnumMap<>(Policy.Precision.class);
 
-    /** @param memory whose ranks compute micro-batches with this process, if there are such */
+    /** @param memory has the ranks that share the micro-batches with this process, if there are any */
     ForwardPass(ModelConfig config, TorchPolicy.Settings settings, int vocab, TeamMemory memory) {
         this.config = config;
         this.settings = settings;
@@ -66,7 +66,7 @@ final class ForwardPass implements AutoCloseable {
         };
     }
 
-    /** {@return what computes in a precision} Sets what libtorch keeps for the whole process. */
+    /** {@return the decoder for a precision} Also sets libtorch's TF32 switch, which is global to the process. */
     Decoder decoder(Policy.Precision precision) {
         final Decoder used = computesIn(precision) ? decoder
                 : finer.computeIfAbsent(precision, p -> newDecoder(torch.ScalarType.Float, p == Policy.Precision.TF32));
@@ -89,7 +89,7 @@ final class ForwardPass implements AutoCloseable {
     /**
      * {@return the same micro-batches with other prompts, on the device}
      *
-     * @param prompted gives each message the prompt that is to come before it
+     * @param prompted gives, for each message, the same tokens after another prompt
      */
     List<PackedSequences> packed(List<MicroBatch> micros, UnaryOperator<Utterance> prompted) {
         return PackedSequences.of(micros.stream().map(micro -> micro.withPrompts(prompted)).toList(), this::isHere, device);
@@ -121,13 +121,13 @@ final class ForwardPass implements AutoCloseable {
         }
     }
 
-    /** What is done with one micro-batch. */
+    /** A computation on one micro-batch. */
     interface Work<T> {
         /** @param part its number in the batch */
         T of(int part, PackedSequences packed) throws Exception;
     }
 
-    /** {@return a task for each micro-batch that is computed here}: each rank has every n-th of them, which are of about equal size. */
+    /** {@return a task for each micro-batch of this rank}: of n ranks, each computes every n-th micro-batch; they are of about equal size. */
     <T> List<Callable<T>> tasks(List<PackedSequences> micros, Work<T> work) {
         final List<Callable<T>> tasks = new ArrayList<>();
         for (int i = 0; i < micros.size(); i++) {
@@ -140,19 +140,19 @@ final class ForwardPass implements AutoCloseable {
         return tasks;
     }
 
-    /** {@return whether a micro-batch of this number is computed by this rank} */
+    /** {@return whether this rank computes the micro-batch of this number} */
     boolean isHere(int part) {
         return ranks == null || part % ranks.size() == ranks.rank();
     }
 
-    /** Adds what other ranks have computed, which is zeros here. */
+    /** Sums arrays over ranks; each rank has zeros where another rank has computed the values. */
     void sum(String what, float[]... parts) {
         if (ranks != null) {
             ranks.sum(what, parts);
         }
     }
 
-    /** The same. */
+    /** Sums an array over ranks, likewise. */
     void sum(String what, double[] parts) {
         if (ranks != null) {
             ranks.sum(what, parts);
@@ -166,12 +166,12 @@ final class ForwardPass implements AutoCloseable {
         return decoder.hidden(w, packed).index_select(0, packed.asked);
     }
 
-    /** {@return a tensor that is not needed for a while}: in the host's memory with {@code hardware.memory.offload}, else on the device. */
+    /** {@return a copy in host memory with {@code hardware.memory.offload}, else the tensor itself} For tensors that are needed only later. */
     Tensor offloaded(Tensor tensor) {
         return Weights.isOn(tensor, offload) ? tensor : tensor.to(offload, tensor.scalar_type().intern());
     }
 
-    /** {@return it on the device again} */
+    /** {@return the tensor, copied to the device if it was offloaded} */
     Tensor onDevice(Tensor tensor) {
         return Weights.isOn(tensor, device) ? tensor : tensor.to(device, tensor.scalar_type().intern());
     }
@@ -181,13 +181,13 @@ final class ForwardPass implements AutoCloseable {
         Tensor of(int part, PackedSequences packed);
     }
 
-    /** Those under some weights, and the weight of the head that they go through. */
+    /** Hidden states under some weights, and the weight of their head. */
     record States(Hidden hidden, Tensor head) {
     }
 
     /**
-     * {@return what a policy makes of the micro-batches that are computed here, without a gradient}: each when it is asked for, or all
-     * at once where ranks have the weights together, so that every rank is to ask. The caller's PointerScope owns the tensors.
+     * {@return a policy's hidden states of this rank's micro-batches, without a gradient} Each is computed when it is first used; but where
+     * weights are divided among ranks all are computed here, so every rank must call this. The caller's PointerScope owns the tensors.
      */
     States states(Decoder decoder, TrainingState state, Weights weights, Policy.Precision precision, List<PackedSequences> micros) {
         if (!state.divided()) {
@@ -202,11 +202,11 @@ final class ForwardPass implements AutoCloseable {
     }
 
     /**
-     * {@return what the head makes of hidden states, with the tokens of the micro-batch as targets}
+     * {@return the log-probs of a micro-batch's tokens, from hidden states through the head}
      *
      * @param weight of the head
-     * @param anchor hidden states to take the exact KL from; null for none
-     * @param anchorWeight of its own head
+     * @param anchor hidden states of the policy from which the exact KL is measured; null for no KL
+     * @param anchorWeight of the anchor's head
      */
     LinearLogProbs head(Decoder decoder, Tensor hidden, Tensor weight, Anchor.HiddenStates anchor, Tensor anchorWeight, int part,
             PackedSequences packed, double temperature) {
@@ -219,7 +219,7 @@ final class ForwardPass implements AutoCloseable {
         return head;
     }
 
-    /** What the exact KL of this policy is taken from: hidden states of an anchor that counts the same columns. */
+    /** {@return the hidden states from which the exact KL is measured; null without an anchor} The anchor must have the same vocabulary. */
     Anchor.HiddenStates anchorStates(Policy.Snapshot anchor, Batch batch, List<PackedSequences> micros, Policy.Precision precision) {
         if (anchor == null) {
             return null;

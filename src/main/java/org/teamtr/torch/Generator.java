@@ -17,20 +17,20 @@ import org.teamtr.model.ModelConfig;
 import org.teamtr.team.Generation;
 
 /**
- * Batched generation with a key-value cache: where a message ends, the next prompt takes its place. Prompts are padded on the left,
- * so that all rows write to the same column; padding has no position and nobody attends to it. Tokens and their log-probs come from
- * the sampling kernel; on the device a token goes from there into the model again, and one small copy a step tells the host.
+ * Batched generation with a key-value cache. When a message ends, the next prompt takes its place. Prompts are padded on the left,
+ * so that all rows write to the same column; padding has no position and is masked. Tokens and their log-probs come from
+ * the sampling kernel. Tokens stay on the device as the model's next input; each step makes one small copy to the host.
  *
  * <p>A step is computed by {@link HostDecoder} on the CPU and by {@link StackedDecoder} elsewhere; prompts by {@link Decoder}.
  */
 final class Generator {
-    /** What one row generated. */
+    /** The message of one row. */
     static final class Row {
         int[] tokens;
         float[] logProbs;
         int length;
         boolean ended;
-        /** Tokens that were drawn for it, also while it rode along. */
+        /** Number of tokens drawn for it, including those drawn after its end. */
         private int age;
 
         private Row(int room) {
@@ -61,7 +61,7 @@ final class Generator {
 
     /**
      * @param ends token ids that end a message
-     * @param tokensAtOnce of prompts, padding included
+     * @param tokensAtOnce the most tokens of prompts, padding included, that go through the model at once
      * @param cudaGraphs whether steps on CUDA are launched as graphs
      */
     Generator(ModelConfig config, Decoder decoder, double loraScale, Map<String, Tensor> weights, torch.ScalarType dtype, Device device,
@@ -79,10 +79,10 @@ final class Generator {
     }
 
     /**
-     * One message per prompt, of at most {@link Generation#maxNewTokens} tokens.
+     * Generates one message per prompt, of at most {@link Generation#maxNewTokens} tokens.
      *
-     * @param atOnce messages that are generated at once; where one ends, the next prompt takes its place
-     * @throws ArithmeticException if the logits of a row are not numbers
+     * @param atOnce the most messages that are generated at the same time
+     * @throws ArithmeticException if the logits of a row are NaN or infinite
      */
     List<Row> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int atOnce) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope all = new PointerScope();
@@ -99,7 +99,7 @@ final class Generator {
         }
     }
 
-    /** The messages that are being generated, a line each, and the prompts that wait. */
+    /** The messages that are being generated, each in a line (a row of the batch's tensors), and the prompts that wait. */
     private final class Batch implements AutoCloseable {
         final List<Row> rows = new ArrayList<>();
         private final List<int[]> prompts;
@@ -108,18 +108,18 @@ final class Generator {
         private final long[] rowIds;
         private final int most;
         private final KvCache cache = new KvCache(config, dtype, device);
-        /** Null where only {@link Decoder} rounds as it is to be. */
+        /** Null where inputs must be rounded to TF32, which only {@link Decoder} does. */
         private final NextToken decoding;
-        /** Which row each line is. Those of one age stand side by side: who comes, comes behind the others. */
+        /** The row of each line. Rows of one age are adjacent, since new rows are added at the end. */
         private int[] lines = {};
         private int next;
         private Tensor ids;
-        /** Of the tokens that go in next; and where lines begin in the cache, so that the two add up to its length. */
+        /** Positions of the next tokens, and the cache columns at which lines begin; their sum is the cache's length. */
         private Tensor positions;
         private Tensor starts;
-        /** [2, lines] int32, the latest token of every line, which goes in again, and the bits of its log-prob: one copy takes both. */
+        /** [2, lines] int32: the latest token of each line, which is the next input, and the bits of its log-prob; so one copy takes both. */
         private Tensor drawn;
-        /** [lines, 1, 1, columns], for {@link Decoder}; null where nothing stands before a row's own columns. */
+        /** The mask for {@link Decoder}, [lines, 1, 1, columns]; null where no row is padded. */
         private Tensor mask;
 
         Batch(List<int[]> prompts, Generation generation, long seed, long[] rowIds, int most) {
@@ -148,13 +148,13 @@ final class Generator {
             return next < prompts.size();
         }
 
-        /** Rows that have ended ride along until they are a quarter of all, if others wait, or else half of the batch. */
+        /** {@return whether to remove ended rows}: when they are a quarter of the batch and prompts wait, or else half of the batch. */
         boolean hasRoom() {
             final int going = going();
             return waiting() ? going == 0 || 4 * (most - going) >= most : going <= lines.length / 2;
         }
 
-        /** Lets go of the rows that have ended, and takes in prompts that wait. */
+        /** Removes the rows that have ended, and adds waiting prompts. */
         void arrange() {
             final int[] old = lines;
             final int[] kept = IntStream.range(0, old.length).filter(i -> goes(old[i])).toArray();
@@ -186,7 +186,7 @@ final class Generator {
             }
         }
 
-        /** Of a row, those in the cache: all but the latest that was drawn. */
+        /** {@return the number of a row's tokens in the cache}: all but the latest that was drawn. */
         private int tokens(int row) {
             return prompts.get(row).length + Math.max(0, rows.get(row).length - 1);
         }
@@ -198,11 +198,11 @@ final class Generator {
             return with == null ? null : Decoder.kept(with);
         }
 
-        /** One more token of every line. */
+        /** Generates one more token of every line. */
         void step() {
             try (PointerScope scope = new PointerScope()) {
                 cache.reserve(cache.length + 1);
-                final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // -1 of a row that has ended
+                final Tensor tokens = drawn.select(0, 0).clamp_min_(new Scalar(0)); // a row that has ended may have -1
                 final Tensor logits = decoding != null ? decoding.logits(tokens, positions, starts, cache)
                         : decoder.logits(weights, decoder.hidden(weights, tokens.view(lines.length, 1), positions,
                                 mask == null ? null : mask.narrow(3, 0, cache.length + 1L), cache).select(1, 0)).narrow(1, 0, vocab);
@@ -219,7 +219,7 @@ final class Generator {
             }
         }
 
-        /** Writes a token and its log-prob for lines of one age. */
+        /** Draws a token for each of some lines of the same age, and stores it and its log-prob in {@link #drawn}. */
         private void sample(Tensor logits, int from, int count) {
             final Tensor tokens = drawn.select(0, 0).narrow(0, from, count);
             final Tensor logProbs = drawn.select(0, 1).view(torch.ScalarType.Float).narrow(0, from, count);
@@ -228,7 +228,7 @@ final class Generator {
                     TensorViews.floats(logProbs), null);
         }
 
-        /** Takes what was drawn over into the rows; those that have ended ride along, whatever was drawn. */
+        /** Adds the tokens drawn to their rows; what was drawn for a row that has ended is ignored. */
         private void take(int from) {
             final int[] values = Host.ints(drawn);
             for (int i = from; i < lines.length; i++) {
@@ -259,10 +259,10 @@ final class Generator {
     }
 
     /**
-     * Computes each distinct prompt once, and copies its keys and values to every row that begins with it. {@return the last hidden states,
+     * Processes each distinct prompt once, and copies its keys and values to every row that begins with it. {@return the last hidden states,
      * [prompts, hidden]}
      *
-     * @param line where the first of them is in the cache, in whose last columns they end
+     * @param line the line of the first prompt; prompts end at the cache's last column
      */
     private Tensor prefilled(List<int[]> prompts, int line, KvCache cache) {
         final DistinctPrompts distinct = DistinctPrompts.of(prompts);
@@ -281,10 +281,10 @@ final class Generator {
     }
 
     /**
-     * Lets prompts through the model, some after the other, since activations and the mask are of all tokens that go through at once;
-     * a prompt of more tokens than that in pieces. {@return their last hidden states, [prompts, hidden]}
+     * Processes prompts in groups of at most {@link #tokensAtOnce} tokens, which bounds the memory of activations and masks; a longer
+     * prompt in pieces. {@return the prompts' last hidden states, [prompts, hidden]}
      *
-     * @param line where the first of them is in the cache, in whose last columns they end
+     * @param line the line of the first prompt; prompts end at the cache's last column
      */
     private Tensor prefill(List<int[]> prompts, int line, KvCache cache) {
         final Tensor last = Decoder.empty(new long[] {prompts.size(), config.hidden()}, dtype, device);
@@ -339,8 +339,8 @@ final class Generator {
     }
 
     /**
-     * [rows, 1, columns, from + columns], of the columns of a piece. A padded column attends to itself, since a row of nothing but
-     * -inf has no softmax.
+     * {@return the mask for the columns of a piece, [rows, 1, columns, from + columns]} A padded column attends to itself, since a row of
+     * nothing but -inf has no softmax.
      */
     private Tensor prefillMask(Tensor starts, int from, int columns) {
         final long rows = starts.size(0);
@@ -351,7 +351,7 @@ final class Generator {
         return masked(hidden).view(rows, 1, columns, all);
     }
 
-    /** [rows, 1, 1, room]: everything but the padding is seen. */
+    /** {@return a mask that hides only padding, [rows, 1, 1, room]} */
     private Tensor stepMask(Tensor starts, int room) {
         final long rows = starts.size(0);
         return masked(columns(room).view(1, room).lt(starts.view(rows, 1))).view(rows, 1, 1, room);
@@ -361,7 +361,7 @@ final class Generator {
         return longs(IntStream.range(0, count).asLongStream().toArray());
     }
 
-    /** -inf where {@code hidden}, else 0. */
+    /** {@return -inf where {@code hidden}, else 0} */
     private Tensor masked(Tensor hidden) {
         final long[] shape = new long[(int) hidden.dim()];
         Arrays.setAll(shape, hidden::size);

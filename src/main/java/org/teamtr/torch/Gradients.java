@@ -17,7 +17,7 @@ import org.teamtr.team.Utterance;
 import org.teamtr.train.Batch;
 import org.teamtr.train.Policy;
 
-/** Computes the gradient of a loss over a batch, micro-batch by micro-batch, and adds it up in the {@link TrainingState}. */
+/** Computes the gradient of a loss over a batch, one micro-batch after the other, and sums it in the {@link TrainingState}. */
 final class Gradients {
     private final ForwardPass forward;
     private final TrainingState state;
@@ -29,7 +29,7 @@ final class Gradients {
         this.scorer = scorer;
     }
 
-    /** Of the surrogate, Eq. 10. */
+    /** Computes the gradient of the surrogate, Eq. 10. */
     Policy.Gradient surrogate(Batch batch, double temperature, SurrogateConfig loss, Policy.Snapshot anchor) {
         final SurrogateConfig whole = loss.withTotals(batch.tokens(), batch.size());
         final boolean klCounts = loss.klTerm() == SurrogateConfig.KlTerm.EXACT && loss.beta() != 0;
@@ -37,7 +37,7 @@ final class Gradients {
         try (PointerScope scope = new PointerScope()) {
             final List<PackedSequences> micros = forward.packed(batch.messages());
             final Anchor.HiddenStates anchorStates = forward.anchorStates(anchor, batch, micros, Policy.Precision.SAME);
-            // Before the first step the policy is what the anchor is: the KL and its gradient are 0, and both have the same hidden states.
+            // Before the first step the policy equals the anchor: the KL and its gradient are 0, and the hidden states are the same.
             final boolean moved = anchor != null && !state.isAt(anchor);
             final Results results = new Results(micros, anchor != null, forward.device);
             final Sampled sampled = Sampled.of(batch, micros, forward.device);
@@ -51,7 +51,7 @@ final class Gradients {
         }
     }
 
-    /** Of the mean negative log-likelihood per token, which is returned. */
+    /** Computes the gradient of the mean negative log-likelihood per token. {@return that mean} */
     double likelihood(List<Utterance> messages) {
         final long tokens = messages.stream().mapToLong(m -> m.tokens().length).sum();
         final Decoder decoder = forward.decoder(Policy.Precision.SAME);
@@ -77,7 +77,7 @@ final class Gradients {
     }
 
     /**
-     * The log-probs that a batch's messages were sampled with, and their advantages, on the device, one micro-batch after the other.
+     * The log-probs with which a batch's messages were sampled, and their advantages, on the device, in the order of the micro-batches.
      *
      * @param logProbs [tokens]
      * @param advantages [messages]
@@ -95,7 +95,7 @@ final class Gradients {
         }
     }
 
-    /** The surrogate of some messages of a micro-batch at a time: the ratio of a message needs the log-probs of all its tokens. */
+    /** The surrogate of a micro-batch, for some of its messages at a time; always whole messages, as a message's ratio needs all its log-probs. */
     private final class SurrogateOfMessages implements LinearLogProbs.SequenceLoss {
         final Tensor dLogProbs;
         final Tensor dKl;
@@ -148,12 +148,12 @@ final class Gradients {
         return Decoder.empty(new long[] {size}, torch.ScalarType.Float, forward.device);
     }
 
-    /** {@return gradients of the loss as they go back through the model: multiplied by the loss scale} */
+    /** {@return gradients of the loss, multiplied by the loss scale for the backward pass} */
     private Tensor scaled(Tensor vector) {
         return state.lossScale == null ? vector : vector.mul_(new Scalar(state.lossScale.scale()));
     }
 
-    /** Writes a loss's gradient with respect to hidden states, and adds that to the head's weight, unless it is null. */
+    /** Writes the gradient of a loss with respect to the hidden states, and adds that of the head's weight to dWeight unless it is null. */
     private interface HeadGradient {
         void compute(PackedSequences packed, LinearLogProbs head, Tensor dHidden, Tensor dWeight);
     }
@@ -161,8 +161,8 @@ final class Gradients {
     /**
      * Forward and backward over a batch.
      *
-     * @param anchorStates of the policy that a KL is taken from, or null for none
-     * @param moved whether that is another than this one
+     * @param anchorStates of the policy from which a KL is measured, or null for none
+     * @param moved whether this policy differs from that one
      */
     private void accumulate(Decoder decoder, List<PackedSequences> micros, Anchor.HiddenStates anchorStates, boolean moved, double temperature,
             HeadGradient loss) {
@@ -186,7 +186,7 @@ final class Gradients {
         state.completeGradient();
     }
 
-    /** Forward and backward over one micro-batch; the gradients, by name, belong to the caller. */
+    /** Forward and backward pass of one micro-batch; the caller owns the gradients, which are by name. */
     private Map<String, Tensor> backward(Decoder decoder, PackedSequences packed, Anchor.HiddenStates anchorStates, boolean moved, Tensor anchorHead,
             int part, double temperature, HeadGradient loss) {
         try (PointerScope scope = new PointerScope()) {
@@ -199,9 +199,9 @@ final class Gradients {
                 final Tensor grad = leaf.grad();
                 final Tensor dWeight = ofHead.get(name);
                 if (dWeight != null) {
-                    gradients.put(name, Decoder.kept(grad.defined() ? dWeight.add_(grad) : dWeight)); // of a tied embedding
+                    gradients.put(name, Decoder.kept(grad.defined() ? dWeight.add_(grad) : dWeight)); // a tied embedding
                 } else if (grad.defined()) {
-                    gradients.put(name, Decoder.kept(grad.detach())); // grad itself is a part of the leaf
+                    gradients.put(name, Decoder.kept(grad.detach())); // grad itself belongs to the leaf
                 }
             });
             return gradients;

@@ -7,20 +7,20 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 
 /**
- * Products with the weight of a head. Logits leave them in f32, whatever is multiplied: rounded to bf16, a logit of 20 is off by up
+ * Products with the weight of a head. Logits are f32 also for 16-bit inputs: a logit of 20 rounded to bf16 is wrong by up
  * to 0.06, and so is its log-prob.
  *
- * <p>On CUDA, cuBLAS multiplies 16-bit numbers and writes f32. On the CPU no BLAS that libtorch has does, so the weight is widened
- * part by part and multiplied in f32. What a method returns belongs to the caller's PointerScope. Thread-safe.
+ * <p>On CUDA, cuBLAS multiplies 16-bit numbers and writes f32. On the CPU libtorch has no such product, so the weight is converted to
+ * f32 part by part and multiplied in f32. The caller's PointerScope owns returned tensors. Thread-safe.
  */
 final class HeadProduct {
-    /** Numbers of the weight that are widened at once: 16 MB. */
+    /** Elements of the weight that are converted at once: 16 MB of f32. */
     private static final long WIDENED = 4L << 20;
 
     private HeadProduct() {
     }
 
-    /** {@return hidden weightᵀ, [n, vocab]} f32; of f64, f64. Of f32 and f64, autograd sees it. */
+    /** {@return hidden weightᵀ, [n, vocab]}; f32, for f64 inputs f64. Differentiable by autograd for f32 and f64 inputs only. */
     static Tensor logits(Tensor hidden, Tensor weight) {
         if (!halves(hidden)) {
             return torch.linear(hidden, weight);

@@ -12,15 +12,15 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * Where the f32 weights and the optimiser's moments of a policy are while it does not learn: the device that it computes on, or the
- * host's memory, page-locked if so asked, from and to which a GPU copies without the driver's buffers between.
+ * Where the f32 weights and the optimiser's moments of a policy are kept while it does not learn: on the device that it computes on, or in
+ * host memory, which may be page-locked, so that a GPU copies from and to it without the driver's buffers.
  *
- * <p>The way home waits for the copy to end: what is in the host's memory may be read at once. The way to the device, out of page-locked
- * memory, does not. What uses the copy there is behind it on the same stream, and libtorch gives page-locked memory that was let go of
- * to nobody else before the copies out of it have ended.
+ * <p>Copies to the host wait until they are complete, so host memory may be read at once. Copies from page-locked memory to the device do
+ * not wait: what uses the copy comes later on the same stream, and libtorch does not reuse freed page-locked memory before the
+ * copies from it are complete.
  *
- * @param device which
- * @param pinned whether it is page-locked memory of the host; libtorch rounds the size of such a vector up to a power of two
+ * @param device the device, or the CPU
+ * @param pinned whether it is page-locked host memory; libtorch rounds the size of such a vector up to a power of two
  */
 record Home(Device device, boolean pinned) implements AutoCloseable {
     /** Not page-locked. */
@@ -28,7 +28,7 @@ record Home(Device device, boolean pinned) implements AutoCloseable {
         this(device, false);
     }
 
-    /** {@return zeros} */
+    /** {@return a new vector of zeros here} */
     Tensor zeros(long n) {
         try (PointerScope scope = new PointerScope()) {
             return Decoder.kept(empty(n, torch.ScalarType.Float).zero_());

@@ -10,8 +10,8 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * Copies between Java arrays and tensors on any device; nothing else does. Each copy waits until the device has finished its work, so an
- * update makes as few as it can, and none within a micro-batch. {@link #WAITS} counts them.
+ * All copies between Java arrays and tensors. Each copy waits until the device has finished its work, so an
+ * update makes few of them, and none within a micro-batch. {@link #WAITS} counts them.
  */
 final class Host {
     /** The number of copies in this process. */
@@ -40,7 +40,7 @@ final class Host {
         return tensor.cpu().contiguous();
     }
 
-    /** {@return the only number of a tensor} */
+    /** {@return the element of a tensor that has one} */
     static double number(Tensor tensor) {
         WAITS.increment();
         return tensor.item().toDouble();

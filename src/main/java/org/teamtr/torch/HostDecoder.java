@@ -15,10 +15,10 @@ import org.teamtr.kernels.Logits;
 import org.teamtr.model.ModelConfig;
 
 /**
- * What {@link Decoder} computes for one new token of each row, by the kernels of {@link Decoding}: eleven calls a layer, with
- * adapters or without, into memory that is there from the first token on. On the CPU alone.
+ * Computes what {@link Decoder} does, for one new token of each row, by the kernels of {@link Decoding}: eleven calls per layer, with
+ * adapters or without, into memory that the constructor allocates. On the CPU only.
  *
- * <p>The weights must stay where they are, and neither they nor the cache may be closed, while it is used. One call at a time.
+ * <p>While it is used, the weights must not be moved, and neither they nor the cache may be closed. One call at a time.
  */
 final class HostDecoder implements NextToken {
     /** A linear layer; bias and adapter may be null. */
@@ -41,7 +41,7 @@ final class HostDecoder implements NextToken {
         }
     }
 
-    /** Each half with the norm before it. */
+    /** The two halves of a layer, each with the norm before it. */
     private record Layer(Logits norm, Attention attention, Logits norm2, FeedForward feedForward) {
         long rank() {
             return Stream.of(attention.q, attention.k, attention.v, attention.o, feedForward.gate, feedForward.up, feedForward.down)
@@ -57,7 +57,7 @@ final class HostDecoder implements NextToken {
     private final Layer[] layers;
     private final Logits norm;
     private final Logits head;
-    /** Most rows, and their memory; parts of it are used where there are fewer. */
+    /** The most rows, and memory for them; with fewer rows, a part of it is used. */
     private final long most;
     private final Tensor[] memory = new Tensor[8];
     private final Tensor x;
@@ -75,14 +75,14 @@ final class HostDecoder implements NextToken {
     private KvCache viewed;
     private int viewedVersion;
 
-    /** {@return whether there is such a decoder for tensors of a device} Tensors that stand for memory of a GPU are no host memory. */
+    /** {@return whether it can be used for tensors on a device} In tests, CPU tensors may stand for GPU memory; then it cannot. */
     static boolean serves(Device device) {
         return device.is_cpu() && TensorViews.cpu == org.teamtr.kernels.Device.CPU;
     }
 
     /**
-     * @param vocab logit columns that count
-     * @param most rows that a call will have
+     * @param vocab number of logit columns that count
+     * @param most the most rows of a call
      */
     HostDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab,
             long most) {
@@ -95,7 +95,7 @@ final class HostDecoder implements NextToken {
         this.layers = new Layer[c.layers()];
         this.keys = new Logits[c.layers()];
         this.values = new Logits[c.layers()];
-        try (PointerScope scope = new PointerScope()) { // views keep the tensors they are of
+        try (PointerScope scope = new PointerScope()) { // a view keeps its tensor alive
             long rank = 0;
             for (int i = 0; i < layers.length; i++) {
                 final String layer = "model.layers." + i + ".";

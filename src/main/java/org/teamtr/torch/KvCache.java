@@ -8,19 +8,19 @@ import org.bytedeco.pytorch.global.torch;
 import org.teamtr.model.ModelConfig;
 
 /**
- * Keys and values of the tokens so far, [rows, kvHeads, room, headDim] for each layer. All rows end at the same column, so that one
- * token of each is written at once; what stands before a row's own tokens is finite and nobody attends to it. Its room grows with the
- * messages, one tensor after the other, so that short messages do not take the memory of the longest that are allowed.
+ * Keys and values of earlier tokens, [rows, kvHeads, room, headDim] for each layer. All rows end at the same column, so that one
+ * token of each is written at once; the columns before a row's tokens hold finite numbers and are masked. Room is added as messages
+ * grow, one tensor at a time, so that short messages do not take the memory of the longest allowed ones.
  */
 final class KvCache implements AutoCloseable {
-    /** Columns behind those in use that are made room for at once. */
+    /** Free columns that {@link #arrange} adds. */
     private static final int MORE = 64;
 
     final Tensor[] keys;
     final Tensor[] values;
     /** Columns in use. */
     int length;
-    /** Another one whenever the tensors are others. */
+    /** Increased whenever tensors are replaced. */
     int version;
     private int room;
     private int most;
@@ -28,7 +28,7 @@ final class KvCache implements AutoCloseable {
     private final torch.ScalarType dtype;
     private final Device device;
 
-    /** Without rows; see {@link #arrange}. */
+    /** Makes a cache without rows; see {@link #arrange}. */
     KvCache(ModelConfig config, torch.ScalarType dtype, Device device) {
         this.config = config;
         this.dtype = dtype;
@@ -43,13 +43,13 @@ final class KvCache implements AutoCloseable {
     }
 
     /**
-     * Keeps some rows and makes room for others behind them.
+     * Keeps some rows and makes room for new rows after them.
      *
-     * @param kept int64 indices of the rows to keep, which become the first ones
-     * @param rows altogether
-     * @param first the first column that is still needed of those
-     * @param length columns in use from here on: the kept ones move to their end
-     * @param most columns that will ever be asked for
+     * @param kept int64 indices of the rows to keep, which become the first rows
+     * @param rows number of rows, kept and new
+     * @param first the first column of the kept rows that is still needed
+     * @param length number of columns in use afterwards; the kept rows' columns are moved to their end
+     * @param most the most columns that will ever be needed
      */
     void arrange(Tensor kept, long rows, int first, int length, int most) {
         final int width = this.length - first;
@@ -65,7 +65,7 @@ final class KvCache implements AutoCloseable {
         this.length = length;
     }
 
-    /** The last columns of some rows, in the same memory, as a cache that is still empty; it belongs to the caller's PointerScope. */
+    /** {@return the last columns of some rows, in the same memory, as an empty cache} The caller's PointerScope owns it. */
     KvCache part(long from, long rows, int width) {
         final KvCache part = new KvCache(this, width);
         for (int i = 0; i < keys.length; i++) {
@@ -75,7 +75,7 @@ final class KvCache implements AutoCloseable {
         return part;
     }
 
-    /** Writes rows of another one, which has as many columns, over the columns of this. @param which int64, for each row here */
+    /** Overwrites all rows with rows of another cache of as many columns. @param which int64, the other cache's row for each row here */
     void copy(KvCache from, Tensor which) {
         try (PointerScope scope = new PointerScope()) {
             for (int i = 0; i < keys.length; i++) {
@@ -95,7 +95,7 @@ final class KvCache implements AutoCloseable {
         this.most = room;
     }
 
-    /** Sees to it that so many columns have room. */
+    /** Makes room for so many columns. */
     void reserve(int columns) {
         if (columns <= room) {
             return;
@@ -123,7 +123,7 @@ final class KvCache implements AutoCloseable {
         }
     }
 
-    /** Writes a layer's keys or values behind the others. {@return all of them, [rows, kvHeads, tokens so far, headDim]} */
+    /** Appends keys or values of a layer. {@return all of the layer's, [rows, kvHeads, tokens so far, headDim]} */
     Tensor appended(Tensor[] to, int layer, Tensor more) {
         final long n = more.size(2);
         to[layer].narrow(2, length, n).copy_(more);

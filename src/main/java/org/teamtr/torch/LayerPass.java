@@ -14,26 +14,26 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorArrayRefOptional;
 
 /**
- * A pass of all micro-batches of a rank through a layer before any goes through the next, forward and, from what was kept of what went
- * into each layer, back. So a layer's weights are needed once each way and its gradient is ready at once, whatever the number of
- * micro-batches, and ranks with more and with fewer of them ask each other for the same (layered gradient accumulation: Lamy-Poirier,
- * 2021, "Layered gradient accumulation and modular pipeline parallelism", arXiv 2106.02679). On the way back a layer is computed again,
- * one micro-batch after the other, so that activations are of one layer and one micro-batch.
+ * A forward and backward pass layer by layer: all micro-batches of a rank go through a layer before any goes through the next (layered
+ * gradient accumulation: Lamy-Poirier, 2021, "Layered gradient accumulation and modular pipeline parallelism", arXiv 2106.02679). So a
+ * layer's weights are needed once in each direction, its gradient is complete at once, and ranks with different numbers of
+ * micro-batches exchange the same weights and gradients. The inputs of all layers are kept; the backward pass computes a layer again
+ * from them, one micro-batch after the other, so that there are activations of only one layer and one micro-batch at a time.
  *
- * <p>Numbers are those of {@link Decoder#hidden} and of its gradient, to the bit.
+ * <p>The results have the bits of {@link Decoder#hidden} and of its gradient.
  */
 final class LayerPass implements AutoCloseable {
-    /** {@return the weights whose names begin so} All ranks ask for the same in the same order. */
+    /** Returns the weights whose names begin with a prefix. All ranks must call it with the same prefixes in the same order. */
     interface Units extends Function<String, Map<String, Tensor>> {
     }
 
-    /** Computes something of a micro-batch with some weights, and lets the gradient through to them and to {@code x}. */
+    /** Computes a part of the model for a micro-batch, and backpropagates through it to the weights and to {@code x}. */
     interface BackwardStep {
         /**
-         * {@return gradients, by name, beside those that the weights have}
+         * {@return gradients, by name, in addition to those that autograd has added to the weights}
          *
-         * @param w the weights, those that are trained as leaves
-         * @param x what goes in, a leaf; null for tokens
+         * @param w the weights; trained ones are leaves
+         * @param x the input, a leaf; null where the input are tokens
          * @param part the micro-batch's number
          */
         Map<String, Tensor> through(Map<String, Tensor> w, Tensor x, int part, PackedSequences packed);
@@ -43,9 +43,9 @@ final class LayerPass implements AutoCloseable {
     private final Decoder decoder;
     private final Units units;
     private final List<PackedSequences> micros;
-    /** What goes into each layer and, last, what comes out of all, by micro-batch; null where that is another rank's, or is no longer needed. */
+    /** The inputs of each layer and, last, the output of the last one, by micro-batch; null for other ranks' or when no longer needed. */
     private final Tensor[][] inputs;
-    /** Gradients with respect to the outputs of the layer that the backward pass is at, by micro-batch. */
+    /** Gradients with respect to the outputs of the backward pass's current layer, by micro-batch. */
     private final Tensor[] outputGradients;
 
     LayerPass(ForwardPass forward, Decoder decoder, Units units, List<PackedSequences> micros) {
@@ -57,7 +57,7 @@ final class LayerPass implements AutoCloseable {
         this.outputGradients = new Tensor[micros.size()];
     }
 
-    /** Something computed with some weights. */
+    /** Computes a part of the model for a micro-batch. */
     private interface Step {
         Tensor of(Map<String, Tensor> w, int part, PackedSequences packed);
     }
@@ -87,7 +87,7 @@ final class LayerPass implements AutoCloseable {
         }
     }
 
-    /** {@return the last hidden states at the messages' tokens, by micro-batch, without a gradient} They are the caller's; of other ranks null. */
+    /** {@return the last hidden states at the messages' tokens, by micro-batch, without a gradient} The caller owns them; null for other ranks'. */
     static Tensor[] hidden(ForwardPass forward, Decoder decoder, Units units, List<PackedSequences> micros) {
         try (LayerPass pass = new LayerPass(forward, decoder, units, micros)) {
             pass.forward(false);
@@ -95,7 +95,7 @@ final class LayerPass implements AutoCloseable {
         }
     }
 
-    /** {@return the last hidden states at the messages' tokens, by micro-batch}, which are the caller's; of other ranks null */
+    /** {@return the last hidden states at the messages' tokens, by micro-batch} The caller owns them; null for other ranks'. */
     private Tensor[] hidden() {
         final Tensor[] hidden = new Tensor[micros.size()];
         forward(Decoder.NORM, hidden,
@@ -103,7 +103,7 @@ final class LayerPass implements AutoCloseable {
         return hidden;
     }
 
-    /** The backward pass: {@code last} from the loss to what comes out of the last layer, with the weights of {@code lastUnits}, then the layers. */
+    /** The backward pass: {@code last}, from the loss to the output of the last layer, with the weights {@code lastUnits}; then all layers. */
     void backward(TrainingState state, List<String> lastUnits, BackwardStep last) {
         backward(state, lastUnits, inputs[inputs.length - 1], last);
         for (int i = inputs.length - 2; i >= 0; i--) {
@@ -125,7 +125,7 @@ final class LayerPass implements AutoCloseable {
         y.backward(gradient, new BoolOptional(), false, new TensorArrayRefOptional());
     }
 
-    /** @param in what went in, which is no longer needed then; null for tokens */
+    /** @param in the inputs, which are freed; null where the input are tokens */
     private void backward(TrainingState state, List<String> names, Tensor[] in, BackwardStep step) {
         try (PointerScope scope = new PointerScope()) {
             final List<Map<String, Tensor>> given = names.stream().map(units).toList();
@@ -149,7 +149,7 @@ final class LayerPass implements AutoCloseable {
                     step.through(TrainingState.over(w, leaves), x, part, packed).forEach((name, grad) -> gradients.put(name, Decoder.kept(grad)));
                     leaves.forEach((name, leaf) -> {
                         if (leaf.grad().defined()) {
-                            gradients.put(name, Decoder.kept(leaf.grad().detach())); // grad itself is a part of the leaf
+                            gradients.put(name, Decoder.kept(leaf.grad().detach())); // grad itself belongs to the leaf
                         }
                     });
                     if (x != null) {

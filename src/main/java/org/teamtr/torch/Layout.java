@@ -8,7 +8,7 @@ import java.util.Set;
 import org.teamtr.model.ModelConfig;
 
 /**
- * Where every tensor of a model lies in one vector: optimiser, snapshots and checksums then work on a single tensor instead of
+ * The places of a model's tensors in one vector, so that optimiser, snapshots and checksums work on a single tensor instead of
  * hundreds.
  */
 final class Layout {
@@ -95,14 +95,14 @@ final class Layout {
         length = Math.addExact(length, n);
     }
 
-    /** Tensors that lie side by side, from an element to behind another. */
+    /** Adjacent tensors: the elements {@code from} up to, not including, {@code to}. */
     record Unit(long from, long to, Map<String, Part> parts) {
         long length() {
             return to - from;
         }
     }
 
-    /** {@return the tensors whose names begin so: of a layer, for example; null if there are none} */
+    /** {@return the tensors whose names begin with a prefix, such as those of a layer; null if there are none} */
     Unit unit(String prefix) {
         final Map<String, Part> some = new LinkedHashMap<>();
         long from = Long.MAX_VALUE;
@@ -118,7 +118,7 @@ final class Layout {
         return some.isEmpty() ? null : new Unit(from, to, some);
     }
 
-    /** Number of elements altogether. */
+    /** {@return the number of elements of the vector} */
     long length() {
         return length;
     }

@@ -15,12 +15,12 @@ import org.teamtr.kernels.internal.NativeFolders;
 
 /**
  * Loads libtorch. JavaCPP unpacks its libraries one by one, each just before it opens it, into a folder that all processes share
- * ({@code ~/.javacpp/cache}, or the property {@code org.bytedeco.javacpp.cachedir}). But a library that is opened pulls in others from
- * that folder by itself, and one of those may be half there: because another process is writing it, or one was killed while it
- * wrote. Opening such a file ends the JVM with SIGBUS. So here all of them are complete before the first is opened.
+ * ({@code ~/.javacpp/cache}, or the property {@code org.bytedeco.javacpp.cachedir}). But opening a library also loads the libraries it
+ * depends on from that folder, and one of these may be incomplete because another process is writing it, or was killed while
+ * writing. Opening an incomplete file ends the JVM with SIGBUS. So this class unpacks all libraries before the first is opened.
  */
 public final class Libtorch {
-    /** Libraries that others pull in, which JavaCPP's own glue is not. */
+    /** Libraries on which others depend: all except JavaCPP's JNI libraries. */
     private static final Pattern LIBRARY = Pattern.compile("(?!libjni)[^/]+\\.so[.0-9]*");
 
     private static boolean unpacked;
@@ -107,10 +107,10 @@ public final class Libtorch {
         unpacked = true;
     }
 
-    /** JavaCPP locks the folder for each file, and compares size and time with the jar's: what is complete is left as it is. */
+    /** JavaCPP locks the folder for each file, and compares size and time with the jar's: a complete file is not written again. */
     private static void unpack(String folder) throws IOException {
         for (URL url : Collections.list(Libtorch.class.getClassLoader().getResources(folder))) {
-            if (url.openConnection() instanceof JarURLConnection jar) { // what lies in a folder is used where it lies
+            if (url.openConnection() instanceof JarURLConnection jar) { // libraries in a folder, not in a jar, are opened in place
                 for (JarEntry entry : Collections.list(jar.getJarFile().entries())) {
                     final String name = entry.getName();
                     if (name.startsWith(folder) && LIBRARY.matcher(name.substring(folder.length())).matches()) {

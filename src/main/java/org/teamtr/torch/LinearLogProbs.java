@@ -23,51 +23,51 @@ import org.teamtr.kernels.Temperature;
 import org.teamtr.kernels.TokenKl;
 
 /**
- * Per-token log-probs, entropies and exact KL of hidden states that go through a linear head, and their gradient, without ever
- * holding more logits than a chunk of rows has:
+ * Per-token log-probs, entropies and exact KL from hidden states and a linear head, and their gradient. Logits are never held for more
+ * than a chunk of rows:
  * <pre>
  *   logits  = hidden weightᵀ                                      [rows, vocab]
  *   logProb, lse, entropy                                         as {@link LogProbs} has them, with a KL as {@link TokenKl} has them
  *   kl      = KL(old || new), old logits = oldHidden oldWeightᵀ   as {@link TokenKl#oldNew}
  *   dHidden = dLogits weight,   dWeight += dLogitsᵀ hidden
  * </pre>
- * libtorch multiplies the logits, chunk after chunk into the same memory; the kernels read them there and overwrite them with
- * their own gradient, from which both products of the gradient are made before the next chunk.
+ * libtorch computes the logits of one chunk after the other in the same memory; the kernels read them there and overwrite them with
+ * their gradient, from which both products of the gradient are computed before the next chunk.
  *
- * <p>One object is one such computation. Where gradients are known beforehand, {@link #backward(Tensor, Tensor, Tensor, Tensor, Tensor)
- * backward} does all in one pass. Where the gradient of a token depends on the results of its whole sequence alone, as with a ratio per
+ * <p>One object is one such computation. If the gradients are known beforehand, {@link #backward(Tensor, Tensor, Tensor, Tensor, Tensor)
+ * backward} computes all in one pass. If the gradient of a token depends only on the results of its own sequence, as with a ratio per
  * message, {@link #backward(long[], SequenceLoss, Tensor, Tensor, Tensor, Tensor, Tensor) backward with a SequenceLoss} does, too: it
- * takes as many sequences at a time as a chunk has room for, and multiplies the logits of a longer one twice, but for its last chunk.
- * Where a gradient depends on everything, that is {@link #forward}, the loss, {@code backward}: all logits but the last chunk's are
- * multiplied twice.
+ * processes as many sequences at a time as fit into a chunk; the logits of a longer sequence, except its last chunk's, are computed
+ * twice. If a gradient depends on all results, call {@link #forward}, compute the loss, and call {@code backward}: all logits except the
+ * last chunk's are computed twice.
  * <pre>{@code
  * try (LinearLogProbs rows = new LinearLogProbs(hidden, weight, null, null, vocab, targets, 0.8, LinearLogProbs.CHUNK_BYTES)) {
  *     rows.backward(cuSeqlens, (first, last) -> {
  *         // ... Surrogate.compute of these sequences, from their rows of rows.logProbs() to their rows of gradLogProbs
  *     }, gradLogProbs, null, null, dHidden, dWeight);
  * }
- * hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional()); // autograd has seen nothing of it
+ * hidden.backward(dHidden, new BoolOptional(), false, new TensorArrayRefOptional()); // continues by autograd
  * }</pre>
  *
- * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and so is dHidden. Logits are f32 whatever
- * those are: the product's sums are never rounded to 16 bits. Results, per-token gradients and dWeight are f32. All are on one
- * device. Only the first {@code vocab} rows of the weight count: the padding of a model's head is not even multiplied.
+ * <p><b>Shapes and formats.</b> Hidden states and weights are f32, bf16 or f16, and dHidden has the same format. Logits are always
+ * f32: the product's sums are never rounded to 16 bits. Results, per-token gradients and dWeight are f32. All are on one
+ * device. Only the first {@code vocab} rows of the weight are used: no logits are computed for the padding of a model's head.
  *
- * <p><b>Memory</b> beside the arguments, whatever rows and vocab are: a chunk of f32 logits, two with old hidden states; in bf16
- * and f16, 16 MB of widened weight on the CPU, and on CUDA, while dHidden is multiplied, half a chunk; 12 bytes a row, 24 with
- * old hidden states. A chunk has one row at least. libtorch's GEMM may pack operands in memory of its own, about a quarter again.
+ * <p><b>Memory</b> in addition to the arguments: one chunk of f32 logits, two with old hidden states; for bf16
+ * and f16, 16 MB of weight converted to f32 on the CPU, and on CUDA half a chunk while dHidden is computed; 12 bytes per row, 24 with
+ * old hidden states. A chunk has at least one row. libtorch's GEMM may pack operands into memory of its own, about a quarter more.
  *
- * <p><b>Bits.</b> The same calls give the same bits at the same number of threads. Results depend on a row's logits alone.
- * Whether these depend on the chunk, that is on {@code chunkBytes} and on the row's place, is up to the GEMM: the order of
- * OpenBLAS's sums in f32 depends on the number of rows and a row's place among them, and so do last bits. dWeight is a sum over
+ * <p><b>Bits.</b> The same calls give the same bits with the same number of threads. Results depend only on a row's logits. Whether the
+ * logits depend on the chunk, that is, on {@code chunkBytes} and the row's position, depends on the GEMM: the order of
+ * OpenBLAS's f32 sums, and so their last bits, depends on the number of rows and a row's position among them. dWeight is a sum over
  * rows, chunk by chunk.
  *
  * <p><b>Threads and ownership.</b> One call at a time on one object; objects are independent. An object shares the memory of its
- * arguments, which are to stay as they are until its last call, and keeps it alive; results are its own. {@link #close()} frees
+ * arguments and keeps it alive; they must not be changed until its last call. The object owns its results; {@link #close()} frees
  * them and the chunks.
  */
 public final class LinearLogProbs implements AutoCloseable {
-    /** The default: a chunk small beside a model, and large enough that reading the head for each does not weigh. */
+    /** The default: small compared with a model, and so large that reading the head's weight for each chunk takes little of the time. */
     public static final long CHUNK_BYTES = 128L << 20;
 
     private final long rows;
@@ -88,12 +88,12 @@ public final class LinearLogProbs implements AutoCloseable {
     /** Whether all results have been computed. */
     private boolean known;
 
-    /** The logits of the first rows, for other objects of the same rows and weight, so that these need not multiply them again. */
+    /** The logits of the first rows, kept for other objects with the same rows and weight, so that they are computed once. */
     static final class Kept implements AutoCloseable {
         private final Tensor logits;
         private final BitSet there = new BitSet();
 
-        /** Nothing is there yet. */
+        /** Allocates memory; no logits have been computed yet. */
         Kept(long rows, long vocab, Device device) {
             this.logits = Decoder.kept(Decoder.empty(new long[] {rows, vocab}, ScalarType.Float, device));
         }
@@ -108,7 +108,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** Hidden states, the weight they go through, and memory with the logits of some of the rows. */
+    /** Hidden states, the head's weight, and memory with the logits of some rows. */
     private static final class Head implements AutoCloseable {
         final Tensor hidden;
         final Tensor weight;
@@ -123,7 +123,7 @@ public final class LinearLogProbs implements AutoCloseable {
             this.memory = Decoder.kept(empty(hidden, ScalarType.Float, chunkRows, vocab));
         }
 
-        /** Multiplied now, unless they are still there. */
+        /** {@return the logits of some rows, computed unless they are still there} */
         Tensor logits(long from, long n) {
             if (keeps(from, n)) {
                 final Tensor logits = kept.logits.narrow(0, from, n);
@@ -143,7 +143,7 @@ public final class LinearLogProbs implements AutoCloseable {
             return logits;
         }
 
-        /** {@return whether the logits of these rows are to stay} */
+        /** {@return whether the logits of these rows are kept} */
         boolean keeps(long from, long n) {
             return kept != null && kept.hasRoom(from, n);
         }
@@ -161,7 +161,7 @@ public final class LinearLogProbs implements AutoCloseable {
      *
      * @param hidden [rows, H], float32, bfloat16 or float16
      * @param weight [at least vocab, H], of the same dtype
-     * @param oldHidden [rows, any width], the same rows under the policy that the KL is taken from, of the same dtype; null for
+     * @param oldHidden [rows, any width], the same rows under the policy from which the KL is measured, of the same dtype; null for
      *     no KL
      * @param oldWeight [at least vocab, that width], its head; null for no KL
      * @param vocab the number of columns of the logits that count, 1 or more
@@ -187,7 +187,7 @@ public final class LinearLogProbs implements AutoCloseable {
         this(hidden, weight, oldHidden, oldWeight, vocab, targets, 1, given(temperatures, "temperatures"), chunkBytes, true);
     }
 
-    /** {@return the same at one temperature, of targets that are known to be from 0 to vocab - 1}: to look at them, the host waits for the device. */
+    /** {@return the same, at one temperature, without a check that targets are from 0 to vocab - 1, for which the host would wait for the device} */
     static LinearLogProbs ofTokens(Tensor hidden, Tensor weight, Tensor oldHidden, Tensor oldWeight, long vocab, Tensor targets,
             double temperature) {
         return new LinearLogProbs(hidden, weight, oldHidden, oldWeight, vocab, targets, temperature, null, CHUNK_BYTES, false);
@@ -245,19 +245,19 @@ public final class LinearLogProbs implements AutoCloseable {
                 new BoolOptional());
     }
 
-    /** Leaves logits there, or takes them from there. @param logits of the same rows, hidden states and weight; null for none */
+    /** Uses logits that are kept, and keeps those it computes. @param logits of the same rows, hidden states and weight; null for none */
     void keep(Kept logits) {
         now.kept = logits;
     }
 
-    /** The same of the old logits. */
+    /** The same for the old logits. */
     void keepOld(Kept logits) {
         old.kept = logits;
     }
 
     // ---- results ----
 
-    /** {@return [rows] f32, log-probs of the targets} Its memory is this object's, as that of all results. */
+    /** {@return [rows] f32, log-probs of the targets} This object owns its memory, as that of all results. */
     public Tensor logProbs() {
         return result(logProbs);
     }
@@ -302,8 +302,8 @@ public final class LinearLogProbs implements AutoCloseable {
      * Computes the results, in the same chunks as {@link #backward(long[], SequenceLoss, Tensor, Tensor, Tensor, Tensor, Tensor) backward with a
      * SequenceLoss}, and so to the same bits.
      *
-     * @param cuSeqlens [sequences + 1], bounds of the sequences: from 0, rising, to the number of rows
-     * @throws IllegalArgumentException if {@code cuSeqlens} does not bound the rows
+     * @param cuSeqlens [sequences + 1], bounds of the sequences, ascending from 0 to the number of rows
+     * @throws IllegalArgumentException if {@code cuSeqlens} does not ascend from 0 to the number of rows
      * @throws IllegalStateException if this object was closed, or the kernels cannot be loaded
      */
     public void forward(long[] cuSeqlens) {
@@ -317,7 +317,7 @@ public final class LinearLogProbs implements AutoCloseable {
         known = true;
     }
 
-    /** {@return behind the last of the sequences from {@code first} on that a chunk has room for, or that one} */
+    /** {@return the end of the longest range of sequences from {@code first} on that fits into a chunk; at least {@code first + 1}} */
     private int together(long[] cuSeqlens, int first) {
         int last = first + 1;
         while (last < cuSeqlens.length - 1 && cuSeqlens[last + 1] - cuSeqlens[first] <= chunkRows) {
@@ -349,27 +349,27 @@ public final class LinearLogProbs implements AutoCloseable {
         known = true;
     }
 
-    /** A loss that is a sum over sequences, each of which it looks at as a whole. */
+    /** A loss that is a sum over sequences, whose terms depend on whole sequences. */
     @FunctionalInterface
     public interface SequenceLoss {
         /**
          * Writes the gradients with respect to the results of some sequences into the tensors that {@code backward} was given, to the
-         * rows from {@code cuSeqlens[first]} to {@code cuSeqlens[last]}. The results of these rows, and of those before, are there.
+         * rows from {@code cuSeqlens[first]} to {@code cuSeqlens[last]}. The results of these and of earlier rows have been computed.
          *
-         * @param first of the sequences
-         * @param last behind the last of them
+         * @param first the first of the sequences
+         * @param last one more than the last of them
          */
         void gradients(int first, int last);
     }
 
     /**
-     * Computes the results and the gradient of a loss in one pass, some whole sequences after the other.
+     * Computes the results and the gradient of a loss in one pass, for some whole sequences at a time.
      *
-     * @param cuSeqlens [sequences + 1], bounds of the sequences: from 0, rising, to the number of rows
-     * @param loss is asked for the gradients of sequences whose results are there, from the first to the last, once for each; what it
-     *     throws is thrown on
-     * @param gradLogProbs as for the other {@code backward}, as are all that follow, but written by {@code loss}
-     * @throws IllegalArgumentException as the other {@code backward}, and if {@code cuSeqlens} does not bound the rows
+     * @param cuSeqlens [sequences + 1], bounds of the sequences, ascending from 0 to the number of rows
+     * @param loss is called once for each range of sequences, in ascending order, when their results have been computed; its exceptions
+     *     are passed on
+     * @param gradLogProbs this and the following parameters are those of the other {@code backward}, but {@code loss} writes the gradients
+     * @throws IllegalArgumentException as the other {@code backward}, and if {@code cuSeqlens} does not ascend from 0 to the number of rows
      * @throws IllegalStateException as the other {@code backward}
      */
     public void backward(long[] cuSeqlens, SequenceLoss loss, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden,
@@ -378,7 +378,7 @@ public final class LinearLogProbs implements AutoCloseable {
         checkBounds(cuSeqlens);
         try (PointerScope scope = new PointerScope()) {
             checkGradients(gradLogProbs, gradEntropy, gradKl, dHidden, dWeight);
-            known = true; // as far as the loss is asked to look
+            known = true; // so that the loss can read the results; those of later rows are not computed yet
             for (int first = 0; first < cuSeqlens.length - 1;) {
                 final int last = together(cuSeqlens, first);
                 results(cuSeqlens[first], cuSeqlens[last]);
@@ -401,12 +401,12 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** @param results whether these are to be computed as well */
+    /** @param results whether the results must be computed as well */
     private void gradient(long from, long to, boolean results, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl, Tensor dHidden,
             Tensor dWeight) {
         final Tensor d = dHidden == null ? null : dHidden.detach();
         final WeightGradient weightGradient = dWeight == null ? null : new WeightGradient(dWeight.detach());
-        // From the end, since the logits of the last chunk are still there.
+        // From the last chunk on, since its logits are still in memory.
         for (long at = to == from ? -1 : from + (to - from - 1) / chunkRows * chunkRows; at >= from; at -= chunkRows) {
             try (PointerScope inner = new PointerScope()) {
                 final Rows chunk = new Rows(at, Math.min(chunkRows, to - at));
@@ -425,7 +425,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** The rows of one chunk, as the kernels take them. */
+    /** The rows of one chunk, as views for the kernels. */
     private final class Rows {
         final long from;
         final long n;
@@ -443,7 +443,7 @@ public final class LinearLogProbs implements AutoCloseable {
             return vector == null ? null : TensorViews.floats(vector.narrow(0, from, n));
         }
 
-        /** What the KL leaves for its gradient. */
+        /** The KL's statistics, from which its gradient is computed. */
         private KlStatistics statistics() {
             return new KlStatistics(of(klStatistics.get(0)), of(klStatistics.get(1)), of(klStatistics.get(2)));
         }
@@ -458,7 +458,7 @@ public final class LinearLogProbs implements AutoCloseable {
             }
         }
 
-        /** In place of the logits, unless these are kept. */
+        /** {@return the gradient with respect to the logits}, which overwrites them unless they are kept. */
         Tensor gradient(Tensor logits, Tensor gradLogProbs, Tensor gradEntropy, Tensor gradKl) {
             final Logits view = TensorViews.logits(logits);
             now.held = -1;
@@ -474,7 +474,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** dWeight += dLogitsᵀ hidden, summed in f32, a range of the vocabulary at a time: see {@link #add}. */
+    /** dWeight += dLogitsᵀ hidden, summed in f32, for a range of the vocabulary at a time. */
     private final class WeightGradient {
         private final Tensor sum;
         private final long most; // elements of dLogits at a time: a quarter of a chunk
@@ -484,7 +484,7 @@ public final class LinearLogProbs implements AutoCloseable {
             this.most = Math.max(chunkRows, Math.min(chunkRows * vocab, chunkBytes / 4 / Float.BYTES));
         }
 
-        /** The GEMM packs what it multiplies, which a range bounds. */
+        /** Adds a chunk's product. The GEMM copies its operands into packed memory, whose size the ranges bound. */
         void add(Tensor dLogits, Tensor hidden) {
             final long n = dLogits.size(0);
             final Tensor wide = hidden.to(ScalarType.Float);
@@ -538,7 +538,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** Shape, dtype and device; the last is that of the hidden states. */
+    /** Checks shape, dtype, and that the device is that of the hidden states. */
     private static void checkAs(Tensor tensor, String name, ScalarType dtype, Tensor hidden, long... shape) {
         given(tensor, name);
         boolean same = type(tensor) == dtype && tensor.dim() == shape.length && tensor.device().equals(hidden.device());
@@ -558,7 +558,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** Here and not by the kernels, which would name a row of the chunk. */
+    /** Checked here rather than by the kernels, whose message would have the row's number in its chunk. */
     private static void checkTargets(Tensor targets, Tensor hidden, long vocab) {
         given(targets, "targets");
         checkAs(targets, "targets", type(targets) == ScalarType.Int ? ScalarType.Int : ScalarType.Long, hidden, hidden.size(0));
@@ -583,7 +583,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** -1 if there is none. */
+    /** {@return the index of the first false element; -1 if there is none} */
     private static long firstFalse(Tensor right) {
         return Host.number(right.all()) != 0 ? -1 : (long) Host.number(right.logical_not().nonzero().min());
     }
@@ -648,7 +648,7 @@ public final class LinearLogProbs implements AutoCloseable {
         }
     }
 
-    /** From the first element to behind the last. */
+    /** {@return the number of bytes from the first element to the end of the last} */
     private static long bytes(Tensor tensor) {
         long last = 0;
         for (int d = 0; d < tensor.dim(); d++) {

@@ -5,7 +5,7 @@ import java.util.Set;
 import java.util.function.Function;
 import org.bytedeco.pytorch.Tensor;
 
-/** Tensors by name, found or made when they are asked for; there is no list of them. */
+/** A map from names to tensors that finds or makes a tensor when it is looked up; its entries cannot be listed. */
 final class Lookup extends AbstractMap<String, Tensor> {
     private final Function<String, Tensor> find;
 

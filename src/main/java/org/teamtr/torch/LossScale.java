@@ -8,43 +8,43 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 
 /**
- * Dynamic loss scaling (Micikevicius et al., 2018): in f16 the gradient of a loss falls below the smallest number there is, 6e-8,
- * unless the loss is multiplied by a large one. A gradient that passes the largest, 65,504, is not used and the scale is halved;
- * after so many that do not, it is doubled. All scales are powers of two, so that multiplying by one rounds nothing.
+ * Dynamic loss scaling (Micikevicius et al., 2018). In f16, gradients would fall below the smallest number, 6e-8, so the loss is
+ * multiplied by a large scale. A gradient that exceeds the largest number, 65,504, is not used and the scale is halved;
+ * after {@link #GROWTH} finite gradients it is doubled. All scales are powers of two, so that multiplying by them does not round.
  */
 final class LossScale {
     static final String SCALE = "loss_scale";
     private static final String FINITE = "finite_gradients";
     private static final double FIRST = 0x1p16;
     private static final double LARGEST = 0x1p24;
-    /** Gradients in a row after which the scale is doubled: fewer than elsewhere, since each is of a whole batch. */
+    /** Number of consecutive finite gradients after which the scale is doubled: fewer than usual, since each is of a whole batch. */
     static final int GROWTH = 100;
 
     private double scale = FIRST;
-    private int finite; // gradients in a row
+    private int finite; // consecutive finite gradients
 
-    /** What the loss is to be multiplied by. */
+    /** {@return the number by which the loss must be multiplied} */
     double scale() {
         return scale;
     }
 
-    /** As for a new policy. */
+    /** Resets the scale to that of a new policy. */
     void clear() {
         scale = FIRST;
         finite = 0;
     }
 
     /**
-     * Divides a gradient by the scale that it was computed with, and sees to the next one's.
+     * Divides a gradient by the scale with which it was computed, and adjusts the scale for the next one.
      *
-     * @return whether the gradient is finite; otherwise it is of no use
+     * @return whether the gradient is finite; otherwise it must not be used
      * @throws ArithmeticException if it is not, and the scale is 1 already
      */
     boolean unscale(Tensor gradient) {
         return unscale(gradient, DoubleUnaryOperator.identity());
     }
 
-    /** @param all what is finite where that of all parts of the gradient is, from the largest number of the part that is given here */
+    /** @param all returns a finite number if all parts of the gradient are finite, given the largest absolute value of this part */
     boolean unscale(Tensor gradient, DoubleUnaryOperator all) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final double largest = gradient.numel() == 0 ? 0 : Host.number(gradient.norm(new Scalar(Double.POSITIVE_INFINITY)));
@@ -66,12 +66,12 @@ final class LossScale {
         return true;
     }
 
-    /** What a checkpoint keeps. */
+    /** {@return the state to store in a checkpoint} */
     Map<String, String> state() {
         return Map.of(SCALE, Double.toString(scale), FINITE, Integer.toString(finite));
     }
 
-    /** @throws NumberFormatException if that is not what {@link #state} gave */
+    /** Restores a state. @throws NumberFormatException if it is not one that {@link #state} has returned */
     void set(Map<String, String> state) {
         final double given = Double.parseDouble(state.getOrDefault(SCALE, ""));
         if (!(given >= 1 && given <= LARGEST)) {

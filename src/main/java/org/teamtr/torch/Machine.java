@@ -7,7 +7,7 @@ import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.SizeTPointer;
 
-/** How much memory this machine has to give at the moment. */
+/** How much memory is free on this machine. */
 public final class Machine {
     private static final Path CGROUP = Path.of("/sys/fs/cgroup");
 
@@ -21,7 +21,7 @@ public final class Machine {
             final Path limit = CGROUP.resolve("memory.max");
             if (Files.isReadable(limit) && !Files.readString(limit).strip().equals("max")) {
                 final long used = Long.parseLong(Files.readString(CGROUP.resolve("memory.current")).strip())
-                        - number(Files.readString(CGROUP.resolve("memory.stat")), "inactive_file"); // which the kernel gives up
+                        - number(Files.readString(CGROUP.resolve("memory.stat")), "inactive_file"); // which the kernel frees when memory is needed
                 free = Math.min(free, Long.parseLong(Files.readString(limit).strip()) - used);
             }
             return free;

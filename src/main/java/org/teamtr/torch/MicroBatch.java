@@ -10,39 +10,39 @@ import java.util.stream.Stream;
 import org.teamtr.team.Utterance;
 
 /**
- * Some whole messages of a batch that go through the model together: their tokens end to end, without padding ("packing"). A prompt that
- * several of them follow goes through once, before all messages, where that saves a tenth of its messages' tokens.
+ * Some whole messages of a batch that go through the model together: their tokens one after the other, without padding ("packing"). A
+ * prompt of several messages goes through the model once, before all messages, if that saves a tenth of these messages' tokens.
  *
- * @param indices of the messages in the batch
- * @param tokens of all messages
- * @param shared prompts that several messages follow, without their last token, which stands before each message, as the token after
- *     which its first is asked for
- * @param of each message, which of these it follows; -1 where its own prompt goes through with it
+ * @param indices the messages' indices in the batch
+ * @param tokens the number of tokens of all messages
+ * @param shared prompts of several messages, without their last token; that token comes before each message, since its hidden state
+ *     predicts the message's first token
+ * @param of for each message, the index of its shared prompt; -1 if its prompt is not shared
  */
 record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[]> shared, int[] of) {
     /** The fewest tokens for which another worker is used. */
     private static final int FEW = 256;
 
     /**
-     * Tokens that go through the model in a row, and attend to each other and to those of a shared prompt.
+     * Consecutive tokens, which attend to each other and to those of a shared prompt.
      *
-     * @param tokens that go through
-     * @param prompt which of the shared prompts they come after; -1 for none
-     * @param before how many tokens that one has, 0 without
+     * @param tokens the tokens
+     * @param prompt the index of the shared prompt before them; -1 for none
+     * @param before the number of tokens of that prompt; 0 for none
      */
     record Sequence(int[] tokens, int prompt, int before) {
-        /** {@return how many tokens its last token attends to} */
+        /** {@return the number of tokens to which its last token attends} */
         int keys() {
             return before + tokens.length;
         }
     }
 
     /**
-     * Cuts a batch into micro-batches of about equal size, in which messages of one prompt are side by side.
+     * Divides a batch into micro-batches of about equal size, in which messages of one prompt are adjacent.
      *
-     * @param most sequence tokens of one, a prompt counted for each of its messages, since each has a copy of its keys and values; a single
-     *     message may have more
-     * @param workers that should all have something to do
+     * @param most the most sequence tokens of a micro-batch, where a prompt counts for each of its messages, since each has a copy of its
+     *     keys and values; a micro-batch of a single message may have more
+     * @param workers the number of workers, each of which should have work
      */
     static List<MicroBatch> split(List<Utterance> messages, long most, int workers) {
         final int[] prompt = DistinctPrompts.of(messages.stream().map(Utterance::prompt).toList()).of();
@@ -51,7 +51,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         long left = messages.stream().mapToLong(MicroBatch::length).sum();
         final long busy = Math.max(1, Math.min(workers, left / FEW));
         final int longest = messages.stream().mapToInt(MicroBatch::length).max().orElse(0);
-        final long each = busy * Math.max(1, most - longest / 2); // what a part has too much, by half a message, still fits
+        final long each = busy * Math.max(1, most - longest / 2); // so that a part that is too large by half a message still fits
         long parts = (left + each - 1) / each * busy;
         final List<MicroBatch> micros = new ArrayList<>();
         int from = 0;
@@ -78,7 +78,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return IntStream.range(0, count).boxed().sorted(by).mapToInt(Integer::intValue).toArray();
     }
 
-    /** @param batch whose messages of these indices it has */
+    /** {@return the messages of a batch that have these indices} */
     private static MicroBatch of(List<Utterance> batch, int[] indices) {
         return of(indices, Arrays.stream(indices).mapToObj(batch::get).toList());
     }
@@ -106,7 +106,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
                 Arrays.stream(distinct.of()).map(p -> number[p]).toArray());
     }
 
-    /** {@return the same with sequences of one length side by side}, whose attention is then computed in one call. */
+    /** {@return the same with adjacent sequences of each length}, so that their attention is computed in one call. */
     private MicroBatch byLength(List<Utterance> batch) {
         final List<Sequence> sequences = sequences();
         final int first = shared.size();
@@ -115,17 +115,17 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return of(batch, Arrays.stream(order).map(m -> indices[m]).toArray());
     }
 
-    /** {@return the same messages, tokens and places after other prompts} */
+    /** {@return the same messages, in the same order, after other prompts} */
     MicroBatch withPrompts(UnaryOperator<Utterance> prompted) {
         return of(indices, messages.stream().map(prompted).toList());
     }
 
-    /** What goes into the model: prompt and message, but for the last token, after which nothing is asked. */
+    /** The number of tokens that go through the model: prompt and message without the last token, as no token after it is needed. */
     private static int length(Utterance message) {
         return message.prompt().length + message.tokens().length - 1;
     }
 
-    /** {@return what goes through the model, in this order: the shared prompts, then the messages} */
+    /** {@return the sequences that go through the model: first the shared prompts, then the messages} */
     List<Sequence> sequences() {
         return Stream.concat(shared.stream().map(prompt -> new Sequence(prompt, -1, 0)), IntStream.range(0, of.length).mapToObj(this::sequence))
                 .toList();
@@ -141,12 +141,12 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return new Sequence(tokens, of[message], before);
     }
 
-    /** [tokens] where among the tokens of all sequences each token of the messages is asked for: at the one before it. */
+    /** {@return [tokens] for each token of the messages, the position of the token before it, among the tokens of all sequences} */
     long[] asked() {
         final List<Sequence> sequences = sequences();
         final long[] asked = new long[tokens];
         int t = 0;
-        long end = 0; // of a sequence, which ends with the message but for its last token
+        long end = 0; // of the sequence, whose last token is the message's last but one
         for (int s = 0; s < sequences.size(); s++) {
             end += sequences.get(s).tokens.length;
             final int said = s < shared.size() ? 0 : messages.get(s - shared.size()).tokens().length;
@@ -157,12 +157,12 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return asked;
     }
 
-    /** [tokens] the tokens of the messages. */
+    /** {@return [tokens] the tokens of the messages} */
     int[] targets() {
         return messages.stream().flatMapToInt(m -> Arrays.stream(m.tokens())).toArray();
     }
 
-    /** [messages + 1] */
+    /** {@return [messages + 1] the bounds of the messages' tokens} */
     long[] cuSeqlens() {
         final long[] bounds = new long[messages.size() + 1];
         for (int m = 0; m < messages.size(); m++) {
@@ -171,7 +171,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return bounds;
     }
 
-    /** Their values of a vector of the batch that has one for each message. */
+    /** {@return the values of these messages, from a vector with a value for each message of the batch} */
     float[] ofMessages(float[] values) {
         final float[] out = new float[indices.length];
         for (int m = 0; m < out.length; m++) {
@@ -180,7 +180,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return out;
     }
 
-    /** Their values of a per-token vector of the batch, whose messages {@code cuSeqlens} bounds. */
+    /** {@return the values of these messages' tokens, from a per-token vector of the batch, in which {@code cuSeqlens} bounds messages} */
     float[] gather(float[] values, long[] cuSeqlens) {
         final float[] out = new float[tokens];
         int at = 0;
@@ -192,7 +192,7 @@ record MicroBatch(List<Utterance> messages, int[] indices, int tokens, List<int[
         return out;
     }
 
-    /** Puts their values, which stand in {@code values} from some place on, back to their places in the batch. */
+    /** Copies the values of these messages' tokens, which begin at {@code values[from]}, to the messages' places in the batch. */
     void scatter(float[] values, int from, float[] into, long[] cuSeqlens) {
         int at = from;
         for (int m : indices) {

@@ -31,14 +31,14 @@ import org.teamtr.model.ModelConfig;
 import org.teamtr.model.SafeTensors;
 import org.teamtr.model.SafeTensorsWriter;
 
-/** Weights and optimiser state between vectors and safetensors files. */
+/** Reads and writes weights and optimiser state in safetensors files. */
 final class ModelFiles {
     static final String CONFIG = "config.json";
     static final String ADAPTER = "adapter_model.safetensors";
     static final String ADAPTER_CONFIG = "adapter_config.json";
-    /** What other programs do not need: the f32 weights below rounded ones, AdamW's moments after its first step, counters. */
+    /** The file of what other programs do not need: the f32 weights of rounded ones, AdamW's moments after its first step, counters. */
     static final String TRAINING = "training.safetensors";
-    /** How PEFT calls the model inside its own. */
+    /** The prefix of the model's tensor names in PEFT's files. */
     static final String ADAPTER_PREFIX = "base_model.model.";
     static final String EMBEDDING = "model.embed_tokens.weight";
     static final String HEAD = "lm_head.weight";
@@ -51,11 +51,11 @@ final class ModelFiles {
     }
 
     /**
-     * Reads what a model folder says its model is like. A head in the files of a model that ties it to the embedding is the model's,
-     * unless it equals the embedding.
+     * Reads the configuration of a model folder. If the configuration ties the head to the embedding but the files have a head that
+     * differs from the embedding, that head is used.
      *
-     * @param note hears what a user should know, a sentence each
-     * @throws IOException if there is no such folder, or something in it is wrong or not computed
+     * @param note is called with each thing that a user should know, a sentence
+     * @throws IOException if there is no such folder, or something in it is wrong or not supported
      */
     static ModelConfig config(Path folder, Consumer<String> note) throws IOException {
         final ModelConfig config = ModelConfig.read(folder.resolve(CONFIG), note);
@@ -87,9 +87,9 @@ final class ModelFiles {
     }
 
     /**
-     * Reads a model's weights, each in any of f32, f16 and bf16.
+     * Reads a model's weights, each of which may be f32, f16 or bf16.
      *
-     * @throws IOException if a tensor is missing, of another shape, or there is one that this decoder would leave out
+     * @throws IOException if a tensor is missing or of another shape, or there is one that this decoder does not use
      */
     static void readModel(Path folder, ModelConfig config, Weights weights) throws IOException {
         try (SafeTensors tensors = SafeTensors.open(folder)) {
@@ -98,7 +98,7 @@ final class ModelFiles {
     }
 
     /**
-     * The same without the weights: looks at names, shapes and types alone.
+     * Checks the names, shapes and types of a model's tensors, without reading the weights.
      *
      * @throws IOException as {@link #readModel}
      */
@@ -110,7 +110,7 @@ final class ModelFiles {
         }
     }
 
-    /** Whether a tensor is made of others, or of the sizes. */
+    /** Whether a tensor is computed from other tensors or from the configuration. */
     private static boolean isDerived(String name, ModelConfig config) {
         return name.endsWith("rotary_emb.inv_freq") || config.embedding().tied() && name.equals(HEAD); // equal to the embedding, or not tied
     }
@@ -125,7 +125,7 @@ final class ModelFiles {
         weights.refresh();
     }
 
-    /** The tensors of a layout's parts, all of the right shape, and no others. */
+    /** {@return the tensors of a layout's parts} Throws if one is missing or of another shape, or if there are others. */
     private static Map<String, SafeTensors.Entry> entries(SafeTensors tensors, String prefix, Layout layout, Predicate<String> ignored)
             throws IOException {
         final Map<String, SafeTensors.Entry> entries = new LinkedHashMap<>();
@@ -156,12 +156,12 @@ final class ModelFiles {
         };
     }
 
-    /** Takes numbers of a tensor, from a place on. */
+    /** Receives a part of a tensor, which begins at the index {@code from}. */
     private interface Into {
         void put(long from, Tensor chunk);
     }
 
-    /** Reads numbers of a tensor chunk by chunk. */
+    /** Reads a range of a tensor chunk by chunk. */
     private static void read(SafeTensors tensors, SafeTensors.Entry entry, long first, long length, Into into) throws IOException {
         final torch.ScalarType dtype = type(entry);
         final int width = entry.type().bytes();
@@ -175,7 +175,7 @@ final class ModelFiles {
         }
     }
 
-    /** The memory of a contiguous tensor on the CPU, of less than 2 GiB. */
+    /** {@return the memory of a contiguous tensor on the CPU, of less than 2 GiB} */
     static ByteBuffer bytes(Tensor tensor) {
         final Pointer data = tensor.data_ptr();
         return new BytePointer(data).capacity(tensor.numel() * tensor.element_size()).asByteBuffer();
@@ -217,7 +217,7 @@ final class ModelFiles {
     /**
      * Writes adapters as PEFT does, with the keys of its {@code LoraConfig}.
      *
-     * @param baseModel the folder or name of the model below the adapters as the user gave it; null if there is none in files
+     * @param baseModel the folder or name of the base model as the user gave it; null if it is in no file
      */
     static void writeAdapter(Path folder, Weights adapter, TorchPolicy.Settings settings, String baseModel) throws IOException {
         SafeTensorsWriter.write(folder.resolve(ADAPTER), tensors(ADAPTER_PREFIX, adapter), Map.of("format", "pt"));
@@ -228,7 +228,7 @@ final class ModelFiles {
                 .put("inference_mode", true).put("init_lora_weights", true).putNull("layer_replication").putNull("layers_pattern")
                 .putNull("layers_to_transform").putObject("loftq_config");
         if (settings.lora().alpha() == Math.rint(settings.lora().alpha())) {
-            json.put("lora_alpha", (long) settings.lora().alpha()); // an integer where it can be one, as PEFT declares it
+            json.put("lora_alpha", (long) settings.lora().alpha()); // an integer if it is whole, as PEFT declares it
         } else {
             json.put("lora_alpha", settings.lora().alpha());
         }
@@ -256,7 +256,7 @@ final class ModelFiles {
                     + json.path("r") + " and " + json.path("lora_alpha"));
         }
         for (String key : new String[] {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern"}) {
-            if (json.path(key).asBoolean() || !json.path(key).isEmpty()) { // they change what the same tensors compute
+            if (json.path(key).asBoolean() || !json.path(key).isEmpty()) { // with these the same tensors compute something else
                 throw new IOException(file + ": " + key + ": expected none, given " + json.path(key));
             }
         }
@@ -265,7 +265,7 @@ final class ModelFiles {
         }
     }
 
-    /** Writes what a policy needs to go on; of sharded vectors this rank's part and, as they {@link #give} it, the others'. */
+    /** Writes what a policy needs to resume; for vectors that are divided among ranks, the other ranks must call {@link #give}. */
     static void writeTraining(Path folder, TrainingState state) throws IOException {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
@@ -286,7 +286,7 @@ final class ModelFiles {
         SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, numbers);
     }
 
-    /** What a rank does while another one writes. */
+    /** Sends this rank's parts to the rank that writes the files. */
     static void give(TrainingState state) {
         if (state.divided()) {
             try (WritableByteChannel nowhere = Channels.newChannel(OutputStream.nullOutputStream())) {
@@ -308,7 +308,7 @@ final class ModelFiles {
         }
     }
 
-    /** Reads what {@link #writeTraining} wrote; of sharded vectors this rank's part. */
+    /** Reads what {@link #writeTraining} has written; of divided vectors only this rank's part. */
     static void readTraining(Path folder, TrainingState state) throws IOException {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
@@ -325,7 +325,7 @@ final class ModelFiles {
                 vector(tensors, file, "master", length, weights.master, weights.shard);
                 weights.refresh();
             }
-            if (state.lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not of weights that were f32 or bf16 then
+            if (state.lossScale != null && tensors.metadata().containsKey(LossScale.SCALE)) { // not if the weights were f32 or bf16
                 state.lossScale.set(tensors.metadata());
             }
             state.loaded(Long.parseLong(tensors.metadata().getOrDefault("version", "")),

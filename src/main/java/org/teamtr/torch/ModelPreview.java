@@ -14,8 +14,8 @@ import org.teamtr.team.Speaker;
 import org.teamtr.team.Utterance;
 
 /**
- * A model folder looked at without its weights: sizes, tokenizer, chat template, names and shapes of the tensors. It can say how long
- * a prompt is, and speaks nothing.
+ * A model folder without its weights: sizes, tokenizer, chat template, names and shapes of the tensors. It encodes prompts, so that their
+ * length is known, but cannot generate.
  */
 public final class ModelPreview implements Speaker, AutoCloseable {
     private final Tokenizer tokenizer;
@@ -28,20 +28,20 @@ public final class ModelPreview implements Speaker, AutoCloseable {
         this.config = config;
     }
 
-    /** Something that reads a part of a model. */
+    /** Reads a part of a model. */
     private interface Part<T> {
         T read() throws IOException;
     }
 
     /**
-     * Looks at a model folder.
+     * Checks a model folder.
      *
      * @param thinking the chat template's {@code enable_thinking}
-     * @param lora rank and targets of the adapters to train, to see that there are such layers; null for none
-     * @param weights whether its weights are going to be used
-     * @param problem is told each thing that is wrong
-     * @param note is told what a user should know though it is not wrong, a sentence each: what {@link TorchPolicy#notes} has
-     * @return the model, or null if there is not enough of it to say how long a prompt is
+     * @param lora targets of the adapters to train, to check that there are such layers; null for none
+     * @param weights whether its weights will be used
+     * @param problem is called with each thing that is wrong
+     * @param note is called with each thing that a user should know though it is not wrong, a sentence: those of {@link TorchPolicy#notes}
+     * @return the model, or null if prompts cannot be encoded
      */
     public static ModelPreview open(Path folder, boolean thinking, List<String> lora, boolean weights, Consumer<String> problem,
             Consumer<String> note) {
@@ -71,11 +71,11 @@ public final class ModelPreview implements Speaker, AutoCloseable {
     }
 
     /**
-     * {@return what a model folder says its model is like}
+     * {@return the configuration of a model folder}
      *
-     * @param weights whether its weights are going to be used: a head of their own may be among them
-     * @param note is told what a user should know, a sentence each
-     * @throws IOException if there is no such folder, or something in it is wrong or not computed
+     * @param weights whether its weights will be used: they may contain a head that differs from the embedding
+     * @param note is called with each thing that a user should know, a sentence
+     * @throws IOException if there is no such folder, or something in it is wrong or not supported
      */
     public static ModelConfig config(Path folder, boolean weights, Consumer<String> note) throws IOException {
         return weights ? ModelFiles.config(folder, note) : ModelConfig.read(folder.resolve(ModelFiles.CONFIG), note);

@@ -3,7 +3,7 @@ package org.teamtr.torch;
 import java.util.Locale;
 import java.util.stream.Stream;
 
-/** There is no memory for something, of the host or of a device. The message says in a line what to change. */
+/** An allocation on the host or on a device has failed. The message says in one line what to change. */
 public final class OutOfMemory extends RuntimeException {
     private static final long serialVersionUID = 1;
 
@@ -17,12 +17,12 @@ public final class OutOfMemory extends RuntimeException {
         super("out of memory in " + what + " (" + brief(cause) + ")", cause);
     }
 
-    /** {@return the exception of a failed allocation in words that help; any other as it is} */
+    /** {@return for a failed allocation, an exception that says what to change; any other exception as it is} */
     static RuntimeException told(RuntimeException e, String what) {
         return is(e) ? new OutOfMemory(what, e) : e;
     }
 
-    /** The words of libtorch's allocators, of cuBLAS and CUDA, of C++ and of JavaCPP. */
+    /** {@return whether an exception reports a failed allocation}: by the messages of libtorch, cuBLAS, CUDA, C++ and JavaCPP. */
     static boolean is(Throwable e) {
         final String message = String.valueOf(e.getMessage()).toLowerCase(Locale.ROOT);
         return !(e instanceof OutOfMemory) && Stream.of("out of memory", "can't allocate memory", "not enough memory",

@@ -10,43 +10,43 @@ import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * The sequences of a micro-batch on a device, as one row of tokens, end to end. Only attention knows where one ends: a token attends to
- * those of its own sequence up to itself, and to all of the shared prompt that its sequence comes after. Results equal those of each
- * sequence computed alone, except for the order of sums. The caller's PointerScope owns the tensors.
+ * The sequences of a micro-batch on a device, as one row of tokens, one sequence after the other. Only attention depends on their bounds:
+ * a token attends to the tokens of its own sequence up to itself, and to all tokens of its sequence's shared prompt. Results equal those
+ * of each sequence computed alone, except for the order of sums. The caller's PointerScope owns the tensors.
  */
 final class PackedSequences {
     final MicroBatch micro;
-    /** How many tokens of messages the micro-batches before it have. */
+    /** The number of messages' tokens in the micro-batches before it. */
     final int tokensBefore;
-    /** How many messages these have. */
+    /** The number of messages in these. */
     final int messagesBefore;
-    /** [tokens] int64, as are all that follow. */
+    /** [tokens] int64, as the following tensors. */
     final Tensor ids;
-    /** [tokens] of each token in its sequence, a shared prompt counted. */
+    /** [tokens] the position of each token in its sequence, after the shared prompt if there is one. */
     final Tensor positions;
-    /** [keys] the tokens that each sequence attends to, one sequence after the other; null if no sequence has a shared prompt. */
+    /** [keys] the positions of the tokens to which each sequence attends, one sequence after the other; null if there is no shared prompt. */
     final Tensor keys;
     /** [tokens of the messages] the position, among all tokens, whose hidden state predicts each of them. */
     final Tensor asked;
-    /** [tokens of the messages] */
+    /** [tokens of the messages] these tokens. */
     final Tensor targets;
-    /** [messages + 1] bounds of their tokens. */
+    /** [messages + 1] bounds of the messages' tokens. */
     final Tensor messages;
-    /** [sequences + 1] int32, bounds of their tokens. */
+    /** [sequences + 1] int32, bounds of the sequences' tokens. */
     final Tensor cuQueries;
-    /** [sequences + 1] int32, bounds of the tokens that they attend to. */
+    /** [sequences + 1] int32, bounds of {@link #keys}. */
     final Tensor cuKeys;
-    /** Of the longest sequence. */
+    /** The number of tokens of the longest sequence. */
     final int mostQueries;
-    /** Of the longest with the shared prompt before it. */
+    /** The same with shared prompts counted. */
     final int mostKeys;
     private final List<Run> runs = new ArrayList<>();
 
     /**
-     * Sequences side by side that have one length.
+     * Adjacent sequences of one length.
      *
-     * @param queries tokens of each
-     * @param keys tokens that the last of each attends to
+     * @param queries number of tokens of each
+     * @param keys number of tokens to which the last token of each attends
      */
     private record Run(int count, int queries, int keys) {
     }
@@ -56,7 +56,7 @@ final class PackedSequences {
         Tensor of(Tensor q, Tensor k, Tensor v);
     }
 
-    /** @param here which of the micro-batches are computed here; of others there is only {@link #micro} */
+    /** @param here whether a micro-batch is computed by this rank; for others there is only {@link #micro} */
     static List<PackedSequences> of(List<MicroBatch> micros, IntPredicate here, Device device) {
         final List<Numbers> numbers = new ArrayList<>();
         for (int part = 0; part < micros.size(); part++) {
@@ -157,10 +157,10 @@ final class PackedSequences {
     }
 
     /**
-     * {@return the keys or values that the sequences attend to, one sequence after the other, each with its shared prompt before it, [keys,
+     * {@return the keys or values to which the sequences attend, one sequence after the other, each after its shared prompt, [keys,
      * heads, headDim]}
      *
-     * @param x those of all tokens, [tokens, heads, headDim]
+     * @param x the keys or values of all tokens, [tokens, heads, headDim]
      */
     Tensor ofKeys(Tensor x) {
         return keys == null ? x : x.view(x.size(0), x.size(1) * x.size(2)).index_select(0, keys).view(-1, x.size(1), x.size(2));

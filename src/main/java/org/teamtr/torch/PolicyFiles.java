@@ -7,7 +7,7 @@ import java.util.List;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.model.ModelConfig;
 
-/** Makes policies of model folders, and writes and reads their checkpoints. */
+/** Makes policies from model folders, and writes and reads their checkpoints. */
 final class PolicyFiles {
     private static final String LOAD = "load";
 
@@ -29,7 +29,7 @@ final class PolicyFiles {
         return open(folder, settings, memory, "random " + seed, (config, weights) -> weights.random(seed), seed);
     }
 
-    /** @param seed of adapters: A random, B zero, the model as it was */
+    /** @param seed of the adapters, where A is random and B is zero, so that the model is unchanged */
     private static TorchPolicy open(Path folder, TorchPolicy.Settings settings, TeamMemory memory, String how, Filler filler, long seed)
             throws IOException {
         try {
@@ -71,7 +71,7 @@ final class PolicyFiles {
         return policy;
     }
 
-    /** @param owner closed if that fails */
+    /** @param owner is closed if filling fails */
     private static void fill(Filler filler, ModelConfig config, Weights weights, AutoCloseable owner) throws IOException {
         boolean filled = false;
         try {
@@ -89,9 +89,9 @@ final class PolicyFiles {
     }
 
     /**
-     * Writes a policy's model, or, where only adapters are trained, the adapters; beside it the optimiser's state.
+     * Writes a policy's model, or, where only adapters are trained, the adapters; and the optimiser's state.
      *
-     * @param source where the model was read, as the caller gave it; null if its weights are in no file
+     * @param source the folder from which the model was read, as the caller gave it; null if its weights are in no file
      */
     static void save(TorchPolicy policy, Path folder, String source) throws IOException {
         final TrainingState state = policy.state;
@@ -110,7 +110,7 @@ final class PolicyFiles {
         ModelFiles.writeTraining(folder, state);
     }
 
-    /** Reads into a policy what {@link #save} wrote. */
+    /** Reads into a policy what {@link #save} has written. */
     static void read(TorchPolicy policy, Path folder) throws IOException {
         if (policy.state.base == null) {
             final ModelConfig given = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));

@@ -10,7 +10,7 @@ import org.teamtr.train.Policy;
 
 /**
  * Log-probs, entropies and KLs of all tokens of a batch. They stay on the device until the last micro-batch, and are then copied to the
- * host at once. Values that other ranks compute are zeros here. The caller's PointerScope owns the tensors.
+ * host in one copy. Values that other ranks compute are zero on this one. The caller's PointerScope owns the tensors.
  */
 final class Results {
     private final List<PackedSequences> micros;
@@ -24,7 +24,7 @@ final class Results {
         this.values = Decoder.empty(new long[] {kl ? 3 : 2, tokens}, torch.ScalarType.Float, device).zero_();
     }
 
-    /** Stores those of a micro-batch. */
+    /** Stores the results of a micro-batch. */
     void put(PackedSequences packed, LinearLogProbs head) {
         try (PointerScope scope = new PointerScope()) {
             final Tensor own = values.narrow(1, packed.tokensBefore, packed.micro.tokens());
@@ -36,12 +36,12 @@ final class Results {
         }
     }
 
-    /** {@return log-probs of all tokens, one micro-batch after the other} */
+    /** {@return the log-probs of all tokens, in the order of the micro-batches} */
     float[] logProbs() {
         return Host.floats(values.select(0, 0));
     }
 
-    /** {@return all of them, in the order of the batch} */
+    /** {@return all results, in the order of the batch} */
     Policy.Scores scores(Batch batch) {
         final float[] all = Host.floats(values);
         final float[][] scores = new float[3][];

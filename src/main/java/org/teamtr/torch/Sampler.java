@@ -9,7 +9,7 @@ import org.teamtr.team.Generation;
 import org.teamtr.team.Utterance;
 import org.teamtr.train.Policy;
 
-/** Has messages generated: the prompts are divided among the workers, each of which runs a {@link Generator}. */
+/** Generates messages: divides the prompts among the workers, each of which runs a {@link Generator}. */
 final class Sampler {
     private final ForwardPass forward;
     private final TrainingState state;

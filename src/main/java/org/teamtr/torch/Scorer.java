@@ -9,7 +9,7 @@ import org.teamtr.train.Batch;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.Policy;
 
-/** Measures a policy on the messages of a batch: log-probs, entropy, exact KL from an anchor, and how far logits have moved. */
+/** Scores a policy on the messages of a batch: log-probs, entropy, exact KL from an anchor, and the change of the logits. */
 final class Scorer {
     private final ForwardPass forward;
     private final TrainingState state;
@@ -41,7 +41,7 @@ final class Scorer {
         }
     }
 
-    /** Scores that other ranks have computed are zeros here until they are added. */
+    /** Adds the scores of other ranks; until then, what they have computed is zero on this one. */
     Policy.Scores sum(Policy.Scores scores) {
         if (scores.kl() == null) {
             forward.sum("scores", scores.logProbs(), scores.entropy());

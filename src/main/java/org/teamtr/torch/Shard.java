@@ -6,19 +6,19 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 
 /**
- * The part of a flat vector that one rank keeps (ZeRO: Rajbhandari et al., 2020). Rank r has the numbers from r s on, s of them, the
- * last ranks fewer. What is exchanged goes in pieces, so that it needs little memory.
+ * The part of a flat vector that one rank keeps (ZeRO: Rajbhandari et al., 2020). Rank r has the s elements from r s on; the
+ * last ranks may have fewer. Exchanges are done in pieces, so that they need little memory.
  */
 final class Shard {
-    /** Shards begin at multiples of this, as do the bits that {@link Weights#nudge} draws. */
+    /** Shards begin at multiples of this, since {@link Weights#nudge} draws so many random bits at a time. */
     private static final long ALIGNED = Long.SIZE;
-    /** Numbers of each rank that are exchanged at once, at most. */
+    /** The most elements of each rank that are exchanged at once. */
     private final long piece;
 
     private final TorchRanks ranks;
     private final long whole;
     private final long each;
-    /** Where this rank's part begins, and how long it is. */
+    /** Beginning and length of this rank's part. */
     final long from;
     final long length;
 
@@ -50,12 +50,12 @@ final class Shard {
         return vector.narrow(0, from, length);
     }
 
-    /** Takes the next numbers of a vector. */
+    /** Receives the next elements of a vector. */
     interface Numbers<E extends Exception> {
         void accept(Tensor numbers) throws E;
     }
 
-    /** Something to do with a piece: where it is in every part, and how long it is at most. */
+    /** Processes a piece: the elements of every rank's part from {@code within} on, at most n of each. */
     private interface Piece {
         void at(long within, long n);
     }
@@ -68,7 +68,7 @@ final class Shard {
         }
     }
 
-    /** Copies between a whole vector and a buffer that has n numbers of each rank, those from {@code within} on. */
+    /** Copies between a whole vector and a buffer with n elements of each rank's part, from {@code within} on. */
     private void copy(Tensor vector, Tensor buffer, long within, long n, boolean out) {
         for (int r = 0; r < ranks.size(); r++) {
             final long at = start(r) + within;
@@ -85,7 +85,7 @@ final class Shard {
         }
     }
 
-    /** Brings every rank's own part of a vector to all. */
+    /** Sends every rank's own part of a vector to all ranks. */
     void gather(String what, Tensor vector) {
         pieces((within, n) -> {
             final Tensor mine = buffer(n, vector);
@@ -99,7 +99,7 @@ final class Shard {
         });
     }
 
-    /** Adds the own part of a vector up over the ranks. The other parts are then worth nothing. */
+    /** Sums this rank's part of a vector over the ranks. The other parts of the vector are undefined afterwards. */
     void sum(String what, Tensor vector) {
         pieces((within, n) -> {
             final Tensor all = buffer(n * ranks.size(), vector).zero_();
@@ -113,12 +113,12 @@ final class Shard {
         });
     }
 
-    /** Handles n numbers from the index {@code at} on, which one rank owns. */
+    /** Processes n elements from the index {@code at} on, which one rank owns. */
     private interface Owned<E extends Exception> {
         void of(int rank, long at, long n) throws E;
     }
 
-    /** Visits a range of the vector in order, in pieces that belong to one rank each. */
+    /** Processes a range of the vector in order, in pieces that belong to one rank each. */
     private <E extends Exception> void owners(long first, long last, Owned<E> todo) throws E {
         for (long at = first; at < last;) {
             final int rank = (int) (at / each);
@@ -131,16 +131,16 @@ final class Shard {
     }
 
     /**
-     * Goes through a vector of which every rank has its part, from its beginning to its end.
+     * Reads a vector of which every rank has its part, from beginning to end.
      *
-     * @param own part
-     * @param then is given the next numbers, on the CPU; every rank gets them
+     * @param own this rank's part
+     * @param then is called with the next elements, on the CPU; on every rank
      */
     <E extends Exception> void stream(String what, Tensor own, Numbers<E> then) throws E {
         stream(what, own, 0, whole, then);
     }
 
-    /** The same of a range of the vector. */
+    /** The same for a range of the vector. */
     <E extends Exception> void stream(String what, Tensor own, long first, long last, Numbers<E> then) throws E {
         try (Device cpu = new Device("cpu")) {
             owners(first, last, (rank, at, n) -> {
@@ -190,7 +190,7 @@ final class Shard {
         return Math.sqrt(square[0]);
     }
 
-    /** {@return a number that is finite where those of all ranks are} */
+    /** {@return a number that is finite if the numbers of all ranks are} */
     double finite(double own) {
         final double[] wrong = {Double.isFinite(own) ? 0 : 1};
         ranks.sum("overflow of the gradient", wrong);

@@ -20,22 +20,22 @@ import org.teamtr.kernels.Logits;
 import org.teamtr.model.ModelConfig;
 
 /**
- * What {@link Decoder} computes for one new token of each row, in few calls, since a GPU waits for each of them to be launched:
- * queries, keys and values are one product of libtorch's, gate and up another, each with the adapters of all its parts in two more;
- * products add to the residual stream in place; all else is the kernels of {@link Decoding}.
+ * Computes what {@link Decoder} does, for one new token of each row, in few calls, since a GPU waits for each launch:
+ * queries, keys and values are one product of libtorch's, gate and up another, and the adapters of each take two more products;
+ * products are added to the residual stream in place; the kernels of {@link Decoding} do the rest.
  *
- * <p>A step reads nothing of the host: tokens, positions and starts are read where they lie, memory is allocated once, and launches
- * depend on shapes alone. So the same calls, made again after the contents of these vectors have changed, compute the next step.
+ * <p>A step reads nothing from the host: tokens, positions and starts are read on the device, memory is allocated once, and launches
+ * depend only on shapes. So the same launches, repeated after the contents of these vectors have changed, compute the next step.
  *
- * <p>Weights that lie side by side are stacked as a view; others, and adapters, are copied, into the PointerScope around the
- * constructor. The weights must stay as they are while it is used. One call at a time.
+ * <p>Adjacent weights are stacked as a view; others, and adapters, are copied, into the PointerScope around the
+ * constructor. The weights must not be changed while it is used. One call at a time.
  */
 final class StackedDecoder implements NextToken {
-    /** Linear layers of one input, stacked; bias and adapters may be null. Transposed, as products take them. */
+    /** Linear layers with the same input, stacked and transposed; bias and adapters may be null. */
     private record Linear(Tensor weight, Tensor bias, Tensor a, Tensor b, int rank) {
     }
 
-    /** What a step writes, each [rows, columns]: the residual stream, then what the layers make of it, in their order. */
+    /** The memory that a step writes, each [rows, columns]: the residual stream, then intermediate results in the order of computation. */
     private record Memory(Tensor x, Tensor normed, Tensor qkv, Tensor attended, Tensor gateUp, Tensor activated, Tensor logits) {
         Memory map(UnaryOperator<Tensor> of) {
             return new Memory(of.apply(x), of.apply(normed), of.apply(qkv), of.apply(attended), of.apply(gateUp), of.apply(activated),
@@ -60,7 +60,7 @@ final class StackedDecoder implements NextToken {
     private final Logits norm;
     private final Scalar one = new Scalar(1);
     private final Scalar loraScale;
-    /** For the largest number of rows; a step of fewer uses the first rows. */
+    /** For the largest number of rows; a step with fewer uses the first rows. */
     private final Memory memory;
     /** Outputs of the adapters' first matrices. */
     private final Tensor low;
@@ -69,9 +69,9 @@ final class StackedDecoder implements NextToken {
     private Step step;
 
     /**
-     * @param vocab logit columns that count
-     * @param most rows that a call will have
-     * @param graphs whether the calls of a step are recorded and made again by CUDA alone; on a stream that can be recorded
+     * @param vocab number of logit columns that count
+     * @param most the most rows of a call
+     * @param graphs whether the launches of a step are recorded and repeated as a CUDA graph; needs a stream that can be recorded
      */
     StackedDecoder(ModelConfig c, Decoder decoder, Map<String, Tensor> w, ScalarType dtype, Device device, double loraScale, int vocab,
             long most, boolean graphs) {
@@ -138,7 +138,7 @@ final class StackedDecoder implements NextToken {
         }
         final long out = weights.stream().mapToLong(weight -> weight.size(0)).sum();
         Tensor b = null;
-        if (rank > 0) { // a block for each part that has an adapter, and zeros
+        if (rank > 0) { // block-diagonal: a block for each part that has an adapter
             b = empty(out, rank).zero_();
             long row = 0;
             long column = 0;
@@ -155,7 +155,7 @@ final class StackedDecoder implements NextToken {
                 rank == 0 ? null : b.t(), (int) rank);
     }
 
-    /** A view where they lie side by side. */
+    /** Stacks weights: a view if they are adjacent, else a copy. */
     private static Tensor stacked(List<Tensor> weights) {
         long rows = 0;
         boolean adjacent = true;
@@ -180,12 +180,12 @@ final class StackedDecoder implements NextToken {
         return memory.logits.narrow(0, 0, tokens.numel());
     }
 
-    /** The calls of the latest step once more: the next one, once tokens and positions have changed where they lie. */
+    /** Repeats the calls of the latest step; if tokens and positions have been changed in place, this computes the next step. */
     void replay() {
         step.run();
     }
 
-    /** One step of so many rows over one cache: all it reads and writes, wherever that lies. */
+    /** A step for a number of rows and a cache: views of all memory that it reads and writes. */
     private final class Step {
         private final KvCache cache;
         private final int version;
@@ -193,7 +193,7 @@ final class StackedDecoder implements NextToken {
         private final List<Pointer> held = new ArrayList<>();
         private final Tensor tokens;
         private final Memory m;
-        /** What the first matrices of adapters make of an input, by their rank. */
+        /** Memory for the results of adapters' first matrices, by rank. */
         private final Tensor[] lows;
         private final Logits xs;
         private final Logits normedOut;
@@ -235,7 +235,7 @@ final class StackedDecoder implements NextToken {
                 this.activatedOut = TensorViews.logits(m.activated);
                 this.positions = TensorViews.indices(held(positions.alias()));
                 this.starts = TensorViews.indices(held(starts.alias()));
-                final long room = cache.keys[0].size(2); // as many tables, since the last of these steps may be of the last column
+                final long room = cache.keys[0].size(2); // tables for all columns of the cache, since steps are repeated up to its last one
                 this.cosine = TensorViews.floats(decoder.cosine(room));
                 this.sine = TensorViews.floats(decoder.sine(room));
                 this.keys = Arrays.stream(cache.keys).map(this::columns).toArray(Logits[]::new);
@@ -260,7 +260,7 @@ final class StackedDecoder implements NextToken {
             return new long[] {tokens.numel(), tokens.data_ptr().address(), positions.data_ptr().address(), starts.data_ptr().address()};
         }
 
-        /** The first time as it is, since libraries make ready what they need; then, with graphs, it is recorded. */
+        /** Runs the step. With graphs, the first call only runs it, since libraries allocate in their first call; the second records it. */
         void next() {
             if (!graphs || !ran) {
                 run();
@@ -273,7 +273,7 @@ final class StackedDecoder implements NextToken {
             graph.launch();
         }
 
-        /** From the tokens to the logits after them. Writes the column of each row that its position says. */
+        /** Computes the logits of the next tokens, and writes each row's new column of the cache. */
         void run() {
             try (PointerScope scope = new PointerScope()) {
                 torch.index_select_out(m.x, embeddings, 0, tokens);
@@ -294,19 +294,19 @@ final class StackedDecoder implements NextToken {
             }
         }
 
-        /** y = what the layer makes of {@code in}. */
+        /** y = linear(in) */
         private void product(Tensor y, Linear linear, Tensor in) {
             torch.mm_out(y, in, linear.weight);
             more(y, linear, in);
         }
 
-        /** x += what the layer makes of {@code in}. */
+        /** x += linear(in) */
         private void add(Linear linear, Tensor in) {
             m.x.addmm_(in, linear.weight);
             more(m.x, linear, in);
         }
 
-        /** A bias is added by an operation of its own: as part of a product, cuBLASLt would ask libtorch for memory. */
+        /** Adds bias and adapter. The bias is added separately: as a part of the product, cuBLASLt would allocate memory. */
         private void more(Tensor y, Linear linear, Tensor in) {
             if (linear.bias != null) {
                 y.add_(linear.bias);
@@ -330,6 +330,6 @@ final class StackedDecoder implements NextToken {
 
     @Override
     public void close() {
-        closeStep(); // all else that was made is in the PointerScope around
+        closeStep(); // everything else is owned by the PointerScope around the constructor
     }
 }

@@ -9,42 +9,41 @@ import java.util.Set;
 import org.teamtr.train.Sharding;
 
 /**
- * What the policies of a team share, so that a team fits where one policy does:
+ * Memory that the policies of a team share, so that a team fits where one policy does:
  * <ul>
- * <li>Only the policy that learns has a gradient. On a CUDA device, with {@code offload}, it alone has its f32 weights and
- * its optimiser's moments there, too; those of the others are in the host's memory, as are the copies that an update may go back to.
- * They change places when another policy learns, and make room while messages are generated.
- * <li>Policies with adapters over the same frozen weights have these once.
+ * <li>Only the policy that learns has a gradient. On a CUDA device, with {@code offload}, only its f32 weights and
+ * its optimiser's moments are on the device; those of the other policies are in host memory, as are snapshots. They are exchanged when
+ * another policy learns, and leave the device while messages are generated.
+ * <li>Policies with adapters over the same frozen weights share these.
  * </ul>
- * None of it changes a number. Copies between host and device are made one after the other on the current stream; those out of
- * page-locked memory ({@code pinned}) are not waited for, see {@link Home}.
+ * Results are the same as without. Copies between host and device are made one after the other on the current stream; nothing waits for
+ * those from page-locked memory ({@code pinned}), see {@link Home}.
  *
- * <p>For policies of which one learns at a time, as the trainer uses them. It holds nothing that closing the policies does
- * not free.
+ * <p>For policies of which one learns at a time, as the trainer uses them. Closing the policies frees everything.
  */
 public final class TeamMemory {
     private final boolean offload;
     private final boolean pinned;
-    /** Bytes of the old policy's logits that are kept during an update, of a policy on the CPU. */
+    /** The most bytes of the old policy's logits that a policy on the CPU keeps during an update. */
     final long keptLogits;
-    /** The processes that train the team together; null where that is one. */
+    /** The processes that train the team together; null for one process. */
     final TorchRanks ranks;
-    /** What of a policy that learns each rank has a part of alone. */
+    /** What of a learning policy is divided among the ranks. */
     final Sharding sharding;
     private final Map<String, Weights> frozen = new HashMap<>();
-    /** One, unless another has a gradient that waits. */
+    /** The policy that learns; more than one if others have a gradient and have not stepped yet. */
     private final Set<TrainingState> learning = Collections.newSetFromMap(new IdentityHashMap<>());
 
-    /** @param offload whether what a policy does not need at the moment leaves a CUDA device */
+    /** @param offload whether what a policy does not need at the moment is moved from a CUDA device to host memory */
     public TeamMemory(boolean offload) {
         this(offload, false, 0, null, Sharding.NONE);
     }
 
     /**
      * @param offload as above
-     * @param pinned whether the host memory that holds what leaves the device is page-locked; without effect where nothing leaves it
+     * @param pinned whether that host memory is page-locked; without effect if nothing is moved there
      * @param keptLogits bytes of host memory in which a policy on the CPU may keep the logits of the old policy during an update, so that they
-     *     are not multiplied again; 0 for none. It changes no number
+     *     are not computed again; 0 for none. Results are the same
      * @param ranks among which scoring and gradients of the policies are divided; null for one process
      * @param sharding what else is divided among them
      */
@@ -56,7 +55,7 @@ public final class TeamMemory {
         this.sharding = ranks == null ? Sharding.NONE : sharding;
     }
 
-    /** {@return this process's part of a flat vector that this stage divides, or null where it has the whole} */
+    /** {@return this process's part of a flat vector that this stage divides; null if it is not divided} */
     Shard shard(long length, Sharding stage) {
         return sharding.divides(stage) ? new Shard(ranks, length) : null;
     }
@@ -66,7 +65,7 @@ public final class TeamMemory {
         Weights make() throws IOException;
     }
 
-    /** {@return frozen weights, those of an earlier call with the same key} To be closed by every caller. */
+    /** {@return frozen weights; the same for calls with the same key} Every caller must close them. */
     Weights frozen(String key, Maker maker) throws IOException {
         final Weights known = frozen.get(key);
         if (known != null && known.open()) {
@@ -85,7 +84,7 @@ public final class TeamMemory {
         return pinned;
     }
 
-    /** Gives a policy the room that one has, whoever had it before. */
+    /** Makes a policy the one that learns; the one before it leaves the device. */
     synchronized void learns(TrainingState policy) {
         if (learning.contains(policy)) {
             return;
@@ -95,7 +94,7 @@ public final class TeamMemory {
         policy.arrive();
     }
 
-    /** Frees the room; a policy with a gradient that waits for its step keeps its own. */
+    /** Frees the memory of the policy that learns, unless it has a gradient and has not stepped yet. */
     synchronized void rest() {
         learning.removeIf(TrainingState::depart);
     }

@@ -16,14 +16,14 @@ import org.teamtr.kernels.SurrogateStats;
 /**
  * libtorch tensors as arguments of the kernels. Nothing is copied: a kernel reads, or writes, the tensor's own memory.
  *
- * <p>A view keeps its Tensor object reachable, and throws {@link IllegalStateException} in a kernel once that Tensor was closed.
- * It stands for the memory the tensor has when the view is made: do not resize the tensor or set its storage while using it.
- * Raw data is read and written whether or not the tensor requires a gradient; autograd does not see it. The kernels' gradients
- * go back by {@code logits.backward(dLogits)}.
+ * <p>A view keeps its Tensor object reachable; a kernel throws {@link IllegalStateException} if that Tensor has been closed.
+ * A view refers to the memory that the tensor has when the view is made: do not resize the tensor or set its storage while using it.
+ * Data is read and written whether or not the tensor requires a gradient; autograd does not record it. Gradients from the kernels
+ * are passed on by {@code logits.backward(dLogits)}.
  *
- * <p>A CUDA tensor's view is on the stream that is libtorch's current one for the tensor's device, in this thread, when the view
- * is made: a kernel runs behind what libtorch has enqueued there, and libtorch's next operation behind the kernel. On any other
- * stream the order is the caller's to keep, and libtorch's allocator must be told (recordStream).
+ * <p>The view of a CUDA tensor uses the stream that is libtorch's current one for the tensor's device, in this thread, when the view
+ * is made: a kernel runs after what libtorch has enqueued there before, and before libtorch's later operations. On any other
+ * stream the caller must ensure the order, and tell libtorch's allocator (recordStream).
  *
  * <p>Every method throws {@link IllegalArgumentException} for a tensor that is undefined, neither on the CPU nor on CUDA, or of
  * another dtype, shape or layout than it says; and for a CUDA tensor what {@link Logits#ofAddress(org.teamtr.kernels.Device, long, long, DType, long,
@@ -31,7 +31,7 @@ import org.teamtr.kernels.SurrogateStats;
  */
 public final class TensorViews {
     /**
-     * The device of tensors on the CPU. A CUDA device in the tests alone, which so hand every kernel call of the trainer to CUDA
+     * The device of tensors on the CPU. Only tests set it to a CUDA device, so that all kernel calls of the trainer run CUDA
      * kernels that were compiled for the host.
      */
     static org.teamtr.kernels.Device cpu = org.teamtr.kernels.Device.CPU;
@@ -104,7 +104,7 @@ public final class TensorViews {
         return Mask.ofAddress(device(tensor), address(tensor), bytes(tensor), tensor.numel(), tensor);
     }
 
-    /** {@return room for statistics in a contiguous float64 tensor of {@link SurrogateStats#COUNT} numbers} To be closed before it. */
+    /** {@return statistics in a contiguous float64 tensor of {@link SurrogateStats#COUNT} elements} Close them before the tensor. */
     public static SurrogateStats statistics(Tensor tensor) {
         checkContiguous(tensor);
         if (type(tensor) != torch.ScalarType.Double || tensor.numel() != SurrogateStats.COUNT) {
@@ -141,7 +141,7 @@ public final class TensorViews {
         }
     }
 
-    /** A class of its own, which CPU tensors never load: libtorch's natives for the CPU have nothing of it. */
+    /** A separate class, so that it is never loaded for CPU tensors: libtorch's natives for the CPU do not contain it. */
     static final class Cuda {
         private Cuda() {
         }
@@ -166,7 +166,7 @@ public final class TensorViews {
         return tensor.numel() == 0 ? 0 : tensor.data_ptr().address();
     }
 
-    /** From the first element to behind the last; libtorch itself keeps strides inside the storage. */
+    /** {@return the number of bytes from the first element to the end of the last}; libtorch ensures that strides stay in the storage. */
     private static long bytes(Tensor tensor) {
         if (tensor.numel() == 0) {
             return 0;

@@ -6,9 +6,9 @@ import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * TF32, the format that NVIDIA's tensor cores round the inputs of an f32 product to: 8 bits of exponent, 10 of mantissa; sums are f32.
- * On CUDA libtorch's products use it where {@link #use} says so. The CPU has no such product and rounds the inputs itself, to see
- * on a CPU what a GPU would do; it is slower there than f32.
+ * TF32, the format to which NVIDIA's tensor cores round the inputs of an f32 product: 8 bits of exponent, 10 of mantissa; sums are f32.
+ * On CUDA libtorch's products use it after {@link #use}. The CPU has no such product; there the inputs are rounded by this class, which
+ * shows the effect of a GPU's rounding but is slower than f32.
  */
 final class Tf32 {
     private static final int DROPPED = 13; // of f32's 23 bits
@@ -16,14 +16,14 @@ final class Tf32 {
     private Tf32() {
     }
 
-    /** Says for all of libtorch how f32 products on CUDA are computed from here on. */
+    /** Sets for all of libtorch whether f32 products on CUDA use TF32 from now on. */
     static void use(boolean tf32) {
         try (Context context = torch.globalContext()) {
             context.setAllowTF32CuBLAS(tf32);
         }
     }
 
-    /** {@return the numbers rounded to nearest, halves away from 0} Autograd sees the identity. Finite numbers stay finite but for the largest. */
+    /** {@return the elements rounded to nearest, halves away from 0} For autograd it is the identity. Only the largest finite numbers overflow. */
     static Tensor rounded(Tensor x) {
         final Tensor flat = x.detach().contiguous();
         final Tensor bits = flat.view(torch.ScalarType.Int).add(new Scalar(1 << DROPPED - 1))

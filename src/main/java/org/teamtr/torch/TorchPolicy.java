@@ -22,21 +22,21 @@ import org.teamtr.train.Matmul;
 import org.teamtr.train.Policy;
 
 /**
- * A policy on libtorch: a decoder sized by {@code config.json}, its tokenizer, AdamW. Sampling, scoring and gradients go through the
- * kernels; logits are never there but for a chunk of rows, and the gradient reaches the model by {@code hidden.backward(dHidden)}.
+ * A policy on libtorch: a decoder with the sizes of {@code config.json}, its tokenizer, AdamW. Sampling, scoring and gradients use the
+ * kernels; logits exist for only a chunk of rows at a time, and gradients are passed to the model by {@code hidden.backward(dHidden)}.
  *
- * <p>Logit columns beyond the tokenizer's vocabulary, with which models are padded, do not count: never sampled, no part of any
- * sum, gradient 0.
+ * <p>Logit columns beyond the tokenizer's vocabulary, with which models are padded, do not count: they are never sampled, belong to no
+ * sum, and have gradient 0.
  *
- * <p><b>Bits.</b> On the CPU, the same calls give the same bits at the same number of threads. <b>Memory.</b> Native; bounded by
+ * <p><b>Bits.</b> On the CPU, the same calls give the same bits with the same number of threads. <b>Memory.</b> Native; bounded by
  * parameters, optimiser, snapshots and one micro-batch per thread, and freed by {@link #close()}.
  */
 public final class TorchPolicy implements Policy {
     /**
      * How a policy computes.
      *
-     * @param dtype of the weights it computes with; what is trained and the optimiser are f32
-     * @param matmul of products of f32 numbers
+     * @param dtype the format of the weights that it computes with; the weights that are trained and the optimiser's state are f32
+     * @param matmul the precision of f32 products
      * @param device cpu, cuda or cuda:N
      * @param threads of the CPU, 1 or more
      * @param lora rank 0 to train all weights; targets are the last parts of the names of linear layers
@@ -50,12 +50,12 @@ public final class TorchPolicy implements Policy {
                     new AdamWSettings(0.9, 0.999, 1e-8, 0, 1), new AtOnce(16_384, 0));
         }
 
-        /** {@return the same in other numbers} */
+        /** {@return the same with other formats} */
         public Settings with(DType numbers, Matmul products) {
             return new Settings(numbers, products, device, threads, lora, thinking, adamW, atOnce);
         }
 
-        /** {@return the same with adapters, or with rank 0 without} */
+        /** {@return the same with adapters; with rank 0, without} */
         public Settings with(Config.Lora adapters) {
             return new Settings(dtype, matmul, device, threads, adapters, thinking, adamW, atOnce);
         }
@@ -70,7 +70,7 @@ public final class TorchPolicy implements Policy {
             return new Settings(dtype, matmul, device, threads, lora, thinking, optimiser, atOnce);
         }
 
-        /** {@return the same with so much at once} */
+        /** {@return the same with other limits of what is computed at once} */
         public Settings with(AtOnce most) {
             return new Settings(dtype, matmul, device, threads, lora, thinking, adamW, most);
         }
@@ -85,16 +85,15 @@ public final class TorchPolicy implements Policy {
     }
 
     /**
-     * How much is computed at once, which decides what memory it takes.
+     * How much is computed at once, which determines the memory that it needs.
      *
-     * @param microBatchTokens prompt and message tokens of an update
-     * @param rows messages that are generated, 0 for all
-     * @param cudaGraphs whether CUDA gets all launches of a decoding step at once, as a graph, which has never run on a GPU
-     * @param flashAttention whether CUDA computes the attention of all sequences of an update's micro-batch in one call, which has never
-     *     run on a GPU
+     * @param microBatchTokens the most prompt and message tokens of a micro-batch
+     * @param rows the most messages that are generated at the same time, 0 for all
+     * @param cudaGraphs whether the launches of a decoding step on CUDA are one graph; this has never run on a GPU
+     * @param flashAttention whether the attention of all sequences of a micro-batch on CUDA is one call; this has never run on a GPU
      */
     public record AtOnce(int microBatchTokens, int rows, boolean cudaGraphs, boolean flashAttention) {
-        /** Without graphs, and with a call of attention for all sequences of one length. */
+        /** Without graphs, and with one call of attention for the sequences of each length. */
         public AtOnce(int microBatchTokens, int rows) {
             this(microBatchTokens, rows, false, false);
         }
@@ -109,19 +108,19 @@ public final class TorchPolicy implements Policy {
     private final Sampler sampler;
     private final Scorer scorer;
     private final Gradients gradients;
-    /** Where the model was read, as the caller gave it; null if its weights are in no file. */
+    /** The folder from which the model was read, as the caller gave it; null if its weights are in no file. */
     private final String folder;
     private final List<String> notes;
 
-    /** Takes the tokenizer over; weights are zeros until somebody sets them. */
+    /** The policy owns the tokenizer. Its weights are zeros until they are set. */
     TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings) {
         this(config, tokenizer, settings, new TeamMemory(false), null, null, List.of());
     }
 
     /**
-     * @param base frozen weights for adapters to go over, which it takes over; null to make them, if there are to be adapters
-     * @param folder where the model was read; null if its weights are in no file
-     * @param notes what a user should know of how the files were taken
+     * @param base frozen weights below adapters, which the policy then owns; null to make them, if there are adapters
+     * @param folder the folder from which the model was read; null if its weights are in no file
+     * @param notes what a user should know about the model's files
      */
     TorchPolicy(ModelConfig config, Tokenizer tokenizer, Settings settings, TeamMemory memory, Weights base, String folder,
             List<String> notes) {
@@ -148,7 +147,7 @@ public final class TorchPolicy implements Policy {
         this.gradients = new Gradients(forward, state, scorer);
     }
 
-    /** {@return a model with random weights} The tokenizer is the policy's from here on. */
+    /** {@return a model with random weights} The policy owns the tokenizer. */
     public static TorchPolicy random(ModelConfig config, Tokenizer tokenizer, Settings settings, long seed) {
         final TorchPolicy policy = new TorchPolicy(config, tokenizer, settings);
         if (policy.state.base != null) {
@@ -158,32 +157,32 @@ public final class TorchPolicy implements Policy {
         return policy;
     }
 
-    /** {@return a model of the sizes and with the tokenizer of a folder, but with random weights} The folder needs none. */
+    /** {@return a model of the sizes and with the tokenizer of a folder, but with random weights} The folder needs no weights. */
     public static TorchPolicy random(Path folder, Settings settings, long seed) throws IOException {
         return random(folder, settings, seed, new TeamMemory(false));
     }
 
-    /** The same, with what it can share with others. Of one folder and seed, adapters go over the same random weights. */
+    /** The same, sharing memory with other policies: adapters of one folder and seed have the same random weights below them. */
     public static TorchPolicy random(Path folder, Settings settings, long seed, TeamMemory memory) throws IOException {
         return PolicyFiles.random(folder, settings, seed, memory);
     }
 
     /**
-     * A model of the Hugging Face layout: {@code config.json}, {@code tokenizer.json}, {@code model.safetensors} or its shards.
+     * Loads a model in the Hugging Face layout: {@code config.json}, {@code tokenizer.json}, {@code model.safetensors} or its shards.
      *
-     * @throws IOException if a file is missing, wrong, or of a model that this decoder does not compute, naming it
+     * @throws IOException if a file is missing, wrong, or of a model that this decoder does not support; the message names the file
      */
     public static TorchPolicy load(Path folder, Settings settings) throws IOException {
         return load(folder, settings, new TeamMemory(false));
     }
 
-    /** The same, with what it can share with others: adapters over the same folder have its weights once. */
+    /** The same, sharing memory with other policies: adapters over the same folder share its weights. */
     public static TorchPolicy load(Path folder, Settings settings, TeamMemory memory) throws IOException {
         return PolicyFiles.load(folder, settings, memory);
     }
 
     /**
-     * {@return what a user should know of how the model's files were taken, a sentence each; empty if they are as they are meant to be}
+     * {@return what a user should know about the model's files, a sentence each; empty if there is nothing unusual}
      */
     public List<String> notes() {
         return notes;
@@ -199,19 +198,19 @@ public final class TorchPolicy implements Policy {
         return state.weights.layout.length();
     }
 
-    /** {@return how many parameters a policy of these sizes has} First those that are trained, then those that are frozen. */
+    /** {@return the numbers of trained and of frozen parameters of a policy of these sizes} */
     public static long[] parameters(ModelConfig config, Settings settings) {
         final Layout layout = Layout.of(config);
         return settings.lora().rank() == 0 ? new long[] {layout.length(), 0}
                 : new long[] {Layout.lora(layout, settings.lora().rank(), settings.lora().targets()).length(), layout.length()};
     }
 
-    /** {@return how many micro-batches of such a policy are computed at once} */
+    /** {@return the number of micro-batches of such a policy that are computed at once} */
     public static int micros(ModelConfig config, Settings settings) {
         return Workers.count(Layout.of(config).length(), settings.threads());
     }
 
-    // ---- speaking ----
+    // ---- generating ----
 
     @Override
     public int[] encode(List<ChatTurn> turns) {
@@ -260,7 +259,7 @@ public final class TorchPolicy implements Policy {
         return sampler.generate(prompts, generation, seed, rowIds);
     }
 
-    // ---- measuring ----
+    // ---- scoring ----
 
     @Override
     public boolean computesIn(Precision precision) {
@@ -287,7 +286,7 @@ public final class TorchPolicy implements Policy {
         return scorer.logitShift(batch, anchor);
     }
 
-    /** {@return whether the same tokens have the same numbers in another policy: without, no KL per token is defined} */
+    /** {@return whether another policy has the same token ids; otherwise no KL per token is defined} */
     public boolean sameTokens(TorchPolicy other) {
         return forward.vocab == other.forward.vocab && tokenizer.sameTokens(other.tokenizer);
     }
@@ -314,12 +313,12 @@ public final class TorchPolicy implements Policy {
         return state.version();
     }
 
-    /** Forgets what the optimiser has gathered, and counts versions from 0 again. */
+    /** Resets the optimiser's state, and counts versions from 0 again. */
     public void startOver() {
         state.startOver();
     }
 
-    // ---- going back ----
+    // ---- snapshots ----
 
     @Override
     public Snapshot snapshot() {
@@ -332,11 +331,11 @@ public final class TorchPolicy implements Policy {
     }
 
     /**
-     * {@return this policy, as it is whenever it is asked, for another one to take its exact KL from} The other may be of any
-     * size but has to have {@link #sameTokens}. Closing it frees what was kept of a batch, not this policy, which is to be open
-     * while it is used.
+     * {@return an anchor that always has this policy's parameters, from which another policy can measure its exact KL} The other policy may be
+     * of any size but must have {@link #sameTokens}. Closing the anchor frees what was kept of a batch, not this policy, which must be open
+     * while the anchor is used.
      *
-     * @param prompted for each message of the other's batches, the same tokens with the prompt that this policy is asked with
+     * @param prompted gives, for each message of the other policy's batches, the same tokens after the prompt that this policy is given
      */
     public Snapshot anchor(UnaryOperator<Utterance> prompted) {
         return new Anchor(forward, state, state.weights, prompted);
@@ -365,7 +364,7 @@ public final class TorchPolicy implements Policy {
     // ---- files ----
 
     /**
-     * Writes the model in the Hugging Face layout, or, where only adapters are trained, the adapters in that of PEFT; beside it the
+     * Writes the model in the Hugging Face layout, or, where only adapters are trained, the adapters in that of PEFT; and the
      * optimiser's state.
      */
     @Override

@@ -45,16 +45,16 @@ import org.teamtr.distributed.Ranks;
 import org.teamtr.distributed.RanksException;
 
 /**
- * Ranks over libtorch's c10d: a {@code TCPStore} where they meet, {@code ProcessGroupGloo} for what is in the host's memory and
- * {@code ProcessGroupNCCL} for what is on a GPU. Both add up a number in the same order for all ranks, so that all get the same bits.
+ * Ranks over libtorch's c10d: a {@code TCPStore} as meeting point, {@code ProcessGroupGloo} for tensors in host memory and
+ * {@code ProcessGroupNCCL} for tensors on a GPU. Both sum in the same order for all ranks, so that all get the same bits.
  *
- * <p>A thread of its own tells the others every second that this rank lives. A rank that dies, fails or does not come to where the
- * others wait is named to all of them.
+ * <p>A separate thread reports every second to the store that this process is alive. If a rank dies, fails, or does not reach a call in
+ * which the others wait, all ranks report which one it is.
  *
  * <p>The part on NCCL has not been run: no machine with two GPUs was at hand. {@code src/conformance/ranks.sh cuda} runs it.
  */
 public final class TorchRanks implements Ranks {
-    /** A rank that gives no sign of life for this long counts as dead. */
+    /** A rank that has reported nothing for this long counts as dead. */
     private static final Duration SILENCE = Duration.ofSeconds(10);
     private static final String FAILED = "failed";
     private static final String HELLO = "hello/";
@@ -65,8 +65,8 @@ public final class TorchRanks implements Ranks {
     private final Duration patience;
     private final Consumer<String> lost;
     private final String prefix;
-    private final TCPStore store; // of rank 0, where that listens, the server too
-    private final TCPStore watched; // the watching thread's: a client serves one thread at a time
+    private final TCPStore store; // on rank 0 also the server, unless the launcher has one
+    private final TCPStore watched; // for the watching thread, since a client must be used by one thread at a time
     private final Thread watch;
     private List<String> names;
     private ProcessGroupGloo gloo;
@@ -79,12 +79,12 @@ public final class TorchRanks implements Ranks {
     private double seconds;
 
     /**
-     * Meets the other ranks.
+     * Connects to the other ranks.
      *
      * @param patience how long a rank waits for another, here and in every call
-     * @param facts that have to be the same on all ranks: version, configuration
-     * @param lost is told by another thread, in a sentence, that the ranks cannot go on; it should end the process
-     * @throws RanksException if they do not meet, or do not fit together
+     * @param facts values that must be the same on all ranks: version, configuration
+     * @param lost is called by another thread, with a sentence, when the ranks cannot continue; it should end the process
+     * @throws RanksException if they cannot connect, or their facts differ
      */
     public static TorchRanks join(RankEnvironment environment, Duration patience, Map<String, String> facts, Consumer<String> lost) {
         Libtorch.load();
@@ -107,7 +107,7 @@ public final class TorchRanks implements Ranks {
         this.environment = environment;
         this.patience = patience;
         this.lost = lost;
-        // What an earlier attempt left at a launcher that listens itself is not this one's.
+        // The launcher's store may still have the keys of an earlier attempt; this prefix keeps them apart.
         this.prefix = "teamtr/" + environment.attempt() + "/" + environment.size() + "/";
         this.store = client(serves);
         this.watched = client(false);
@@ -125,7 +125,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    // ---- meeting ----
+    // ---- connecting ----
 
     private static void checkFree(RankEnvironment e) {
         try (ServerSocket socket = new ServerSocket()) {
@@ -137,7 +137,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    /** With sockets of Java, since c10d's client writes pages about every attempt. */
+    /** Waits until somebody listens. By Java's sockets, since c10d's client prints pages about every attempt. */
     private static void awaitListener(RankEnvironment e, long until, Duration patience) {
         while (true) {
             String problem;
@@ -167,7 +167,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    /** Rank 0 sees whether all fit together and tells the others. */
+    /** Rank 0 checks that all ranks have the same facts, and tells the others the result. */
     private void greet(Map<String, String> facts, long until) {
         final StringBuilder hello = new StringBuilder(own()).append('\n');
         all(facts).forEach((key, value) -> hello.append(key).append('\t').append(value.replace("\n", "\\n")).append('\n'));
@@ -271,8 +271,8 @@ public final class TorchRanks implements Ranks {
     }
 
     /**
-     * For a process group. Clones, since C++ counts who uses a store, and those that are made by Java's constructors count nobody: what
-     * they are given to would use them after they are freed.
+     * {@return a store for a process group} Clones are reference-counted in C++. Stores that are made by Java constructors are not: the process
+     * group would use them after they are freed.
      */
     private Store counted(String name) {
         return new PrefixStore(prefix + name, client(false).clone()).clone();
@@ -290,7 +290,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    /** A rank that fails as soon as it is connected closes what the others are still connecting to: then its words count, not Gloo's. */
+    /** Connects Gloo. If another rank fails meanwhile, the error is that rank's reason, not Gloo's message about a closed connection. */
     private ProcessGroupGloo connected() {
         try {
             return gloo();
@@ -312,7 +312,7 @@ public final class TorchRanks implements Ranks {
         return nccl;
     }
 
-    // ---- who lives ----
+    // ---- which ranks are alive ----
 
     private void watch() {
         final int next = (rank() + 1) % size();
@@ -345,7 +345,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    /** Of whoever listens where the ranks met. */
+    /** The message for a store that no longer answers. */
     private String gone() {
         return (environment.served() ? "the launcher" : name(0)) + " is gone: it no longer answers at " + environment.host() + ":"
                 + environment.port();
@@ -358,7 +358,7 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    /** Tells the others in a sentence why this rank ends. */
+    /** Tells the other ranks in a sentence why this one ends. */
     public void fail(String words) {
         if (size() == 1 || told) {
             return;
@@ -368,18 +368,18 @@ public final class TorchRanks implements Ranks {
             if (read(store, FAILED) == null) {
                 set(store, FAILED, name(rank()) + ": " + String.valueOf(words).lines().findFirst().orElse(""));
                 if (rank() == 0 && !environment.served()) {
-                    sleep(2_500); // the others look once a second, and with this rank goes what they look at
+                    sleep(2_500); // the others read it once a second, and the store ends with this rank
                 }
             }
         } catch (RuntimeException e) {
-            // there is nobody left to tell
+            // the store has ended, so nobody can be told
         }
     }
 
     /**
-     * {@return what was kept under a name, by this attempt or, where the launcher listens itself, an earlier one; null if nothing}
+     * {@return the value stored under a name, by this attempt or, if the launcher has the store, an earlier one; null if there is none}
      *
-     * @param value to keep if there is nothing yet; null to only ask
+     * @param value the value to store if there is none yet; null to store nothing
      */
     public String kept(String name, String value) {
         final String key = "teamtr/" + name; // without the attempt
@@ -391,14 +391,14 @@ public final class TorchRanks implements Ranks {
         return there;
     }
 
-    // ---- what is done together ----
+    // ---- collective operations ----
 
-    /** Something that a process group does, with tensors of one device. */
+    /** An operation of a process group on tensors of one device. */
     private interface Collective {
         Work start(Backend group);
     }
 
-    /** @param sent bytes that each rank sends, as the ring algorithms do */
+    /** @param sent bytes that each rank sends with ring algorithms */
     private void run(String what, Tensor tensor, double sent, Collective collective) {
         final long started = System.nanoTime();
         doing = "waiting for the others at: " + what;
@@ -413,13 +413,13 @@ public final class TorchRanks implements Ranks {
         bytes += (long) sent;
     }
 
-    /** Whose fault it is that something could not be done together. */
+    /** {@return the reason why an operation failed, with the rank that caused it} */
     private RanksException why(String what, RuntimeException e) {
         final boolean late = words(e).matches("(?is).*time.?out.*|.*timed out.*");
         String failed = null;
         try {
             final List<String> beats = late ? null : beats();
-            final long until = System.nanoTime() + Duration.ofSeconds(4).toNanos(); // some beats, since a connection has been closed
+            final long until = System.nanoTime() + Duration.ofSeconds(4).toNanos(); // several reports
             while (failed == null && System.nanoTime() < until) {
                 failed = read(store, FAILED);
                 if (failed == null && late) {
@@ -451,14 +451,14 @@ public final class TorchRanks implements Ranks {
         return IntStream.range(0, size()).mapToObj(r -> String.valueOf(read(store, BEAT + r))).toList();
     }
 
-    /** Those that have given no sign of life between two looks, or null. */
+    /** {@return which ranks have reported nothing between two readings; null if none} */
     private String silent(List<String> then, List<String> now) {
         final String gone = IntStream.range(0, size()).filter(r -> r != rank() && then.get(r).equals(now.get(r))).mapToObj(this::name)
                 .collect(Collectors.joining(" and "));
         return gone.isEmpty() ? null : gone + " is gone: a connection was closed, and there is no sign of life";
     }
 
-    /** Those that have done less than this rank has. */
+    /** {@return which ranks have made fewer calls than this one} */
     private String behind(String what) {
         final List<String> late = new ArrayList<>();
         for (int r = 0; r < size(); r++) {
@@ -496,27 +496,27 @@ public final class TorchRanks implements Ranks {
         return ofBytes * (size() - 1.0) / size();
     }
 
-    /** Adds a tensor up over the ranks, in place. */
+    /** Sums a tensor over the ranks, in place. */
     void sum(String what, Tensor tensor) {
         run(what, tensor, 2 * ring(tensor.nbytes()), group -> group.allreduce(new TensorVector(tensor)));
     }
 
-    /** Puts every rank's tensor into one, by rank. */
+    /** Concatenates the tensors of all ranks, by rank. */
     void allGather(String what, Tensor all, Tensor own) {
         run(what, own, (size() - 1.0) * own.nbytes(), group -> group._allgather_base(all, own));
     }
 
-    /** Adds up tensors that have a part for each rank, of which this rank gets its own. */
+    /** Sums tensors that have a part for each rank; this rank gets its part of the sum. */
     void reduceScatter(String what, Tensor own, Tensor all) {
         run(what, own, ring(all.nbytes()), group -> group._reduce_scatter_base(own, all));
     }
 
-    /** Adds a tensor up over the ranks, in place of one of them; the others' is then worth nothing. */
+    /** Sums a tensor over the ranks, in place on one rank; on the others it is undefined afterwards. */
     void reduce(String what, Tensor tensor, int root) {
         run(what, tensor, ring(tensor.nbytes()), group -> group.reduce(new TensorVector(tensor), new ReduceOptions().rootRank(root)));
     }
 
-    /** Gives one rank's tensor to all. */
+    /** Sends one rank's tensor to all. */
     void broadcast(String what, Tensor tensor, int root) {
         run(what, tensor, ring(tensor.nbytes()), group -> group.broadcast(new TensorVector(tensor), new BroadcastOptions().rootRank(root)));
     }
@@ -596,7 +596,7 @@ public final class TorchRanks implements Ranks {
                 set(store, LEFT, "all");
                 if (count("leaving", 1) < size() && rank() == 0 && !environment.served()) {
                     for (int i = 0; i < 100 && count("leaving", 0) < size(); i++) {
-                        sleep(20); // with this rank goes what the others look at
+                        sleep(20); // the store ends with this rank
                     }
                 }
             }
@@ -611,9 +611,9 @@ public final class TorchRanks implements Ranks {
         }
     }
 
-    // ---- small things ----
+    // ---- helpers ----
 
-    /** What libtorch says, without the frames of C++ below it. */
+    /** {@return libtorch's message, without the C++ stack trace that follows it} */
     private static String words(Throwable e) {
         return e.getMessage() == null ? e.toString() : e.getMessage().lines().findFirst().orElse("").trim();
     }

@@ -15,38 +15,38 @@ import org.teamtr.train.Policy;
 import org.teamtr.train.Sharding;
 
 /**
- * What a policy is at the moment, and what its next step needs: frozen and trained weights, AdamW's moments, the gradient, the loss scale
- * of f16, and the counter of versions. With snapshots of it, and with its moves between device and host.
+ * The state of a policy: frozen and trained weights, AdamW's moments, the gradient, the loss scale of f16, and the version counter.
+ * Makes and restores snapshots of it, and moves it between device and host.
  */
 final class TrainingState implements AutoCloseable {
     /** Frozen weights below the adapters; null if all weights are trained. */
     final Weights base;
-    /** What is trained. */
+    /** The trained weights. */
     final Weights weights;
     final AdamW optimiser;
-    /** What of the optimiser's state, and of f32 weights beside others, is here; null for all. */
+    /** The part of the optimiser's state, and of the f32 weights of 16-bit ones, that this rank has; null for all. */
     final Shard shard;
-    /** Of f16; null where gradients need none. */
+    /** For f16; null for other formats. */
     final LossScale lossScale;
     /** Null while the policy does not learn; where gradients are divided, this rank's part. */
     Tensor gradient;
     private boolean hasGradient;
     private long version;
-    private long versions; // ever given out
+    private long versions; // number of versions so far
     private final TeamMemory memory;
     private final Workers workers;
     private final Device device;
-    /** Where the f32 weights and the optimiser's moments are while the policy does not learn, and snapshots. */
+    /** Where snapshots are kept, and the f32 weights and optimiser's moments while the policy does not learn. */
     private final Home home;
     /** The latest one, whose copies the next shares as long as nothing has changed; null before the first. */
     private TorchSnapshot latest;
 
     /**
-     * Weights are zeros until somebody sets them.
+     * Makes a state whose weights are zeros.
      *
-     * @param trained where each trained tensor lies
-     * @param device that the policy computes on; it stays the caller's
-     * @param base frozen weights for adapters to go over, which it takes over; null to make them, if there are to be adapters
+     * @param trained the places of the trained tensors
+     * @param device the device that the policy computes on; the caller owns the object
+     * @param base frozen weights below adapters, which the state then owns; null to make them, if there are adapters
      */
     TrainingState(ModelConfig config, TorchPolicy.Settings settings, Layout trained, Device device, TeamMemory memory, Workers workers,
             Weights base) {
@@ -62,7 +62,7 @@ final class TrainingState implements AutoCloseable {
         this.optimiser = new AdamW(settings.adamW(), shard == null ? trained.length() : shard.length, home);
     }
 
-    /** With its number, as tensors that are there have it. */
+    /** {@return the device with its index, as the devices of tensors have it} */
     static Device device(TorchPolicy.Settings settings) {
         return new Device(settings.device().equals("cuda") ? "cuda:0" : settings.device());
     }
@@ -79,41 +79,41 @@ final class TrainingState implements AutoCloseable {
         return version;
     }
 
-    // ---- what the decoder computes with ----
+    // ---- the weights that the decoder computes with ----
 
-    /** {@return the trained weights, over the frozen ones where there are such} */
+    /** {@return the trained weights, and the frozen ones if there are any} */
     Map<String, Tensor> all() {
         return all(weights.compute());
     }
 
-    /** {@return these trained weights, over the frozen ones where there are such} */
+    /** {@return these trained weights, and the frozen ones if there are any} */
     Map<String, Tensor> all(Map<String, Tensor> trained) {
         return over(base == null ? null : base.compute(), trained);
     }
 
-    /** {@return what is evaluated in a precision} */
+    /** {@return the weights for computing in a precision} */
     Map<String, Tensor> all(Weights trained, Policy.Precision precision) {
         return precision == Policy.Precision.SAME ? all(trained.compute())
                 : over(base == null ? null : base.masters(), trained.masters());
     }
 
-    /** {@return the tensors whose names begin so, which all ranks ask for at once}: see {@link Weights#unit} */
+    /** {@return the tensors whose names begin with a prefix} All ranks must call it at the same time; see {@link Weights#unit}. */
     Map<String, Tensor> unit(Weights trained, Policy.Precision precision, String prefix) {
         final boolean unrounded = precision != Policy.Precision.SAME;
         return over(base == null ? null : base.unit(prefix, unrounded), trained.unit(prefix, unrounded));
     }
 
-    /** {@return whether the weights are divided among ranks, so that what all ranks compute goes a layer after the other} */
+    /** {@return whether the weights are divided among ranks, so that all ranks compute layer by layer} */
     boolean divided() {
         return weights.divided;
     }
 
-    /** {@return whether gradients are divided, so that they are made a layer after the other} */
+    /** {@return whether gradients are divided among ranks, so that they are computed layer by layer} */
     boolean byLayer() {
         return memory.sharding.divides(Sharding.GRADIENTS);
     }
 
-    /** Brings divided weights together, to speak; every rank calls it. */
+    /** Gathers divided weights, for generating; every rank must call it. */
     void ready() {
         if (divided()) {
             rest();
@@ -124,7 +124,7 @@ final class TrainingState implements AutoCloseable {
         }
     }
 
-    /** Lets go of what other ranks have of divided weights, to learn or to be scored. */
+    /** Frees the other ranks' parts of divided weights, before learning or scoring. */
     void divide() {
         weights.divide();
         if (base != null) {
@@ -144,9 +144,9 @@ final class TrainingState implements AutoCloseable {
 
     // ---- gradient and step ----
 
-    /** Makes room for learning. */
+    /** Moves to the device what learning needs. */
     void arrive() {
-        if (divided()) { // then a step brings its vectors to the device a piece at a time
+        if (divided()) { // then a step copies its vectors to the device a piece at a time
             divide();
         } else {
             weights.moveMaster(device);
@@ -155,7 +155,7 @@ final class TrainingState implements AutoCloseable {
         gradient = Weights.zeros(byLayer() ? shard.length : weights.layout.length(), device);
     }
 
-    /** Leaves that room, unless there is a gradient that waits for its step. {@return whether it did} */
+    /** Moves it back, unless there is a gradient and no step has been done with it. {@return whether it was moved} */
     boolean depart() {
         if (hasGradient) {
             return false;
@@ -167,12 +167,12 @@ final class TrainingState implements AutoCloseable {
         return true;
     }
 
-    /** Leaves the room that learning needs to those who generate. */
+    /** Frees the memory that learning needs, before generating. */
     void rest() {
         memory.rest();
     }
 
-    /** Makes room for a gradient and sets it to zero. */
+    /** Allocates the gradient and sets it to zero. */
     void clearGradient() {
         hasGradient = false;
         try {
@@ -195,12 +195,12 @@ final class TrainingState implements AutoCloseable {
         }
     }
 
-    /** Adds what all ranks have of some tensors to the parts that each has of the gradient. Every rank calls it. */
+    /** Sums the gradient of some tensors over all ranks, into the part of the gradient that each rank has. Every rank must call it. */
     void addGradients(Layout.Unit unit, Tensor sum) {
         shard.addSum("gradient", sum, unit.from(), gradient);
     }
 
-    /** All micro-batches have been added: adds those of other ranks, too. */
+    /** Called when all micro-batches of this rank have been added: adds the gradients of other ranks. */
     void completeGradient() {
         if (byLayer()) {
             hasGradient = true;
@@ -233,14 +233,14 @@ final class TrainingState implements AutoCloseable {
         return lossScale != null && !lossScale.unscale(gradient) ? Double.NaN : optimiser.step(master, gradient, learningRate);
     }
 
-    /** Of this rank's part; the others step theirs. */
+    /** Does a step of this rank's part; the other ranks do theirs. */
     private double shardedStep(double learningRate) {
         try (PointerScope scope = new PointerScope()) {
             final Tensor own = byLayer() ? gradient : shard.own(gradient);
             if (lossScale != null && !lossScale.unscale(own, shard::finite)) {
                 return Double.NaN;
             }
-            final boolean whole = weights.shard == null; // f32 weights, which are computed with, are there as a whole
+            final boolean whole = weights.shard == null; // f32 weights, which the decoder computes with, are not divided
             final double norm = optimiser.step(whole ? shard.own(weights.master) : weights.master, own, learningRate, shard::norm);
             if (whole) {
                 shard.gather("weights", weights.master);
@@ -249,7 +249,7 @@ final class TrainingState implements AutoCloseable {
         }
     }
 
-    /** Forgets what the optimiser has gathered, and counts versions from 0 again. */
+    /** Resets the optimiser's state, and counts versions from 0 again. */
     void startOver() {
         optimiser.clear();
         if (lossScale != null) {
@@ -260,7 +260,7 @@ final class TrainingState implements AutoCloseable {
         hasGradient = false;
     }
 
-    // ---- going back ----
+    // ---- snapshots ----
 
     private static final class TorchSnapshot extends Anchor {
         final AdamW optimiser;
@@ -268,7 +268,7 @@ final class TrainingState implements AutoCloseable {
         private final long changes;
         private final long steps; // changes of the optimiser
 
-        /** @param optimiser null where the snapshot is only measured from */
+        /** @param optimiser null if the snapshot serves only as an anchor */
         TorchSnapshot(ForwardPass forward, TrainingState state, Weights weights, AdamW optimiser, long version) {
             super(forward, state, weights, UnaryOperator.identity());
             this.optimiser = optimiser;
@@ -288,10 +288,10 @@ final class TrainingState implements AutoCloseable {
     }
 
     /**
-     * {@return a copy, to take the exact KL from and to go back to} Copies of the same numbers are made once.
+     * {@return a copy, from which the exact KL can be measured and to which the policy can be restored} Copies of the same numbers are made once.
      *
-     * @param forward that evaluates it
-     * @param whole false for the parameters alone, which can be gone back to as long as the optimiser has not changed
+     * @param forward evaluates it
+     * @param whole false for the parameters alone, to which the policy can be restored as long as the optimiser has not changed
      */
     Anchor snapshot(ForwardPass forward, boolean whole) {
         try {
@@ -306,7 +306,7 @@ final class TrainingState implements AutoCloseable {
         }
     }
 
-    /** {@return whether these are still the weights that the snapshot was made of} */
+    /** {@return whether the weights have not changed since the snapshot} */
     boolean isAt(Policy.Snapshot snapshot) {
         return snapshot instanceof TorchSnapshot s && s.isOf(this) && s.changes == weights.changes();
     }
@@ -362,12 +362,12 @@ final class TrainingState implements AutoCloseable {
         return castagnoli.getValue() << 32 | ieee.getValue();
     }
 
-    /** The counters of versions: that of now, and how many were ever given out. */
+    /** {@return the current version, and the number of versions so far} */
     long[] counters() {
         return new long[] {version, versions};
     }
 
-    /** Goes on from what {@link #counters} said when weights and moments were those that have just been read. */
+    /** Sets the counters to those of the checkpoint that has been read; see {@link #counters}. */
     void loaded(long version, long versions) {
         this.version = version;
         this.versions = versions;

@@ -12,51 +12,51 @@ import org.bytedeco.pytorch.global.torch;
 import org.teamtr.team.KeyedRandom;
 
 /**
- * The numbers of a model: an f32 vector that is trained, and what the decoder computes with. In f32 these are views of the vector; in
- * bf16 and f16 rounded copies of it, so that small updates are not lost. Frozen weights have the numbers to compute with alone.
+ * The weights of a model: an f32 vector that is trained (the master), and the tensors that the decoder computes with. In f32 these are
+ * views of the vector; in bf16 and f16 rounded copies of it, so that small updates are not lost. Frozen weights have no master in 16 bits.
  */
 final class Weights implements AutoCloseable {
-    /** Numbers that are worked on at once where a copy is needed: 256 MB. */
+    /** Elements of a piece, where a temporary copy is needed: 256 MB of f32. */
     private static final long CHUNK = 64L << 20;
 
     final Layout layout;
     final torch.ScalarType dtype;
     private final Device device;
     /**
-     * f32; null of frozen weights in 16 bits. May be on another device than what the decoder computes with. [layout.length()], or of
-     * weights in 16 bits this rank's part of them where there is a shard.
+     * f32; null for frozen weights in 16 bits. May be on another device than the tensors that the decoder computes with. Its length is
+     * layout.length(), or, for 16-bit weights with a shard, that of this rank's part.
      */
     Tensor master;
-    /** Null where the master is whole. */
+    /** This rank's part of the master; null if the master is not divided. */
     final Shard shard;
-    /** Whether this rank has no more than its part of what is computed with, either, but between {@link #gather} and {@link #divide}. */
+    /** Whether the weights that the decoder computes with are divided, too; {@link #gather} and {@link #divide} switch between all and a part. */
     final boolean divided;
-    /** Of those: this rank's part in {@link #dtype}, on the device. In f32, the master. Made when it is first asked for. */
+    /** This rank's part of these in {@link #dtype}, on the device. In f32, the master. Made when first needed. */
     private Tensor own;
     /**
-     * The same in {@link #dtype}, on the device; of a copy, made when it is first asked for. In f32, the master or a copy. Null
-     * of divided weights that are not gathered.
+     * All weights in {@link #dtype}, on the device; in a copy of weights, made when first needed. In f32, the master or a copy of it. Null
+     * for divided weights that are not gathered.
      */
     private Tensor flat;
     private Map<String, Tensor> compute;
-    /** The master on the device, and its parts; made when they are first asked for. */
+    /** The master on the device, and its tensors; made when first needed. */
     private Tensor masterThere;
     private Map<String, Tensor> masters;
     private int owners = 1;
     private long changes;
 
     /**
-     * Zeros.
+     * Makes weights that are zeros.
      *
-     * @param home where the f32 vector is until {@link #moveMaster}; of f32 weights it is always on the device
+     * @param home where the f32 vector is until {@link #moveMaster}; for f32 weights it is always on the device
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
         this(layout, dtype, device, new Home(home), trained, null, false);
     }
 
     /**
-     * @param shard what this rank keeps of the f32 vector; null for all of it
-     * @param divided whether it keeps no more of what is computed with; without, f32 weights are whole
+     * @param shard this rank's part of the f32 vector; null for all of it
+     * @param divided whether the weights that the decoder computes with are divided as well; if not, f32 weights are whole
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Home home, boolean trained, Shard shard, boolean divided) {
         this(layout, dtype, device, divided || dtype != torch.ScalarType.Float ? shard : null, divided);
@@ -71,24 +71,24 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** No vector is there yet. */
+    /** Makes weights without any vector. */
     private Weights(Layout layout, torch.ScalarType dtype, Device device, Shard shard, boolean divided) {
         this.layout = layout;
         this.shard = shard;
         this.divided = divided;
         this.dtype = dtype;
-        try (PointerScope scope = new PointerScope()) { // its own, since frozen weights outlive whoever made them
+        try (PointerScope scope = new PointerScope()) { // a new object, since frozen weights may live longer than the policy that made them
             this.device = Decoder.kept(new Device(device.str()));
         }
     }
 
-    /** For another owner, who closes them too. */
+    /** {@return these weights, for another owner, who must close them as well} */
     Weights shared() {
         owners++;
         return this;
     }
 
-    /** {@return whether there is an owner left} */
+    /** {@return whether an owner has not closed them yet} */
     boolean open() {
         return owners > 0;
     }
@@ -111,12 +111,12 @@ final class Weights implements AutoCloseable {
         return views;
     }
 
-    /** {@return the vector that new numbers are written to, before a {@link #refresh}} */
+    /** {@return the vector to which new values are written, before {@link #refresh}} */
     Tensor stored() {
         return master != null ? master : divided ? own() : flat;
     }
 
-    /** Writes new numbers, as far as they are this rank's, before a {@link #refresh}. */
+    /** Writes those of some new values that belong to this rank's part, before {@link #refresh}. */
     void put(long at, Tensor numbers) {
         if (shard == null) {
             stored().narrow(0, at, numbers.numel()).copy_(numbers);
@@ -129,7 +129,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** What the decoder computes with, without gradients. */
+    /** {@return the tensors that the decoder computes with, without gradients} */
     synchronized Map<String, Tensor> compute() {
         if (flat == null && divided) {
             throw new IllegalStateException("weights: they are divided among ranks; expected a call of ready() before generate");
@@ -143,13 +143,13 @@ final class Weights implements AutoCloseable {
         return compute;
     }
 
-    /** The vector itself, unrounded, by name, on the device; of frozen weights what they are rounded to. */
+    /** {@return the f32 tensors by name, on the device; for frozen 16-bit weights, these converted to f32} */
     synchronized Map<String, Tensor> masters() {
         if (dtype == torch.ScalarType.Float) {
             return compute();
         }
         if (master == null) {
-            return new Lookup(name -> { // each widened when it is asked for, and left to the caller's PointerScope
+            return new Lookup(name -> { // each is converted when it is looked up, and owned by the caller's PointerScope
                 final Tensor narrow = compute().get(name);
                 return narrow == null ? null : narrow.to(torch.ScalarType.Float);
             });
@@ -161,9 +161,9 @@ final class Weights implements AutoCloseable {
         return masters;
     }
 
-    // ---- where they are divided ----
+    // ---- divided weights ----
 
-    /** This rank's part of what is computed with. */
+    /** {@return this rank's part of the weights that the decoder computes with} */
     synchronized Tensor own() {
         if (own == null) {
             if (flat != null) {
@@ -182,7 +182,7 @@ final class Weights implements AutoCloseable {
         return own;
     }
 
-    /** Brings divided weights together: every rank calls it, and has all of them until they change or it calls {@link #divide}. */
+    /** Gathers divided weights; every rank must call it. They stay until they change or {@link #divide} is called. */
     void gather() {
         if (!divided || flat != null) {
             return;
@@ -199,7 +199,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** Keeps no more than this rank's part. */
+    /** Frees all but this rank's part. */
     void divide() {
         if (divided && flat != null) {
             own();
@@ -219,10 +219,10 @@ final class Weights implements AutoCloseable {
     }
 
     /**
-     * {@return the tensors whose names begin so, by name}, which every rank asks for at once where they are divided; they are then
-     * owned by the caller's PointerScope
+     * {@return the tensors whose names begin with a prefix, by name} If the weights are divided, every rank must call it at the same time, and
+     * the caller's PointerScope owns the tensors.
      *
-     * @param unrounded the f32 numbers
+     * @param unrounded whether to return the f32 weights
      */
     Map<String, Tensor> unit(String prefix, boolean unrounded) {
         final Layout.Unit unit = layout.unit(prefix);
@@ -247,7 +247,7 @@ final class Weights implements AutoCloseable {
 
     // ---- masters ----
 
-    /** The master in a dtype on the device, or the master itself where it is that already. */
+    /** {@return the master in a dtype on the device; the master itself if it is that already} */
     private Tensor there(torch.ScalarType type) {
         if (type == torch.ScalarType.Float && isOn(master, device) && shard == null) {
             return master;
@@ -259,7 +259,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** The master, rounded, into a vector of all. */
+    /** Rounds the master, all parts of it, into a vector. */
     private void roundAll(Tensor to) {
         round(master, shard == null ? to : shard.own(to));
         if (shard != null) {
@@ -267,7 +267,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** A part after the other: from device to device, libtorch converts in memory of its own. */
+    /** Rounds in pieces: for copies between devices, libtorch converts in temporary memory. */
     private static void round(Tensor from, Tensor to) {
         for (long at = 0; at < from.numel(); at += CHUNK) {
             try (PointerScope scope = new PointerScope()) {
@@ -277,7 +277,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** Moves the f32 vector. Of f32 weights, which the decoder computes with, it stays. */
+    /** Moves the f32 vector, unless the decoder computes with it (f32 weights). */
     void moveMaster(Device to) {
         if (dtype != torch.ScalarType.Float && !isOn(master, to)) {
             forgetMasters();
@@ -285,7 +285,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** The way back. */
+    /** Moves the f32 vector back. */
     void moveMaster(Home to) {
         if (dtype != torch.ScalarType.Float && !isOn(master, to.device())) {
             forgetMasters();
@@ -299,7 +299,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** {@return the tensor on a device}, the old one closed where it is another; see {@link Home} for when the copy has ended */
+    /** {@return the tensor on a device} Closes the old one if it is copied; {@link Home} says when the copy is complete. */
     static Tensor moved(Tensor tensor, Device to) {
         if (isOn(tensor, to)) {
             return tensor;
@@ -309,7 +309,7 @@ final class Weights implements AutoCloseable {
         return there;
     }
 
-    /** {@return the tensor at home}, the old one closed where it is another */
+    /** {@return the tensor at home} Closes the old one if it is copied. */
     static Tensor moved(Tensor tensor, Home to) {
         if (isOn(tensor, to.device())) {
             return tensor;
@@ -329,23 +329,23 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** The same numbers as leaves of a new graph, each call its own, so that threads do not share gradients. */
+    /** {@return the weights as leaves of a new autograd graph}; a different one for each call, so that threads do not share gradients. */
     Map<String, Tensor> leaves() {
         final Map<String, Tensor> leaves = new HashMap<>();
         compute().forEach((name, tensor) -> leaves.put(name, tensor.detach().set_requires_grad(true)));
         return leaves;
     }
 
-    /** {@return how often the vector was written}: while it stays the same, so do the weights */
+    /** {@return how often the vector has been written}: while this is the same, so are the weights. */
     long changes() {
         return changes;
     }
 
-    /** Brings rounded copies up to date; to be called whenever the vector was written. */
+    /** Updates rounded copies; must be called whenever the vector has been written. */
     void refresh() {
         changes++;
         if (divided) {
-            forgetGathered(); // without a look at it: it is what was
+            forgetGathered(); // it has the old values
             if (own != null && master != null && own != master) {
                 try (NoGradGuard guard = new NoGradGuard()) {
                     round(master, own);
@@ -363,7 +363,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** @param home where the copy's f32 vector is to be */
+    /** @param home where the copy's f32 vector is kept */
     Weights copy(Home home) {
         final Weights copy = new Weights(layout, dtype, device, shard, divided);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
@@ -372,12 +372,12 @@ final class Weights implements AutoCloseable {
         return copy;
     }
 
-    /** {@return a new tensor on a device with the same numbers} */
+    /** {@return a copy of a tensor on a device} */
     static Tensor copied(Tensor tensor, Device to) {
         return copied(tensor, to, false);
     }
 
-    /** @param queued whether the copy may still be under way on the current stream */
+    /** @param queued whether the method may return before the copy, on the current stream, is complete */
     private static Tensor copied(Tensor tensor, Device to, boolean queued) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
             final long[] shape = {tensor.numel()};
@@ -392,7 +392,7 @@ final class Weights implements AutoCloseable {
         refresh();
     }
 
-    /** other + share (this - other). */
+    /** this = other + share (this - other) */
     void shorten(Weights other, double share) {
         try (NoGradGuard guard = new NoGradGuard(); Device here = master.device()) {
             for (long at = 0; at < master.numel(); at += CHUNK) {
@@ -405,7 +405,7 @@ final class Weights implements AutoCloseable {
         refresh();
     }
 
-    /** Moves every number by {@code size}, up or down as the seed says. */
+    /** Adds {@code size} or {@code -size} to every weight, at random by the seed. */
     void nudge(double size, long seed) {
         final SplittableRandom random = new SplittableRandom(seed);
         for (long skipped = 0; shard != null && skipped < shard.from; skipped += Long.SIZE) {
@@ -430,8 +430,8 @@ final class Weights implements AutoCloseable {
     }
 
     /**
-     * Random numbers that depend on the seed and the tensor's name alone: norms are 1, biases and the second halves of adapters
-     * 0, embeddings N(0, 0.02²), matrices N(0, 1 / fan-in).
+     * Sets random weights, which depend only on the seed and the tensor's name: norms are 1, biases and the B matrices of adapters
+     * 0, embeddings N(0, 0.02²), other matrices N(0, 1 / fan-in).
      */
     void random(long seed) {
         layout.parts.entrySet().parallelStream().forEach(entry -> random(entry.getKey(), entry.getValue(), KeyedRandom.of(seed,
@@ -454,7 +454,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** By the last owner. */
+    /** Frees the memory when the last owner calls it. */
     @Override
     public void close() {
         if (--owners > 0) {

@@ -12,8 +12,8 @@ import org.bytedeco.openblas.global.openblas_nolapack;
 import org.bytedeco.pytorch.global.torch;
 
 /**
- * The threads a policy works with. A small model wants several threads that each run operations alone, since splitting a small
- * operation costs more than it gives; a large model wants one thread whose operations are split (docs/method.md has the
+ * The threads of a policy. A small model is fastest with several threads that each run whole operations, since dividing a small
+ * operation costs more than it saves; a large model with one thread whose operations are divided (docs/method.md has the
  * measurement).
  */
 final class Workers implements AutoCloseable {
@@ -41,17 +41,17 @@ final class Workers implements AutoCloseable {
         return parameters <= SMALL ? threads : 1;
     }
 
-    /** How many tasks run at once. */
+    /** {@return the number of tasks that run at once} */
     int count() {
         return count;
     }
 
     /**
-     * libtorch keeps the number of threads per operation for each calling thread by itself, OpenBLAS one for the process: that is
-     * left to policies on the CPU, while one on a GPU may be used by another thread.
+     * Sets the number of threads per operation. libtorch has it for each calling thread, OpenBLAS for the whole process: the latter is set
+     * only by policies on the CPU, since policies on GPUs may run in other threads at the same time.
      */
     void use() {
-        if (host && openblas_nolapack.blas_get_num_threads() != perOperation) { // its threads wait busily: on a busy machine, for long
+        if (host && openblas_nolapack.blas_get_num_threads() != perOperation) { // its threads wait busily, so setting it is slow
             openblas_nolapack.blas_set_num_threads(perOperation);
         }
         if (torch.get_num_threads() != perOperation) {
@@ -60,9 +60,9 @@ final class Workers implements AutoCloseable {
     }
 
     /**
-     * Runs the tasks and hands over their results in the order of the tasks, whichever is done first.
+     * Runs the tasks and passes on their results in the order of the tasks, whichever ends first.
      *
-     * @param what is being done, for {@link OutOfMemory}
+     * @param what is being done, for the message of {@link OutOfMemory}
      */
     <T> void run(String what, List<Callable<T>> tasks, Consumer<T> inOrder) {
         try {
@@ -88,7 +88,7 @@ final class Workers implements AutoCloseable {
             }));
         }
         RuntimeException failure = null;
-        for (Future<T> future : futures) { // all are waited for, also after a failure: they use the caller's memory
+        for (Future<T> future : futures) { // waits for all tasks, also after a failure, since they use the caller's memory
             try {
                 final T result = future.get();
                 if (failure == null) {
@@ -115,7 +115,7 @@ final class Workers implements AutoCloseable {
     }
 
     private static RuntimeException asRuntime(Throwable t) {
-        if (t instanceof OutOfMemoryError && OutOfMemory.is(t)) { // JavaCPP's, of native memory
+        if (t instanceof OutOfMemoryError && OutOfMemory.is(t)) { // JavaCPP throws it if native memory is exhausted
             return new IllegalStateException(t.getMessage(), t);
         }
         if (t instanceof Error error) {

@@ -64,9 +64,9 @@ final class Monitor {
         private final double perEpisode;
         private final Batch batch;
         private final Batch some;
-        /** Whether every measurement takes a pass of its own, since gradients are computed in another format. */
+        /** Whether every measurement needs a separate pass, since gradients are computed in another format. */
         final boolean apart;
-        /** That passes of its own took. */
+        /** Time of separate passes. */
         double seconds;
 
         /**
@@ -104,7 +104,7 @@ final class Monitor {
             return Monitor.this.measured(some, scores, some.statistics(scores, loss), perEpisode);
         }
 
-        /** In a pass of its own. */
+        /** Measures in a separate pass. */
         Measure look() {
             final long started = System.nanoTime();
             final Measure now = measured(score(policy, some, anchor));
