@@ -59,7 +59,7 @@ for folder in "${CUDA_HOME:-/usr/local/cuda}/bin" "${CUDA_HOME:-/usr/local/cuda}
 done
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2> /dev/null | head -n 1)
 architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0 2> /dev/null | head -n 1 | tr -d .)
-if [[ $steps == build ]]; then # on a machine with fewer cores, perhaps, whose time is not counted
+if [[ $steps == build ]]; then # may take longer: this machine may have few cores
   architecture=${CUDAARCHS:-90} out=${out:-$build} total=3600 build_limit=3000
 elif [[ -z $gpu && ! -e /dev/nvidia0 ]]; then
   if command -v nvidia-smi > /dev/null; then echo "check.sh: nvidia-smi finds no GPU; nothing can be checked here" >&2
@@ -89,7 +89,7 @@ native=$build/native-build-ON
 library=$prefix/gpu/libteamtr.so
 tests=()
 for source in "$here"/test/*.cpp; do tests+=("$(basename "$source" .cpp)_gpu"); done
-stamp="$TEAMTR_COMMIT sm_$architecture" # what was built; of a changed tree nobody knows what it was
+stamp="$TEAMTR_COMMIT sm_$architecture" # what was built; not reused if the work tree differs from the commit
 before=1
 [[ -f $build/built && $(< "$build/built") == "$stamp" && ! $stamp =~ unknown|-changed && -f $library ]] || before=0
 for name in "${tests[@]}"; do [[ -x $native/test/$name ]] || before=0; done
@@ -179,7 +179,7 @@ int main() {
 }
 CUDA
 
-machine() { # all that can be said of it, whatever cannot
+machine() { # goes on without what cannot be found out
   local fields=name,driver_version,compute_cap,memory.total,clocks.max.sm,clocks.max.mem,power.limit,ecc.mode.current
   echo "commit $TEAMTR_COMMIT, $(date -u +%Y-%m-%dT%H:%M:%SZ), $(uname -sr), $(nproc) cores"
   nvcc --version | tail -n 2 | head -n 1
@@ -209,7 +209,7 @@ bench_program() { # for machines without PyTorch
 }
 export -f compile bench_program
 export here library
-export root native prefix stamp CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # for the sanitizer's words
+export root native prefix stamp CUDAARCHS="$architecture-real" CUDAFLAGS="${CUDAFLAGS:-} -lineinfo" # so that compute-sanitizer names source lines
 export TEAMTR_BUDGETS=report # another compiler's count must not keep the kernels from being measured
 built=0
 title="Build for sm_$architecture"

@@ -36,7 +36,7 @@ fi
 step "What is here: ./teamtr doctor"
 expect '^All well\.$' ./teamtr doctor
 
-step "A file whose name is not ASCII, in a locale that is"
+step "A file name outside ASCII, in the locale C"
 mkdir "$work/数"
 echo 'train: {stages: 3}' > "$work/数/設定.yaml"
 expect '^  coordination: false$' env LC_ALL=C ./teamtr check-config "$work/数/設定.yaml"

@@ -25,7 +25,7 @@ public final class ConfigFiles {
      */
     public static List<String> problems(Config config, Consumer<String> note) {
         final List<String> problems = new ArrayList<>();
-        // Who says how much memory the device has asks for a machine other than this one.
+        // With hardware.memory.device the configuration is for another machine, so a device that this one lacks is no error.
         Setup.missingDevices(config).forEach(config.hardware().memory().device() > 0 ? missing -> note.accept("on this machine, " + missing)
                 : problems::add);
         TaskData data = null;

@@ -44,7 +44,7 @@ public final class MemoryPlan {
     private static final long PROCESS = 400L << 20;
     private static final int LEAST_MICRO_BATCH = 256;
     private static final int LEAST_ROWS = 8;
-    /** More than any machine has, and little enough for sums. */
+    /** The most that a line says: more than any machine has, and so little that sums do not overflow. */
     private static final long MOST = 1L << 56;
 
     /** A line of the table: bytes in both places, and when they are there. {@code on}: which device, null for none. */
@@ -217,7 +217,12 @@ public final class MemoryPlan {
         final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
         final Set<String> bases = new HashSet<>();
         long learning = 0; // f32 weights and moments that come to the device with a gradient
-        long[] update = new long[6];
+        long gradient = 0;
+        long microGradients = 0;
+        long oldPolicy = 0;
+        long oldLogits = 0;
+        long rollBack = 0;
+        long chunks = 0;
         long weights = 0; // of all policies, and what of one that learns other ranks have meanwhile, at least
         long elsewhere = Long.MAX_VALUE;
         long activations = 0;
@@ -248,33 +253,21 @@ public final class MemoryPlan {
                 final boolean byLayer = divides(Sharding.GRADIENTS);
                 elsewhere = Math.min(elsewhere, (p.trained + p.frozen - part(p.trained, Sharding.WEIGHTS) - part(p.frozen, Sharding.WEIGHTS)) * c);
                 learning = Math.max(learning, offload && !divides(Sharding.WEIGHTS) ? masters + moments : 0);
-                update[0] = Math.max(update[0], part(p.trained, Sharding.GRADIENTS) * Float.BYTES);
+                gradient = Math.max(gradient, part(p.trained, Sharding.GRADIENTS) * Float.BYTES);
                 final long head = p.frozen > 0 ? 0 : (long) p.size.embedding().vocab() * p.size.hidden() * Float.BYTES;
-                update[1] = Math.max(update[1], byLayer ? ofALayer(p, micros, exact, finer) : micros * (p.trained * c + head));
+                microGradients = Math.max(microGradients, byLayer ? ofALayer(p, micros, exact, finer) : micros * (p.trained * c + head));
                 final long computed = part(p.trained, Sharding.WEIGHTS);
-                update[2] = Math.max(update[2], !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
+                oldPolicy = Math.max(oldPolicy, !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
                         : c == Float.BYTES ? computed * Float.BYTES : masters + computed * c);
                 final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
-                final long weightsBack = offload ? atHome(copy, 1) : copy;
-                final long momentsBack = offload ? atHome(moments, 2) : moments;
-                // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
-                final boolean judged = config.certificate().bound() == Config.Kind.HORIZON;
-                final boolean oneStep = config.optimiser().steps() == 1; // which is undone to the policy before the update
-                long copies = offload && exact || !exact && judged ? weightsBack : 0; // before the update, where it is not counted above
-                if (config.trustRegion().rollback() && !(oneStep && judged)) {
-                    copies += (oneStep && exact ? 0 : weightsBack) + momentsBack;
-                }
-                copies += judged ? weightsBack + 2 * momentsBack : 0;
-                if (config.trustRegion().floor() != Config.FloorRule.IGNORE) { // measured when there are no gradients of a micro-batch
-                    copies = Math.max(copies, offload ? weightsBack : weightsBack - update[1]);
-                }
-                update[3] = Math.max(update[3], copies);
+                rollBack = Math.max(rollBack, copies(exact, offload, offload ? atHome(copy, 1) : copy, offload ? atHome(moments, 2) : moments,
+                        microGradients));
                 final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
                 activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
                 waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
                         * length() * (p.size.layers() + 2L) * p.size.hidden() * c);
-                update[5] = Math.max(update[5], exact && on.equals("cpu") ? keptLogits(p) : 0);
-                update[4] = Math.max(update[4], micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
+                oldLogits = Math.max(oldLogits, exact && on.equals("cpu") ? keptLogits(p) : 0);
+                chunks = Math.max(chunks, micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
             }
             cache = Math.max(cache, (long) (2.0 * p.size.layers() * p.size.attention().kvWidth() * c * generated()
                     * Math.min(length(), p.size.rope().positions())));
@@ -288,18 +281,42 @@ public final class MemoryPlan {
         if (offload && !divides(Sharding.WEIGHTS)) {
             add("learning: f32 weights, optimiser of one" + suffix, on, learning, -learning, When.LEARNING);
         }
-        add("learning: gradient" + suffix, on, update[0], 0, When.LEARNING);
+        add("learning: gradient" + suffix, on, gradient, 0, When.LEARNING);
         add((!divides(Sharding.GRADIENTS) ? "learning: gradients of a micro-batch" : divides(Sharding.WEIGHTS)
-                ? "learning: weights, gradients of a layer" : "learning: gradients of a layer") + suffix, on, update[1], 0, When.LEARNING);
+                ? "learning: weights, gradients of a layer" : "learning: gradients of a layer") + suffix, on, microGradients, 0, When.LEARNING);
         add("learning: inputs of the layers" + suffix, on, offload ? 0 : waiting, offload ? waiting : 0, When.LEARNING);
-        add("learning: the old policy" + suffix, on, update[2], 0, When.LEARNING);
-        add("learning: copies for roll-back" + suffix, on, offload ? 0 : update[3], offload ? update[3] : 0, When.LEARNING);
+        add("learning: the old policy" + suffix, on, oldPolicy, 0, When.LEARNING);
+        add("learning: copies for roll-back" + suffix, on, offload ? 0 : rollBack, offload ? rollBack : 0, When.LEARNING);
         add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
-        add("learning: chunks of logits, hidden states" + suffix, on, update[4], 0, When.LEARNING);
-        add("learning: logits of the old policy" + suffix, on, update[5], 0, When.LEARNING);
+        add("learning: chunks of logits, hidden states" + suffix, on, chunks, 0, When.LEARNING);
+        add("learning: logits of the old policy" + suffix, on, oldLogits, 0, When.LEARNING);
         add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on, cache, 0,
                 When.GENERATING);
         add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
+    }
+
+    /**
+     * The copies that an update makes besides the old policy of the exact KL, which on the device has a line of its own.
+     *
+     * @param weights bytes of a copy of the parameters
+     * @param moments bytes of a copy of AdamW's moments
+     * @param microGradients bytes that are free while the KL floor is measured
+     */
+    private long copies(boolean exact, boolean offload, long weights, long moments, long microGradients) {
+        // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
+        final boolean bounded = config.certificate().bound() == Config.Kind.HORIZON;
+        final boolean oneStep = config.optimiser().steps() == 1; // then the policy before the update is that before its last step
+        long copies = exact && offload || !exact && bounded ? weights : 0; // parameters before the update
+        if (config.trustRegion().rollback() && !(oneStep && bounded)) { // before the last step
+            copies += (oneStep && exact ? 0 : weights) + moments;
+        }
+        if (bounded) { // parameters after the update, moments before and after it
+            copies += weights + 2 * moments;
+        }
+        if (config.trustRegion().floor() != Config.FloorRule.IGNORE) { // measured from a copy of the parameters, before the first gradient
+            copies = Math.max(copies, offload ? weights : weights - microGradients);
+        }
+        return copies;
     }
 
     private void add(String what, String on, long device, long host, When when) {
@@ -318,7 +335,7 @@ public final class MemoryPlan {
         return most == 0 ? all : Math.min(all, most);
     }
 
-    /** Of a prompt and its message, at most. */
+    /** {@return the most tokens of a prompt and its message} */
     private long length() {
         return (long) longest + config.rollout().maxNewTokens();
     }

@@ -9,8 +9,8 @@ import org.bytedeco.pytorch.Tensor;
 
 /**
  * AdamW (Loshchilov and Hutter, 2019) on one vector. libtorch's AdamW keeps its state in C++ objects, which can neither be rolled back
- * nor be saved other than in libtorch's archive format. On a single vector AdamW is six operations. The moments are made at the first step: a policy
- * that does not learn needs no memory for them.
+ * nor be saved other than in libtorch's archive format. On a single vector AdamW is six operations. The moments are made at
+ * the first step: a policy that does not learn needs no memory for them.
  */
 final class AdamW implements AutoCloseable {
     /** Elements of a piece; the temporary tensors of a step have this size. */
@@ -18,7 +18,7 @@ final class AdamW implements AutoCloseable {
 
     private final AdamWSettings settings;
     private final long length;
-    /** Where the moments are, or are made. */
+    /** Where the moments are kept, or will be made. */
     private Home place;
     /** Null before the first step, as is {@link #square}: both are 0. */
     Tensor mean;
@@ -27,7 +27,7 @@ final class AdamW implements AutoCloseable {
     private int owners = 1;
     private long changes;
 
-    /** @param home where the moments are until a {@link #move}; it stays the caller's, as those do */
+    /** @param home where the moments are kept until {@link #move}; the caller owns it, and those given to move */
     AdamW(AdamWSettings settings, long length, Home home) {
         this.settings = settings;
         this.length = length;
@@ -45,7 +45,7 @@ final class AdamW implements AutoCloseable {
         return copy;
     }
 
-    /** For another owner, who closes it too. */
+    /** {@return this, for another owner, who must close it as well} */
     AdamW shared() {
         owners++;
         return this;
@@ -56,7 +56,7 @@ final class AdamW implements AutoCloseable {
         return changes;
     }
 
-    /** {@return whether this copy has an owner left, and the other nothing that it has not} */
+    /** {@return whether this copy has not been closed by all its owners, and {@code other} has not changed since it was copied} */
     boolean isStill(AdamW other) {
         return owners > 0 && changes == other.changes;
     }
@@ -91,7 +91,7 @@ final class AdamW implements AutoCloseable {
         steps = other.steps;
     }
 
-    /** Forgets all steps. */
+    /** Frees the moments, as before the first step. */
     void clear() {
         free();
         changes++;
@@ -172,7 +172,7 @@ final class AdamW implements AutoCloseable {
         }
     }
 
-    /** By the last owner. */
+    /** Frees the memory when the last owner calls it. */
     @Override
     public void close() {
         if (--owners == 0) {

@@ -39,7 +39,7 @@ class Anchor implements Policy.Snapshot {
         return state == other;
     }
 
-    /** {@return the number of logit columns that count} */
+    /** {@return the size of the vocabulary; columns of the head beyond it are left out} */
     int vocab() {
         return forward.vocab;
     }

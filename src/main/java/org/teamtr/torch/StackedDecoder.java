@@ -20,7 +20,7 @@ import org.teamtr.kernels.Logits;
 import org.teamtr.model.ModelConfig;
 
 /**
- * Computes what {@link Decoder} does, for one new token of each row, in few calls, since a GPU waits for each launch:
+ * Computes what {@link Decoder} does, for one new token of each row, in few calls, since on a GPU each launch takes time:
  * queries, keys and values are one product of libtorch's, gate and up another, and the adapters of each take two more products;
  * products are added to the residual stream in place; the kernels of {@link Decoding} do the rest.
  *
@@ -69,7 +69,7 @@ final class StackedDecoder implements NextToken {
     private Step step;
 
     /**
-     * @param vocab number of logit columns that count
+     * @param vocab the size of the vocabulary; columns of the head beyond it are left out
      * @param most the most rows of a call
      * @param graphs whether the launches of a step are recorded and repeated as a CUDA graph; needs a stream that can be recorded
      */

@@ -30,7 +30,7 @@ public final class Checkpoints {
             .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES);
     private static final String STATE = "state.json";
     private static final String PREFIX = "stage-";
-    /** Characters of a role's name that are taken over into that of a folder. */
+    /** The most characters of a learner's name in the name of its folder. */
     private static final int LONGEST = 100;
 
     /** What {@code state.json} holds. Nothing of the random numbers: they are keyed by the stage. */
@@ -160,8 +160,8 @@ public final class Checkpoints {
     }
 
     /**
-     * {@return the name of the folder of a learner} Its own, where that is a name for a folder everywhere; otherwise without the characters
-     * that are not, and with a checksum, so that names of other scripts stay apart.
+     * {@return the name of the folder of a learner} It is the learner's name, if that has only characters that every file system allows.
+     * Otherwise the other characters are replaced by _, and a checksum is added, so that different names have different folders.
      */
     public static String fileName(Learner learner) {
         final String name = learner.name;

@@ -15,9 +15,9 @@ final class Monitor {
     static final double WARNED = 0.25;
     /** Messages that the floor is measured on, at most. */
     private static final int FEW = 8;
-    /** Of an optimiser's step, in which every parameter moves by about the learning rate. */
+    /** The floor's step as a share of an optimiser's, in which every parameter moves by about the learning rate. */
     private static final double NOTHING = 1e-3;
-    /** How often a step of the optimiser is divided by ten, at most, to be within the radius. */
+    /** How often, at most, the length of a step is divided by ten until its KL is within the radius. */
     private static final int SHORTER = 3;
 
     private final Config config;
@@ -175,7 +175,7 @@ final class Monitor {
      *
      * @param policy is not changed, to the bit
      * @param batch some of its messages
-     * @param delta the radius; that of a step that is measured in f32 is less
+     * @param delta the radius; a step that is also measured in f32 is shortened until its KL there is within it
      * @param keys of the random numbers
      */
     double floor(Policy policy, Batch batch, double delta, long... keys) {
@@ -184,7 +184,7 @@ final class Monitor {
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
         final double watched = Math.ceil(config.trustRegion().fraction() * batch.size());
-        final double[] step = ofAStep(policy, some, NOTHING * config.optimiser().learningRate(), config.trustRegion().monitorDtype(), keys);
+        final double[] step = klOfStep(policy, some, NOTHING * config.optimiser().learningRate(), config.trustRegion().monitorDtype(), keys);
         final float[] alone = new float[some.tokens()];
         for (int m = 0; m < some.size(); m++) {
             final float[] one = score(policy, some.subset(m), null).logProbs();
@@ -192,17 +192,17 @@ final class Monitor {
         }
         final boolean k1 = estimator() == Config.KlEstimator.K1;
         final double[] other = perMessage(some, alone, null, k1 ? Config.KlEstimator.K1 : Config.KlEstimator.K3);
-        final double rounding = Math.max(size(step), Math.max(size(other), besideFrozenWeights(policy, some, delta, keys)));
+        final double rounding = Math.max(size(step), Math.max(size(other), excessOverF32(policy, some, delta, keys)));
         return k1 ? rounding / Math.sqrt(watched) : rounding;
     }
 
-    /** The mean of an estimate over messages; of k1, whose mean is 0 where there is rounding alone, the root of the mean square. */
+    /** The mean over messages; for k1 the root of the mean square, since the mean of rounding errors is 0. */
     private double size(double[] perMessage) {
         return estimator() == Config.KlEstimator.K1 ? scatter(perMessage) : mean(perMessage);
     }
 
-    /** By how much the monitor's value of a step exceeds that in f32, in which the step is within delta; 0 where nothing is frozen. */
-    private double besideFrozenWeights(Policy policy, Batch some, double delta, long... keys) {
+    /** {@return how much larger the KL of a step is in the monitor's format than in f32}; 0 for policies without frozen weights. */
+    private double excessOverF32(Policy policy, Batch some, double delta, long... keys) {
         final Policy.Precision own = config.trustRegion().monitorDtype();
         if (!policy.hasFrozenWeights() || own == Policy.Precision.F32
                 || own == Policy.Precision.SAME && policy.computesIn(Policy.Precision.F32)) {
@@ -210,16 +210,16 @@ final class Monitor {
         }
         final Batch exactly = some.withLogProbsOld(policy.score(some, temperature, null, Policy.Precision.F32).logProbs());
         double length = config.optimiser().learningRate();
-        double exact = size(ofAStep(policy, exactly, length, Policy.Precision.F32, keys));
+        double exact = size(klOfStep(policy, exactly, length, Policy.Precision.F32, keys));
         for (int i = 0; i < SHORTER && exact > delta; i++) {
             length /= 10;
-            exact = size(ofAStep(policy, exactly, length, Policy.Precision.F32, keys));
+            exact = size(klOfStep(policy, exactly, length, Policy.Precision.F32, keys));
         }
-        return exact > delta ? 0 : size(ofAStep(policy, some, length, own, keys)) - exact;
+        return exact > delta ? 0 : size(klOfStep(policy, some, length, own, keys)) - exact;
     }
 
-    /** {@return the estimate of each message where every parameter has moved so far, up or down at random, and back} */
-    private double[] ofAStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
+    /** {@return the KL of each message after every parameter has moved by this length, up or down at random} The policy is restored. */
+    private double[] klOfStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
         try (Policy.Snapshot before = policy.anchor()) {
             policy.nudge(length, KeyedRandom.seed(keys));
             try {

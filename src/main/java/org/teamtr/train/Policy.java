@@ -85,7 +85,7 @@ public interface Policy extends Speaker, AutoCloseable {
         return precision == Precision.SAME;
     }
 
-    /** {@return whether what is trained is added to weights that stay as they are}: a small step is then lost in their rounding */
+    /** {@return whether the trained parameters are adapters beside frozen weights}: a small step is then lost in their rounding */
     default boolean hasFrozenWeights() {
         return false;
     }

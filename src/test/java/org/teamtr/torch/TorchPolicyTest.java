@@ -295,6 +295,12 @@ class TorchPolicyTest {
 
     // ---- the same gradient however it is computed ----
 
+    /** One step of the optimiser. */
+    private static void learn(TorchPolicy policy, Batch batch, double rate) {
+        gradient(policy, batch);
+        policy.step(rate);
+    }
+
     private static float[] gradient(TorchPolicy policy, Batch batch) {
         policy.gradient(batch, TEMPERATURE, SurrogateConfig.PAPER, null);
         return Tiny.floats(policy.state.gradient);
@@ -582,15 +588,13 @@ class TorchPolicyTest {
     void restoreGoesBackToTheBit() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
             final Batch batch = shifted(policy, 6);
-            gradient(policy, batch);
-            policy.step(1e-2);
+            learn(policy, batch, 1e-2);
             final long fingerprint = policy.fingerprint();
             final float[] weights = Tiny.floats(policy.state.weights.master);
             final float[] mean = Tiny.floats(policy.state.optimiser.mean);
             final float[] square = Tiny.floats(policy.state.optimiser.square);
             try (Policy.Snapshot snapshot = policy.snapshot()) {
-                gradient(policy, batch);
-                policy.step(1e-2);
+                learn(policy, batch, 1e-2);
                 final long next = policy.fingerprint();
                 final float[] nextWeights = Tiny.floats(policy.state.weights.master);
                 final float[] nextMean = Tiny.floats(policy.state.optimiser.mean);
@@ -603,8 +607,7 @@ class TorchPolicyTest {
                     assertArrayEquals(weights, Tiny.floats(policy.state.weights.master));
                     assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
                     assertArrayEquals(square, Tiny.floats(policy.state.optimiser.square));
-                    gradient(policy, batch);
-                    policy.step(1e-2);
+                    learn(policy, batch, 1e-2);
                     assertEquals(next, policy.fingerprint());
                     assertArrayEquals(nextWeights, Tiny.floats(policy.state.weights.master));
                     assertArrayEquals(nextMean, Tiny.floats(policy.state.optimiser.mean));
@@ -624,8 +627,7 @@ class TorchPolicyTest {
             policy.save(untrained);
             assertTrue(Files.size(untrained.resolve(ModelFiles.TRAINING)) < 1000);
             final Batch batch = shifted(policy, 6);
-            gradient(policy, batch);
-            policy.step(1e-2);
+            learn(policy, batch, 1e-2);
             final long first = policy.fingerprint();
             policy.save(trained);
             other.load(trained);
@@ -635,8 +637,7 @@ class TorchPolicyTest {
             for (TorchPolicy back : List.of(policy, other)) {
                 assertNull(back.state.optimiser.mean);
                 assertEquals(0, back.state.optimiser.steps);
-                gradient(back, batch);
-                back.step(1e-2);
+                learn(back, batch, 1e-2);
                 assertEquals(first, back.fingerprint(), "as if the moments had been 0");
             }
         }
@@ -647,8 +648,7 @@ class TorchPolicyTest {
     void anAnchorIsGoneBackToUntilTheNextStep() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
             final Batch batch = shifted(policy, 6);
-            gradient(policy, batch);
-            policy.step(1e-2);
+            learn(policy, batch, 1e-2);
             final long fingerprint = policy.fingerprint();
             final float[] mean = Tiny.floats(policy.state.optimiser.mean);
             try (Policy.Snapshot anchor = policy.anchor()) {
@@ -658,8 +658,7 @@ class TorchPolicyTest {
                 assertEquals(fingerprint, policy.fingerprint());
                 assertEquals(1, policy.version());
                 assertArrayEquals(mean, Tiny.floats(policy.state.optimiser.mean));
-                gradient(policy, batch);
-                policy.step(1e-2);
+                learn(policy, batch, 1e-2);
                 assertTrue(assertThrows(IllegalArgumentException.class, () -> policy.restore(anchor)).getMessage().endsWith("after a step"));
             }
         }
@@ -669,8 +668,7 @@ class TorchPolicyTest {
     void snapshotsOfTheSameNumbersShareTheirCopies() throws IOException {
         try (TorchPolicy policy = policy(Tiny.qwen3(2))) {
             final Batch batch = shifted(policy, 6);
-            gradient(policy, batch);
-            policy.step(1e-2);
+            learn(policy, batch, 1e-2);
             final long fingerprint = policy.fingerprint();
             final float[] mean = Tiny.floats(policy.state.optimiser.mean);
             final Anchor measured = (Anchor) policy.anchor();
@@ -680,8 +678,7 @@ class TorchPolicyTest {
             assertSame(first.weights, second.weights);
             measured.close();
             first.close();
-            gradient(policy, batch);
-            policy.step(1e-2);
+            learn(policy, batch, 1e-2);
             try (Anchor moved = (Anchor) policy.snapshot()) {
                 assertNotSame(second.weights, moved.weights);
                 final long next = policy.fingerprint();
@@ -695,8 +692,7 @@ class TorchPolicyTest {
             second.close();
             try (Anchor again = (Anchor) policy.snapshot()) { // of what has been closed nothing is shared
                 final long now = policy.fingerprint();
-                gradient(policy, batch);
-                policy.step(1e-2);
+                learn(policy, batch, 1e-2);
                 policy.restore(again);
                 assertEquals(now, policy.fingerprint());
             }
@@ -741,8 +737,7 @@ class TorchPolicyTest {
                 assertTrue(half != first && half != 0);
                 policy.restore(start);
                 assertEquals(0, policy.version());
-                gradient(policy, batch);
-                policy.step(2e-3);
+                learn(policy, batch, 2e-3);
                 assertFalse(List.of(0L, first, half).contains(policy.version()), "other parameters, another number");
                 policy.startOver();
                 assertEquals(0, policy.version());
@@ -893,8 +888,7 @@ class TorchPolicyTest {
             final Map<String, double[]> before = Tiny.doubles(policy.state.weights);
             final Batch batch = shifted(policy, 8);
             for (int step = 0; step < 2; step++) { // A has a gradient once B has moved
-                gradient(policy, batch);
-                policy.step(1e-2);
+                learn(policy, batch, 1e-2);
             }
             assertArrayEquals(base, Tiny.floats(policy.state.base.master), "to the bit");
             Tiny.doubles(policy.state.weights).forEach((name, values) -> assertFalse(Arrays.equals(before.get(name), values), name));

@@ -76,7 +76,7 @@ public class LinearLogProbsBenchmark extends KernelBenchmark {
                 }
             } else if (side.equals("libtorch")) {
                 final Tensor[] results = tensors();
-                compare(r -> Libtorch.at(results[0], r), r -> Libtorch.at(results[1], r), 1e-3); // its sums of f32 lose a digit
+                compare(r -> Libtorch.at(results[0], r), r -> Libtorch.at(results[1], r), 3e-4); // its sums are f32
             } else {
                 plainJava();
                 compare(r -> javaLogProbs[r], r -> javaEntropy[r], 1e-4);

@@ -58,7 +58,7 @@ public abstract class LogitsBenchmark extends KernelBenchmark {
     /**
      * Compares a row of a gradient.
      *
-     * @param stride compares every so manieth element
+     * @param stride 1 to compare every element, 2 for every second one, and so on
      * @param absolute added to {@link #tolerance}
      */
     final void compareGradient(String side, IntToDoubleFunction got, double[] expected, int stride, IntToDoubleFunction absolute) {

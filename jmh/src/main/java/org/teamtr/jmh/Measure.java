@@ -72,7 +72,7 @@ public final class Measure {
         }
         for (Map.Entry<String, Map<String, String>> kernel : KERNELS) {
             for (String dtype : List.of("F32", "BF16")) {
-                for (String level : slower()) {
+                for (String level : lower(results.host().level())) {
                     fork(kernel.getKey(), "teamtr", params(kernel.getValue(), "dtype", dtype, "rows", rows, "cpu", level));
                 }
                 final Map<String, String> alone = params(kernel.getValue(), "dtype", dtype, "rows", rows, "threads", "1");
@@ -100,10 +100,10 @@ public final class Measure {
         }
     }
 
-    /** {@return the levels below this machine's} */
-    private List<String> slower() {
+    /** {@return the CPU levels below a level} */
+    static List<String> lower(String level) {
         final List<String> levels = List.of("avx512", "avx2", "portable");
-        return levels.subList(levels.indexOf(results.host().level()) + 1, levels.size());
+        return levels.subList(levels.indexOf(level) + 1, levels.size());
     }
 
     private void growth(String kernel, Map<String, String> params) throws IOException {

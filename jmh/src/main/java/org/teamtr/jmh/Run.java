@@ -18,11 +18,11 @@ import java.util.TreeMap;
  * @param error the largest against sums in double ({@link KernelBenchmark}); NaN where it was not measured
  */
 record Run(String kernel, String side, Map<String, String> params, double[] forks, double allocated, Double error) {
-    Run {
-        error = error == null ? Double.NaN : error; // in files that were written before errors were measured
-    }
-
     private static final String SUFFIX = "Benchmark";
+
+    Run {
+        error = error == null ? Double.NaN : error; // files that were written before errors were measured have none
+    }
 
     static List<Run> read(JsonNode results) {
         final List<Run> runs = new ArrayList<>();

@@ -26,7 +26,10 @@ public final class Tables {
         this.results = results;
     }
 
-    /** Arguments: the results, README.md, docs/kernels.md, and the picture's file without .png and .svg. */
+    /**
+     * Arguments: the results, README.md, docs/kernels.md, the picture's file without .png and .svg, and the results of a processor with
+     * AVX-512, whose tables stand between {@code <!-- avx512 -->} and {@code <!-- /avx512 -->} of docs/kernels.md.
+     */
     public static void main(String[] args) throws IOException {
         final Tables tables = new Tables(Results.read(Path.of(args[0])));
         final String file = "jmh/results/" + Path.of(args[0]).getFileName();
@@ -36,6 +39,9 @@ public final class Tables {
                 "roofline.png"),
                 tables.levels(), tables.growth(), tables.tokens(), tables.linear(), tables.calls()));
         Roofline.draw(tables.results, args[3]);
+        final Tables avx512 = new Tables(Results.read(Path.of(args[4])));
+        between(Path.of(args[2]), "avx512", String.join("\n", avx512.where("../jmh/results/" + Path.of(args[4]).getFileName()), avx512.main(),
+                avx512.levels()));
     }
 
     /** Replaces what stands between {@code <!-- name -->} and {@code <!-- /name -->} in a Markdown file. */
@@ -138,18 +144,17 @@ public final class Tables {
     }
 
     private String levels() {
-        final boolean avx512 = results.host().level().equals("avx512");
-        final StringBuilder table =
-                new StringBuilder(text("| kernel | logits | %s, ms |%s portable, ms | %s, one thread, ms |"
-                        + " one thread, of streaming bandwidth | %d threads against one |%n|---|---|---|%s---|---|---|---|%n",
-                        results.host().level(), avx512 ? " avx2, ms |" : "", results.host().level(), results.threads(),
-                        avx512 ? "---|" : ""));
+        final String level = results.host().level();
+        final List<String> lower = Measure.lower(level);
+        final StringBuilder table = new StringBuilder(text("| kernel | logits | %s, ms |", level));
+        lower.forEach(l -> table.append(text(" %s, ms |", l)));
+        table.append(text(" %s, one thread, ms | one thread, of streaming bandwidth | %d threads against one |%n", level, results.threads()))
+                .append("|---".repeat(6 + lower.size())).append("|\n");
         for (Run run : mainRuns(results)) {
             final Optional<Run> alone = results.find(with(run, "threads", "1"), "teamtr");
-            table.append(text("| %s | %s | %.2f |%s %s | %s | %s | %s |%n", name(run), logits(run), run.millis(),
-                    avx512 ? " " + millis(results.find(with(run, "cpu", "avx2"), "teamtr")) + " |" : "",
-                    millis(results.find(with(run, "cpu", "portable"), "teamtr")),
-                    millis(alone), alone.map(a -> ratio(a, "roofline", "%.2f")).orElse("–"),
+            table.append(text("| %s | %s | %.2f |", name(run), logits(run), run.millis()));
+            lower.forEach(l -> table.append(text(" %s |", millis(results.find(with(run, "cpu", l), "teamtr")))));
+            table.append(text(" %s | %s | %s |%n", millis(alone), alone.map(a -> ratio(a, "roofline", "%.2f")).orElse("–"),
                     alone.map(a -> text("%.2f×", a.millis() / run.millis())).orElse("–")));
         }
         return table.toString();
