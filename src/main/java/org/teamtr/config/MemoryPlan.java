@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
@@ -77,17 +78,22 @@ public final class MemoryPlan {
     /** CUDA devices that policies are on. */
     private final List<String> devices;
     private final List<Row> rows = new ArrayList<>();
+    /** Bytes of this process, and free ones of the host (null) and of devices: read once, for they change meanwhile. */
+    private final long resident;
+    private final Map<String, Long> free;
 
-    private MemoryPlan(Config config, List<Of> policies, int longest, int processes, int here) {
+    private MemoryPlan(Config config, List<Of> policies, int longest, int processes, int here, long resident, Map<String, Long> free) {
         this.config = config;
         this.policies = policies;
         this.longest = longest;
         this.processes = processes;
         this.here = here;
+        this.resident = resident;
+        this.free = free;
         this.devices = policies.stream().map(Of::on).filter(d -> !d.equals("cpu")).distinct().toList();
         final List<String> places = policies.stream().map(Of::on).distinct().toList();
         places.forEach(on -> count(on, places.size() == 1 ? "" : " on " + on));
-        final long process = Math.max(PROCESS, Machine.resident());
+        final long process = Math.max(PROCESS, resident);
         if (devices.size() == 1) {
             rows.add(new Row("this process and its libraries", devices.get(0), CUDA_CONTEXT, process, When.ALWAYS));
         } else {
@@ -113,6 +119,11 @@ public final class MemoryPlan {
      * @param here how many of them share this machine's memory; each is taken to have a GPU of its own
      */
     public static MemoryPlan of(Config config, int processes, int here) throws IOException {
+        return of(config, processes, here, Machine.resident());
+    }
+
+    /** @param resident bytes that this process has already */
+    static MemoryPlan of(Config config, int processes, int here, long resident) throws IOException {
         final List<Of> policies = new ArrayList<>();
         for (Map.Entry<String, Config.Model> entry : config.policies().entrySet()) {
             final List<Config.Agent> agents = config.team().agents().stream().filter(a -> a.policy().equals(entry.getKey())).toList();
@@ -125,7 +136,8 @@ public final class MemoryPlan {
             policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
                     agents.stream().anyMatch(a -> !a.frozen() && config.train().agents().contains(a.role()))));
         }
-        return policies.isEmpty() ? null : new MemoryPlan(config, policies, longestPrompt(config, policies), processes, here);
+        return policies.isEmpty() ? null
+                : new MemoryPlan(config, policies, longestPrompt(config, policies), processes, here, resident, new HashMap<>());
     }
 
     /** A folder without weights has a size, too: what is missing is for {@link ConfigFiles} to say. */
@@ -403,7 +415,7 @@ public final class MemoryPlan {
         final Config.Memory memory = config.hardware().memory();
         final double given = on == null ? memory.host() : memory.device();
         return given > 0 ? (long) (given * 1e9) / (on == null ? here : 1)
-                : on == null ? Machine.hostFree() / here + Machine.resident() : Machine.deviceFree(on);
+                : free.computeIfAbsent(on, d -> d == null ? Machine.hostFree() / here + resident : Machine.deviceFree(d));
     }
 
     /** {@return the table, a line for each thing, and below what there is} */
@@ -510,6 +522,6 @@ public final class MemoryPlan {
         final Config.Optimiser o = c.optimiser();
         final Config other = c.with(new Config.Optimiser(o.learningRate(), o.steps(), o.beta1(), o.beta2(), o.eps(), o.weightDecay(),
                 o.maxGradNorm(), microBatchTokens)).with(c.hardware().with(memory));
-        return new MemoryPlan(other, policies, longest, processes, here);
+        return new MemoryPlan(other, policies, longest, processes, here, resident, free);
     }
 }
