@@ -125,6 +125,9 @@ public final class Charts {
         final double from = there.stream().flatMapToDouble(s -> Arrays.stream(s.x())).min().orElse(0);
         final double to = there.stream().flatMapToDouble(s -> Arrays.stream(s.x())).max().orElse(0);
         chart.getStyler().setXAxisMin(from - 0.015 * (to - from)).setXAxisMax(to + 0.015 * (to - from));
+        if (there.stream().flatMapToDouble(s -> Arrays.stream(s.x())).anyMatch(x -> x != Math.rint(x))) {
+            chart.getStyler().setXAxisTickLabelsFormattingFunction(Charts::number); // not stages or updates, which have whole numbers
+        }
         // A logarithmic axis has ticks at decades only: with fewer than two of them a linear one says more.
         chart.getStyler().setYAxisLogarithmic(scale == Scale.LOGARITHMIC && least > 0 && most > 100 * least);
         if (scale == Scale.FROM_ZERO && least > 0) {

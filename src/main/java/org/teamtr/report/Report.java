@@ -208,14 +208,12 @@ public final class Report {
                     Math.sqrt(bin.stream().mapToDouble(e -> e.error() * e.error()).sum())});
             }
             final double[] none = new double[labels.size()];
+            final List<Charts.Series> bars = List.of(
+                    new Charts.Series("predicted", none, column(sums, 0), null, Charts.PALETTE.get(1), Charts.Look.LINE),
+                    new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0), Charts.Look.LINE));
             figure("Gain per stage", "In units of return; with the standard error of the realised gain"
-                    + (bins.length - 1 < entries.size() ? "; " + (bins[1] - bins[0]) + " stages to a bar" : ""), "stage",
-                    legend(Map.of("predicted", Charts.PALETTE.get(1)), Map.of("realised", Charts.PALETTE.get(0))),
-                    Charts.bars(labels, List.of(
-                            new Charts.Series("predicted", none, column(sums, 0), null, Charts.PALETTE.get(1), Charts.Look.LINE),
-                            new Charts.Series("realised", none, column(sums, 1), column(sums, 2), Charts.PALETTE.get(0),
-                                    Charts.Look.LINE)),
-                            false)::paint);
+                    + (bins.length - 1 < entries.size() ? "; " + (bins[1] - bins[0]) + " stages to a bar" : ""), "stage", bars,
+                    Charts.bars(labels, bars, false)::paint);
             final List<Gains.Entry> total = Gains.cumulated(entries);
             final double[] stage = of(total, e -> e.stage());
             lines("Gain so far", "Summed from the first stage on; errors added in squares", "stage", List.of(
@@ -236,8 +234,18 @@ public final class Report {
             return;
         }
         final RunSummary s = RunSummary.of("", "", 0, List.of(), new double[2], updates, stages, diagnoses);
-        section("Certified gain", (horizon.isEmpty() ? "" : horizon(s.bounded(), horizon))
-                + (paper.isEmpty() ? "" : paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty())));
+        final List<String> paragraphs = new ArrayList<>();
+        if (!horizon.isEmpty()) {
+            paragraphs.add("The bound on an update’s gain (docs/theory.md) comes from prompts that no update learns from, played once by the "
+                    + "team before and once by the team after it. All bounds of a stage hold together with a probability of "
+                    + percent(1 - s.bounded().boundLevel()) + ". They say nothing about other kinds of prompts, greedy decoding, or every stage "
+                    + "of a long run; an update that is not certified may still be an improvement.");
+            paragraphs.add(horizon(s.bounded(), horizon));
+        }
+        if (!paper.isEmpty()) {
+            paragraphs.add(paper(s.certified(), updates.get(updates.size() - 1).bound(), horizon.isEmpty()));
+        }
+        section("Certified gain", paragraphs.toArray(String[]::new));
         final List<Gains.Entry> entries = horizon.isEmpty() ? paper : horizon;
         if (!horizon.isEmpty()) {
             final List<RunLog.Update> bounded = updates.stream().filter(u -> u.bound().horizon().bound().boundPrompts() > 0).toList();
@@ -282,9 +290,7 @@ public final class Report {
         final double[] interval = Diagnostics.wilson((int) below, entries.size());
         final List<GainBound> bounds = updates.stream().map(u -> u.bound().horizon()).filter(b -> b.bound().boundPrompts() > 0).toList();
         final String alarm = Gains.alarm(stages);
-        return "The bound on an update’s gain (docs/theory.md) comes from prompts that no update learns from, played once by the team before "
-                + "and once by the team after it. All bounds of a stage hold together with a probability of " + percent(1 - s.boundLevel())
-                + ". Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()
+        return "Stages that gained less than their bound: " + percent(s.ofStages().boundViolationRate()) + " (" + below + " of " + entries.size()
                 + "; 95 % interval " + percent(interval[0]) + " to " + percent(interval[1]) + "). Bounds above 0: "
                 + percent(bounds.stream().mapToDouble(b -> b.bound().gainBound() > 0 ? 1 : 0).average().orElse(Double.NaN)) + " of the updates"
                 + (Double.isFinite(s.ofUpdates().boundInformativeRateUpdates()) ? ", " + percent(s.ofUpdates().boundInformativeRateUpdates())
@@ -292,11 +298,8 @@ public final class Report {
                 + ". Rank correlation (Spearman’s) with the realised gain: "
                 + correlation(s.ofStages().boundRankCorrelation()) + " by stage" + (Double.isFinite(s.ofUpdates().boundRankCorrelationUpdates())
                         ? ", " + correlation(s.ofUpdates().boundRankCorrelationUpdates()) + " by update" : "")
-                + ". "
-                + (s.boundSkipped() > 0 ? count(s.boundSkipped(), "update") + " not certified and undone. " : "")
-                + (alarm == null ? "" : "An " + alarm + ". ")
-                + "It says nothing about other kinds of prompts, greedy decoding, or every stage of a long run; "
-                + "an update that is not certified may still be an improvement. ";
+                + "." + (s.boundSkipped() > 0 ? " " + count(s.boundSkipped(), "update") + " not certified and undone." : "")
+                + (alarm == null ? "" : " An " + alarm + ".");
     }
 
     private static String paper(RunSummary.Certified s, Certificate.Terms terms, boolean alone) {
@@ -401,7 +404,7 @@ public final class Report {
     }
 
     private void time() {
-        section("Time", "");
+        section("Time");
         final List<RunLog.Stage> timed = stages.stream().filter(s -> s.stage() > 0).toList();
         final int[] bins = Charts.bins(timed.size(), BARS);
         final List<String> labels = new ArrayList<>();
@@ -420,14 +423,12 @@ public final class Report {
         final String[] parts = {"rollout", "update", "monitor", "held-out episodes"};
         final Color[] paint = {Charts.PALETTE.get(0), Charts.PALETTE.get(1), Charts.PALETTE.get(2), Charts.GREY};
         final List<Charts.Series> series = new ArrayList<>();
-        final Map<String, Color> legend = new LinkedHashMap<>();
         for (int i = 0; i < parts.length; i++) {
             series.add(new Charts.Series(parts[i], new double[labels.size()], column(means, i), null, paint[i],
                     Charts.Look.LINE));
-            legend.put(parts[i], paint[i]);
         }
         figure("Seconds per stage", "Wall-clock time" + (bins.length - 1 < timed.size() ? ", mean of " + (bins[1] - bins[0])
-                + " stages to a bar" : ""), "stage", legend(legend), Charts.bars(labels, series, true)::paint);
+                + " stages to a bar" : ""), "stage", series, Charts.bars(labels, series, true)::paint);
         end();
     }
 
@@ -576,9 +577,12 @@ public final class Report {
 
     // Figures.
 
-    private void section(String title, String text) {
-        out.append("<h2>").append(Html.escape(title)).append("</h2>\n<p>").append(Html.escape(text)).append("</p>\n")
-                .append("<div class=\"figures\">\n");
+    private void section(String title, String... paragraphs) {
+        out.append("<h2>").append(Html.escape(title)).append("</h2>\n");
+        for (String text : paragraphs) {
+            out.append("<p class=\"lead\">").append(Html.escape(text)).append("</p>\n");
+        }
+        out.append("<div class=\"figures\">\n");
     }
 
     private void end() {
@@ -594,30 +598,25 @@ public final class Report {
     }
 
     private void lines(String title, String caption, String axis, List<Charts.Series> series, Charts.Scale scale) {
-        final Map<String, Color> legend = new LinkedHashMap<>();
-        series.stream().filter(s -> s.x().length > 0).forEach(s -> legend.put(s.name(), s.color()));
         final List<Charts.Series> thinned = series.stream().map(s -> s.look() == Charts.Look.POINTS ? s : thin(s, POINTS))
                 .toList();
-        figure(title, caption, axis, legend(legend), Charts.Drawing.of(Charts.xy(thinned, scale)));
+        figure(title, caption, axis, series, Charts.Drawing.of(Charts.xy(thinned, scale)));
     }
 
-    private void figure(String title, String caption, String axis, String legend, Charts.Drawing chart) {
+    private void figure(String title, String caption, String axis, List<Charts.Series> series, Charts.Drawing chart) {
         if (chart == null) {
             return;
         }
         out.append("<figure><figcaption><b>").append(Html.escape(title)).append("</b>").append(Html.escape(caption))
-                .append(legend)
+                .append(legend(series))
                 .append("</figcaption>\n").append(Charts.svg(chart, title + ": " + caption)).append("<footer>")
                 .append(Html.escape(axis)).append("</footer></figure>\n");
     }
 
-    @SafeVarargs
-    private static String legend(Map<String, Color>... parts) {
+    private static String legend(List<Charts.Series> series) {
         final StringBuilder html = new StringBuilder("<ul class=\"legend\">");
-        for (Map<String, Color> part : parts) {
-            part.forEach((name, colour) -> html.append("<li><i style=\"--c:").append(css(colour)).append("\"></i>")
-                    .append(Html.escape(name)).append("</li>"));
-        }
+        series.stream().filter(s -> s.x().length > 0).forEach(s -> html.append(s.look() == Charts.Look.DASHES ? "<li><i class=\"dashes\"" : "<li><i")
+                .append(" style=\"--c:").append(css(s.color())).append("\"></i>").append(Html.escape(s.name())).append("</li>"));
         return html.append("</ul>").toString();
     }
 

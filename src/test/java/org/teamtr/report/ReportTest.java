@@ -165,9 +165,25 @@ class ReportTest {
         assertTrue(html.contains("Stages that gained less than their bound: 25.0 % (1 of 4; 95 % interval 4.6 % to 69.9 %)."), html);
         assertTrue(html.contains("Bounds above 0: 100.0 % of the updates, 100.0 % of those that helped on held-out episodes."));
         assertTrue(html.contains("+0.80 by stage"));
-        assertTrue(html.contains("It says nothing about other kinds of prompts"));
+        assertTrue(html.contains("They say nothing about other kinds of prompts"));
+        assertTrue(html.contains("<i style=\"--c:#8a93a0\"></i>estimate</li><li><i class=\"dashes\" style=\"--c:#8a93a0\"></i>predicted</li>"),
+                "two grey lines, which the legend tells apart");
         assertFalse(html.contains("alarm"));
         selfContained(html);
+    }
+
+    /** Bounds on gains are less than 1, and stages are whole numbers. */
+    @Test
+    void theHorizontalAxisHasSeveralNumbers() {
+        assertEquals(6, labelsBelow(new double[] {-0.25, 0.02}));
+        assertEquals(6, labelsBelow(new double[] {0, 100}));
+        assertEquals(3, labelsBelow(new double[] {1, 2, 3}));
+    }
+
+    private static int labelsBelow(double[] x) {
+        final String svg = Charts.svg(Charts.Drawing.of(Charts.xy(List.of(Charts.Series.line("a", x, x, Charts.GREY)), Charts.Scale.LINEAR)), "a");
+        return (int) Pattern.compile("matrix\\(1,0,0,1,[0-9.]+,([0-9.]+)\\)").matcher(svg).results()
+                .filter(m -> Double.parseDouble(m.group(1)) > 0.93 * Charts.HEIGHT).count();
     }
 
     @Test
