@@ -47,7 +47,7 @@ public final class CheckConfigCommand implements Callable<Integer> {
             final Config config = ConfigFile.load(file, variant, sets);
             final List<String> problems = ConfigFiles.problems(Setup.resolved(config), note -> System.err.println("note: " + note));
             if (!problems.isEmpty()) {
-                throw new ConfigException(problems.stream().map(Words::plain).toList());
+                throw new ConfigException(problems.stream().map(UserErrors::withoutSource).toList());
             }
             System.out.print(ConfigFile.text(config));
             memory(Setup.resolved(config), Math.max(1, processes));

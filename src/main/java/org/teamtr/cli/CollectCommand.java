@@ -37,7 +37,7 @@ final class CollectCommand implements Callable<Integer> {
     public Integer call() throws IOException, ConfigException {
         final boolean isRun = Files.isDirectory(what);
         final Config config = Setup.resolved(ConfigFile.load(isRun ? what.resolve(RunFiles.CONFIG) : what, sets));
-        Words.folder("--out", out);
+        CommandLines.folder("--out", out);
         final Path latest = isRun ? new Checkpoints(what, 1).latest() : null;
         final Path scratch = isRun ? null : Files.createTempDirectory("teamtr-collect-" + ProcessHandle.current().pid() + "-");
         try (Setup setup = new Setup(config, isRun ? what : scratch, System.err::println); Trainer trainer = setup.trainer()) {

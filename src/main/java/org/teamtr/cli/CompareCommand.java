@@ -71,7 +71,7 @@ final class CompareCommand implements Callable<Integer> {
         } catch (IllegalArgumentException e) {
             throw new ParameterException(spec.commandLine(), e.getMessage(), e);
         } catch (IOException e) {
-            System.err.println("teamtr compare: " + Words.of(e));
+            System.err.println("teamtr compare: " + UserErrors.line(e));
             return 1;
         }
     }

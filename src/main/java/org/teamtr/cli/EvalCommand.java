@@ -149,7 +149,7 @@ final class EvalCommand implements Callable<Integer> {
             } else {
                 say("%s: %,d %s x %d", result.team(), result.prompts(), result.prompts() == 1 ? "prompt" : "prompts", k);
                 final Scores scores = result.scores();
-                say("return  %s", Words.plusMinus("%.4f", scores.returnMean(), scores.returnError()));
+                say("return  %s", new Estimate(scores.returnMean(), scores.returnError()).text("%.4f"));
                 say("avg@%d   %.2f %%", k, 100 * scores.avgAtK());
                 say("pass@%d  %.2f %%   (any of %d correct)", k, 100 * scores.passAtK(), k);
                 say("pass^%d  %.2f %%   (all %d correct)", k, 100 * scores.allOfK(), k);
@@ -166,7 +166,7 @@ final class EvalCommand implements Callable<Integer> {
     private void evaluateBenchmarks(Setup setup) throws IOException {
         final Path failures = out == null ? null : out.resolve(BenchmarkTable.FAILURES);
         if (out != null) {
-            Words.folder("--out", out);
+            CommandLines.folder("--out", out);
             Files.deleteIfExists(failures);
         }
         final BenchmarkRun run = new BenchmarkRun(setup, generation(setup.config), mode, failures);

@@ -168,7 +168,7 @@ final class ExperimentCommand implements Callable<Integer> {
 
     private boolean run(ExperimentFile file, Ranks ranks, int here) throws IOException, ConfigException, InterruptedException {
         final String name = file.experiment.name();
-        final Path folder = Words.folder("--out", out.resolve(quick ? name + "-quick" : name));
+        final Path folder = CommandLines.folder("--out", out.resolve(quick ? name + "-quick" : name));
         final int runs = seeds != null ? seeds : file.seeds;
         final int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / here);
         final int atOnce = Math.min(workers != null ? Math.max(1, workers) : processors, runs * file.settings.size());
@@ -305,7 +305,7 @@ final class ExperimentCommand implements Callable<Integer> {
         if (job.setting() != null && job.setting().exact()) {
             try {
                 ExactRun.make(job.config(), job.folder(),
-                        "./teamtr " + Words.command(spec.commandLine().getParseResult().originalArgs()));
+                        "./teamtr " + CommandLines.quoted(spec.commandLine().getParseResult().originalArgs()));
                 return null;
             } catch (ConfigException | IllegalArgumentException e) {
                 return e.getMessage();

@@ -53,8 +53,8 @@ public final class Main {
 
     /** An error that the user can fix is printed in one line; anything else is a defect and is printed with its stack trace. */
     private static int failed(Exception e, CommandLine command, CommandLine.ParseResult arguments) {
-        if (Words.foreseen(e)) {
-            System.err.println("teamtr: " + Words.of(e));
+        if (UserErrors.isForeseen(e)) {
+            System.err.println("teamtr: " + UserErrors.line(e));
         } else {
             e.printStackTrace();
         }

@@ -128,12 +128,12 @@ final class RankSetup {
 
     /** Sends the reason why this rank ends to the other ranks. {@return the exception to throw} */
     static RuntimeException failed(TorchRanks ranks, Throwable e) throws IOException, ConfigException {
-        ranks.fail(Words.of(e));
+        ranks.fail(UserErrors.line(e));
         if (e instanceof RanksException r) {
             return r;
         }
-        if (Words.foreseen(e)) {
-            return new RanksException(ranks.name(ranks.rank()) + ": " + Words.of(e), e);
+        if (UserErrors.isForeseen(e)) {
+            return new RanksException(ranks.name(ranks.rank()) + ": " + UserErrors.line(e), e);
         }
         if (e instanceof Error error) {
             throw error;

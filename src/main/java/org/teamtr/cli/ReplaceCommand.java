@@ -116,7 +116,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Path to = out != null ? out : run.resolveSibling(run.toAbsolutePath().normalize().getFileName() + "-"
                 + role.replaceAll("[^A-Za-z0-9_+.-]", "_") + "-" + align);
         if (Files.exists(to) && !Files.isDirectory(to)) {
-            Words.folder("--out", to); // throws
+            CommandLines.folder("--out", to); // throws
         }
         if (Files.isDirectory(to)) {
             try (Stream<Path> inside = Files.list(to)) {
@@ -353,7 +353,7 @@ final class ReplaceCommand implements Callable<Integer> {
                 new RunLog.Moments(after.size(), measured(before, group), measured(swapped, group), measured(after, group),
                         shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error()),
                 seconds,
-                "./teamtr " + Words.command(spec.commandLine().getParent().getParseResult().originalArgs()));
+                "./teamtr " + CommandLines.quoted(spec.commandLine().getParent().getParseResult().originalArgs()));
     }
 
     private static RunLog.Measured measured(List<Verifier.Score> scores, int group) {
@@ -387,18 +387,18 @@ final class ReplaceCommand implements Callable<Integer> {
         if (r.aligned().steps() > 0) {
             line("aligned:", r.moments().after());
         }
-        say("swap shock:       %s points", Words.plusMinus("%.1f", 100 * r.moments().shock(), 100 * r.moments().shockError()));
+        say("swap shock:       %s points", new Estimate(100 * r.moments().shock(), 100 * r.moments().shockError()).text("%.1f"));
         say("KL(old || new):   %s at the swap, %s, on %d validation messages",
-                Words.plusMinus("%.4g", r.aligned().klSwapped(), r.aligned().klSwappedError()),
+                new Estimate(r.aligned().klSwapped(), r.aligned().klSwappedError()).text("%.4g"),
                 r.probing().measure().equals("exact") ? "exact" : "by the texts' likelihood", r.probing().probesHeldBack());
         if (r.models().align().equals("stage0")) {
             say("stage 0:          %s after %d steps on %d messages; delta0 = %.4g%s",
-                    Words.plusMinus("%.4g", r.aligned().kl(), r.aligned().klError()),
+                    new Estimate(r.aligned().kl(), r.aligned().klError()).text("%.4g"),
                     r.aligned().steps(), r.probing().probes(), r.probing().delta0(),
                     r.aligned().stoppedBy().equals("delta0") ? "" : " NOT reached: the steps are used up");
         }
         say("report:           %s", report);
-        say("go on with:       %s", Words.resume(to));
+        say("go on with:       %s", CommandLines.resume(to));
     }
 
     private static void say(String format, Object... values) {
@@ -406,7 +406,7 @@ final class ReplaceCommand implements Callable<Integer> {
     }
 
     private static void line(String when, RunLog.Measured m) {
-        say("%-17s return %s, accuracy %s %%", when, Words.plusMinus("%.3f", m.returnMean(), m.returnError()),
-                Words.plusMinus("%.1f", 100 * m.accuracy(), 100 * m.accuracyError()));
+        say("%-17s return %s, accuracy %s %%", when, new Estimate(m.returnMean(), m.returnError()).text("%.3f"),
+                new Estimate(100 * m.accuracy(), 100 * m.accuracyError()).text("%.1f"));
     }
 }

@@ -20,7 +20,7 @@ final class ReportCommand implements Callable<Integer> {
             System.out.println(Report.write(run));
             return 0;
         } catch (IOException e) {
-            System.err.println("teamtr report: " + Words.of(e));
+            System.err.println("teamtr report: " + UserErrors.line(e));
             return 1;
         }
     }

@@ -41,7 +41,7 @@ import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -146,7 +146,7 @@ final class TrainCommand implements Callable<Integer> {
         } catch (RanksException e) {
             throw new RanksException(e.getMessage() + goOn(run), e);
         } catch (IOException | UncheckedIOException | ArithmeticException | IllegalArgumentException | EpisodeException e) {
-            throw new IOException(Words.of(e) + (hasBegun(run) ? goOn(run) : ""), e);
+            throw new IOException(UserErrors.line(e) + (hasBegun(run) ? goOn(run) : ""), e);
         } finally {
             Exit.remove(goodbye);
         }
@@ -166,7 +166,7 @@ final class TrainCommand implements Callable<Integer> {
     private static String goOn(Path run) {
         try {
             final Path latest = new Checkpoints(run, 1).latest();
-            return "; " + Words.resume(run) + " goes on " + (latest == null ? "from the start" : "from behind "
+            return "; " + CommandLines.resume(run) + " goes on " + (latest == null ? "from the start" : "from behind "
                     + latest.getFileName().toString().replaceFirst("stage-0*", "stage "));
         } catch (IOException e) {
             return "";
@@ -184,12 +184,12 @@ final class TrainCommand implements Callable<Integer> {
     private Path newRun(Config config) throws IOException {
         final Path run = out != null ? out : Path.of("runs", config.task().name() + "-"
                 + LocalDateTime.now(ZoneId.systemDefault()).format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss", Locale.ROOT)));
-        Words.folder("--out", run);
+        CommandLines.folder("--out", run);
         if (Files.isDirectory(run)) {
             try (Stream<Path> inside = Files.list(run)) {
                 // A start that failed, for example because a model is missing, leaves only these files.
                 if (inside.anyMatch(p -> !Set.of(".lock", RunFiles.CONFIG).contains(p.getFileName().toString()))) {
-                    throw new IOException(run + ": expected a new or empty folder; " + Words.resume(run) + " goes on with a run");
+                    throw new IOException(run + ": expected a new or empty folder; " + CommandLines.resume(run) + " goes on with a run");
                 }
             }
         }
@@ -248,7 +248,7 @@ final class TrainCommand implements Callable<Integer> {
             }
             setup.checkPrompts(progress::note);
             progress.note(plan(config, setup, run) + (ranks == null || ranks.size() == 1 ? "" : ", by " + ranks.size() + " processes"));
-            if (config.certificate().bound() == Config.Kind.HORIZON && !trainer.certifies()) {
+            if (config.certificate().bound() == Config.BoundKind.HORIZON && !trainer.certifies()) {
                 progress.note("no bound on gains: the range of returns is not known; set certificate.return_min and return_max");
             }
             final List<RunLog.Stage> stages = new ArrayList<>(latest == null ? List.of() : RunFiles.stages(run));
@@ -305,13 +305,13 @@ final class TrainCommand implements Callable<Integer> {
             if (ranks != null && ranks.size() > 1) {
                 command.addAll(List.of("--processes", Integer.toString(ranks.size()))); // or however else they were started
             }
-            writer.summary(RunSummary.of(Version.read(), Words.command(command), config.seed(),
+            writer.summary(RunSummary.of(Version.read(), CommandLines.quoted(command), config.seed(),
                     config.team().agents().stream().map(Config.Agent::role).toList(), untrained, RunFiles.updates(run),
                     RunFiles.stages(run), RunFiles.diagnoses(run)));
         }
         final Path report = Report.write(run);
         say(run, report);
-        Unchanged.plainly(RunFiles.updates(run)).forEach(System.out::println);
+        UnchangedReason.plainly(RunFiles.updates(run)).forEach(System.out::println);
     }
 
     /** Ranks other than 0 do the same without output. */

@@ -181,7 +181,7 @@ public final class ConfigRules {
             entry("hardware.memory.host", notNegative()),
             entry("hardware.ranks.timeout", positive()),
             entry("hardware.ranks.shard", oneOf(Sharding.class)),
-            entry("certificate.bound", oneOf(Config.Kind.class)),
+            entry("certificate.bound", oneOf(Config.BoundKind.class)),
             entry("certificate.level", number("a number more than 0 and less than 1", d -> d > 0 && d < 1)),
             entry("certificate.prompts", whole(1)),
             entry("certificate.budget", whole(0)),
@@ -439,7 +439,7 @@ public final class ConfigRules {
         if (region.deltaRule() == Config.DeltaRule.ADAPTIVE && region.delta().values().contains(Double.POSITIVE_INFINITY)) {
             tree.problem("trust_region.delta", "expected a finite number with trust_region.delta_rule adaptive, given .inf");
         }
-        if (region.accept() == Config.Accept.CERTIFIED && config.certificate().bound() != Config.Kind.HORIZON) {
+        if (region.accept() == Config.Accept.CERTIFIED && config.certificate().bound() != Config.BoundKind.HORIZON) {
             tree.problem("trust_region.accept", "expected region with certificate.bound paper, given certified: the paper's bound is taken from"
                     + " the episodes that chose the update");
         }

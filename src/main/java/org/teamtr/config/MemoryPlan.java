@@ -316,7 +316,7 @@ public final class MemoryPlan {
      */
     private long copies(boolean exact, boolean offload, long weights, long moments, long microGradients) {
         // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
-        final boolean bounded = config.certificate().bound() == Config.Kind.HORIZON;
+        final boolean bounded = config.certificate().bound() == Config.BoundKind.HORIZON;
         final boolean oneStep = config.optimiser().steps() == 1; // then the policy before the update is that before its last step
         long copies = exact && offload || !exact && bounded ? weights : 0; // parameters before the update
         if (config.trustRegion().rollback() && !(oneStep && bounded)) { // before the last step
@@ -340,7 +340,7 @@ public final class MemoryPlan {
 
     /** Messages that are generated at once. */
     private int generated() {
-        final int bounded = config.certificate().bound() == Config.Kind.HORIZON ? config.certificate().prompts() : 0;
+        final int bounded = config.certificate().bound() == Config.BoundKind.HORIZON ? config.certificate().prompts() : 0;
         final int evaluated = Math.max(bounded, config.eval().prompts() * config.eval().group());
         final int all = Math.max(episodes(), (int) ((evaluated + processes - 1L) / processes));
         final int most = config.hardware().memory().rows();

@@ -13,7 +13,7 @@ import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.task.Budget;
-import org.teamtr.task.OwnClass;
+import org.teamtr.task.UserClass;
 import org.teamtr.task.environment.ChatEndpoint;
 import org.teamtr.task.environment.ScriptedOracle;
 import org.teamtr.task.generated.GeneratedTask;
@@ -193,7 +193,7 @@ public final class Setup implements AutoCloseable {
             }
         }
         final int turns = c.team().turns() > 0 ? c.team().turns()
-                : c.team().router().kind() == Config.Turns.Kind.SEQUENCE ? c.team().router().roles().size() : agents.size();
+                : c.team().router().kind() == Config.Routing.Kind.SEQUENCE ? c.team().router().roles().size() : agents.size();
         final int threads = c.hardware().threads() > 0 ? c.hardware().threads() : Runtime.getRuntime().availableProcessors();
         return new Config(c.seed(), c.task(), new Config.Team(agents, c.team().router(), turns, c.team().stop()), policies,
                 c.warmStart(), c.train(), c.rollout(), c.trustRegion(), c.loss(), c.optimiser(), c.eval(), c.checkpoint(),
@@ -269,7 +269,7 @@ public final class Setup implements AutoCloseable {
     }
 
     private static Router router(Config c) {
-        final Config.Turns turns = c.team().router();
+        final Config.Routing turns = c.team().router();
         return switch (turns.kind()) {
             case ROUND_ROBIN -> Router.ROUND_ROBIN;
             case RANDOM -> Router.RANDOM;
@@ -278,7 +278,7 @@ public final class Setup implements AutoCloseable {
                 final List<String> all = c.team().agents().stream().map(Config.Agent::role).toList();
                 yield Router.sequence(turns.roles().stream().mapToInt(all::indexOf).toArray());
             }
-            case CLASS -> OwnClass.make(turns.type(), Router.class, "team.router");
+            case CLASS -> UserClass.make(turns.type(), Router.class, "team.router");
         };
     }
 

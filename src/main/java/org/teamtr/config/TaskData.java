@@ -10,7 +10,7 @@ import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.task.Budget;
-import org.teamtr.task.Problems;
+import org.teamtr.task.RowProblems;
 import org.teamtr.task.PromptFile;
 import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Environments;
@@ -95,7 +95,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         // Of a verifier of one's own we do not know what it makes of an empty message, and most environments score by themselves.
         final boolean compares = !f.verifier().contains(".") && (environment == null || config.task().environment().name().equals("tools"));
         final Verifier scoring = compares ? Verifiers.of(f.verifier(), scoring(f)) : null;
-        final Problems problems = new Problems();
+        final RowProblems problems = new RowProblems();
         for (int i = 0; i < all.size(); i++) {
             try {
                 if (environment != null) {
@@ -134,7 +134,7 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         final Generation generation = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
                 r.truncation());
         final List<Map<String, Object>> tools = verifier instanceof Environment e ? e.tools() : List.of();
-        final Problems problems = new Problems();
+        final RowProblems problems = new RowProblems();
         final List<String> cut = new ArrayList<>();
         int tooLong = 0;
         for (int i = 0; i < most; i++) {

@@ -16,7 +16,7 @@ import org.teamtr.train.Estimate;
 import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
 import org.teamtr.train.Trainer;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /**
  * Algorithm 1 on the budget relay with nothing estimated: policies are tables, expectations are sums. Predicted and realised gain then
@@ -164,7 +164,7 @@ public final class ExactRelay {
                 final double[][][][] policies = now.policies.clone();
                 policies[i] = updated;
                 final Team then = team(policies);
-                final GainBound gain = config.certificate().bound() != Config.Kind.HORIZON ? GainBound.NONE
+                final GainBound gain = config.certificate().bound() != Config.BoundKind.HORIZON ? GainBound.NONE
                         : bound(i, now, then, stage, k).realised(new Estimate(then.value() - now.value(), 0));
                 gains.add(gain);
                 final double predicted = surrogate(i, old, updated, rollouts);
@@ -215,7 +215,7 @@ public final class ExactRelay {
                 new RunLog.Gain(promised == null ? null : promised.stream().mapToDouble(p -> p).sum(),
                         before == null ? null : now.value() - before.value(), before == null ? null : 0.0),
                 0,
-                new RunLog.Spent(0, 0, 0, 0, 0, 0, seconds), Unchanged.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN,
+                new RunLog.Spent(0, 0, 0, 0, 0, 0, seconds), UnchangedReason.Counts.NONE, new RunLog.Certified(Double.NaN, Double.NaN, Double.NaN,
                         Double.NaN, Double.NaN, GainBound.Sum.of(gains, config.certificate().level())));
     }
 

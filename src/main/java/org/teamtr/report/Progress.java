@@ -11,7 +11,7 @@ import me.tongfei.progressbar.ProgressBar;
 import me.tongfei.progressbar.ProgressBarBuilder;
 import me.tongfei.progressbar.ProgressState;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /**
  * Shows the progress of a training run: on a terminal one live line of at most 100 columns, with the latest update; otherwise a plain line
@@ -125,7 +125,7 @@ public final class Progress implements AutoCloseable {
     }
 
     /** How many updates came to nothing, and why. */
-    private static String nothing(Unchanged.Counts n) {
+    private static String nothing(UnchangedReason.Counts n) {
         return n.unchanged() + n.overflows() == 0 ? "" : "  unchanged" + why(n.unchangedRolledBack(), "rolled back")
                 + why(n.unchangedEqualReturns(), "equal returns") + why(n.unchangedZeroGradient(), "zero gradient")
                 + why(n.unchangedSilent(), "silent") + why(n.unchangedNotCertified(), "not certified") + why(n.overflows(), "overflows");

@@ -23,7 +23,7 @@ import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /** {@code report.html}: a run on one page that needs nothing but itself. */
 public final class Report {
@@ -88,7 +88,7 @@ public final class Report {
         out.append(Html.head(name)).append("<header><p>TeamTR ").append(Html.escape(summary.run().version()))
                 .append(" · run ")
                 .append(Html.escape(name)).append("</p>\n<h1>").append(headline()).append("</h1></header>\n");
-        for (String sentence : Unchanged.plainly(updates)) { // at the top, since such a run otherwise looks like one that trains
+        for (String sentence : UnchangedReason.plainly(updates)) { // at the top, since such a run otherwise looks like one that trains
             out.append("<p class=\"note\">").append(Html.escape(sentence)).append("</p>\n");
         }
         if (summary.monitored().unchanged().overflows() > 0) {

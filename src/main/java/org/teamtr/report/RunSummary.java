@@ -13,7 +13,7 @@ import java.util.stream.Stream;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /** A run in numbers, {@code summary.json}; docs/metrics.md explains every name. Null or NaN where nothing was measured. */
 public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accuracies, @JsonUnwrapped Returns returns,
@@ -35,7 +35,7 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
 
     /** Results of the monitor. */
     public record Monitored(int outOfRegionUpdates, double outOfRegionRate, double scoreGap, double klFloor,
-            @JsonUnwrapped Unchanged.Counts unchanged) {
+            @JsonUnwrapped UnchangedReason.Counts unchanged) {
     }
 
     /** What the run has cost. */
@@ -176,7 +176,7 @@ public record RunSummary(@JsonUnwrapped Run run, @JsonUnwrapped Accuracies accur
                         updates.stream().mapToDouble(RunLog.Update::delta).toArray()), scoreGap,
                         updates.stream()
                                 .mapToDouble(u -> u.outcome().klFloor()).filter(Double::isFinite).max().orElse(Double.NaN),
-                        Unchanged.Counts.of(updates)),
+                        UnchangedReason.Counts.of(updates)),
                 new Spent(stages.stream().mapToLong(s -> s.spent().episodes()).sum(), tokens, tokens / rollout, seconds,
                         peakResident(Path.of("/proc/self/status")), new Shares(rollout / seconds, update / seconds, monitor / seconds,
                                 sum(stages, s -> s.spent().secondsEval()) / seconds, monitor / (rollout + update + monitor))),

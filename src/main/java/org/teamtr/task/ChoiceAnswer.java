@@ -33,31 +33,31 @@ public final class ChoiceAnswer {
      * @throws IllegalArgumentException if {@code gold} is no letter
      */
     public static boolean same(String gold, String text) {
-        final char right = marked(Marked.narrow(gold), true);
+        final char right = marked(MarkedAnswer.narrow(gold), true);
         if (right == 0) {
             throw new IllegalArgumentException("answer: expected a letter from A to Z, given \"" + (gold.length() > 80
                     ? gold.substring(0, 77) + "..." : gold) + "\"");
         }
-        return marked(Marked.narrow(text), false) == right;
+        return marked(MarkedAnswer.narrow(text), false) == right;
     }
 
     private static char marked(String whole, boolean isGold) {
-        final String text = Marked.afterReasoning(whole);
+        final String text = MarkedAnswer.afterReasoning(whole);
         if (text == null) {
             return 0;
         }
-        final String box = Marked.box(text);
+        final String box = MarkedAnswer.box(text);
         if (box != null) {
             return start(box);
         }
-        final List<String> hashes = Marked.hashes(text);
+        final List<String> hashes = MarkedAnswer.hashes(text);
         for (int i = hashes.size() - 1; i >= 0; i--) {
             final char letter = ofLine(hashes.get(i));
             if (letter != 0) { // otherwise a heading
                 return letter;
             }
         }
-        final String answer = Marked.answer(text);
+        final String answer = MarkedAnswer.answer(text);
         if (answer != null) {
             return ofLine(answer);
         }

@@ -29,7 +29,7 @@ final class IntegerGrader implements Grader {
     }
 
     private static BigInteger integer(String place) {
-        final String box = place == null ? null : Marked.box(place);
+        final String box = place == null ? null : MarkedAnswer.box(place);
         final String number = place == null ? null : MathAnswer.number(box == null ? place : box);
         return number == null || !number.endsWith("/1") ? null : new BigInteger(number.substring(0, number.length() - 2));
     }
@@ -43,8 +43,8 @@ final class IntegerGrader implements Grader {
 
     @Override
     public String answer(Prompt prompt, String text) {
-        final String rest = Marked.afterReasoning(text);
-        final String place = rest == null ? null : lenient ? NumberAnswer.given(rest) : Marked.box(rest);
+        final String rest = MarkedAnswer.afterReasoning(text);
+        final String place = rest == null ? null : lenient ? NumberAnswer.given(rest) : MarkedAnswer.box(rest);
         final BigInteger integer = integer(place);
         return integer == null ? null : integer.toString();
     }

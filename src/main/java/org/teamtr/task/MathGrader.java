@@ -22,7 +22,7 @@ final class MathGrader implements Grader {
 
     private static MathAnswer gold(Prompt prompt) {
         final String gold = Verifiers.gold(prompt);
-        final String box = Marked.box(gold);
+        final String box = MarkedAnswer.box(gold);
         return MathAnswer.of(box == null ? gold : box);
     }
 
@@ -35,11 +35,11 @@ final class MathGrader implements Grader {
 
     @Override
     public String answer(Prompt prompt, String text) {
-        final String rest = Marked.afterReasoning(text);
+        final String rest = MarkedAnswer.afterReasoning(text);
         if (rest == null) {
             return null;
         }
-        final String box = Marked.box(rest);
+        final String box = MarkedAnswer.box(rest);
         if (box != null || !lenient) {
             return box == null || box.isBlank() ? null : box;
         }
@@ -48,10 +48,10 @@ final class MathGrader implements Grader {
     }
 
     private static String line(String text) {
-        String line = Marked.answer(text);
-        line = line == null ? Marked.answerIs(text) : line;
+        String line = MarkedAnswer.answer(text);
+        line = line == null ? MarkedAnswer.answerIs(text) : line;
         if (line == null) {
-            final List<String> hashes = Marked.hashes(text);
+            final List<String> hashes = MarkedAnswer.hashes(text);
             line = hashes.isEmpty() ? null : hashes.get(hashes.size() - 1);
         }
         return line == null || line.isBlank() ? null : line.strip();

@@ -45,39 +45,39 @@ public final class NumberAnswer {
      * @throws IllegalArgumentException if {@code gold} is no number
      */
     public static boolean same(String gold, String text) {
-        final String box = Marked.box(gold);
-        final List<String> hashes = Marked.hashes(gold);
+        final String box = MarkedAnswer.box(gold);
+        final List<String> hashes = MarkedAnswer.hashes(gold);
         final String place = box != null ? box : !hashes.isEmpty() ? hashes.get(hashes.size() - 1) : gold;
         final String right = number(place);
         if (right == null) {
             throw new IllegalArgumentException("answer: expected a number, given \""
                     + (gold.length() > 80 ? gold.substring(0, 77) + "..." : gold) + "\"");
         }
-        final String given = given(Marked.narrow(text));
+        final String given = given(MarkedAnswer.narrow(text));
         return given != null && MathAnswer.isNumber(right, plain(given));
     }
 
     /** The text of the number that a text gives, or null. */
     static String given(String whole) {
-        final String text = Marked.afterReasoning(whole);
+        final String text = MarkedAnswer.afterReasoning(whole);
         if (text == null) {
             return null;
         }
-        final String box = Marked.box(text);
+        final String box = MarkedAnswer.box(text);
         if (box != null) {
             return box;
         }
-        final List<String> hashes = Marked.hashes(text);
+        final List<String> hashes = MarkedAnswer.hashes(text);
         for (int i = hashes.size() - 1; i >= 0; i--) {
             if (hashes.get(i).chars().anyMatch(Character::isDigit)) { // otherwise a heading
                 return ofLine(hashes.get(i));
             }
         }
-        final String answer = Marked.answer(text);
+        final String answer = MarkedAnswer.answer(text);
         if (answer != null) {
             return ofLine(answer);
         }
-        final String is = Marked.answerIs(text);
+        final String is = MarkedAnswer.answerIs(text);
         if (is != null && is.chars().anyMatch(Character::isDigit)) {
             return ofLine(is);
         }

@@ -98,7 +98,7 @@ public final class PromptFile implements Prompts {
     private final String name;
     private final Columns columns;
     private final List<Prompt> prompts = new ArrayList<>();
-    private final Problems problems = new Problems();
+    private final RowProblems problems = new RowProblems();
 
     private PromptFile(String name, Columns columns) {
         this.name = name;

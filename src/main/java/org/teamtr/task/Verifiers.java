@@ -85,8 +85,8 @@ public final class Verifiers {
             case "autologi" -> new AutoLogi(settings.python(), 20, 1024);
             case "planbench" -> new PlanBench(false);
             case "planbench_official" -> new PlanBench(true);
-            case "detective" -> new Texts.Detective();
-            case "overlap" -> new Texts.Overlap();
+            case "detective" -> new ArBenchGraders.Detective();
+            case "overlap" -> new ArBenchGraders.Overlap();
             default -> throw new IllegalArgumentException("source: expected one of " + String.join(", ", NAMES) + ", or of the data sets "
                     + String.join(", ", SOURCES.keySet()) + ", given " + name);
         };
@@ -102,7 +102,7 @@ public final class Verifiers {
         if (name.equals("source")) {
             return new BySource(settings);
         }
-        return name.contains(".") ? OwnClass.make(name, Verifier.class, "verifier") : new Grading(grader(name, settings), settings);
+        return name.contains(".") ? UserClass.make(name, Verifier.class, "verifier") : new Grading(grader(name, settings), settings);
     }
 
     /** {@return the names of ours} */

@@ -19,7 +19,7 @@ final class AdamW implements AutoCloseable {
     private final AdamWSettings settings;
     private final long length;
     /** Where the moments are kept, or will be made. */
-    private Home place;
+    private Placement place;
     /** Null before the first step, as is {@link #square}: both are 0. */
     Tensor mean;
     Tensor square;
@@ -27,18 +27,18 @@ final class AdamW implements AutoCloseable {
     private int owners = 1;
     private long changes;
 
-    /** @param home where the moments are kept until {@link #move}; the caller owns it, and those given to move */
-    AdamW(AdamWSettings settings, long length, Home home) {
+    /** @param placement where the moments are kept until {@link #move}; the caller owns it, and those given to move */
+    AdamW(AdamWSettings settings, long length, Placement placement) {
         this.settings = settings;
         this.length = length;
-        this.place = home;
+        this.place = placement;
     }
 
-    AdamW copy(Home home) {
-        final AdamW copy = new AdamW(settings, length, home);
+    AdamW copy(Placement placement) {
+        final AdamW copy = new AdamW(settings, length, placement);
         if (mean != null) {
-            copy.mean = home.copied(mean);
-            copy.square = home.copied(square);
+            copy.mean = placement.copied(mean);
+            copy.square = placement.copied(square);
         }
         copy.steps = steps;
         copy.changes = changes;
@@ -62,14 +62,14 @@ final class AdamW implements AutoCloseable {
     }
 
     void move(Device to) {
-        place = new Home(to);
+        place = new Placement(to);
         if (mean != null) {
             mean = Weights.moved(mean, to);
             square = Weights.moved(square, to);
         }
     }
 
-    void move(Home to) {
+    void move(Placement to) {
         place = to;
         if (mean != null) {
             mean = Weights.moved(mean, to);
@@ -120,7 +120,7 @@ final class AdamW implements AutoCloseable {
     /** @param whole returns the norm of the whole gradient, given the norm of {@code gradient}, which is a part of it */
     double step(Tensor weights, Tensor gradient, double learningRate, DoubleUnaryOperator whole) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            final double norm = whole.applyAsDouble(Host.number(gradient.norm()));
+            final double norm = whole.applyAsDouble(HostCopies.number(gradient.norm()));
             if (!Double.isFinite(norm)) {
                 throw new ArithmeticException("gradient: expected a finite norm, given " + norm);
             }
@@ -133,15 +133,15 @@ final class AdamW implements AutoCloseable {
             for (long from = 0; from < weights.numel(); from += CHUNK) {
                 try (PointerScope part = new PointerScope(); Device here = gradient.device()) {
                     final long n = Math.min(CHUNK, weights.numel() - from);
-                    final Tensor[] home = {weights.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n)};
-                    final Tensor[] near = new Tensor[home.length]; // on the gradient's device
-                    for (int i = 0; i < home.length; i++) {
-                        near[i] = Weights.isOn(home[i], here) ? home[i] : Weights.copied(home[i], here);
+                    final Tensor[] own = {weights.narrow(0, from, n), mean.narrow(0, from, n), square.narrow(0, from, n)};
+                    final Tensor[] near = new Tensor[own.length]; // on the gradient's device
+                    for (int i = 0; i < own.length; i++) {
+                        near[i] = Weights.isOn(own[i], here) ? own[i] : Weights.copied(own[i], here);
                     }
                     step(near[0], gradient.narrow(0, from, n), near[1], near[2], learningRate);
-                    for (int i = 0; i < home.length; i++) {
-                        if (near[i] != home[i]) {
-                            home[i].copy_(near[i]);
+                    for (int i = 0; i < own.length; i++) {
+                        if (near[i] != own[i]) {
+                            own[i].copy_(near[i]);
                             near[i].close();
                         }
                     }

@@ -230,7 +230,7 @@ final class Generator {
 
         /** Adds the tokens drawn to their rows; what was drawn for a row that has ended is ignored. */
         private void take(int from) {
-            final int[] values = Host.ints(drawn);
+            final int[] values = HostCopies.ints(drawn);
             for (int i = from; i < lines.length; i++) {
                 final Row row = rows.get(lines[i]);
                 final int step = row.age++;

@@ -91,7 +91,7 @@ final class Gradients {
                 System.arraycopy(micro.gather(batch.logProbsOld(), batch.cuSeqlens()), 0, logProbs, packed.tokensBefore, micro.tokens());
                 System.arraycopy(micro.ofMessages(batch.advantages()), 0, advantages, packed.messagesBefore, micro.messages().size());
             }
-            return new Sampled(Host.onDevice(logProbs, device), Host.onDevice(advantages, device));
+            return new Sampled(HostCopies.onDevice(logProbs, device), HostCopies.onDevice(advantages, device));
         }
     }
 

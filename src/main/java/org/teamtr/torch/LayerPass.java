@@ -129,7 +129,7 @@ final class LayerPass implements AutoCloseable {
     private void backward(TrainingState state, List<String> names, Tensor[] in, BackwardStep step) {
         try (PointerScope scope = new PointerScope()) {
             final List<Map<String, Tensor>> given = names.stream().map(units).toList();
-            final Map<String, Tensor> w = new Lookup(name -> given.stream().map(some -> some.get(name)).filter(Objects::nonNull).findFirst()
+            final Map<String, Tensor> w = new LazyTensors(name -> given.stream().map(some -> some.get(name)).filter(Objects::nonNull).findFirst()
                     .orElse(null));
             final List<Layout.Unit> trained = new ArrayList<>();
             final List<Tensor> sums = new ArrayList<>();

@@ -568,7 +568,7 @@ public final class LinearLogProbs implements AutoCloseable {
         final long wrong = firstFalse(right);
         if (wrong >= 0) {
             throw new IllegalArgumentException("targets[" + wrong + "]: expected 0 to " + (vocab - 1) + ", or " + Indices.IGNORE
-                    + " for a row to ignore, given " + (long) Host.number(targets.select(0, wrong)));
+                    + " for a row to ignore, given " + (long) HostCopies.number(targets.select(0, wrong)));
         }
     }
 
@@ -579,13 +579,13 @@ public final class LinearLogProbs implements AutoCloseable {
                 .logical_and(temperatures.lt(new Scalar(Double.POSITIVE_INFINITY))));
         if (wrong >= 0) {
             throw new IllegalArgumentException("temperatures[" + wrong + "]: expected more than 0 and finite, given "
-                    + (float) Host.number(temperatures.select(0, wrong)));
+                    + (float) HostCopies.number(temperatures.select(0, wrong)));
         }
     }
 
     /** {@return the index of the first false element; -1 if there is none} */
     private static long firstFalse(Tensor right) {
-        return Host.number(right.all()) != 0 ? -1 : (long) Host.number(right.logical_not().nonzero().min());
+        return HostCopies.number(right.all()) != 0 ? -1 : (long) HostCopies.number(right.logical_not().nonzero().min());
     }
 
     private void checkBounds(long[] cuSeqlens) {

@@ -47,7 +47,7 @@ final class LossScale {
     /** @param all returns a finite number if all parts of the gradient are finite, given the largest absolute value of this part */
     boolean unscale(Tensor gradient, DoubleUnaryOperator all) {
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            final double largest = gradient.numel() == 0 ? 0 : Host.number(gradient.norm(new Scalar(Double.POSITIVE_INFINITY)));
+            final double largest = gradient.numel() == 0 ? 0 : HostCopies.number(gradient.norm(new Scalar(Double.POSITIVE_INFINITY)));
             if (!Double.isFinite(all.applyAsDouble(largest))) {
                 if (scale == 1) {
                     throw new ArithmeticException("gradient: expected finite numbers at a loss scale of 1, given others: this model passes "

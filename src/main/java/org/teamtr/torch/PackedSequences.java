@@ -64,7 +64,7 @@ final class PackedSequences {
         }
         // One copy for all micro-batches, before the first: the host waits for every copy.
         final long[] all = numbers.stream().filter(n -> n != null).flatMap(n -> n.vectors().stream()).flatMapToLong(Arrays::stream).toArray();
-        final Tensor there = Host.onDevice(all, device);
+        final Tensor there = HostCopies.onDevice(all, device);
         final List<PackedSequences> packed = new ArrayList<>();
         long at = 0;
         for (int part = 0; part < micros.size(); part++) {

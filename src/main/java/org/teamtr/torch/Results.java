@@ -38,12 +38,12 @@ final class Results {
 
     /** {@return the log-probs of all tokens, in the order of the micro-batches} */
     float[] logProbs() {
-        return Host.floats(values.select(0, 0));
+        return HostCopies.floats(values.select(0, 0));
     }
 
     /** {@return all results, in the order of the batch} */
     Policy.Scores scores(Batch batch) {
-        final float[] all = Host.floats(values);
+        final float[] all = HostCopies.floats(values);
         final float[][] scores = new float[3][];
         for (int kind = 0; kind < all.length / Math.max(1, tokens); kind++) {
             scores[kind] = new float[tokens];

@@ -89,6 +89,6 @@ final class Scorer {
 
     /** [rows, vocab] */
     private float[] logits(Tensor hidden, Tensor head) {
-        return Host.floats(HeadProduct.logits(hidden, head.narrow(0, 0, forward.vocab)));
+        return HostCopies.floats(HeadProduct.logits(hidden, head.narrow(0, 0, forward.vocab)));
     }
 }

@@ -17,7 +17,7 @@ import org.teamtr.train.Sharding;
  * <li>Policies with adapters over the same frozen weights share these.
  * </ul>
  * Results are the same as without. Copies between host and device are made one after the other on the current stream; nothing waits for
- * those from page-locked memory ({@code pinned}), see {@link Home}.
+ * those from page-locked memory ({@code pinned}), see {@link Placement}.
  *
  * <p>For policies of which one learns at a time, as the trainer uses them. Closing the policies frees everything.
  */

@@ -559,7 +559,7 @@ public final class TorchRanks implements Ranks {
         try (PointerScope scope = new PointerScope()) {
             final Tensor tensor = Tensor.create(lengths);
             sum(what, tensor);
-            System.arraycopy(Host.longs(tensor), 0, lengths, 0, lengths.length);
+            System.arraycopy(HostCopies.longs(tensor), 0, lengths, 0, lengths.length);
         }
         final long longest = Arrays.stream(lengths).max().orElseThrow();
         final List<byte[]> all = new ArrayList<>(size());

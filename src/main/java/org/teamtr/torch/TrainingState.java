@@ -37,7 +37,7 @@ final class TrainingState implements AutoCloseable {
     private final Workers workers;
     private final Device device;
     /** Where snapshots are kept, and the f32 weights and optimiser's moments while the policy does not learn. */
-    private final Home home;
+    private final Placement atRest;
     /** The latest one, whose copies the next shares as long as nothing has changed; null before the first. */
     private TorchSnapshot latest;
 
@@ -54,12 +54,12 @@ final class TrainingState implements AutoCloseable {
         this.workers = workers;
         this.device = device;
         final boolean offload = memory.offload() && device.is_cuda();
-        this.home = new Home(Decoder.kept(offload ? new Device("cpu") : device(settings)), offload && memory.pinned());
+        this.atRest = new Placement(Decoder.kept(offload ? new Device("cpu") : device(settings)), offload && memory.pinned());
         this.lossScale = settings.dtype() == DType.F16 ? new LossScale() : null;
         this.base = settings.lora().rank() == 0 ? null : base != null ? base : frozen(config, settings, memory);
         this.shard = memory.shard(trained.length(), Sharding.STATE);
-        this.weights = new Weights(trained, settings.scalarType(), device, home, true, shard, memory.sharding.divides(Sharding.WEIGHTS));
-        this.optimiser = new AdamW(settings.adamW(), shard == null ? trained.length() : shard.length, home);
+        this.weights = new Weights(trained, settings.scalarType(), device, atRest, true, shard, memory.sharding.divides(Sharding.WEIGHTS));
+        this.optimiser = new AdamW(settings.adamW(), shard == null ? trained.length() : shard.length, atRest);
     }
 
     /** {@return the device with its index, as the devices of tensors have it} */
@@ -70,7 +70,7 @@ final class TrainingState implements AutoCloseable {
     static Weights frozen(ModelConfig config, TorchPolicy.Settings settings, TeamMemory memory) {
         try (Device device = device(settings)) {
             final Layout layout = Layout.of(config);
-            return new Weights(layout, settings.scalarType(), device, new Home(device), false, memory.shard(layout.length(), Sharding.WEIGHTS),
+            return new Weights(layout, settings.scalarType(), device, new Placement(device), false, memory.shard(layout.length(), Sharding.WEIGHTS),
                     memory.sharding.divides(Sharding.WEIGHTS));
         }
     }
@@ -136,7 +136,7 @@ final class TrainingState implements AutoCloseable {
         if (frozen == null) {
             return trained;
         }
-        return new Lookup(name -> {
+        return new LazyTensors(name -> {
             final Tensor own = trained.get(name);
             return own != null ? own : frozen.get(name);
         });
@@ -162,8 +162,8 @@ final class TrainingState implements AutoCloseable {
         }
         gradient.close();
         gradient = null;
-        optimiser.move(home);
-        weights.moveMaster(home);
+        optimiser.move(atRest);
+        weights.moveMaster(atRest);
         return true;
     }
 
@@ -295,10 +295,10 @@ final class TrainingState implements AutoCloseable {
      */
     Anchor snapshot(ForwardPass forward, boolean whole) {
         try {
-            final Weights copy = latest != null && isAt(latest) && latest.weights.open() ? latest.weights.shared() : weights.copy(home);
+            final Weights copy = latest != null && isAt(latest) && latest.weights.open() ? latest.weights.shared() : weights.copy(atRest);
             final AdamW moments = !whole ? null
                     : latest != null && latest.optimiser != null && latest.optimiser.isStill(optimiser) ? latest.optimiser.shared()
-                    : optimiser.copy(home);
+                    : optimiser.copy(atRest);
             latest = new TorchSnapshot(forward, this, copy, moments, version);
             return latest;
         } catch (RuntimeException e) {
@@ -384,7 +384,7 @@ final class TrainingState implements AutoCloseable {
         if (gradient != null) {
             gradient.close();
         }
-        home.close();
+        atRest.close();
         memory.closed(this);
     }
 }

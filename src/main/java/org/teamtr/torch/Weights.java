@@ -48,22 +48,22 @@ final class Weights implements AutoCloseable {
     /**
      * Makes weights that are zeros.
      *
-     * @param home where the f32 vector is until {@link #moveMaster}; for f32 weights it is always on the device
+     * @param placement where the f32 vector is until {@link #moveMaster}; for f32 weights it is always on the device
      */
-    Weights(Layout layout, torch.ScalarType dtype, Device device, Device home, boolean trained) {
-        this(layout, dtype, device, new Home(home), trained, null, false);
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Device masters, boolean trained) {
+        this(layout, dtype, device, new Placement(masters), trained, null, false);
     }
 
     /**
      * @param shard this rank's part of the f32 vector; null for all of it
      * @param divided whether the weights that the decoder computes with are divided as well; if not, f32 weights are whole
      */
-    Weights(Layout layout, torch.ScalarType dtype, Device device, Home home, boolean trained, Shard shard, boolean divided) {
+    Weights(Layout layout, torch.ScalarType dtype, Device device, Placement placement, boolean trained, Shard shard, boolean divided) {
         this(layout, dtype, device, divided || dtype != torch.ScalarType.Float ? shard : null, divided);
         try (PointerScope scope = new PointerScope()) {
             final boolean f32 = dtype == torch.ScalarType.Float;
             final long length = this.shard == null ? layout.length() : this.shard.length;
-            master = f32 ? zeros(length, device) : trained ? home.zeros(length) : null;
+            master = f32 ? zeros(length, device) : trained ? placement.zeros(length) : null;
             final Tensor there = f32 ? master
                     : Decoder.kept(Decoder.empty(new long[] {divided ? length : layout.length()}, dtype, device).zero_());
             own = divided ? there : null;
@@ -149,7 +149,7 @@ final class Weights implements AutoCloseable {
             return compute();
         }
         if (master == null) {
-            return new Lookup(name -> { // each is converted when it is looked up, and owned by the caller's PointerScope
+            return new LazyTensors(name -> { // each is converted when it is looked up, and owned by the caller's PointerScope
                 final Tensor narrow = compute().get(name);
                 return narrow == null ? null : narrow.to(torch.ScalarType.Float);
             });
@@ -286,7 +286,7 @@ final class Weights implements AutoCloseable {
     }
 
     /** Moves the f32 vector back. */
-    void moveMaster(Home to) {
+    void moveMaster(Placement to) {
         if (dtype != torch.ScalarType.Float && !isOn(master, to.device())) {
             forgetMasters();
             master = moved(master, to);
@@ -299,7 +299,7 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** {@return the tensor on a device} Closes the old one if it is copied; {@link Home} says when the copy is complete. */
+    /** {@return the tensor on a device} Closes the old one if it is copied; {@link Placement} says when the copy is complete. */
     static Tensor moved(Tensor tensor, Device to) {
         if (isOn(tensor, to)) {
             return tensor;
@@ -309,8 +309,8 @@ final class Weights implements AutoCloseable {
         return there;
     }
 
-    /** {@return the tensor at home} Closes the old one if it is copied. */
-    static Tensor moved(Tensor tensor, Home to) {
+    /** {@return the tensor in a place} Closes the old one if it is copied. */
+    static Tensor moved(Tensor tensor, Placement to) {
         if (isOn(tensor, to.device())) {
             return tensor;
         }
@@ -363,11 +363,11 @@ final class Weights implements AutoCloseable {
         }
     }
 
-    /** @param home where the copy's f32 vector is kept */
-    Weights copy(Home home) {
+    /** @param placement where the copy's f32 vector is kept */
+    Weights copy(Placement placement) {
         final Weights copy = new Weights(layout, dtype, device, shard, divided);
         try (NoGradGuard guard = new NoGradGuard(); PointerScope scope = new PointerScope()) {
-            copy.master = home.copied(master);
+            copy.master = placement.copied(master);
         }
         return copy;
     }

@@ -130,7 +130,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * @param roles of {@link Kind#SEQUENCE}, otherwise empty
      * @param type of {@link Kind#CLASS}, otherwise null
      */
-    public record Turns(Kind kind, List<String> roles, String type) {
+    public record Routing(Kind kind, List<String> roles, String type) {
         /** How it is said. */
         public enum Kind {
             /** In the order of the team, repeatedly. */
@@ -146,16 +146,16 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
         }
 
         @JsonCreator(mode = JsonCreator.Mode.DELEGATING)
-        static Turns of(Object yaml) {
+        static Routing of(Object yaml) {
             if (yaml instanceof List<?> list) {
-                return new Turns(Kind.SEQUENCE, texts(list), null);
+                return new Routing(Kind.SEQUENCE, texts(list), null);
             }
             for (Kind kind : List.of(Kind.ROUND_ROBIN, Kind.RANDOM, Kind.RANDOM_BATCH)) {
                 if (key(kind).equals(yaml)) {
-                    return new Turns(kind, List.of(), null);
+                    return new Routing(kind, List.of(), null);
                 }
             }
-            return new Turns(Kind.CLASS, List.of(), yaml.toString());
+            return new Routing(Kind.CLASS, List.of(), yaml.toString());
         }
 
         @JsonValue
@@ -235,7 +235,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * The agents and the order in which they write. {@code router}: round_robin, random, random_batch, a list of roles such as [planner,
      * solver], or a class name.
      */
-    public record Team(List<Agent> agents, Turns router, int turns, String stop) {
+    public record Team(List<Agent> agents, Routing router, int turns, String stop) {
     }
 
     /** One member. */
@@ -453,16 +453,16 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
      * update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null for values implied by the
      * rest of the configuration, and no such bound where there are none.
      */
-    public record Bound(Kind bound, double level, int prompts, int budget, int halvings, Double returnMin, Double returnMax,
+    public record Bound(BoundKind bound, double level, int prompts, int budget, int halvings, Double returnMin, Double returnMax,
             boolean check, Double gamma, Double aMax) {
         /** {@return the paper's alone} */
         public static Bound paper(Double gamma, Double aMax) {
-            return new Bound(Kind.PAPER, 0.05, 0, 0, 0, null, null, false, gamma, aMax);
+            return new Bound(BoundKind.PAPER, 0.05, 0, 0, 0, null, null, false, gamma, aMax);
         }
     }
 
     /** Which bound on an update's gain is the certificate. The paper's is always logged: it costs nothing. */
-    public enum Kind {
+    public enum BoundKind {
         /** That of docs/theory.md, from episodes that no update learns from. */
         HORIZON,
         /** That of Theorems 3.4 and 3.6, from the episodes that were learnt from. */

@@ -78,7 +78,7 @@ public final class RunLog {
      * @param klFloor NaN where it was not measured
      * @param unchangedBy null where the policy was changed
      */
-    public record Outcome(Config.Unit klUnit, double klFloor, int overflows, Unchanged unchangedBy) {
+    public record Outcome(Config.Unit klUnit, double klFloor, int overflows, UnchangedReason unchangedBy) {
         /** Of an update that changed something, in a trust region of messages, with no floor measured. */
         public static final Outcome PLAIN = new Outcome(Config.Unit.MESSAGE, Double.NaN, 0, null);
     }
@@ -121,7 +121,7 @@ public final class RunLog {
 
     /** One stage, a line of {@code stages.jsonl}; stage 0 is the team before the first update. */
     public record Stage(int stage, List<String> order, @JsonUnwrapped HeldOut heldOut, @JsonUnwrapped Gain gain, double outOfRegionRate,
-            @JsonUnwrapped Spent spent, @JsonUnwrapped Unchanged.Counts unchanged, @JsonUnwrapped Certified certified) {
+            @JsonUnwrapped Spent spent, @JsonUnwrapped UnchangedReason.Counts unchanged, @JsonUnwrapped Certified certified) {
     }
 
     /** Held-out episodes after a stage, or the latest before it where none were played after it; then there are 0 of them. */

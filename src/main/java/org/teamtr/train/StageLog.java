@@ -28,7 +28,7 @@ final class StageLog {
                         updates.stream().mapToDouble(RunLog.Update::secondsRollout).sum(),
                         updates.stream().mapToDouble(RunLog.Update::secondsUpdate).sum(),
                         updates.stream().mapToDouble(RunLog.Update::secondsKl).sum(), after == null ? 0 : after.seconds(), seconds),
-                Unchanged.Counts.of(updates), certified(updates, level));
+                UnchangedReason.Counts.of(updates), certified(updates, level));
     }
 
     /** Theorem 3.6, in units of return, and the bound that takes its place. */

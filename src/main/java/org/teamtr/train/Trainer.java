@@ -102,7 +102,7 @@ public final class Trainer implements AutoCloseable {
     private Certifier certifier(Prompts prompts) {
         final Config.Bound bound = config.certificate();
         final Verifier.Range range = returns(bound, verifier);
-        final Certifier certifier = bound.bound() != Config.Kind.HORIZON || range == null ? null
+        final Certifier certifier = bound.bound() != Config.BoundKind.HORIZON || range == null ? null
                 : new Certifier(config, team, prompts, sampling, verifier, range, KeyedRandom.seed(config.seed(), Draw.CERTIFICATE), ranks);
         if (certifier == null && config.trustRegion().accept() == Config.Accept.CERTIFIED) {
             throw new IllegalArgumentException("trust_region.accept: expected region where the range of returns is not known, given certified;"

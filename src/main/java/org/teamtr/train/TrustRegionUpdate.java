@@ -130,7 +130,7 @@ final class TrustRegionUpdate {
         log.bound = certify(same, log.delta, rollouts, batch)
                 .with(certifier == null ? GainBound.NONE : GainBound.unchanged(config.certificate().check()));
         log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
-                batch.size() == 0 ? Unchanged.SILENT : Unchanged.EQUAL_RETURNS);
+                batch.size() == 0 ? UnchangedReason.SILENT : UnchangedReason.EQUAL_RETURNS);
     }
 
     /** The steps of one update and their result. */
@@ -154,7 +154,7 @@ final class TrustRegionUpdate {
         int overflows;
         private double largestNorm;
         /** Why the policy has not changed; null if it has. */
-        Unchanged unchanged;
+        UnchangedReason unchanged;
 
         Ascent(int stage, int i, Learner learner, Rollouts rollouts, Batch batch, SurrogateConfig loss, Policy.Snapshot before,
                 RunLog.Update.Builder log) {
@@ -205,7 +205,7 @@ final class TrustRegionUpdate {
             if (now == null) { // the last step has not been measured yet
                 now = watched.look();
             }
-            unchanged = largestNorm == 0 ? Unchanged.ZERO_GRADIENT : null;
+            unchanged = largestNorm == 0 ? UnchangedReason.ZERO_GRADIENT : null;
         }
 
         private void remember() {
@@ -239,7 +239,7 @@ final class TrustRegionUpdate {
             if (isOutside()) {
                 policy.restore(inside);
                 now = watched.look();
-                unchanged = stepsInside == 0 ? Unchanged.ROLLED_BACK : unchanged;
+                unchanged = stepsInside == 0 ? UnchangedReason.ROLLED_BACK : unchanged;
             }
         }
 
@@ -257,7 +257,7 @@ final class TrustRegionUpdate {
         final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
         if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
             ascent.now = ascent.watched.look();
-            ascent.unchanged = skipped && ascent.unchanged == null ? Unchanged.NOT_CERTIFIED : ascent.unchanged;
+            ascent.unchanged = skipped && ascent.unchanged == null ? UnchangedReason.NOT_CERTIFIED : ascent.unchanged;
         }
         return config.certificate().check() ? gain.realised(realised.get()) : gain;
     }

@@ -201,15 +201,15 @@ class MessagesTest {
     /** Without class names, and with a remedy where there is one. */
     @Test
     void whatTheSystemRefusesIsSaidInWords() {
-        assertEquals("a: there is no such file or folder", Words.of(new NoSuchFileException("a")));
-        assertEquals("a: permission denied; name a folder that can be written to with --out", Words.of(new AccessDeniedException("a")));
+        assertEquals("a: there is no such file or folder", UserErrors.line(new NoSuchFileException("a")));
+        assertEquals("a: permission denied; name a folder that can be written to with --out", UserErrors.line(new AccessDeniedException("a")));
         assertEquals("a: Read-only file system; name a folder that can be written to with --out",
-                Words.of(new FileSystemException("a", null, "Read-only file system")));
+                UserErrors.line(new FileSystemException("a", null, "Read-only file system")));
         assertEquals("No space left on device; make room there, or name another folder with --out",
-                Words.of(new UncheckedIOException("", new IOException("No space left on device"))));
-        assertEquals("a (No such file or directory)", Words.of(new FileNotFoundException("a (No such file or directory)")));
-        assertEquals("./teamtr train --resume 'runs/it'\\''s here'", Words.resume(Path.of("runs/it's here")));
-        assertEquals("./teamtr train --resume runs/größe-1", Words.resume(Path.of("runs/größe-1")));
+                UserErrors.line(new UncheckedIOException("", new IOException("No space left on device"))));
+        assertEquals("a (No such file or directory)", UserErrors.line(new FileNotFoundException("a (No such file or directory)")));
+        assertEquals("./teamtr train --resume 'runs/it'\\''s here'", CommandLines.resume(Path.of("runs/it's here")));
+        assertEquals("./teamtr train --resume runs/größe-1", CommandLines.resume(Path.of("runs/größe-1")));
     }
 
     /** Agent, stage, remedy, and how to go on. */
@@ -220,7 +220,7 @@ class MessagesTest {
                         "--set", "trust_region={rollback: false, early_stop: false}", "--set", "loss.entropy=0.01", "--out", folder.resolve("out"));
         assertTrue(said.contains("teamtr: stage 1, agent planner, step 2: gradient: expected a finite norm, given NaN; the step was not"
                 + " taken. Try a smaller optimiser.learning_rate"), said);
-        assertTrue(said.contains("; " + Words.resume(folder.resolve("out")) + " goes on from the start"), said);
+        assertTrue(said.contains("; " + CommandLines.resume(folder.resolve("out")) + " goes on from the start"), said);
     }
 
     // ---- numbers ----

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.report.RunWriter;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 import picocli.CommandLine;
 
 /** {@code report} and {@code compare}: what they print where, and their exit codes. */
@@ -67,9 +67,9 @@ class ReportCommandsTest {
         final Path run = folder.resolve(name);
         try (RunWriter writer = new RunWriter(run)) {
             writer.stage(new RunLog.Stage(0, List.of(), new RunLog.HeldOut(0.1, 0.1, 8, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
-                    new RunLog.Spent(0, 0, 0, 0, 0, 1, 1), Unchanged.Counts.NONE, RunLog.Certified.NONE));
+                    new RunLog.Spent(0, 0, 0, 0, 0, 1, 1), UnchangedReason.Counts.NONE, RunLog.Certified.NONE));
             writer.stage(new RunLog.Stage(1, List.of("a"), new RunLog.HeldOut(0.3, 0.3, 8, RunLog.Coordination.NONE),
-                    new RunLog.Gain(0.25, 0.2, 0.01), 0, new RunLog.Spent(8, 80, 1, 1, 0, 1, 3), Unchanged.Counts.NONE, RunLog.Certified.NONE));
+                    new RunLog.Gain(0.25, 0.2, 0.01), 0, new RunLog.Spent(8, 80, 1, 1, 0, 1, 3), UnchangedReason.Counts.NONE, RunLog.Certified.NONE));
         }
         return run;
     }

@@ -44,7 +44,7 @@ import org.teamtr.team.Verifier;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /** {@code train}, {@code eval} and {@code report} as they are typed, with the built-in model made very small work of. */
 @Timeout(120)
@@ -137,7 +137,7 @@ class TrainCommandTest {
         assertEquals(6 * 16, s.spent().episodes());
         assertEquals(updates.stream().mapToDouble(RunLog.Update::predictedGain).sum(), s.returns().predictedGain(), 1e-12);
         assertEquals(s.returns().returnLast() - s.returns().returnBefore(), s.returns().realisedGain(), 1e-12);
-        assertEquals(Words.command(List.of("./teamtr", "train", small.toString(), "--out", whole.toString())), s.run().command());
+        assertEquals(CommandLines.quoted(List.of("./teamtr", "train", small.toString(), "--out", whole.toString())), s.run().command());
         assertEquals(Setup.resolved(ConfigFile.load(small, List.of())), ConfigFile.read(whole.resolve(RunFiles.CONFIG)));
         final List<RunLog.Transcript> transcripts = RunFiles.transcripts(whole);
         assertEquals(List.of("held-out:0", "held-out:1", "held-out:0"),
@@ -179,7 +179,7 @@ class TrainCommandTest {
             for (RunLog.Update u : RunFiles.updates(run)) {
                 assertTrue(u.kl() <= 1e-6, u.toString());
                 assertEquals(fine, u.outcome().klFloor() < 1e-6, u.toString());
-                assertEquals(fine ? null : Unchanged.ROLLED_BACK, u.outcome().unchangedBy(), u.toString());
+                assertEquals(fine ? null : UnchangedReason.ROLLED_BACK, u.outcome().unchangedBy(), u.toString());
             }
             assertEquals(!fine, out.contains("2 of 2 updates changed nothing"), out);
         }
@@ -306,7 +306,7 @@ class TrainCommandTest {
             if (!beside && child.isAlive()) {
                 child.destroy();
                 assertTrue(child.waitFor(20, TimeUnit.SECONDS));
-                final String stopped = "teamtr: stopped; " + Words.resume(run) + " goes on from"; // a stage may end behind it
+                final String stopped = "teamtr: stopped; " + CommandLines.resume(run) + " goes on from"; // a stage may end behind it
                 assertTrue(child.exitValue() == 0 || said(log).lines().anyMatch(said -> said.startsWith(stopped)), said(log));
             }
         } finally {
@@ -356,7 +356,7 @@ class TrainCommandTest {
                 failed(1, "train", "--resume", folder));
         assertTrue(failed(1, "train", "--resume", folder.resolve("none")).contains("expected a run directory"));
         final String full = failed(1, "train", small, "--out", whole);
-        assertEquals("teamtr: " + whole + ": expected a new or empty folder; " + Words.resume(whole) + " goes on with a run"
+        assertEquals("teamtr: " + whole + ": expected a new or empty folder; " + CommandLines.resume(whole) + " goes on with a run"
                 + System.lineSeparator(), full);
         assertTrue(failed(2, "train", small, "--resume", whole).contains("expected no FILE beside it"));
         assertTrue(failed(2, "train", "--out", folder, "--resume", whole).contains("expected no --out beside it"));

@@ -10,7 +10,7 @@ import java.util.List;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 class ProgressTest {
     private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
@@ -70,7 +70,7 @@ class ProgressTest {
                 nanos = 10_000_000_000L;
                 progress.update(update(1, "s", 0.012, 0.05), 5_000);
                 progress.stage(new RunLog.Stage(1, List.of(), new RunLog.HeldOut(0.4, 0.4, 8, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
-                        SyntheticRun.NOTHING_SPENT, new Unchanged.Counts(0, 1, 0, 2, 0, 5), RunLog.Certified.NONE));
+                        SyntheticRun.NOTHING_SPENT, new UnchangedReason.Counts(0, 1, 0, 2, 0, 5), RunLog.Certified.NONE));
             }
             final String all = bytes.toString();
             assertTrue(all.contains("  unchanged 2 rolled back 1 equal returns 5 overflows"), all);

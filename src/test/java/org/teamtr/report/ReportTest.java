@@ -20,7 +20,7 @@ import org.teamtr.train.Config;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 class ReportTest {
     @TempDir
@@ -69,8 +69,8 @@ class ReportTest {
         assertFalse(report().contains("changed nothing"));
         final RunLog.Update u = RunFiles.updates(run).get(3);
         try (RunWriter writer = new RunWriter(run)) {
-            for (RunLog.Outcome o : List.of(new RunLog.Outcome(Config.Unit.TOKEN, 2 * u.delta(), 0, Unchanged.ROLLED_BACK),
-                    new RunLog.Outcome(Config.Unit.TOKEN, Double.NaN, 0, Unchanged.EQUAL_RETURNS))) {
+            for (RunLog.Outcome o : List.of(new RunLog.Outcome(Config.Unit.TOKEN, 2 * u.delta(), 0, UnchangedReason.ROLLED_BACK),
+                    new RunLog.Outcome(Config.Unit.TOKEN, Double.NaN, 0, UnchangedReason.EQUAL_RETURNS))) {
                 writer.update(SyntheticRun.with(u, o));
             }
         }
@@ -83,7 +83,7 @@ class ReportTest {
         assertTrue(first > 0 && second > first && html.indexOf("<dl class=\"tiles\">") > second, html.substring(0, 9000));
         assertTrue(html.contains("The floor is the monitor’s value without a step, which is rounding"));
         final RunSummary s = RunSummary.of("", "", 1, List.of(), new double[2], RunFiles.updates(run), RunFiles.stages(run), List.of());
-        assertEquals(new Unchanged.Counts(0, 1, 0, 1, 0, 0), s.monitored().unchanged());
+        assertEquals(new UnchangedReason.Counts(0, 1, 0, 1, 0, 0), s.monitored().unchanged());
         assertEquals(2 * u.delta(), s.monitored().klFloor());
     }
 

@@ -19,7 +19,7 @@ import org.teamtr.train.GainBound;
 import org.teamtr.train.Diagnostics;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 class RunFilesTest {
     private static final List<String> ROLES = List.of("planner", "solver");
@@ -51,7 +51,7 @@ class RunFilesTest {
         final Certificate.Terms bound = new Certificate.Terms(0.5, 5.7, 0.3, new Certificate.Zetas(0.01, 0.02, 0.03),
                 new Certificate.Bounds(-1.5, -1.7, true), 0.25, new GainBound(new GainBound.Bound(0.01, 0.02, 0.003, 0.0125, 512, 0.2),
                         GainBound.Decision.SHORTENED, 2, new GainBound.Realised(0.015, 0.004), new GainBound.Cost(1024, 6000, 1.5)));
-        final RunLog.Update certified = SyntheticRun.with(u, bound, new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, Unchanged.ROLLED_BACK));
+        final RunLog.Update certified = SyntheticRun.with(u, bound, new RunLog.Outcome(Config.Unit.TOKEN, 0.001, 2, UnchangedReason.ROLLED_BACK));
         final RunLog.Diagnosis diagnosis = new RunLog.Diagnosis(3, 1, "planner", new RunLog.Staleness(0.1, 0.01, 0.2, 0.02, Double.NaN),
                 new Diagnostics.Weights(0.5, 1, 2, 3, 0.1), new RunLog.Monitored(false, 0.01, 0.05, 0.2, 0.3), List.of(1.0, 0.5),
                 new RunLog.Played(64, 1000, 2));
@@ -237,7 +237,7 @@ class RunFilesTest {
     static RunLog.Stage certified(int stage, double certificate, Double realised) {
         return new RunLog.Stage(stage, ROLES, new RunLog.HeldOut(0.5, 0.25, realised == null ? 0 : 64, RunLog.Coordination.NONE),
                 new RunLog.Gain(0.25, realised, realised == null ? null : 0.01), 0.5, new RunLog.Spent(10, 1000, 2, 3, 0.5, 1, 7),
-                Unchanged.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25, GainBound.Sum.NONE));
+                UnchangedReason.Counts.NONE, new RunLog.Certified(0.6, 0.1, certificate, certificate - 1, 0.25, GainBound.Sum.NONE));
     }
 
     /** Two stages of two updates, and all that is said of their diagnoses together. */
@@ -282,7 +282,7 @@ class RunFilesTest {
 
     private static RunLog.Stage stage(int stage, Double realised) {
         return new RunLog.Stage(stage, ROLES, new RunLog.HeldOut(0.5, 0.25, 64, RunLog.Coordination.NONE), realised == null ? RunLog.Gain.NONE
-                : new RunLog.Gain(0.25, realised, 0.01), 0.5, new RunLog.Spent(10, 1000, 2, 3, 0.5, 1, 7), Unchanged.Counts.NONE,
+                : new RunLog.Gain(0.25, realised, 0.01), 0.5, new RunLog.Spent(10, 1000, 2, 3, 0.5, 1, 7), UnchangedReason.Counts.NONE,
                 RunLog.Certified.NONE);
     }
 

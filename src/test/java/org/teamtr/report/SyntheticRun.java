@@ -12,7 +12,7 @@ import java.util.stream.IntStream;
 import org.teamtr.train.Certificate;
 import org.teamtr.train.GainBound;
 import org.teamtr.train.RunLog;
-import org.teamtr.train.Unchanged;
+import org.teamtr.train.UnchangedReason;
 
 /** Run directories of made-up numbers, to try out what reads them. Nothing in them was measured. */
 final class SyntheticRun {
@@ -30,7 +30,7 @@ final class SyntheticRun {
         try (RunWriter writer = new RunWriter(run)) {
             double reward = 0.12;
             done.add(new RunLog.Stage(0, List.of(), new RunLog.HeldOut(reward, reward, 256, RunLog.Coordination.NONE), RunLog.Gain.NONE, 0,
-                    new RunLog.Spent(0, 0, 0, 0, 0, 4.2, 4.2), Unchanged.Counts.NONE, RunLog.Certified.NONE));
+                    new RunLog.Spent(0, 0, 0, 0, 0, 4.2, 4.2), UnchangedReason.Counts.NONE, RunLog.Certified.NONE));
             writer.stage(done.get(0));
             transcripts(writer, 0, roles);
             for (int s = 1; s <= stages; s++) {
@@ -45,7 +45,7 @@ final class SyntheticRun {
                 reward += gain;
                 done.add(new RunLog.Stage(s, roles, new RunLog.HeldOut(reward, Math.min(1, reward * 1.02), 256, RunLog.Coordination.NONE),
                         new RunLog.Gain(predicted, gain, 0.015), 0, new RunLog.Spent(512L * agents, 40_000L * agents, 3.1, 5.4, 0.4, 4.1, 13.2),
-                        Unchanged.Counts.NONE, RunLog.Certified.NONE));
+                        UnchangedReason.Counts.NONE, RunLog.Certified.NONE));
                 writer.stage(done.get(done.size() - 1));
                 if (s == stages || s % 50 == 0) {
                     transcripts(writer, s, roles);
@@ -79,7 +79,7 @@ final class SyntheticRun {
 
     static RunLog.Stage stage(int stage, double reward, double accuracy, int episodes, RunLog.Gain gain) {
         return new RunLog.Stage(stage, List.of(), new RunLog.HeldOut(reward, accuracy, episodes, RunLog.Coordination.NONE), gain, 0, NOTHING_SPENT,
-                Unchanged.Counts.NONE, RunLog.Certified.NONE);
+                UnchangedReason.Counts.NONE, RunLog.Certified.NONE);
     }
 
     /** The same update with another outcome. */

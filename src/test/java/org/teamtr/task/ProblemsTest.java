@@ -12,7 +12,7 @@ class ProblemsTest {
 
     @Test
     void oneIsSaidAsItIsAndOfManyTheFirstAndHowMany() {
-        final Problems problems = new Problems();
+        final RowProblems problems = new RowProblems();
         assertDoesNotThrow(() -> problems.check(9, "lines cannot be used"));
         problems.add("p.jsonl:1: no answer");
         assertEquals("p.jsonl:1: no answer", assertThrows(IOException.class, () -> problems.check(9, "lines cannot be used")).getMessage());

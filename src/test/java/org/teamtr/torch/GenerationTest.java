@@ -71,11 +71,11 @@ class GenerationTest {
                     final Tensor scored = Tensor.create(new float[1]);
                     final float t = generation.temperature() == 0 ? 1 : (float) generation.temperature();
                     LogProbs.forward(TensorViews.logits(logits), token, Temperature.of(t), TensorViews.floats(scored), null, null);
-                    assertEquals(Host.floats(scored)[0], Host.floats(logProb)[0], PolicyDevice.CUDA ? 1e-6f : 0f,
+                    assertEquals(HostCopies.floats(scored)[0], HostCopies.floats(logProb)[0], PolicyDevice.CUDA ? 1e-6f : 0f,
                             "to the bit, but on CUDA, where sums are in another order");
                     sequence = Arrays.copyOf(sequence, sequence.length + 1);
-                    sequence[sequence.length - 1] = (int) Host.longs(drawn)[0];
-                    recorded[step] = Host.floats(logProb)[0];
+                    sequence[sequence.length - 1] = (int) HostCopies.longs(drawn)[0];
+                    recorded[step] = HostCopies.floats(logProb)[0];
                     ended = sequence[sequence.length - 1] == Tiny.END;
                 }
             }

@@ -32,7 +32,7 @@ class NextTokenTest {
     private static Path folder;
 
     private static Map<String, Tensor> weights(TorchPolicy policy) {
-        return policy.state.base == null ? policy.state.weights.compute() : new Lookup(name -> policy.state.weights.compute()
+        return policy.state.base == null ? policy.state.weights.compute() : new LazyTensors(name -> policy.state.weights.compute()
                 .getOrDefault(name, policy.state.base.compute().get(name)));
     }
 
@@ -91,7 +91,7 @@ class NextTokenTest {
                     final double scale = settings.lora().rank() == 0 ? 0 : 2;
                     final List<float[]> whole = logits(config.getValue(), w, scale, settings.scalarType(), "whole");
                     final boolean halves = settings.scalarType() != ScalarType.Float;
-                    final List<float[]> exact = halves ? logits(config.getValue(), new Lookup(name -> w.get(name) == null ? null
+                    final List<float[]> exact = halves ? logits(config.getValue(), new LazyTensors(name -> w.get(name) == null ? null
                             : w.get(name).to(ScalarType.Float)), scale, ScalarType.Float, "whole") : whole;
                     final double bound = halves ? 1.5 * distance(exact, whole) : 1e-5;
                     for (String how : HostDecoder.serves(new Device("cpu")) ? new String[] {"host", "stacked"} : new String[] {"stacked"}) {

@@ -207,8 +207,8 @@ class PackedSequencesTest {
      * more than {@code window} keys.
      */
     private static Tensor inOneCall(Tensor q, Tensor k, Tensor v, PackedSequences s, long window) {
-        final int[] cuQueries = Host.ints(s.cuQueries);
-        final int[] cuKeys = Host.ints(s.cuKeys);
+        final int[] cuQueries = HostCopies.ints(s.cuQueries);
+        final int[] cuKeys = HostCopies.ints(s.cuKeys);
         final long share = q.size(1) / k.size(1);
         final TensorVector out = new TensorVector();
         for (int i = 1; i < cuQueries.length; i++) {
@@ -279,17 +279,17 @@ class PackedSequencesTest {
         for (int tokens : new int[] {8192, 60, 1}) {
             try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 1, loraRank, tokens), 5);
                     Policy.Snapshot anchor = policy.snapshot()) {
-                final long before = Host.WAITS.sum();
+                final long before = HostCopies.WAITS.sum();
                 policy.gradient(batch, 0.8, LOSS, anchor);
-                final long first = Host.WAITS.sum();
+                final long first = HostCopies.WAITS.sum();
                 policy.step(1e-3);
-                final long step = Host.WAITS.sum();
+                final long step = HostCopies.WAITS.sum();
                 policy.gradient(batch, 0.8, LOSS, anchor);
-                final long second = Host.WAITS.sum();
+                final long second = HostCopies.WAITS.sum();
                 policy.score(batch, 0.8, anchor);
-                final long score = Host.WAITS.sum();
+                final long score = HostCopies.WAITS.sum();
                 policy.imitate(batch.messages());
-                waits.add(Host.WAITS.sum() - score);
+                waits.add(HostCopies.WAITS.sum() - score);
                 // Sequences, log-probs, advantages and the scores; the norm; sequences and scores; sequences and log-probs.
                 assertEquals(List.of(4L, 1L, 4L, 2L), List.of(first - before, step - first, second - step, score - second), tokens + " tokens");
             }

@@ -119,16 +119,16 @@ class TeamMemoryTest {
     /** Where there is no GPU, libtorch has no such memory, and says so: it was asked for it. */
     @Test
     void homeAsksForPageLockedMemory() {
-        try (Home plain = new Home(new org.bytedeco.pytorch.Device("cpu")); Tensor zeros = plain.zeros(3)) {
+        try (Placement plain = new Placement(new org.bytedeco.pytorch.Device("cpu")); Tensor zeros = plain.zeros(3)) {
             zeros.fill_(new Scalar(2));
             try (Tensor copy = plain.copied(zeros)) {
                 zeros.fill_(new Scalar(5));
                 assertArrayEquals(new float[] {2, 2, 2}, Tiny.floats(copy));
-                assertSame(zeros, Weights.moved(zeros, plain), "it is at home");
+                assertSame(zeros, Weights.moved(zeros, plain), "it is there already");
             }
         }
         if (Machine.deviceFree("cuda") == 0) {
-            try (Home pinned = new Home(new org.bytedeco.pytorch.Device("cpu"), true)) {
+            try (Placement pinned = new Placement(new org.bytedeco.pytorch.Device("cpu"), true)) {
                 final String wrong = assertThrows(RuntimeException.class, () -> pinned.zeros(3)).getMessage();
                 assertTrue(wrong.contains("pin") || wrong.contains("accelerator"), wrong);
             }

@@ -533,7 +533,7 @@ class TorchPolicyTest {
         }
         final double rate = 0.01;
         try (PointerScope scope = new PointerScope(); Device cpu = new Device("cpu");
-                AdamW ours = new AdamW(new AdamWSettings(0.8, 0.95, 1e-6, 0.1, 1.5), n, new Home(cpu))) {
+                AdamW ours = new AdamW(new AdamWSettings(0.8, 0.95, 1e-6, 0.1, 1.5), n, new Placement(cpu))) {
             final Tensor weights = Tensor.create(start, n);
             final Tensor theirs = Tensor.create(start, n).set_requires_grad(true);
             final AdamWOptions options = new AdamWOptions(rate);

@@ -27,7 +27,7 @@ class CertifierTest {
     private static final Config.Bound HORIZON = bound(64, 0, 1, false);
 
     private static Config.Bound bound(int prompts, int budget, int halvings, boolean check) {
-        return new Config.Bound(Config.Kind.HORIZON, 0.05, prompts, budget, halvings, -2.0, 6.0, check, 0.75, 2.0);
+        return new Config.Bound(Config.BoundKind.HORIZON, 0.05, prompts, budget, halvings, -2.0, 6.0, check, 0.75, 2.0);
     }
 
     // ---- balanced weights, exactly ----
@@ -215,7 +215,7 @@ class CertifierTest {
             assertEquals(0.05 / 2 / 3, b.bound().boundLevel(), 1e-12);
             assertEquals(0, b.bound().gainBound(), 0);
             assertEquals(0, b.realised().realisedGain(), 0);
-            assertEquals(Unchanged.NOT_CERTIFIED, u.outcome().unchangedBy());
+            assertEquals(UnchangedReason.NOT_CERTIFIED, u.outcome().unchangedBy());
             assertEquals(0, u.kl(), 1e-9);
         }
         assertTrue(game.stages.stream().skip(1).allMatch(t -> t.unchanged().unchangedNotCertified() == 2 && t.certified().horizon().skipped() == 2));
@@ -225,7 +225,7 @@ class CertifierTest {
     @Test
     void whatGainsALotIsKept() {
         final TrainerTest.Settings s = new TrainerTest.Settings();
-        s.certificate = new Config.Bound(Config.Kind.HORIZON, 0.05, 400, 1600, 1, 0.0, 1.0, true, 0.75, 2.0);
+        s.certificate = new Config.Bound(Config.BoundKind.HORIZON, 0.05, 400, 1600, 1, 0.0, 1.0, true, 0.75, 2.0);
         s.accept = Config.Accept.CERTIFIED;
         s.prompts = 8;
         s.delta = 0.3;
@@ -256,7 +256,7 @@ class CertifierTest {
     @Test
     void returnsOutsideOfTheirRangeEndTheRun() {
         final TrainerTest.Settings s = new TrainerTest.Settings();
-        s.certificate = new Config.Bound(Config.Kind.HORIZON, 0.05, 16, 0, 0, 0.0, 0.5, false, 0.75, 2.0);
+        s.certificate = new Config.Bound(Config.BoundKind.HORIZON, 0.05, 16, 0, 0, 0.0, 0.5, false, 0.75, 2.0);
         final String message = assertThrows(IllegalStateException.class, () -> one(s)).getMessage();
         assertTrue(message.startsWith("certificate.return_min, certificate.return_max: expected returns from 0.0 to 0.5, given 1.0 of "), message);
     }
@@ -265,7 +265,7 @@ class CertifierTest {
     @Test
     void withoutARangeThereIsNone() {
         final TrainerTest.Settings s = new TrainerTest.Settings();
-        s.certificate = new Config.Bound(Config.Kind.HORIZON, 0.05, 16, 0, 0, null, null, false, 0.75, 2.0);
+        s.certificate = new Config.Bound(Config.BoundKind.HORIZON, 0.05, 16, 0, 0, null, null, false, 0.75, 2.0);
         assertTrue(one(s).stream().allMatch(u -> Double.isNaN(u.bound().horizon().bound().gainBound())));
         s.accept = Config.Accept.CERTIFIED;
         assertTrue(assertThrows(IllegalArgumentException.class, () -> one(s)).getMessage().startsWith("trust_region.accept: expected region"));

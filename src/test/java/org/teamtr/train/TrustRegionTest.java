@@ -217,7 +217,7 @@ class TrustRegionTest {
                     final String what = rule + ", " + curve.getKey() + ": " + u;
                     assertTrue(u.kl() <= DELTA, what);
                     assertTrue(u.halvings() <= s.halvings, what);
-                    assertEquals(u.outcome().unchangedBy() == Unchanged.ROLLED_BACK, run.at.get(i) == before, what);
+                    assertEquals(u.outcome().unchangedBy() == UnchangedReason.ROLLED_BACK, run.at.get(i) == before, what);
                     final double walked = run.at.get(i) - before;
                     assertTrue(walked == 0 || (float) curve.getValue().applyAsDouble(walked) <= (float) DELTA, what);
                     kept += walked > 0 ? 1 : 0;
@@ -361,13 +361,13 @@ class TrustRegionTest {
             }
             final Run run = new Run(s, walker, TrainerTest::score);
             assertEquals(3, run.updates.size());
-            assertTrue(run.updates.stream().allMatch(u -> u.outcome().unchangedBy() == Unchanged.ROLLED_BACK && u.kl() == 0));
+            assertTrue(run.updates.stream().allMatch(u -> u.outcome().unchangedBy() == UnchangedReason.ROLLED_BACK && u.kl() == 0));
             if (rule == Config.FloorRule.IGNORE) {
                 assertEquals(List.of(), run.floors);
                 assertTrue(run.updates.stream().allMatch(u -> Double.isNaN(u.outcome().klFloor())));
             } else {
                 assertTrue(run.floors.get(0).warning().contains("150 % of delta"), run.floors.get(0).warning());
-                assertTrue(Unchanged.plainly(run.updates).get(0).contains("Rounding alone"), Unchanged.plainly(run.updates).get(0));
+                assertTrue(UnchangedReason.plainly(run.updates).get(0).contains("Rounding alone"), UnchangedReason.plainly(run.updates).get(0));
             }
         }
     }
@@ -501,16 +501,16 @@ class TrustRegionTest {
     // ---- nothing ----
 
     @ParameterizedTest
-    @EnumSource(value = Unchanged.class, mode = EnumSource.Mode.EXCLUDE, names = "NOT_CERTIFIED")
-    void anUpdateThatChangesNothingSaysWhy(Unchanged why) {
+    @EnumSource(value = UnchangedReason.class, mode = EnumSource.Mode.EXCLUDE, names = "NOT_CERTIFIED")
+    void anUpdateThatChangesNothingSaysWhy(UnchangedReason why) {
         final TrainerTest.Settings s = settings();
-        final Walker walker = new Walker(why == Unchanged.ROLLED_BACK ? x -> 1 : x -> 0.01 * x);
-        walker.norm = why == Unchanged.ZERO_GRADIENT ? 0 : 1;
-        if (why == Unchanged.SILENT) {
+        final Walker walker = new Walker(why == UnchangedReason.ROLLED_BACK ? x -> 1 : x -> 0.01 * x);
+        walker.norm = why == UnchangedReason.ZERO_GRADIENT ? 0 : 1;
+        if (why == UnchangedReason.SILENT) {
             silent(s);
             return;
         }
-        final Run run = new Run(s, walker, why == Unchanged.EQUAL_RETURNS ? c -> new Verifier.Score(1, true) : TrainerTest::score);
+        final Run run = new Run(s, walker, why == UnchangedReason.EQUAL_RETURNS ? c -> new Verifier.Score(1, true) : TrainerTest::score);
         assertEquals(3, run.updates.size());
         assertTrue(run.updates.stream().allMatch(u -> u.outcome().unchangedBy() == why));
         check(run, why);
@@ -522,13 +522,13 @@ class TrustRegionTest {
         final TrainerTest.Game game = TrainerTest.Game.play(s, 0, 1);
         final List<RunLog.Update> silent = game.updates.stream().filter(u -> u.agent().equals("agent1")).toList();
         assertEquals(3, silent.size());
-        assertTrue(silent.stream().allMatch(u -> u.outcome().unchangedBy() == Unchanged.SILENT && u.messages() == 0));
+        assertTrue(silent.stream().allMatch(u -> u.outcome().unchangedBy() == UnchangedReason.SILENT && u.messages() == 0));
         assertTrue(game.stages.stream().skip(1).allMatch(t -> t.unchanged().unchangedSilent() == 1));
     }
 
-    private static void check(Run run, Unchanged why) {
+    private static void check(Run run, UnchangedReason why) {
         for (RunLog.Stage stage : run.stages) {
-            final Unchanged.Counts n = stage.unchanged();
+            final UnchangedReason.Counts n = stage.unchanged();
             final int one = stage.stage() > 0 ? 1 : 0;
             assertEquals(one, n.unchanged());
             assertEquals(one, switch (why) {
@@ -539,7 +539,7 @@ class TrustRegionTest {
                 case NOT_CERTIFIED -> n.unchangedNotCertified();
             });
         }
-        final List<String> sentences = Unchanged.plainly(run.updates);
+        final List<String> sentences = UnchangedReason.plainly(run.updates);
         assertEquals(1, sentences.size());
         assertTrue(sentences.get(0).startsWith("3 of 3 updates changed nothing: "), sentences.get(0));
         assertTrue(sentences.get(0).contains("What may help: "), sentences.get(0));
@@ -554,7 +554,7 @@ class TrustRegionTest {
         assertEquals(List.of(5, 0, 0), run.updates.stream().map(u -> u.outcome().overflows()).toList());
         assertTrue(run.updates.stream().allMatch(u -> u.innerSteps() == 4 && u.outcome().unchangedBy() == null));
         assertEquals(List.of(0, 5, 0, 0), run.stages.stream().map(t -> t.unchanged().overflows()).toList());
-        assertEquals(List.of(), Unchanged.plainly(run.updates));
+        assertEquals(List.of(), UnchangedReason.plainly(run.updates));
         assertEquals(12, walker.at);
     }
 

@@ -7,7 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
-import org.teamtr.task.OwnClass;
+import org.teamtr.task.UserClass;
 import org.teamtr.task.Verifiers;
 import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
@@ -57,7 +57,7 @@ public final class Environments {
                     throw new IllegalArgumentException("tools: expected the names of one class or more that implement " + Tool.class.getName()
                             + ", given none");
                 }
-                yield new ToolUse(settings.tools().stream().map(t -> OwnClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
+                yield new ToolUse(settings.tools().stream().map(t -> UserClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
             }
             case "detective", "situation", "retail" -> {
                 if (settings.oracle() == null) {
@@ -76,7 +76,7 @@ public final class Environments {
                     throw new IllegalArgumentException("environment: expected one of " + String.join(", ", NAMES)
                             + ", or the full name of a class, given " + name);
                 }
-                yield OwnClass.make(name, Environment.class, "environment");
+                yield UserClass.make(name, Environment.class, "environment");
             }
         };
         return settings.agents().isEmpty() ? environment : new Some(environment, settings.agents());

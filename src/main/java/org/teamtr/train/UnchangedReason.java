@@ -8,7 +8,7 @@ import java.util.Locale;
 import java.util.Map;
 
 /** Why an update did not change its policy. */
-public enum Unchanged {
+public enum UnchangedReason {
     /** The agent said nothing. */
     @JsonProperty("silent") SILENT("the agent said nothing in the episodes", "team.router and team.turns say who speaks"),
     /** Every advantage was 0. */
@@ -31,7 +31,7 @@ public enum Unchanged {
     private final String why;
     private final String remedy;
 
-    Unchanged(String why, String remedy) {
+    UnchangedReason(String why, String remedy) {
         this.why = why;
         this.remedy = remedy;
     }
@@ -44,7 +44,7 @@ public enum Unchanged {
 
         /** {@return the counts of these updates} */
         public static Counts of(List<RunLog.Update> updates) {
-            final Map<Unchanged, Integer> n = new EnumMap<>(Unchanged.class);
+            final Map<UnchangedReason, Integer> n = new EnumMap<>(UnchangedReason.class);
             updates.stream().map(u -> u.outcome().unchangedBy()).filter(why -> why != null).forEach(why -> n.merge(why, 1, Integer::sum));
             return new Counts(n.getOrDefault(SILENT, 0), n.getOrDefault(EQUAL_RETURNS, 0), n.getOrDefault(ZERO_GRADIENT, 0),
                     n.getOrDefault(ROLLED_BACK, 0), n.getOrDefault(NOT_CERTIFIED, 0), updates.stream().mapToInt(u -> u.outcome().overflows()).sum());
@@ -59,7 +59,7 @@ public enum Unchanged {
     /** {@return a sentence for every reason why some of these updates changed nothing, with what to do about it; empty if all changed} */
     public static List<String> plainly(List<RunLog.Update> updates) {
         final List<String> sentences = new ArrayList<>();
-        for (Unchanged reason : values()) {
+        for (UnchangedReason reason : values()) {
             final List<RunLog.Update> some = updates.stream().filter(u -> u.outcome().unchangedBy() == reason).toList();
             if (!some.isEmpty()) {
                 // With a floor this large the monitor cannot distinguish a step from rounding.

@@ -3,8 +3,8 @@ package org.teamtr.task;
 import java.lang.reflect.InvocationTargetException;
 
 /** A user's own verifier or router, by the name of its class. */
-public final class OwnClass {
-    private OwnClass() {
+public final class UserClass {
+    private UserClass() {
     }
 
     /**

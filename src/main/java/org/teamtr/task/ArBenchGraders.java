@@ -9,8 +9,8 @@ import java.util.stream.Collectors;
 import org.teamtr.team.Prompt;
 
 /** AR-Bench's scores of final answers (Zhou et al., 2025): the letter of a detective's, the overlap of a free text. */
-final class Texts {
-    private Texts() {
+final class ArBenchGraders {
+    private ArBenchGraders() {
     }
 
     /** The letter of the suspect: the last capital A to E on the first line with something on it behind the first {@code Answer:}. */

@@ -22,9 +22,9 @@ import org.bytedeco.pytorch.global.torch;
  * @param device the device, or the CPU
  * @param pinned whether it is page-locked host memory; libtorch rounds the size of such a vector up to a power of two
  */
-record Home(Device device, boolean pinned) implements AutoCloseable {
+record Placement(Device device, boolean pinned) implements AutoCloseable {
     /** Not page-locked. */
-    Home(Device device) {
+    Placement(Device device) {
         this(device, false);
     }
 

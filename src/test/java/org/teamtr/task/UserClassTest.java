@@ -7,7 +7,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-class OwnClassTest {
+class UserClassTest {
     /** One that is as it should be. */
     public static final class Good implements Comparable<String> {
         @Override
@@ -42,18 +42,18 @@ class OwnClassTest {
     @Test
     @SuppressWarnings("unchecked")
     void oneIsMadeByItsName() {
-        assertEquals(7, OwnClass.make(Good.class.getName(), Comparable.class, "key").compareTo(""));
+        assertEquals(7, UserClass.make(Good.class.getName(), Comparable.class, "key").compareTo(""));
     }
 
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
         "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path",
         "java.lang.Object | key: expected the name of a class that implements java.lang.Comparable, given java.lang.Object, which does not",
-        "org.teamtr.task.OwnClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
-                + " constructor without parameters, given org.teamtr.task.OwnClassTest$Wants",
-        "org.teamtr.task.OwnClassTest$Breaks | key: the constructor of org.teamtr.task.OwnClassTest$Breaks failed: java.lang.IllegalStateException: no"
+        "org.teamtr.task.UserClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
+                + " constructor without parameters, given org.teamtr.task.UserClassTest$Wants",
+        "org.teamtr.task.UserClassTest$Breaks | key: the constructor of org.teamtr.task.UserClassTest$Breaks failed: java.lang.IllegalStateException: no"
                 + " licence"})
     void whatCannotBeMadeIsSaid(String name, String message) {
-        assertEquals(message, assertThrows(IllegalArgumentException.class, () -> OwnClass.make(name, Comparable.class, "key")).getMessage());
+        assertEquals(message, assertThrows(IllegalArgumentException.class, () -> UserClass.make(name, Comparable.class, "key")).getMessage());
     }
 }

@@ -13,11 +13,11 @@ import org.bytedeco.pytorch.global.torch;
  * All copies between Java arrays and tensors. Each copy waits until the device has finished its work, so an
  * update makes few of them, and none within a micro-batch. {@link #WAITS} counts them.
  */
-final class Host {
+final class HostCopies {
     /** The number of copies in this process. */
     static final LongAdder WAITS = new LongAdder();
 
-    private Host() {
+    private HostCopies() {
     }
 
     /** {@return [n] int64, owned by the caller's PointerScope} */

@@ -6,10 +6,10 @@ import java.util.function.Function;
 import org.bytedeco.pytorch.Tensor;
 
 /** A map from names to tensors that finds or makes a tensor when it is looked up; its entries cannot be listed. */
-final class Lookup extends AbstractMap<String, Tensor> {
+final class LazyTensors extends AbstractMap<String, Tensor> {
     private final Function<String, Tensor> find;
 
-    Lookup(Function<String, Tensor> find) {
+    LazyTensors(Function<String, Tensor> find) {
         this.find = find;
     }
 

@@ -9,7 +9,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /** Finds the marked answer of a text, in one pass over the text. */
-final class Marked {
+final class MarkedAnswer {
     private static final Pattern ANSWER = Pattern.compile(
             "(?i)(?:\\banswer|答案|答え|解答|정답)[*_ ]{0,3}[:：][*_\\s]{0,8}+(.*)");
     private static final Pattern ANSWER_IS = Pattern.compile("(?i)(?:\\banswer\\s{1,3}(?:is|would be|=)|答案(?:是|为|為)|答えは|답은)[:：]?[*_\\s]{0,8}+(.*)");
@@ -21,7 +21,7 @@ final class Marked {
     private static final Set<String> PLACEHOLDERS = Set.of("", "...", "\\ldots", "\\dots", "\\cdots", "answer", "\\text{answer}", "your answer",
             "\\text{your answer}", "\\text{final answer}", "final answer", "?", "\\,", "\\ ", "\\quad", "\\square", "\\cdot", "__", "___", "…");
 
-    private Marked() {
+    private MarkedAnswer() {
     }
 
     /** {@return what stands behind the last end of a model's reasoning; null if a reasoning was begun and never ended} */

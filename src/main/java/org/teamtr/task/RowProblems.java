@@ -8,7 +8,7 @@ import java.util.List;
  * Collects the problems of a file's rows, so that all are reported at once: the reason for each of the first rows, and how many there are.
  * Not thread-safe.
  */
-public final class Problems {
+public final class RowProblems {
     /** Reasons that are written out. */
     private static final int SHOWN = 5;
 
