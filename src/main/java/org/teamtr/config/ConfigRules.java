@@ -43,7 +43,7 @@ public final class ConfigRules {
     private static final Map<String, Rule> RULES = Map.ofEntries(
             entry("seed", whole(Long.MIN_VALUE, Long.MAX_VALUE)),
             entry("task.name", oneOf(Config.TaskName.class)),
-            entry("task.generated.name", oneOf(GeneratedTask.NAMES.toArray(String[]::new))),
+            entry("task.generated.name", oneOf(GeneratedTask.Name.class)),
             entry("task.generated.size", whole(1)),
             entry("task.generated.choices", whole(1)),
             entry("task.generated.held_out", whole(1)),

@@ -10,6 +10,7 @@ import java.util.Locale;
 import java.util.Map;
 import org.teamtr.kernels.DType;
 import org.teamtr.kernels.SurrogateConfig;
+import org.teamtr.task.generated.GeneratedTask;
 import org.teamtr.team.Truncation;
 import org.teamtr.team.View;
 
@@ -207,7 +208,7 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /** Prompts that a program generates, with a teacher. */
-    public record Generated(String name, int size, int choices, int heldOut) {
+    public record Generated(GeneratedTask.Name name, int size, int choices, int heldOut) {
     }
 
     /**

@@ -1,6 +1,7 @@
 package org.teamtr.task.generated;
 
 import java.util.List;
+import java.util.Locale;
 import java.util.SplittableRandom;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
@@ -16,22 +17,33 @@ import org.teamtr.team.Teacher;
  */
 public abstract class GeneratedTask {
     /** All of them. */
-    public static final List<String> NAMES = List.of("guess_number", "blocksworld", "arithmetic");
+    public enum Name {
+        /** {@link Guessing}. */
+        GUESS_NUMBER,
+        /** {@link Blocksworld}. */
+        BLOCKSWORLD,
+        /** {@link Arithmetic}. */
+        ARITHMETIC;
+
+        /** {@return its name in files} */
+        @Override
+        public String toString() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
 
     /**
      * {@return a task}
      *
-     * @param name one of {@link #NAMES}
      * @param size digits of the secret, blocks, or numbers of the sum
      * @param choices digits there are, names of blocks there are, or the largest number
      * @throws IllegalArgumentException if a number is out of range
      */
-    public static GeneratedTask named(String name, int size, int choices) {
+    public static GeneratedTask named(Name name, int size, int choices) {
         return switch (name) {
-            case "guess_number" -> new Guessing(size, choices);
-            case "blocksworld" -> new Blocksworld(size, choices);
-            case "arithmetic" -> new Arithmetic(size, choices);
-            default -> throw new IllegalArgumentException("task.generated.name: expected one of " + String.join(", ", NAMES) + ", given " + name);
+            case GUESS_NUMBER -> new Guessing(size, choices);
+            case BLOCKSWORLD -> new Blocksworld(size, choices);
+            case ARITHMETIC -> new Arithmetic(size, choices);
         };
     }
 

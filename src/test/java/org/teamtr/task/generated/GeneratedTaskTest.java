@@ -41,8 +41,8 @@ import org.teamtr.team.View;
 
 /** Prompts that programs make, and the teachers that come with them, in the environments that they are made for. */
 class GeneratedTaskTest {
-    private static final Map<String, String> ENVIRONMENT =
-            Map.of("guess_number", "guess_number", "blocksworld", "plan_feedback", "arithmetic", "tools");
+    private static final Map<GeneratedTask.Name, String> ENVIRONMENT = Map.of(GeneratedTask.Name.GUESS_NUMBER, "guess_number",
+            GeneratedTask.Name.BLOCKSWORLD, "plan_feedback", GeneratedTask.Name.ARITHMETIC, "tools");
 
     /** Reads anything and never says a word: the teacher speaks. */
     private static final class Mute implements Speaker {
@@ -78,7 +78,7 @@ class GeneratedTaskTest {
     }
 
     /** Episodes in which two agents say what the task's teacher says. */
-    private static List<Episode> taught(String name, GeneratedTask task, int turns, double mistakes, List<Prompt> prompts, long seed) {
+    private static List<Episode> taught(GeneratedTask.Name name, GeneratedTask task, int turns, double mistakes, List<Prompt> prompts, long seed) {
         final List<String> tools = List.of(Calculator.class.getName());
         final Environments.Settings settings = new Environments.Settings(turns, true, tools, List.of(), null, null, null);
         final Environment environment = Environments.of(ENVIRONMENT.get(name), settings, Verifiers.Settings.DEFAULT,
@@ -98,8 +98,8 @@ class GeneratedTaskTest {
 
     /** Who is always right solves everything, as the environment sees it; who is always wrong does not; half the mistakes lie between. */
     @ParameterizedTest
-    @CsvSource({"guess_number,1,5,4", "guess_number,2,4,6", "blocksworld,3,3,2", "blocksworld,4,12,2", "arithmetic,2,9,2", "arithmetic,4,99,2"})
-    void teachersSolveTheirTasks(String name, int size, int choices, int turns) {
+    @CsvSource({"GUESS_NUMBER,1,5,4", "GUESS_NUMBER,2,4,6", "BLOCKSWORLD,3,3,2", "BLOCKSWORLD,4,12,2", "ARITHMETIC,2,9,2", "ARITHMETIC,4,99,2"})
+    void teachersSolveTheirTasks(GeneratedTask.Name name, int size, int choices, int turns) {
         final GeneratedTask task = GeneratedTask.named(name, size, choices);
         for (boolean heldOut : new boolean[] {false, true}) {
             final List<Prompt> prompts = prompts(task, heldOut, 100, 5);
@@ -112,8 +112,8 @@ class GeneratedTaskTest {
 
     /** The model's tokenizer has a token for every character that is read or written, and its phrases occur. */
     @ParameterizedTest
-    @CsvSource({"guess_number,1,5,4", "guess_number,3,4,9", "blocksworld,4,6,2", "arithmetic,3,99,2"})
-    void textsAreMadeOfTheCharactersThereAre(String name, int size, int choices, int turns) {
+    @CsvSource({"GUESS_NUMBER,1,5,4", "GUESS_NUMBER,3,4,9", "BLOCKSWORLD,4,6,2", "ARITHMETIC,3,99,2"})
+    void textsAreMadeOfTheCharactersThereAre(GeneratedTask.Name name, int size, int choices, int turns) {
         final GeneratedTask task = GeneratedTask.named(name, size, choices);
         final StringBuilder all = new StringBuilder();
         for (Episode e : taught(name, task, turns, 0.5, prompts(task, false, 100, 3), 2)) {
@@ -130,8 +130,8 @@ class GeneratedTaskTest {
 
     /** Prompts depend on set, seed and number alone, and none to train on is held out. */
     @ParameterizedTest
-    @CsvSource({"guess_number,1,5", "blocksworld,3,4", "arithmetic,2,30"})
-    void promptsAreDrawnByNumberAndKeptApart(String name, int size, int choices) {
+    @CsvSource({"GUESS_NUMBER,1,5", "BLOCKSWORLD,3,4", "ARITHMETIC,2,30"})
+    void promptsAreDrawnByNumberAndKeptApart(GeneratedTask.Name name, int size, int choices) {
         final GeneratedTask task = GeneratedTask.named(name, size, choices);
         final List<Prompt> train = prompts(task, false, 200, 7);
         final List<Prompt> heldOut = prompts(task, true, 200, 7);
@@ -141,7 +141,7 @@ class GeneratedTaskTest {
         assertEquals("train:17", train.get(17).id());
         assertEquals("held-out:17", heldOut.get(17).id());
         final Set<String> both = new HashSet<>(train.stream().map(Prompt::text).toList());
-        assertTrue(both.size() > 1 || name.equals("guess_number"));
+        assertTrue(both.size() > 1 || name == GeneratedTask.Name.GUESS_NUMBER);
         both.retainAll(heldOut.stream().map(Prompt::text).toList());
         assertEquals(!task.apart(), !both.isEmpty(), "of both sets: " + both);
     }
@@ -149,7 +149,7 @@ class GeneratedTaskTest {
     /** The share of mistakes is that of messages which follow the wrong rule. */
     @Test
     void mistakesAreAShareOfTheMessages() {
-        final GeneratedTask task = GeneratedTask.named("arithmetic", 2, 9);
+        final GeneratedTask task = GeneratedTask.named(GeneratedTask.Name.ARITHMETIC, 2, 9);
         final Prompt prompt = task.prompts(false, 1, 1).get(0);
         int wrong = 0;
         for (int i = 0; i < 4000; i++) {
@@ -161,7 +161,7 @@ class GeneratedTaskTest {
     @Test
     void sumsAreRight() {
         final Pattern sum = Pattern.compile("(\\d+)([-+*])(\\d+)([-+*])(\\d+) = \\?");
-        for (Prompt p : prompts(GeneratedTask.named("arithmetic", 3, 99), false, 300, 2)) {
+        for (Prompt p : prompts(GeneratedTask.named(GeneratedTask.Name.ARITHMETIC, 3, 99), false, 300, 2)) {
             final Matcher m = sum.matcher(p.text());
             assertTrue(m.matches(), p.text());
             final long a = Long.parseLong(m.group(1));
@@ -179,7 +179,7 @@ class GeneratedTaskTest {
     /** Played with piles of blocks instead of facts: every action can be done, and what the prompt wants on what is so in the end. */
     @Test
     void plansAreRight() {
-        for (Prompt p : prompts(GeneratedTask.named("blocksworld", 4, 8), false, 200, 4)) {
+        for (Prompt p : prompts(GeneratedTask.named(GeneratedTask.Name.BLOCKSWORLD, 4, 8), false, 200, 4)) {
             final Map<String, String> under = new HashMap<>(); // what each block stands on
             final String[] halves = p.text().split("My goal is to have that ");
             final Matcher m = Pattern.compile("the (\\w+) block is on (?:top of the (\\w+) block|the table)").matcher(halves[0].substring(
@@ -218,7 +218,8 @@ class GeneratedTaskTest {
     /** Every number is the secret once in every six prompts, in an order that changes. */
     @Test
     void secretsAreEven() {
-        final List<String> secrets = prompts(GeneratedTask.named("guess_number", 2, 3), false, 60, 1).stream().map(Prompt::answer).toList();
+        final GeneratedTask task = GeneratedTask.named(GeneratedTask.Name.GUESS_NUMBER, 2, 3);
+        final List<String> secrets = prompts(task, false, 60, 1).stream().map(Prompt::answer).toList();
         final Set<List<String>> orders = new HashSet<>();
         for (int round = 0; round < 10; round++) {
             final List<String> order = secrets.subList(6 * round, 6 * round + 6);
@@ -232,7 +233,7 @@ class GeneratedTaskTest {
     @ParameterizedTest
     @CsvSource({"0,I guess 12,23 31", "1,I guess 12,12 13 21 23 31 32", "0,I do not know,12 13 21 23 31 32", "0,so 12 and then 23,31 12"})
     void guessesAreThoseThatAnswersAllow(double mistakes, String before, String expected) {
-        final GeneratedTask task = GeneratedTask.named("guess_number", 2, 3);
+        final GeneratedTask task = GeneratedTask.named(GeneratedTask.Name.GUESS_NUMBER, 2, 3);
         final Context context = Context.of(new Prompt("x", "?", "31"), List.of(before));
         final Map<String, Integer> said = new HashMap<>();
         for (int i = 0; i < 1000; i++) {
@@ -245,12 +246,11 @@ class GeneratedTaskTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
-        "guess_number | 5 | 9 | task.generated.size: expected 1 to 4 for guess_number with 9 digits to choose from, given 5",
-        "guess_number | 1 | 10 | task.generated.choices: expected 2 to 9 for guess_number, given 10",
-        "blocksworld | 3 | 2 | task.generated.size: expected 2 to 2 for blocksworld with 2 names of blocks, given 3",
-        "arithmetic | 1 | 9 | task.generated.size: expected 2 to 6 for arithmetic, given 1",
-        "chess | 1 | 9 | task.generated.name: expected one of guess_number, blocksworld, arithmetic, given chess"})
-    void whatCannotBeMadeIsSaid(String name, int size, int choices, String message) {
+        "GUESS_NUMBER | 5 | 9 | task.generated.size: expected 1 to 4 for guess_number with 9 digits to choose from, given 5",
+        "GUESS_NUMBER | 1 | 10 | task.generated.choices: expected 2 to 9 for guess_number, given 10",
+        "BLOCKSWORLD | 3 | 2 | task.generated.size: expected 2 to 2 for blocksworld with 2 names of blocks, given 3",
+        "ARITHMETIC | 1 | 9 | task.generated.size: expected 2 to 6 for arithmetic, given 1"})
+    void whatCannotBeMadeIsSaid(GeneratedTask.Name name, int size, int choices, String message) {
         assertEquals(message, assertThrows(IllegalArgumentException.class, () -> GeneratedTask.named(name, size, choices)).getMessage());
     }
 }
