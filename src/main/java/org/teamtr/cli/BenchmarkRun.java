@@ -44,6 +44,7 @@ import org.teamtr.team.Truncation;
 import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 import org.teamtr.train.Config;
+import org.teamtr.train.Draw;
 import org.teamtr.train.PassRates;
 
 /** Plays one benchmark with a team and counts. */
@@ -157,7 +158,7 @@ final class BenchmarkRun {
                 for (int i = from; i < Math.min(prompts.size(), from + each); i++) {
                     some.add(prompts.get(i));
                 }
-                final long seed = KeyedRandom.seed(setup.config.seed(), -2, s, from);
+                final long seed = KeyedRandom.seed(setup.config.seed(), Draw.BENCHMARK, s, from);
                 final List<Episode> played = Rollout.play(team, some, k, generation, verifier, seed);
                 final List<Episode> episodes = mode.startsWith("judge:") ? judged(played, verifier, seed, counts) : played;
                 for (int i = 0; i < some.size(); i++) {

@@ -25,6 +25,7 @@ import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
+import org.teamtr.train.Draw;
 import org.teamtr.train.Estimate;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -206,7 +207,7 @@ final class EvalCommand implements Callable<Integer> {
             some.add(prompts.get(i));
         }
         final Generation generation = generation(c);
-        final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, KeyedRandom.seed(c.seed(), -1));
+        final List<Episode> episodes = Rollout.play(setup.team, some, k, generation, setup.verifier, KeyedRandom.seed(c.seed(), Draw.EVALUATION));
         final double[] returns = new double[n];
         double correct = 0;
         int any = 0;

@@ -32,6 +32,7 @@ import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Alignment;
 import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
+import org.teamtr.train.Draw;
 import org.teamtr.train.Estimate;
 import org.teamtr.train.Learner;
 import org.teamtr.train.Policy;
@@ -50,7 +51,6 @@ import picocli.CommandLine;
     "The old run is not changed. In the new one that agent's optimiser and beta start anew; the other agents are the same to the bit."})
 final class ReplaceCommand implements Callable<Integer> {
     private static final List<String> PROTOCOL = List.of("system", "thinking");
-    private static final int REPLACED = 100; // key of the probes' random numbers
 
     @Spec
     private CommandSpec spec;
@@ -278,7 +278,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Config.Rollout r = c.rollout();
         final Generation sampling = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
                 r.truncation());
-        final long seed = KeyedRandom.seed(c.seed(), REPLACED, stage);
+        final long seed = KeyedRandom.seed(c.seed(), Draw.REPLACEMENT, stage);
         final Map<Utterance, Utterance> asked = new IdentityHashMap<>(); // the incumbent, where the new one has the lesson
         final List<Utterance> lessons = new ArrayList<>();
         for (Alignment.Probe probe : Alignment.probes(setup.team, k, setup.prompts, probes, sampling, setup.verifier, seed)) {

@@ -32,6 +32,7 @@ import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 import org.teamtr.torch.TorchPolicy;
 import org.teamtr.train.Config;
+import org.teamtr.train.Draw;
 import org.teamtr.train.Evaluation;
 import org.teamtr.train.Trainer;
 
@@ -40,7 +41,6 @@ import org.teamtr.train.Trainer;
  * Face layout, {@code warm-start/}; all agents start from it.
  */
 public final class TinyModel {
-    private static final int LESSONS = 99; // key of the lessons' random numbers
     /** Longest prompt and message together, of tasks whose prompts are generated. */
     private static final int POSITIONS = 2048;
     private static final List<String> SPECIALS = List.of("<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>");
@@ -123,7 +123,7 @@ public final class TinyModel {
         final View view = config.task().budget().view();
         final List<Utterance> lessons = new ArrayList<>(config.warmStart().batch());
         for (int i = 0; i < config.warmStart().batch(); i++) {
-            final Budget.Lesson lesson = budget.lesson(view, KeyedRandom.seed(config.seed(), LESSONS, step, i));
+            final Budget.Lesson lesson = budget.lesson(view, KeyedRandom.seed(config.seed(), Draw.LESSONS, step, i));
             lessons.add(new Utterance(policy.encode(lesson.asked()), policy.encodeMessage(lesson.answer()), new float[0],
                     lesson.answer(), true, 0));
         }
@@ -153,7 +153,7 @@ public final class TinyModel {
             prompts.add(data.train().get(step * episodes + i));
         }
         return Rollout.demonstrate(everybody(config, speaker), prompts, new Generation(1, SamplingConfig.ALL, config.rollout().maxNewTokens(),
-                Truncation.ERROR), data.verifier(), KeyedRandom.seed(config.seed(), LESSONS, step),
+                Truncation.ERROR), data.verifier(), KeyedRandom.seed(config.seed(), Draw.LESSONS, step),
                 Setup.generated(config).teacher(config.warmStart().mistakes()));
     }
 

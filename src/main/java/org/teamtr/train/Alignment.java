@@ -33,9 +33,6 @@ public final class Alignment {
     /** Episodes per probe after which collecting fails, because the agent writes too rarely. */
     private static final int PATIENCE = 20;
     private static final int HELD_BACK = 5; // every so many probes one, from the end
-    // What a random draw is for; Trainer has others.
-    private static final int PROBES = 101;
-    private static final int BATCHES = 102;
 
     private Alignment() {
     }
@@ -92,7 +89,7 @@ public final class Alignment {
      */
     public static List<Probe> probes(Team team, int agent, Prompts prompts, int count, Generation sampling, Verifier verifier,
             long seed) {
-        final int[] order = prompts.size() == Integer.MAX_VALUE ? null : KeyedRandom.permutation(prompts.size(), seed, PROBES);
+        final int[] order = prompts.size() == Integer.MAX_VALUE ? null : KeyedRandom.permutation(prompts.size(), seed, Draw.ALIGNMENT_CONTEXTS);
         final List<Probe> probes = new ArrayList<>();
         int played = 0;
         while (probes.size() < count) {
@@ -104,7 +101,7 @@ public final class Alignment {
             for (int i = 0; i < PLAYED_AT_ONCE; i++, played++) {
                 some.add(prompts.get(order == null ? played : order[played % order.length]));
             }
-            for (Episode episode : Rollout.play(team, some, 1, sampling, verifier, KeyedRandom.seed(seed, PROBES, played))) {
+            for (Episode episode : Rollout.play(team, some, 1, sampling, verifier, KeyedRandom.seed(seed, Draw.ALIGNMENT_CONTEXTS, played))) {
                 for (Message message : episode.messages()) {
                     if (message.agent() == agent && probes.size() < count) {
                         probes.add(new Probe(episode.context().before(message.turn()), message.utterance()));
@@ -174,7 +171,7 @@ public final class Alignment {
         Policy.Snapshot kept = policy.snapshot(); // the best so far
         try {
             while (best.mean() > settings.delta0 && steps < settings.steps) {
-                final int[] order = KeyedRandom.permutation(learnt, settings.seed, BATCHES, steps);
+                final int[] order = KeyedRandom.permutation(learnt, settings.seed, Draw.ALIGNMENT_BATCHES, steps);
                 for (int b = 0; b < perRound && steps < settings.steps; b++, steps++) {
                     final int from = b * settings.batch;
                     final int to = Math.min(learnt, from + settings.batch);
