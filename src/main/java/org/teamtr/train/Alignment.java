@@ -204,15 +204,6 @@ public final class Alignment {
     /** Eq. 11 with the incumbent as pi_cur: its mean over the messages, and the standard error of that. */
     private static Estimate kl(Policy policy, Batch batch, double temperature, Policy.Snapshot incumbent, Config.Unit unit) {
         final Policy.Scores scores = policy.score(batch, temperature, incumbent);
-        final double[] sums = new double[batch.size()];
-        for (int m = 0; m < sums.length; m++) {
-            for (int u = (int) batch.cuSeqlens()[m]; u < batch.cuSeqlens()[m + 1]; u++) {
-                sums[m] += incumbent == null ? (double) batch.logProbsOld()[u] - scores.logProbs()[u] : scores.kl()[u];
-            }
-            if (unit == Config.Unit.TOKEN) {
-                sums[m] /= batch.messages().get(m).tokens().length;
-            }
-        }
-        return Estimate.of(sums);
+        return Estimate.of(batch.kl(incumbent == null ? Config.KlEstimator.K1 : Config.KlEstimator.EXACT, unit, scores.logProbs(), scores.kl()));
     }
 }

@@ -1,7 +1,5 @@
 package org.teamtr.train;
 
-import java.util.List;
-import org.teamtr.team.Episode;
 
 /**
  * Estimates an update's gain from one episode of the old team and one of the new for each prompt, with bounded weights (docs/theory.md,
@@ -17,22 +15,6 @@ import org.teamtr.team.Episode;
  */
 final class BalancedGain {
     private BalancedGain() {
-    }
-
-    /**
-     * {@return for each episode, the sum over the learner's tokens of log-probs as its policy now has them less those that were recorded
-     * when they were sampled; 0 where it said nothing}
-     *
-     * @param temperature that they were sampled at
-     */
-    static double[] logRatios(Learner learner, List<Episode> episodes, double temperature) {
-        final SpokenMessages said = SpokenMessages.of(learner, episodes);
-        final double[] ratios = new double[episodes.size()];
-        if (!said.messages().isEmpty()) {
-            final Batch batch = said.batch();
-            said.addTo(ratios, batch.logRatios(learner.policy.score(batch, temperature, null).logProbs()));
-        }
-        return ratios;
     }
 
     /**

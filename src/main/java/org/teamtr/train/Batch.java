@@ -98,6 +98,25 @@ public record Batch(List<Utterance> messages, float[] advantages, float[] centre
         }
     }
 
+    /**
+     * {@return [messages] KL(old || new) of each message}
+     *
+     * @param unit whether it is summed over a message's tokens or is their mean
+     * @param logProbs [tokens] of the new policy
+     * @param exact [tokens] KL over the full vocabulary; null unless {@code estimator} is exact
+     */
+    double[] kl(Config.KlEstimator estimator, Config.Unit unit, float[] logProbs, float[] exact) {
+        final double[] kl = switch (estimator) {
+            case K1 -> sampledKl(SampledKl.Estimator.K1, logProbs);
+            case K3 -> sampledKl(SampledKl.Estimator.K3, logProbs);
+            case EXACT -> sums(exact);
+        };
+        if (unit == Config.Unit.TOKEN) {
+            Arrays.setAll(kl, m -> kl[m] / (cuSeqlens[m + 1] - cuSeqlens[m]));
+        }
+        return kl;
+    }
+
     /** {@return [messages] log of w, a message's probability under a policy that gives its tokens these log-probs, new over old} */
     double[] logRatios(float[] logProbs) {
         return Arrays.stream(sampledKl(SampledKl.Estimator.K1, logProbs)).map(k1 -> 0 - k1).toArray();

@@ -4,7 +4,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
-import java.util.function.Supplier;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Episode;
@@ -97,7 +96,7 @@ final class Certifier {
 
     private GainBound look(Learner learner, int i, Policy.Snapshot old, double v) {
         if (before == null) {
-            before = asBefore(learner, old, () -> play(shared, 0, i, 0));
+            before = learner.withParameters(old, () -> play(shared, 0, i, 0));
         }
         final List<Episode> after = play(shared, 0, i, 1);
         final GainBound found = found(learner, old, before, after, v, config.certificate().level() / updates);
@@ -122,7 +121,7 @@ final class Certifier {
                 if (second.size() == asked.size()) {
                     final List<Prompt> more = draw(i + 1, batch);
                     asked.addAll(more);
-                    first.addAll(asBefore(learner, old, () -> play(more, batch, i, 0)));
+                    first.addAll(learner.withParameters(old, () -> play(more, batch, i, 0)));
                 }
                 second.addAll(play(asked.subList(second.size(), second.size() + c.prompts()), batch, i, 1 + t));
                 found = found(learner, old, first.subList(0, second.size()), second, v, level);
@@ -136,26 +135,14 @@ final class Certifier {
     }
 
     private GainBound found(Learner learner, Policy.Snapshot old, List<Episode> first, List<Episode> second, double v, double level) {
-        final double[] oldRatios = BalancedGain.logRatios(learner, first, sampling.temperature());
-        final double[] newRatios = asBefore(learner, old, () -> BalancedGain.logRatios(learner, second, sampling.temperature()));
+        final double[] oldRatios = SpokenMessages.logRatios(learner, first, sampling.temperature());
+        final double[] newRatios = learner.withParameters(old, () -> SpokenMessages.logRatios(learner, second, sampling.temperature()));
         Arrays.setAll(newRatios, p -> -newRatios[p]); // recorded by the new policy, scored by the old
         return GainBound.of(oldRatios, returns(first), newRatios, returns(second), v, range, level, config.certificate().prompts());
     }
 
     private static double[] returns(List<Episode> episodes) {
         return episodes.stream().mapToDouble(Episode::reward).toArray();
-    }
-
-    /** Runs {@code work} with the parameters of before the update, then puts the current ones back. */
-    private static <T> T asBefore(Learner learner, Policy.Snapshot old, Supplier<T> work) {
-        try (Policy.Snapshot now = learner.policy.snapshot()) {
-            learner.policy.restore(old);
-            try {
-                return work.get();
-            } finally {
-                learner.policy.restore(now);
-            }
-        }
     }
 
     private List<Episode> play(List<Prompt> some, int batch, int i, int which) {

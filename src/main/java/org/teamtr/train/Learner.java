@@ -1,6 +1,7 @@
 package org.teamtr.train;
 
 import java.util.List;
+import java.util.function.Supplier;
 import org.teamtr.team.Team;
 
 /**
@@ -68,6 +69,18 @@ public final class Learner {
     /** An update has changed the policy by this KL. */
     void moved(double kl) {
         floor = floor == null ? null : new Floor(floor.kl, floor.length, floor.moved + Math.max(0, kl));
+    }
+
+    /** {@return what {@code work} gives with the parameters of a snapshot} The current ones are restored. */
+    <T> T withParameters(Policy.Snapshot old, Supplier<T> work) {
+        try (Policy.Snapshot now = policy.snapshot()) {
+            policy.restore(old);
+            try {
+                return work.get();
+            } finally {
+                policy.restore(now);
+            }
+        }
     }
 
     static List<String> names(List<Learner> learners) {

@@ -1,7 +1,6 @@
 package org.teamtr.train;
 
 import java.util.Arrays;
-import org.teamtr.kernels.SampledKl;
 import org.teamtr.kernels.SurrogateConfig;
 import org.teamtr.kernels.SurrogateStats;
 import org.teamtr.team.KeyedRandom;
@@ -154,15 +153,7 @@ final class Monitor {
 
     /** The contribution of each message to the monitor, which is their mean. */
     private double[] perMessage(Batch batch, float[] logProbs, float[] exact, Config.KlEstimator estimator) {
-        final double[] kl = switch (estimator) {
-            case K1 -> batch.sampledKl(SampledKl.Estimator.K1, logProbs);
-            case K3 -> batch.sampledKl(SampledKl.Estimator.K3, logProbs);
-            case EXACT -> batch.sums(exact);
-        };
-        if (config.trustRegion().unit() == Config.Unit.TOKEN) {
-            Arrays.setAll(kl, m -> kl[m] / (batch.cuSeqlens()[m + 1] - batch.cuSeqlens()[m]));
-        }
-        return kl;
+        return batch.kl(estimator, config.trustRegion().unit(), logProbs, exact);
     }
 
     /**

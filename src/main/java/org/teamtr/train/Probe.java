@@ -132,12 +132,7 @@ final class Probe {
     private double[] surrogateAfter(Learner learner, Played played, Policy.Snapshot before) {
         final SpokenMessages said = SpokenMessages.of(learner, played.episodes);
         final Batch batch = batch(said, played.episodes);
-        final Policy.Scores old;
-        try (Policy.Snapshot now = learner.policy.snapshot()) {
-            learner.policy.restore(before);
-            old = learner.policy.score(batch, temperature, null);
-            learner.policy.restore(now);
-        }
+        final Policy.Scores old = learner.withParameters(before, () -> learner.policy.score(batch, temperature, null));
         return surrogates(said, batch, new double[batch.size()], batch.logRatios(old.logProbs()), played);
     }
 

@@ -152,15 +152,9 @@ final class Rollouts {
     /** Multiplies the weights of all episodes, or of the validation episodes, by the ratio of the learner that was just updated. */
     void reweigh(Learner learner) {
         final int from = weighs() ? 0 : firstMeasured();
-        final SpokenMessages said = SpokenMessages.of(learner, episodes.subList(from, episodes.size()));
-        if (said.messages().isEmpty()) {
-            return;
-        }
-        final Batch batch = said.batch();
-        final double[] seen = new double[episodes.size() - from];
-        said.addTo(seen, batch.logRatios(learner.policy.score(batch, config.rollout().temperature(), null).logProbs()));
-        for (int e = 0; e < seen.length; e++) {
-            logWeights[from + e] += seen[e];
+        final double[] ratios = SpokenMessages.logRatios(learner, episodes.subList(from, episodes.size()), config.rollout().temperature());
+        for (int e = 0; e < ratios.length; e++) {
+            logWeights[from + e] += ratios[e];
         }
     }
 

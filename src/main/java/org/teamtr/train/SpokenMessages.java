@@ -37,9 +37,20 @@ record SpokenMessages(List<Utterance> messages, int[] episodeOf) {
         return Batch.of(messages, ofMessages(advantages), ofMessages(centredReturns));
     }
 
-    /** {@return the messages as a batch that is only scored} */
-    Batch batch() {
-        return Batch.of(messages, new float[messages.size()], new float[messages.size()]);
+    /**
+     * {@return [episodes] the sum over the learner's tokens of their log-probs under its current parameters, less those that were recorded
+     * when they were sampled; 0 where it said nothing}
+     *
+     * @param temperature that they were sampled at
+     */
+    static double[] logRatios(Learner learner, List<Episode> episodes, double temperature) {
+        final SpokenMessages said = of(learner, episodes);
+        final double[] ratios = new double[episodes.size()];
+        if (!said.messages.isEmpty()) {
+            final Batch batch = said.batch(new float[ratios.length], new float[ratios.length]); // it is only scored
+            said.addTo(ratios, batch.logRatios(learner.policy.score(batch, temperature, null).logProbs()));
+        }
+        return ratios;
     }
 
     private float[] ofMessages(float[] perEpisode) {
