@@ -348,7 +348,7 @@ final class ReplaceCommand implements Callable<Integer> {
         final Estimate shock = shock(before, after, group);
         return new RunLog.Replacement(stage, a.role(),
                 new RunLog.Models(config.policies().get(a.policy()).model(), with, align, unify, system),
-                new RunLog.Probes(same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.heldBack(), radius),
+                new RunLog.Probes(same ? "exact" : "text", config.trustRegion().unit(), r.probes(), r.validation(), radius),
                 new RunLog.Aligned(r.klSwapped().mean(), r.klSwapped().error(), r.kl().mean(), r.kl().error(), r.steps(), r.stoppedBy()),
                 new RunLog.Moments(after.size(), measured(before, group), measured(swapped, group), measured(after, group),
                         shockSwapped.mean(), shockSwapped.error(), shock.mean(), shock.error()),

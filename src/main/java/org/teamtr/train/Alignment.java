@@ -32,7 +32,7 @@ public final class Alignment {
     private static final int PLAYED_AT_ONCE = 64;
     /** Episodes per probe after which collecting fails, because the agent writes too rarely. */
     private static final int PATIENCE = 20;
-    private static final int HELD_BACK = 5; // every so many probes one, from the end
+    private static final int VALIDATION = 5; // one probe of so many, from the end
 
     private Alignment() {
     }
@@ -71,14 +71,14 @@ public final class Alignment {
      * The result of an alignment.
      *
      * @param probes that were learnt from
-     * @param heldBack probes that the KL is measured on
+     * @param validation probes that the KL is measured on
      * @param klSwapped KL(incumbent || new) before the first step, in nats per message, with its standard error over the messages
      * @param kl the same of the policy as it is left: the best that was measured
      * @param steps that were taken
      * @param stoppedBy delta0: the KL is within the radius; steps: it is not, and there were no more; none: there were none to
      *     take
      */
-    public record Result(int probes, int heldBack, Estimate klSwapped, Estimate kl, int steps, String stoppedBy) {
+    public record Result(int probes, int validation, Estimate klSwapped, Estimate kl, int steps, String stoppedBy) {
     }
 
     /**
@@ -159,12 +159,12 @@ public final class Alignment {
             throw new IllegalArgumentException("lessons: expected 2 or more, to learn from and to measure on, given "
                     + lessons.size());
         }
-        final int learnt = lessons.size() - Math.max(1, lessons.size() / HELD_BACK);
-        final Batch heldBack = batch(lessons.subList(learnt, lessons.size()));
+        final int learnt = lessons.size() - Math.max(1, lessons.size() / VALIDATION);
+        final Batch validation = batch(lessons.subList(learnt, lessons.size()));
         final SurrogateConfig loss = SurrogateConfig.PAPER.withKl(incumbent == null ? SurrogateConfig.KlTerm.K1
                 : SurrogateConfig.KlTerm.EXACT, 1).withKlAggregation(settings.unit.aggregation()); // advantages are 0, which leaves the KL term alone
         final int perRound = (learnt + settings.batch - 1) / settings.batch;
-        final Estimate swapped = kl(policy, heldBack, temperature, incumbent, settings.unit);
+        final Estimate swapped = kl(policy, validation, temperature, incumbent, settings.unit);
         watch.accept(swapped, 0);
         Estimate best = swapped;
         int steps = 0;
@@ -181,7 +181,7 @@ public final class Alignment {
                         policy.gradient(batch(some), temperature, loss, incumbent);
                     } while (Double.isNaN(policy.step(settings.learningRate * Math.min(1, 3.0 * (settings.steps - steps) / settings.steps))));
                 }
-                final Estimate now = kl(policy, heldBack, temperature, incumbent, settings.unit);
+                final Estimate now = kl(policy, validation, temperature, incumbent, settings.unit);
                 watch.accept(now, steps);
                 if (now.mean() < best.mean()) {
                     best = now;
@@ -194,7 +194,7 @@ public final class Alignment {
             kept.close();
         }
         final String stoppedBy = settings.steps == 0 ? "none" : best.mean() <= settings.delta0 ? "delta0" : "steps";
-        return new Result(learnt, heldBack.size(), swapped, best, steps, stoppedBy);
+        return new Result(learnt, validation.size(), swapped, best, steps, stoppedBy);
     }
 
     private static Batch batch(List<Utterance> lessons) {

@@ -104,7 +104,7 @@ final class Monitor {
         }
 
         /** Measures in a separate pass. */
-        Measure look() {
+        Measure measure() {
             final long started = System.nanoTime();
             final Measure now = measured(score(policy, some, anchor));
             seconds += (System.nanoTime() - started) * 1e-9;

@@ -42,13 +42,13 @@ final class RolloutSource {
         this.ranks = ranks;
         final Config.Rollout r = config.rollout();
         this.promptsEach = r.promptsEach(config.train().joint() ? 1 : learners.size());
-        final int heldBack = (int) Math.round(r.validationFraction() * promptsEach);
-        if (heldBack >= promptsEach) {
+        final int validation = (int) Math.round(r.validationFraction() * promptsEach);
+        if (validation >= promptsEach) {
             throw new IllegalArgumentException(
                     "rollout.validation_fraction: expected to leave prompts to learn from, given " + r.validationFraction() + " of "
                             + promptsEach);
         }
-        this.learnt = (promptsEach - heldBack) * r.group();
+        this.learnt = (promptsEach - validation) * r.group();
     }
 
     /** {@return the stage's prompts}: every pass over the set is in a new random order. */

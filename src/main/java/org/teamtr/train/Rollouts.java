@@ -92,7 +92,7 @@ final class Rollouts {
     }
 
     /** {@return a learner's messages in the validation episodes; empty where there are none} */
-    Batch heldBack(Learner learner) {
+    Batch validation(Learner learner) {
         return batch(learner, learnt, episodes.size());
     }
 

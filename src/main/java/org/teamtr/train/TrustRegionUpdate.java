@@ -81,15 +81,15 @@ final class TrustRegionUpdate {
         final boolean goesBack = probe != null || certifier != null;
         try (Policy.Snapshot before = goesBack ? learner.policy.snapshot() : exact ? learner.policy.anchor() : null; // pi_cur of Eq. 11
                 Ascent ascent = new Ascent(stage, i, learner, rollouts, batch, loss, before, log)) {
-            ascent.climb();
+            ascent.ascend();
             log.klReached = ascent.now.kl();
             if (probe != null) {
                 probe.reached(ascent.now.perMessage(),
                         KeyedRandom.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
             }
-            ascent.goBack();
+            ascent.rollBack();
             final long apart = System.nanoTime(); // diagnoses are not part of the update's time
-            final GainBound gain = certifier == null ? GainBound.NONE : judge(ascent, i, rollouts);
+            final GainBound gain = certifier == null ? GainBound.NONE : boundGain(ascent, i, rollouts);
             final double beside = certifier == null ? 0 : seconds(apart);
             final Monitor.Measure now = ascent.now;
             log.trainedTokens = batch.tokens();
@@ -172,11 +172,11 @@ final class TrustRegionUpdate {
         }
 
         /** Ascends the surrogate until the KL leaves the region or there are no steps left; the step that left it is kept here. */
-        void climb() {
+        void ascend() {
             final Config.TrustRegion region = config.trustRegion();
             while (log.innerSteps < config.optimiser().steps()) {
                 if (watched.apart && log.innerSteps > 0 && now == null && region.earlyStop()) {
-                    now = watched.look();
+                    now = watched.measure();
                     if (isOutside()) {
                         break;
                     }
@@ -203,7 +203,7 @@ final class TrustRegionUpdate {
                 now = null;
             }
             if (now == null) { // the last step has not been measured yet
-                now = watched.look();
+                now = watched.measure();
             }
             unchanged = largestNorm == 0 ? UnchangedReason.ZERO_GRADIENT : null;
         }
@@ -223,7 +223,7 @@ final class TrustRegionUpdate {
         }
 
         /** Back into the region: the last step is shortened, up to so many times, then undone. */
-        void goBack() {
+        void rollBack() {
             final Config.TrustRegion region = config.trustRegion();
             final boolean left = isOutside();
             log.stoppedBy = left && region.earlyStop() ? "kl" : "steps";
@@ -234,11 +234,11 @@ final class TrustRegionUpdate {
             while (isOutside() && log.halvings < region.halvings()) {
                 policy.shorten(inside, region.stepLength().share(klInside, now.kl(), delta, learner.floor == null ? 0 : learner.floor.kl()));
                 log.halvings++;
-                now = watched.look();
+                now = watched.measure();
             }
             if (isOutside()) {
                 policy.restore(inside);
-                now = watched.look();
+                now = watched.measure();
                 unchanged = stepsInside == 0 ? UnchangedReason.ROLLED_BACK : unchanged;
             }
         }
@@ -252,11 +252,11 @@ final class TrustRegionUpdate {
     }
 
     /** Bounds the gain, and where the bound decides, shortens or undoes the update. */
-    private GainBound judge(Ascent ascent, int i, Rollouts rollouts) {
+    private GainBound boundGain(Ascent ascent, int i, Rollouts rollouts) {
         final GainBound gain = certifier.judge(ascent.learner, i, ascent.before, rollouts.meanReturnLearnt());
         final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
         if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
-            ascent.now = ascent.watched.look();
+            ascent.now = ascent.watched.measure();
             ascent.unchanged = skipped && ascent.unchanged == null ? UnchangedReason.NOT_CERTIFIED : ascent.unchanged;
         }
         return config.certificate().check() ? gain.realised(realised.get()) : gain;
@@ -360,14 +360,14 @@ final class TrustRegionUpdate {
      * determined the step it would be biased upwards.
      */
     private double predictedGain(Learner learner, Rollouts rollouts) {
-        final Batch apart = rollouts.heldBack(learner);
-        if (apart.size() == 0) {
+        final Batch validation = rollouts.validation(learner);
+        if (validation.size() == 0) {
             return 0;
         }
-        final double[] gains = Monitor.gains(apart, learner.policy.score(apart, config.rollout().temperature(), null).logProbs());
+        final double[] gains = Monitor.gains(validation, learner.policy.score(validation, config.rollout().temperature(), null).logProbs());
         double sum = 0;
         for (int m = 0; m < gains.length; m++) {
-            sum += gains[m] * apart.centredReturns()[m];
+            sum += gains[m] * validation.centredReturns()[m];
         }
         return sum / (rollouts.episodes.size() - rollouts.learnt());
     }

@@ -136,23 +136,23 @@ class AlignmentTest {
     @Test
     void itStopsInsideTheRadius() {
         final List<Utterance> lessons = lessons(300, true);
-        final List<Utterance> heldBack = lessons.subList(240, 300);
-        final double before = monitor(heldBack);
+        final List<Utterance> validation = lessons.subList(240, 300);
+        final double before = monitor(validation);
         final List<Integer> measured = new ArrayList<>();
         final ObjIntConsumer<Estimate> watch = (kl, step) -> measured.add(step);
         final Alignment.Result r = Alignment.align(fresh, lessons, T, incumbent.snapshot(), settings(0.02, 2000), watch);
         assertEquals("delta0", r.stoppedBy());
         assertEquals(240, r.probes());
-        assertEquals(60, r.heldBack());
+        assertEquals(60, r.validation());
         assertEquals(before, r.klSwapped().mean(), 1e-5);
         assertTrue(before > 0.1, "there is something to do: " + before);
-        assertEquals(monitor(heldBack), r.kl().mean(), 1e-5);
+        assertEquals(monitor(validation), r.kl().mean(), 1e-5);
         assertTrue(r.kl().mean() <= 0.02);
         assertTrue(r.kl().mean() > 0.005, "it stops when it is inside and goes no further: " + r);
         assertTrue(r.steps() > 0 && r.steps() < 2000, r.toString());
         assertEquals(IntStream.rangeClosed(0, r.steps() / 8).mapToObj(i -> 8 * i).toList(), measured, "after every round of 8");
         // The monitor's mean over sampled messages is the KL of whole messages, at the prompts as they were drawn.
-        final double whole = heldBack.stream().mapToDouble(m -> kl(incumbent, fresh, m.prompt())).average().orElseThrow();
+        final double whole = validation.stream().mapToDouble(m -> kl(incumbent, fresh, m.prompt())).average().orElseThrow();
         assertEquals(whole, r.kl().mean(), 5 * r.kl().error());
     }
 

@@ -113,7 +113,7 @@ class BaselinesTest {
         final Settings s = new Settings();
         s.stages = 1;
         s.prompts = 10; // each of them twice: once to learn from, and once held back
-        s.heldBack = 0.5;
+        s.validation = 0.5;
         s.group = 400;
         s.learningRate = 12; // contexts of the second agent are many, and each learns from few episodes
         s.delta = 1;
@@ -197,7 +197,7 @@ class BaselinesTest {
     void groupsOfEqualReturnsAreReplacedAsOftenAsAllowed() {
         final Settings s = new Settings();
         s.stages = 2;
-        s.heldBack = 1.0 / 3; // one of three groups
+        s.validation = 1.0 / 3; // one of three groups
         s.dynamicSampling = 3;
         final Game game = new Game(s, 2, episode -> new Verifier.Score(1, true));
         for (RunLog.Update u : game.updates) {

@@ -41,7 +41,7 @@ public class TrainerTest {
         public Config.Task task;
         boolean joint;
         int group = 4;
-        double heldBack;
+        double validation;
         public int resampleEvery = 1;
         double reuseShift;
         int dynamicSampling;
@@ -74,7 +74,7 @@ public class TrainerTest {
 
         public Config config() {
             return new Config(seed, task, null, Map.of(), null, new Config.Train(stages, Config.Order.of(order), Config.Roles.ALL, joint),
-                    new Config.Rollout(prompts, group, heldBack, 1, 0, 1, 0, length, Truncation.ERROR, resampleEvery, reuseShift,
+                    new Config.Rollout(prompts, group, validation, 1, 0, 1, 0, length, Truncation.ERROR, resampleEvery, reuseShift,
                             dynamicSampling, importanceWeighting, importanceCap, Config.PromptsPer.valueOf(constant(budget))),
                     new Config.TrustRegion(Config.Radius.of(delta), 1, unit, Config.DeltaRule.valueOf(constant(deltaRule)), deltaTarget,
                             Config.KlEstimator.valueOf(constant(monitor)), monitorDtype, fraction, floor, earlyStop, rollback,
@@ -424,10 +424,10 @@ public class TrainerTest {
 
     /** Episodes that are held back are played and never learnt from; what they promise is measured on them alone. */
     @Test
-    void heldBackEpisodes() {
+    void validationEpisodes() {
         final Settings s = new Settings();
         s.stages = 1;
-        s.heldBack = 1.0 / 3;
+        s.validation = 1.0 / 3;
         s.delta = 0.5;
         final Game some = Game.play(s, separate(1));
         assertEquals(12, some.updates.get(0).episodes());
@@ -435,11 +435,11 @@ public class TrainerTest {
         // A table keeps contexts apart, and here every prompt is one: what is learnt of two prompts says nothing of the third.
         assertEquals(0, some.updates.get(0).predictedGain(), 0);
         assertTrue(some.updates.get(0).surrogate() > 0);
-        s.heldBack = 0;
+        s.validation = 0;
         final RunLog.Update all = Game.play(s, separate(1)).updates.get(0);
         assertEquals(12, all.messages());
         assertTrue(all.predictedGain() > 0);
-        s.heldBack = 0.9;
+        s.validation = 0.9;
         assertThrows(IllegalArgumentException.class, () -> Game.play(s, separate(1)));
     }
 
