@@ -70,7 +70,8 @@ public final class TeamChat {
                 "train.stages=2", "rollout.prompts=32", "eval.prompts=32")));
         Files.createDirectories(run);
         ConfigFile.write(config, run.resolve("config.yaml"));
-        try (Setup setup = new Setup(config, run, System.err::println); Trainer trainer = setup.trainer()) {
+        try (Setup setup = new Setup(config, run, System.err::println)) {
+            final Trainer trainer = setup.trainer();
             trainer.train(0, null, new Trainer.Listener() {
                 @Override
                 public void updated(RunLog.Update update) {

@@ -40,7 +40,8 @@ final class CollectCommand implements Callable<Integer> {
         CommandLines.folder("--out", out);
         final Path latest = isRun ? new Checkpoints(what, 1).latest() : null;
         final Path scratch = isRun ? null : Files.createTempDirectory("teamtr-collect-" + ProcessHandle.current().pid() + "-");
-        try (Setup setup = new Setup(config, isRun ? what : scratch, System.err::println); Trainer trainer = setup.trainer()) {
+        try (Setup setup = new Setup(config, isRun ? what : scratch, System.err::println)) {
+            final Trainer trainer = setup.trainer();
             final int stage = 1 + (latest == null ? 0 : Checkpoints.load(latest, setup.learners));
             setup.checkPrompts(System.err::println);
             final List<Episode> episodes = trainer.collect(stage);

@@ -256,19 +256,18 @@ final class ReplaceCommand implements Callable<Integer> {
                 throw wrong("--delta0: expected a number, since " + learner.name()
                         + " has no trust_region.delta to take it from, given none");
             }
-            try (Trainer before = setup.trainer();
-                    Trainer after = new Trainer(changed, team, learners, setup.prompts, setup.heldOut, setup.verifier)) {
-                final List<Verifier.Score> old = before.evaluate().scores();
-                final List<Verifier.Score> swapped = after.evaluate().scores();
-                final boolean same = fresh.sameTokens(incumbent);
-                final Alignment.Result result = align(setup, team, k, incumbent, fresh, radius, stage, same);
-                final List<Verifier.Score> now = result.steps() == 0 ? swapped : after.evaluate().scores();
-                fresh.startOver();
-                final RunLog.Replacement log = log(config, k, stage, same, radius, result, old, swapped, now,
-                        (System.nanoTime() - started) * 1e-9);
-                write(changed(config, k, kept(name, next, to)), learners, now, log, next);
-                return log;
-            }
+            final Trainer before = setup.trainer();
+            final Trainer after = new Trainer(changed, team, learners, setup.prompts, setup.heldOut, setup.verifier);
+            final List<Verifier.Score> old = before.evaluate().scores();
+            final List<Verifier.Score> swapped = after.evaluate().scores();
+            final boolean same = fresh.sameTokens(incumbent);
+            final Alignment.Result result = align(setup, team, k, incumbent, fresh, radius, stage, same);
+            final List<Verifier.Score> now = result.steps() == 0 ? swapped : after.evaluate().scores();
+            fresh.startOver();
+            final RunLog.Replacement log = log(config, k, stage, same, radius, result, old, swapped, now,
+                    (System.nanoTime() - started) * 1e-9);
+            write(changed(config, k, kept(name, next, to)), learners, now, log, next);
+            return log;
         }
     }
 

@@ -230,8 +230,8 @@ final class TrainCommand implements Callable<Integer> {
         }
         try (Progress progress = Progress.open(err, System.console() != null, config.train().stages(), config.team().agents().size());
                 Setup setup = setup(local, run, progress::note);
-                Trainer trainer = setup.trainer();
                 RunWriter writer = new RunWriter(run)) {
+            final Trainer trainer = setup.trainer();
             final Checkpoints checkpoints = new Checkpoints(run, config.checkpoint().keep());
             final Path latest = goesOn ? checkpoints.latest() : null;
             if (ranks != null) {
@@ -316,7 +316,8 @@ final class TrainCommand implements Callable<Integer> {
 
     /** Ranks other than 0 do the same without output. */
     private void trainSilently(Config config, Path run) throws IOException {
-        try (Setup setup = setup(config, run, note -> {}); Trainer trainer = setup.trainer()) {
+        try (Setup setup = setup(config, run, note -> {})) {
+            final Trainer trainer = setup.trainer();
             final String latest = new String(ranks.broadcast("checkpoint", new byte[0]), StandardCharsets.UTF_8);
             final Path checkpoint = latest.isEmpty() ? null : new Checkpoints(run, 1).folder().resolve(latest);
             final int done = checkpoint == null ? 0 : Checkpoints.load(checkpoint, setup.learners);

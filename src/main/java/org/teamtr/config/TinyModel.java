@@ -165,9 +165,8 @@ public final class TinyModel {
 
     /** The team in which every agent uses this policy. */
     private static Untrained evaluate(Config config, Prompts heldOut, Verifier verifier, TorchPolicy policy) {
-        try (Trainer trainer = new Trainer(config, everybody(config, policy), List.of(), null, heldOut, verifier)) {
-            final Evaluation e = trainer.evaluate();
-            return new Untrained(e.returnMean(), e.accuracy());
-        }
+        final Trainer trainer = new Trainer(config, everybody(config, policy), List.of(), null, heldOut, verifier);
+        final Evaluation e = trainer.evaluate();
+        return new Untrained(e.returnMean(), e.accuracy());
     }
 }

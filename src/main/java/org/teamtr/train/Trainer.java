@@ -32,9 +32,9 @@ import org.teamtr.team.Verifier;
  * </pre>
  *
  * <p>Everything random is keyed by (seed, stage, update), see {@link KeyedRandom}: a resumed run draws the same numbers as one that was not
- * interrupted. One thread at a time.
+ * interrupted. One thread at a time. Team and policies are the caller's, who closes them.
  */
-public final class Trainer implements AutoCloseable {
+public final class Trainer {
     /** Receives the records of a run as they are made. An exception from it ends the training. */
     public interface Listener {
         /** After every update. */
@@ -235,10 +235,5 @@ public final class Trainer implements AutoCloseable {
             double seconds) {
         final Estimate gain = after == null || before == null ? null : heldOut.gain(after.scores(), before.scores());
         return StageLog.of(stage, order, updates, after, before, gain, config.certificate().level(), seconds);
-    }
-
-    /** Frees nothing; team and policies are the caller's. */
-    @Override
-    public void close() {
     }
 }

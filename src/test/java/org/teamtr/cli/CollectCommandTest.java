@@ -100,8 +100,8 @@ class CollectCommandTest {
     void conversationsComeBackTokenForToken() throws IOException, ConfigException {
         final Path run = run("tokens");
         final Path files = Files.createDirectories(folder.resolve("token-files"));
-        try (Setup setup = new Setup(Setup.resolved(ConfigFile.load(run.resolve(RunFiles.CONFIG), List.of())), run, note -> {});
-                Trainer trainer = setup.trainer()) {
+        try (Setup setup = new Setup(Setup.resolved(ConfigFile.load(run.resolve(RunFiles.CONFIG), List.of())), run, note -> {})) {
+            final Trainer trainer = setup.trainer();
             final List<Episode> played = trainer.collect(1);
             Conversations.write(played, setup.learners, setup.config, 1, files);
             for (Learner learner : setup.learners) {

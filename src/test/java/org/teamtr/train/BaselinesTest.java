@@ -48,10 +48,9 @@ class BaselinesTest {
                 learners.add(new Learner("agent" + a, policy, List.of(a), s.delta, 0.1));
             }
             tables.add(copies());
-            try (Trainer trainer = new Trainer(s.config(), Team.of(team), learners, TrainerTest.prompts(), TrainerTest.prompts(),
-                    verifier)) {
-                trainer.train(0, null, this);
-            }
+            final Trainer trainer = new Trainer(s.config(), Team.of(team), learners, TrainerTest.prompts(), TrainerTest.prompts(),
+                    verifier);
+            trainer.train(0, null, this);
         }
 
         private Policy noting(TabularPolicy table) {

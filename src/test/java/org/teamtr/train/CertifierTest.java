@@ -246,10 +246,9 @@ class CertifierTest {
         final Team team = new Team(List.of(agent), Router.ROUND_ROBIN, 1, context -> false);
         final TrainerTest.Heard heard = new TrainerTest.Heard();
         final Verifier verifier = context -> new Verifier.Score(context.last().text().isEmpty() ? 1 : 0, false);
-        try (Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), s.delta, 0.1)),
-                TrainerTest.prompts(), TrainerTest.prompts(), verifier)) {
-            trainer.train(0, null, heard);
-        }
+        final Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), s.delta, 0.1)),
+                TrainerTest.prompts(), TrainerTest.prompts(), verifier);
+        trainer.train(0, null, heard);
         return heard.updates;
     }
 

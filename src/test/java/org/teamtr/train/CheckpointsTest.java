@@ -311,38 +311,37 @@ class CheckpointsTest {
                 new Agent("d", team.get(1).policy, template, View.TRANSCRIPT, false));
         final int done = from == null ? 0 : Checkpoints.load(from, team);
         final List<JsonNode> updates = new ArrayList<>();
-        try (Trainer trainer = new Trainer(config, Team.of(agents), team, PROMPTS, PROMPTS,
-                c -> new Verifier.Score(c.messages().stream().mapToInt(m -> m.text().length()).sum(), false))) {
-            trainer.train(done, from == null ? null : Checkpoints.heldOut(from), new Trainer.Listener() {
-                @Override
-                public void updated(RunLog.Update u) {
-                    final ObjectNode line = Json.MAPPER.valueToTree(u);
-                    updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_bound")));
-                }
+        final Trainer trainer = new Trainer(config, Team.of(agents), team, PROMPTS, PROMPTS,
+                c -> new Verifier.Score(c.messages().stream().mapToInt(m -> m.text().length()).sum(), false));
+        trainer.train(done, from == null ? null : Checkpoints.heldOut(from), new Trainer.Listener() {
+            @Override
+            public void updated(RunLog.Update u) {
+                final ObjectNode line = Json.MAPPER.valueToTree(u);
+                updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_bound")));
+            }
 
-                @Override
-                public void diagnosed(RunLog.Diagnosis d) {
-                    final ObjectNode line = Json.MAPPER.valueToTree(d);
-                    updates.add(line.remove(List.of("seconds")));
-                }
+            @Override
+            public void diagnosed(RunLog.Diagnosis d) {
+                final ObjectNode line = Json.MAPPER.valueToTree(d);
+                updates.add(line.remove(List.of("seconds")));
+            }
 
-                @Override
-                public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
-                    if (stage.stage() > 0) {
-                        final ObjectNode line = Json.MAPPER.valueToTree(stage);
-                        updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_eval", "seconds",
-                                "seconds_bound")));
-                    }
-                    if (stage.stage() == saveAt) {
-                        try {
-                            checkpoints.save(saveAt, team, trainer.heldOut());
-                        } catch (IOException e) {
-                            throw new AssertionError(e);
-                        }
+            @Override
+            public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                if (stage.stage() > 0) {
+                    final ObjectNode line = Json.MAPPER.valueToTree(stage);
+                    updates.add(line.remove(List.of("seconds_rollout", "seconds_update", "seconds_kl", "seconds_eval", "seconds",
+                            "seconds_bound")));
+                }
+                if (stage.stage() == saveAt) {
+                    try {
+                        checkpoints.save(saveAt, team, trainer.heldOut());
+                    } catch (IOException e) {
+                        throw new AssertionError(e);
                     }
                 }
-            });
-        }
+            }
+        });
         assertEquals(LINES * (to - done), updates.size());
         return updates;
     }

@@ -62,9 +62,8 @@ class ReferenceBugsTest {
             s.length = LENGTH;
             s.eval = new Config.Eval(0, 2, 1, 1, 1, 0);
             final Prompts prompts = TrainerTest.prompts();
-            try (Trainer trainer = new Trainer(s.config(), Team.of(agents), learners, prompts, prompts, this)) {
-                trainer.train(0, null, this);
-            }
+            final Trainer trainer = new Trainer(s.config(), Team.of(agents), learners, prompts, prompts, this);
+            trainer.train(0, null, this);
         }
 
         private List<TabularPolicy> copies() {

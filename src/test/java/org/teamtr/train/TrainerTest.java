@@ -140,9 +140,8 @@ public class TrainerTest {
                         s.delta, 0.1));
             }
             final Team team = new Team(agents, s.router, s.turns > 0 ? s.turns : agents.size(), context -> false);
-            try (Trainer trainer = new Trainer(config, team, game.learners, prompts(), prompts(), TrainerTest::score)) {
-                trainer.train(0, null, game);
-            }
+            final Trainer trainer = new Trainer(config, team, game.learners, prompts(), prompts(), TrainerTest::score);
+            trainer.train(0, null, game);
             return game;
         }
 
@@ -450,10 +449,9 @@ public class TrainerTest {
         final Team team = Team.of(List.of(new Agent("a", policy, new PromptTemplate(null, "{prompt}", "{text}"), View.NONE, false)));
         final Game game = new Game();
         game.policies.add(policy);
-        try (Trainer trainer = new Trainer(new Settings().config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
-                prompts(), episode -> new Verifier.Score(0.5, false))) {
-            trainer.train(0, null, game);
-        }
+        final Trainer trainer = new Trainer(new Settings().config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
+                prompts(), episode -> new Verifier.Score(0.5, false));
+        trainer.train(0, null, game);
         assertEquals(3, game.updates.size());
         for (RunLog.Update u : game.updates) {
             assertEquals("none", u.stoppedBy());
@@ -600,34 +598,33 @@ public class TrainerTest {
         final long[] seen = new long[2];
         final Settings s = new Settings();
         s.diagnostics = new Config.Diagnostics(true, false, false, false);
-        try (Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
+        final Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(),
                 prompts(), episode -> {
                     seen[0]++;
                     seen[1] += episode.messages().stream().mapToInt(m -> m.utterance().tokens().length).sum();
                     return score(episode);
-                })) {
-            final List<RunLog.Update> updates = new ArrayList<>();
-            trainer.train(0, null, new Trainer.Listener() {
-                @Override
-                public void updated(RunLog.Update u) {
-                    updates.add(u);
-                }
+                });
+        final List<RunLog.Update> updates = new ArrayList<>();
+        trainer.train(0, null, new Trainer.Listener() {
+            @Override
+            public void updated(RunLog.Update u) {
+                updates.add(u);
+            }
 
-                @Override
-                public void diagnosed(RunLog.Diagnosis d) {
-                    final RunLog.Update u = updates.get(updates.size() - 1);
-                    assertEquals(seen[0], u.episodes() + d.played().episodes());
-                    assertEquals(seen[1], u.tokens() + d.played().tokens());
-                }
+            @Override
+            public void diagnosed(RunLog.Diagnosis d) {
+                final RunLog.Update u = updates.get(updates.size() - 1);
+                assertEquals(seen[0], u.episodes() + d.played().episodes());
+                assertEquals(seen[1], u.tokens() + d.played().tokens());
+            }
 
-                @Override
-                public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
-                    seen[0] = 0;
-                    seen[1] = 0;
-                }
-            });
-            assertEquals(3, updates.size());
-        }
+            @Override
+            public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
+                seen[0] = 0;
+                seen[1] = 0;
+            }
+        });
+        assertEquals(3, updates.size());
     }
 
     @Test
@@ -637,7 +634,7 @@ public class TrainerTest {
         final Team team = Team.of(List.of(new Agent("a", policy, template, View.NONE, false), new Agent("b", policy, template, View.NONE, false)));
         final IllegalArgumentException e = assertThrows(IllegalArgumentException.class,
                 () -> new Trainer(new Settings().config(), team, List.of(new Learner("a", policy, List.of(0), 0.1, 0.1)), prompts(), prompts(),
-                        TrainerTest::score).close());
+                        TrainerTest::score));
         assertTrue(e.getMessage().contains("agent 1 (b)"), e.getMessage());
     }
 }

@@ -116,10 +116,9 @@ class TrustRegionTest {
             this.walker = walker;
             final Team team = new Team(List.of(new Agent("a", walker, new PromptTemplate(null, "{prompt}", "{text}"), View.NONE, false)),
                     s.router, 1, context -> false);
-            try (Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", walker, List.of(0), s.delta, 0.1)),
-                    TrainerTest.prompts(), TrainerTest.prompts(), verifier)) {
-                trainer.train(0, null, this);
-            }
+            final Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", walker, List.of(0), s.delta, 0.1)),
+                    TrainerTest.prompts(), TrainerTest.prompts(), verifier);
+            trainer.train(0, null, this);
         }
 
         @Override
@@ -298,11 +297,10 @@ class TrustRegionTest {
                 Router.ROUND_ROBIN, 1, context -> false);
         final TrainerTest.Heard heard = new TrainerTest.Heard();
         final TabularPolicy old = new TabularPolicy(4, 1, 0.7);
-        try (Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), s.delta, 0.1)),
-                TrainerTest.prompts(), TrainerTest.prompts(), TrainerTest::score)) {
-            assertEquals(SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN, TrustRegionUpdate.loss(s.config(), 0.1).klAggregation());
-            trainer.train(0, null, heard);
-        }
+        final Trainer trainer = new Trainer(s.config(), team, List.of(new Learner("a", policy, List.of(0), s.delta, 0.1)),
+                TrainerTest.prompts(), TrainerTest.prompts(), TrainerTest::score);
+        assertEquals(SurrogateConfig.Aggregation.SEQ_MEAN_TOKEN_MEAN, TrustRegionUpdate.loss(s.config(), 0.1).klAggregation());
+        trainer.train(0, null, heard);
         final Batch batch = batches.get(0);
         double sum = 0;
         double most = Double.NEGATIVE_INFINITY;
