@@ -19,9 +19,8 @@ import org.teamtr.report.RunWriter;
 import org.teamtr.train.Estimate;
 
 /**
- * The results of the runs of an experiment. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code
- * points.csv},
- * the means of these; {@code experiment.json}, how it was measured. An empty field is a number that a run does not have.
+ * The results of the runs of an experiment. As files: {@code runs.csv} and {@code stages.csv}, which hold it all; {@code points.csv}, the
+ * means of these; {@code experiment.json}, how it was measured. An empty field is a number that a run does not have.
  */
 public final class ExperimentData {
     /** One line per run. */

@@ -17,8 +17,7 @@ import org.teamtr.report.Json;
 import org.teamtr.report.RunFiles;
 
 /**
- * Numbers of a finished run by the names that docs/metrics.md explains. {@code summary.accuracy_last} is a number of
- * summary.json;
+ * Numbers of a finished run by the names that docs/metrics.md explains. {@code summary.accuracy_last} is a number of summary.json;
  * {@code metrics.kl} the mean of a number over the lines of metrics.jsonl, likewise of stages, diagnostics and replacements;
  * {@code diagnostics.weight_ess@2} over the lines whose step is 2. Sums and differences, and one over another:
  * {@code summary.realised_gain / summary.predicted_gain}. True counts 1, false 0; what is null is left out of means.

@@ -11,8 +11,7 @@ import java.util.Objects;
  * @param text verbatim, as the agents see it
  * @param answer what the verifier compares with; null where the task needs none
  * @param source its data set, by which a verifier and an environment can be chosen; null where it is not known
- * @param meta the other
- * columns of its row: texts, numbers, booleans, lists and maps of these
+ * @param meta the other columns of its row: texts, numbers, booleans, lists and maps of these
  * @param before the turns of a conversation whose next turn the text is; empty for a text of its own
  */
 public record Prompt(String id, String text, String answer, String source, Map<String, Object> meta, List<ChatTurn> before) {

@@ -10,8 +10,7 @@ import java.util.function.Predicate;
  * @param agents one or more
  * @param router which agent writes next
  * @param maxTurns the largest number of messages of an episode, 1 or more
- * @param stop evaluated after
- * every message; true ends the episode before {@code maxTurns}
+ * @param stop evaluated after every message; true ends the episode before {@code maxTurns}
  */
 public record Team(List<Agent> agents, Router router, int maxTurns, Predicate<Context> stop) {
     /** @throws IllegalArgumentException if there is no agent, two share a name, or maxTurns is less than 1 */

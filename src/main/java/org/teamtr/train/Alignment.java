@@ -145,8 +145,7 @@ public final class Alignment {
      *
      * @param lessons what the incumbent said, in tokens of the policy, with the prompts that the policy is asked with and the
      *     log-probs of the incumbent; the last fifth is for validation
-     * @param temperature at which they were sampled, and at which the
-     * policies are compared
+     * @param temperature at which they were sampled, and at which the policies are compared
      * @param incumbent gives the full distributions of the incumbent at the lessons' tokens, for the exact KL; null where it has
      *     other tokens. Then the KL is measured by k1, the mean of log incumbent - log new of whole messages, which is unbiased, but noisy
      * and at times negative

@@ -15,10 +15,9 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 
 /**
- * Bounds the gain of updates from episodes that no update learns from, and decides whether an update is kept where {@code
- * trust_region.accept} is certified. Prompts are drawn from the training prompts, independently of the rollouts; each is played once by the
- * team before the
- * update and once by the team after it.
+ * Bounds the gain of updates from episodes that no update learns from, and decides whether an update is kept where
+ * {@code trust_region.accept} is certified. Prompts are drawn from the training prompts, independently of the rollouts; each is played once
+ * by the team before the update and once by the team after it.
  *
  * <p>Where updates are kept whatever the bound, policies do not depend on these episodes: all updates of a stage use the same prompts,
  * and what the team after an update played is what the team before the next one did. Where the bound decides about updates, each has

@@ -213,8 +213,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * The environment that answers the messages of an episode. {@code tools}: class names. {@code agents}: all, or a list of the roles
-     * whose messages it receives.
-     * {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds its key.
+     * whose messages it receives. {@code oracle}: script, a policy or an address; {@code oracleKey}: the environment variable that holds
+     * its key.
      */
     public record Environment(String name, int turns, boolean earlyStop, List<String> tools, Roles agents, String oracle,
             String oracleModel, String oracleKey, int oracleTimeout, int oracleRetries, String database, String toolSchemas) {
@@ -271,9 +271,9 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * The episodes that an update learns from. {@code resampleEvery}: 1 for fresh rollouts before every update, m for every m-th, 0 for the
-     * stage's start only. {@code reuseShift}: rollouts are reused while their occupancy shift is less.
-     * {@code dynamicSampling}: how often groups of equal returns are replaced. {@code validationFraction}: share of the
-     * prompts whose episodes are not learnt from, and only measure the predicted gain.
+     * stage's start only. {@code reuseShift}: rollouts are reused while their occupancy shift is less. {@code dynamicSampling}: how often
+     * groups of equal returns are replaced. {@code validationFraction}: share of the prompts whose episodes are not learnt from, and only
+     * measure the predicted gain.
      */
     public record Rollout(int prompts, int group, double validationFraction, double temperature, long topK, double topP, double minP,
             int maxNewTokens, Truncation truncation, int resampleEvery, double reuseShift, int dynamicSampling, boolean importanceWeighting,
@@ -437,9 +437,8 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
 
     /**
      * {@code offload}: whether data that only a learning policy needs is moved from a CUDA device to the host in between. {@code pinned}:
-     * whether it goes to
-     * page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code logits}: GB of the host for the old policy's logits during
-     * an update, of policies on the CPU. {@code device}, {@code host}: GB there are, 0 for what is free.
+     * whether it goes to page-locked memory. {@code rows}: messages generated at once, 0 for all. {@code logits}: GB of the host for the
+     * old policy's logits during an update, of policies on the CPU. {@code device}, {@code host}: GB there are, 0 for what is free.
      */
     public record Memory(boolean offload, boolean pinned, int rows, double logits, double device, double host) {
         /** What the defaults say. */
@@ -447,12 +446,11 @@ public record Config(long seed, Task task, Team team, Map<String, Model> policie
     }
 
     /**
-     * The certificate. {@code bound}: horizon or paper. {@code level}: the probability with which a stage's bounds may be wrong. {@code
-     * prompts}: from which each bound is computed; {@code budget}: the largest number of prompts for a decision. {@code halvings}: how
-     * often an update
-     * that is not certified is shortened. {@code returnMin}, {@code returnMax}: null for the verifier's range. {@code check}: whether every
-     * update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null for values implied by the
-     * rest of the configuration, and no such bound where there are none.
+     * The certificate. {@code bound}: horizon or paper. {@code level}: the probability with which a stage's bounds may be wrong.
+     * {@code prompts}: from which each bound is computed; {@code budget}: the largest number of prompts for a decision. {@code halvings}:
+     * how often an update that is not certified is shortened. {@code returnMin}, {@code returnMax}: null for the verifier's range.
+     * {@code check}: whether every update's gain is measured on held-out episodes. {@code gamma}, {@code aMax}: of the paper's bound; null
+     * for values implied by the rest of the configuration, and no such bound where there are none.
      */
     public record Bound(BoundKind bound, double level, int prompts, int budget, int halvings, Double returnMin, Double returnMax,
             boolean check, Double gamma, Double aMax) {

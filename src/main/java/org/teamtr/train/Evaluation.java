@@ -9,8 +9,7 @@ import org.teamtr.team.Verifier;
  *
  * @param scores of all
  * @param shown those that are written to transcripts
- * @param right for each, whether the answer after its first, second, ... message is
- * right; empty unless diagnosed
+ * @param right for each, whether the answer after its first, second, ... message is right; empty unless diagnosed
  * @param seconds they took
  */
 public record Evaluation(List<Verifier.Score> scores, List<Episode> shown, List<boolean[]> right, double seconds) {

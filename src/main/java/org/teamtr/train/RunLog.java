@@ -110,8 +110,7 @@ public final class RunLog {
      * Of one rank.
      *
      * @param secondsRollout of the latest rollout, including waits for the others' episodes
-     * @param secondsUpdate of the update, including
-     * waits
+     * @param secondsUpdate of the update, including waits
      * @param secondsExchange since the previous update, of both and of evaluations: sending to the others and waiting for them
      * @param bytesSent counted from the sizes of what was exchanged
      */

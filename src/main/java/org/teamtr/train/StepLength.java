@@ -18,8 +18,8 @@ public enum StepLength {
 
     /**
      * {@return the share of the step to keep} Near the old policy the KL is the square of a distance d, and on the line from the parameters
-     * inside to those outside d is at most (1 - t) d(inside) + t d(outside): t is chosen to make that the
-     * distance whose square is 0.9 δ. The floor is first subtracted; where it is as large as δ, half of the step is kept.
+     * inside to those outside d is at most (1 - t) d(inside) + t d(outside): t is chosen to make that the distance whose square is 0.9 δ.
+     * The floor is first subtracted; where it is as large as δ, half of the step is kept.
      *
      * @param inside KL at the parameters inside
      * @param outside KL at the parameters outside; not finite counts as very large

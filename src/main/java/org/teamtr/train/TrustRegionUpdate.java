@@ -33,8 +33,7 @@ final class TrustRegionUpdate {
      *
      * @param i its number in the stage, from 0 on
      * @param sigma the stage's learners in their order
-     * @param probe receives the update for
-     * diagnosis; null for none
+     * @param probe receives the update for diagnosis; null for none
      */
     RunLog.Update run(int stage, int i, List<Learner> sigma, Rollouts rollouts, Probe probe) {
         final Learner learner = sigma.get(i);
