@@ -56,7 +56,7 @@ public final class Verifiers {
      * Settings of the built-in verifiers.
      *
      * @param votes how many of the last messages they read, 1 or more: the answer is right if it is in more than half of them; all messages
-     * if there are fewer
+     *     if there are fewer
      * @param wrong what they give for a wrong answer, and for an episode without a message; for a right one they give 1
      * @param dense whether the reward of a wrong answer grows with the share of it that is right, from {@code wrong} to 1
      * @param lenient whether {@code math} and {@code integer} also look for an answer outside of boxes

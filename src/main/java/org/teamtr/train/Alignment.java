@@ -148,7 +148,7 @@ public final class Alignment {
      * @param temperature at which they were sampled, and at which the policies are compared
      * @param incumbent gives the full distributions of the incumbent at the lessons' tokens, for the exact KL; null where it has
      *     other tokens. Then the KL is measured by k1, the mean of log incumbent - log new of whole messages, which is unbiased, but noisy
-     * and at times negative
+     *     and at times negative
      * @param watch receives every measurement, with the number of steps before it
      * @throws IllegalArgumentException if there are fewer than two lessons
      */
