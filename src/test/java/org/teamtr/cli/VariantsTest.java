@@ -18,7 +18,6 @@ import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
-import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -34,14 +33,12 @@ import org.teamtr.config.Variants;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.report.RunFiles;
 import org.teamtr.task.Verifiers;
-import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Episode;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Rollout;
-import org.teamtr.team.Speaker;
+import org.teamtr.team.ScriptedSpeaker;
 import org.teamtr.team.Truncation;
-import org.teamtr.team.Utterance;
 import org.teamtr.train.Config;
 import org.teamtr.train.RunLog;
 
@@ -306,41 +303,7 @@ class VariantsTest {
                 refused.err());
     }
 
-    /** Says what a script says, and remembers what it was asked. */
-    private static final class Script implements Speaker {
-        private final List<String> lines;
-        private final List<String> asked = new ArrayList<>();
-        private String latest;
-
-        Script(String... lines) {
-            this.lines = List.of(lines);
-        }
-
-        @Override
-        public int[] encode(List<ChatTurn> turns) {
-            latest = turns.stream().map(t -> t.role() + ": " + t.content()).collect(Collectors.joining("\n"));
-            return new int[] {1};
-        }
-
-        @Override
-        public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-            final String text = lines.get(asked.size());
-            asked.add(latest);
-            return List.of(new Utterance(prompts.get(0), new int[] {2}, new float[1], text, true, 0));
-        }
-
-        @Override
-        public int contextLength() {
-            return 1000;
-        }
-
-        @Override
-        public long version() {
-            return 0;
-        }
-    }
-
-    private Episode play(String variant, Script script) throws Exception {
+    private Episode play(String variant, ScriptedSpeaker script) throws Exception {
         final Config config = Setup.resolved(ConfigFile.load(file(FILES), variant, List.of("policies.base.model=models/base")));
         final Config.Files f = config.task().files();
         return Rollout.play(Setup.team(config, Map.of("base", script)), List.of(new Prompt("p", "What is 6 * 7?", "42")), 1,
@@ -355,7 +318,7 @@ class VariantsTest {
 
     @Test
     void aDebate() throws Exception {
-        final Script script = new Script("\\boxed{41}", "\\boxed{42}", "\\boxed{13}", "Second is right: \\boxed{42}",
+        final ScriptedSpeaker script = new ScriptedSpeaker("\\boxed{41}", "\\boxed{42}", "\\boxed{13}", "Second is right: \\boxed{42}",
                 "\\boxed{42}", "I stay with \\boxed{13}");
         final Episode episode = play("debate", script);
         assertEquals(List.of("answer 1", "answer 2", "answer 3", "revision 1", "revision 2", "revision 3"), roles(episode));
@@ -380,13 +343,13 @@ class VariantsTest {
 
                 """, script.asked.get(4));
         assertTrue(episode.score().correct(), "two of the last three say 42");
-        assertEquals(-1, play("debate", new Script("\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{41}", "\\boxed{40}",
+        assertEquals(-1, play("debate", new ScriptedSpeaker("\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{41}", "\\boxed{40}",
                 "\\boxed{42}")).reward(), "one of the last three is not most of them");
     }
 
     @Test
     void aDebateWithAJudge() throws Exception {
-        final Script script = new Script("\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}",
+        final ScriptedSpeaker script = new ScriptedSpeaker("\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}", "\\boxed{42}",
                 "No: \\boxed{43}");
         final Episode episode = play("debate-judge", script);
         assertEquals("judge", roles(episode).get(6));
@@ -397,7 +360,7 @@ class VariantsTest {
 
     @Test
     void rolePlay() throws Exception {
-        final Script script = new Script("Multiply.", "\\boxed{41}", "It is \\boxed{42}.");
+        final ScriptedSpeaker script = new ScriptedSpeaker("Multiply.", "\\boxed{41}", "It is \\boxed{42}.");
         final Episode episode = play("role-play", script);
         assertEquals(List.of("planner", "solver", "critic"), roles(episode));
         assertTrue(script.asked.get(0).endsWith("user: What is 6 * 7?"), script.asked.get(0));

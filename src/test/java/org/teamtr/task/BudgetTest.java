@@ -17,16 +17,14 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.team.Agent;
-import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
 import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
-import org.teamtr.team.Speaker;
+import org.teamtr.team.ScriptedSpeaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
-import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
@@ -54,34 +52,10 @@ class BudgetTest {
     void aMessageWithoutItsEndEarnsNothing() {
         final Budget budget = new Budget(2, 4);
         for (boolean ends : new boolean[] {true, false}) {
-            final Team team = Team.of(List.of(new Agent("a", says("12", ends), Budget.TEMPLATE, View.TRANSCRIPT, false)));
+            final Team team = Team.of(List.of(new Agent("a", new ScriptedSpeaker(ends, "12"), Budget.TEMPLATE, View.TRANSCRIPT, false)));
             assertEquals(new Verifier.Score(ends ? 1 : 0, ends), Rollout.play(team, List.of(goal(12)), 1,
                     new Generation(1, SamplingConfig.ALL, 3, Truncation.ERROR), budget, 1).get(0).score());
         }
-    }
-
-    private static Speaker says(String text, boolean ends) {
-        return new Speaker() {
-            @Override
-            public int[] encode(List<ChatTurn> turns) {
-                return new int[] {1};
-            }
-
-            @Override
-            public int contextLength() {
-                return 100;
-            }
-
-            @Override
-            public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-                return List.of(new Utterance(prompts.get(0), new int[3], new float[3], text, ends, 0));
-            }
-
-            @Override
-            public long version() {
-                return 0;
-            }
-        };
     }
 
     /** The width that is chosen: max(3, 1.9 sqrt n). */

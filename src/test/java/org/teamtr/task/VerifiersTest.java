@@ -13,20 +13,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.teamtr.kernels.SamplingConfig;
-import org.teamtr.team.Agent;
-import org.teamtr.team.ChatTurn;
 import org.teamtr.team.Context;
-import org.teamtr.team.Generation;
 import org.teamtr.team.Prompt;
-import org.teamtr.team.PromptTemplate;
-import org.teamtr.team.Rollout;
-import org.teamtr.team.Speaker;
-import org.teamtr.team.Team;
-import org.teamtr.team.Truncation;
-import org.teamtr.team.Utterance;
 import org.teamtr.team.Verifier;
-import org.teamtr.team.View;
 
 class VerifiersTest {
     /** In the tables, which have a row on a line, the end of a line is a sign. */
@@ -182,32 +171,6 @@ class VerifiersTest {
 
     /** An episode in which this was said, in this order. */
     private static Context episode(String answer, String... said) {
-        final Speaker speaker = new Speaker() {
-            private int turn;
-
-            @Override
-            public int[] encode(List<ChatTurn> turns) {
-                return new int[] {1};
-            }
-
-            @Override
-            public int contextLength() {
-                return 8;
-            }
-
-            @Override
-            public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-                return List.of(new Utterance(prompts.get(0), new int[] {2}, new float[] {0}, said[turn++], true, 0));
-            }
-
-            @Override
-            public long version() {
-                return 0;
-            }
-        };
-        final Agent agent = new Agent("a", speaker, new PromptTemplate(null, "{prompt}", "{text}"), View.NONE, false);
-        final Team team = new Team(List.of(agent), (context, agents, seed) -> 0, said.length, context -> false);
-        return Rollout.play(team, List.of(new Prompt("p", "?", answer)), 1,
-                new Generation(1, new SamplingConfig(0, 1, 0), 1, Truncation.ERROR), context -> new Verifier.Score(0, false), 0).get(0).context();
+        return Context.of(new Prompt("p", "?", answer), List.of(said));
     }
 }

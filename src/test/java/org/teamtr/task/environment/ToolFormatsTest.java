@@ -25,53 +25,28 @@ import org.teamtr.team.Observation;
 import org.teamtr.team.Prompt;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Rollout;
+import org.teamtr.team.ScriptedSpeaker;
 import org.teamtr.team.Router;
-import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
-import org.teamtr.team.Utterance;
 import org.teamtr.team.View;
 
 /** Tools as models with chat templates see and call them: Qwen's form, and Llama's. */
 class ToolFormatsTest {
     private static final PromptTemplate PLAIN = new PromptTemplate("Be exact.", "{prompt}", "{role}: {text}");
 
-    /** Reads by a chat template, says what it is told to, and keeps what it was asked. */
-    private static final class Reader implements Speaker {
+    /** Says what a script says, and is asked by a chat template. */
+    private static final class Reader extends ScriptedSpeaker {
         private final ChatTemplate template;
-        private final List<String> script;
-        private final List<String> asked = new ArrayList<>();
 
         Reader(String template, String... script) throws IOException {
+            super(script);
             this.template = template(template);
-            this.script = new ArrayList<>(List.of(script));
-        }
-
-        @Override
-        public int[] encode(List<ChatTurn> turns) {
-            return encode(turns, List.of());
         }
 
         @Override
         public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
             return template.render(turns, variables(tools)).codePoints().toArray();
-        }
-
-        @Override
-        public int contextLength() {
-            return 1 << 20;
-        }
-
-        @Override
-        public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-            assertEquals(1, prompts.size());
-            asked.add(new String(prompts.get(0), 0, prompts.get(0).length));
-            return List.of(new Utterance(prompts.get(0), new int[] {1}, new float[1], script.remove(0), true, 0));
-        }
-
-        @Override
-        public long version() {
-            return 0;
         }
     }
 
@@ -211,28 +186,7 @@ class ToolFormatsTest {
     /** A model without a template for tools is refused; it would not know of them. */
     @Test
     void aModelThatCannotBeToldOfToolsIsRefused() {
-        final Speaker mute = new Speaker() {
-            @Override
-            public int[] encode(List<ChatTurn> turns) {
-                return new int[1];
-            }
-
-            @Override
-            public int contextLength() {
-                return 1 << 20;
-            }
-
-            @Override
-            public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-                throw new AssertionError();
-            }
-
-            @Override
-            public long version() {
-                return 0;
-            }
-        };
-        final Team team = Team.of(List.of(new Agent("solver", mute, PLAIN, View.CONVERSATION, false)));
+        final Team team = Team.of(List.of(new Agent("solver", new ScriptedSpeaker(), PLAIN, View.CONVERSATION, false)));
         assertEquals("tools: expected a model whose chat template describes tools, given one without", assertThrows(IllegalArgumentException.class,
                 () -> Rollout.play(team, List.of(new Prompt("p", "?", "1")), 1, new Generation(1, SamplingConfig.ALL, 9, Truncation.ERROR),
                         environment(), 1))

@@ -21,8 +21,8 @@ import org.teamtr.task.Verifiers;
 import org.teamtr.task.environment.Calculator;
 import org.teamtr.task.environment.Environments;
 import org.teamtr.team.Agent;
-import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.ChatTurn;
+import org.teamtr.team.KeyedRandom;
 import org.teamtr.team.Context;
 import org.teamtr.team.Environment;
 import org.teamtr.team.Episode;
@@ -32,45 +32,17 @@ import org.teamtr.team.Prompt;
 import org.teamtr.team.PromptTemplate;
 import org.teamtr.team.Prompts;
 import org.teamtr.team.Rollout;
+import org.teamtr.team.ScriptedSpeaker;
 import org.teamtr.team.Router;
 import org.teamtr.team.Speaker;
 import org.teamtr.team.Team;
 import org.teamtr.team.Truncation;
-import org.teamtr.team.Utterance;
 import org.teamtr.team.View;
 
 /** Prompts that programs make, and the teachers that come with them, in the environments that they are made for. */
 class GeneratedTaskTest {
     private static final Map<GeneratedTask.Name, String> ENVIRONMENT = Map.of(GeneratedTask.Name.GUESS_NUMBER, "guess_number",
             GeneratedTask.Name.BLOCKSWORLD, "plan_feedback", GeneratedTask.Name.ARITHMETIC, "tools");
-
-    /** Reads anything and never says a word: the teacher speaks. */
-    private static final class Mute implements Speaker {
-        @Override
-        public int[] encode(List<ChatTurn> turns) {
-            return new int[] {1};
-        }
-
-        @Override
-        public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> tools) {
-            return encode(turns);
-        }
-
-        @Override
-        public int contextLength() {
-            return 1000;
-        }
-
-        @Override
-        public List<Utterance> generate(List<int[]> prompts, Generation generation, long seed, long[] rowIds) {
-            throw new AssertionError("the test generates no messages");
-        }
-
-        @Override
-        public long version() {
-            return 0;
-        }
-    }
 
     private static List<Prompt> prompts(GeneratedTask task, boolean heldOut, int n, long seed) {
         final Prompts prompts = task.prompts(heldOut, n, seed);
@@ -83,7 +55,12 @@ class GeneratedTaskTest {
         final Environments.Settings settings = new Environments.Settings(turns, true, tools, List.of(), null, null, null);
         final Environment environment = Environments.of(ENVIRONMENT.get(name), settings, Verifiers.Settings.DEFAULT,
                 Verifiers.of(task.verifier(), Verifiers.Settings.DEFAULT));
-        final Mute mute = new Mute();
+        final Speaker mute = new ScriptedSpeaker() { // the teacher speaks in its place
+            @Override
+            public int[] encode(List<ChatTurn> turns, List<Map<String, Object>> descriptions) {
+                return encode(turns);
+            }
+        };
         final PromptTemplate template = new PromptTemplate(null, "{prompt}\n{transcript}", "{text}\n");
         final Team team =
                 new Team(List.of(new Agent("a", mute, template, View.TRANSCRIPT, false), new Agent("b", mute, template, View.TRANSCRIPT, false)),

@@ -7,7 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import java.io.IOException;
 import org.junit.jupiter.api.Test;
 
-class ProblemsTest {
+class RowProblemsTest {
     private static final String LINE = System.lineSeparator() + "  ";
 
     @Test
