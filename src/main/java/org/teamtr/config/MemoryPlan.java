@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.ToLongFunction;
 import java.util.function.UnaryOperator;
 import java.util.stream.IntStream;
 import org.teamtr.chat.Tokenizer;
@@ -57,7 +58,7 @@ public final class MemoryPlan {
     }
 
     /** A policy, and what its folder says. */
-    private record Of(String name, Config.Model model, ModelConfig size, TorchPolicy.Settings settings, long trained, long frozen,
+    private record PlannedPolicy(String name, Config.Model model, ModelConfig size, TorchPolicy.Settings settings, long trained, long frozen,
             boolean learns) {
         /** Where it computes; {@code cuda} is the first of its kind. */
         String on() {
@@ -70,7 +71,7 @@ public final class MemoryPlan {
     }
 
     private final Config config;
-    private final List<Of> policies;
+    private final List<PlannedPolicy> policies;
     private final int longest;
     /** Processes that train together, and how many of them share this machine's memory. */
     private final int processes;
@@ -82,7 +83,7 @@ public final class MemoryPlan {
     private final long resident;
     private final Map<String, Long> free;
 
-    private MemoryPlan(Config config, List<Of> policies, int longest, int processes, int here, long resident, Map<String, Long> free) {
+    private MemoryPlan(Config config, List<PlannedPolicy> policies, int longest, int processes, int here, long resident, Map<String, Long> free) {
         this.config = config;
         this.policies = policies;
         this.longest = longest;
@@ -90,8 +91,8 @@ public final class MemoryPlan {
         this.here = here;
         this.resident = resident;
         this.free = free;
-        this.devices = policies.stream().map(Of::on).filter(d -> !d.equals("cpu")).distinct().toList();
-        final List<String> places = policies.stream().map(Of::on).distinct().toList();
+        this.devices = policies.stream().map(PlannedPolicy::on).filter(d -> !d.equals("cpu")).distinct().toList();
+        final List<String> places = policies.stream().map(PlannedPolicy::on).distinct().toList();
         places.forEach(on -> count(on, places.size() == 1 ? "" : " on " + on));
         final long process = Math.max(PROCESS, resident);
         if (devices.size() == 1) {
@@ -124,7 +125,7 @@ public final class MemoryPlan {
 
     /** @param resident bytes that this process has already */
     static MemoryPlan of(Config config, int processes, int here, long resident) throws IOException {
-        final List<Of> policies = new ArrayList<>();
+        final List<PlannedPolicy> policies = new ArrayList<>();
         for (Map.Entry<String, Config.Model> entry : config.policies().entrySet()) {
             final List<Config.Agent> agents = config.team().agents().stream().filter(a -> a.policy().equals(entry.getKey())).toList();
             if (agents.isEmpty() || entry.getValue().model().equals("tiny")) {
@@ -133,7 +134,7 @@ public final class MemoryPlan {
             final ModelConfig size = size(entry.getValue());
             final TorchPolicy.Settings settings = Setup.settings(config, entry.getValue());
             final long[] parameters = TorchPolicy.parameters(size, settings);
-            policies.add(new Of(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
+            policies.add(new PlannedPolicy(entry.getKey(), entry.getValue(), size, settings, parameters[0], parameters[1],
                     agents.stream().anyMatch(a -> !a.frozen() && config.train().agents().contains(a.role()))));
         }
         return policies.isEmpty() ? null
@@ -151,7 +152,7 @@ public final class MemoryPlan {
     }
 
     /** Tokens of the longest prompt of an agent: the longest texts are encoded, and messages have their maximum length. */
-    private static int longestPrompt(Config config, List<Of> policies) throws IOException {
+    private static int longestPrompt(Config config, List<PlannedPolicy> policies) throws IOException {
         final Config.Files f = config.task().files();
         final Prompts prompts = Setup.isBudget(config) ? Setup.budget(config).prompts("train", 64, config.seed())
                 : Setup.isGenerated(config) ? Setup.generated(config).prompts(false, 64, config.seed())
@@ -159,7 +160,7 @@ public final class MemoryPlan {
         final List<Prompt> texts = IntStream.range(0, prompts.size()).mapToObj(prompts::get)
                 .sorted(Comparator.comparingInt((Prompt p) -> -p.text().length())).limit(8).toList();
         int longest = 1;
-        for (Of policy : policies) {
+        for (PlannedPolicy policy : policies) {
             try (Tokenizer tokenizer = Tokenizer.open(Path.of(policy.model.model()))) {
                 for (Config.Agent agent : config.team().agents()) {
                     if (!agent.policy().equals(policy.name)) {
@@ -203,7 +204,7 @@ public final class MemoryPlan {
      * weights where these are divided among ranks, the f32 sum of its gradient over micro-batches, and its gradients of each micro-batch
      * that is computed at once.
      */
-    private long ofALayer(Of p, int micros, boolean exact, boolean finer) {
+    private long ofALayer(PlannedPolicy p, int micros) {
         final ModelConfig s = p.size;
         final long vocab = (long) s.embedding().vocab() * s.hidden();
         final long layer = ((p.frozen > 0 ? p.frozen : p.trained) - (s.embedding().tied() ? 1 : 2) * vocab) / s.layers();
@@ -211,110 +212,170 @@ public final class MemoryPlan {
         final int c = p.width();
         final boolean weights = divides(Sharding.WEIGHTS);
         final long gathered = weights ? c : 0;
-        final long heads = weights && exact ? vocab * c : 0; // of the old policy, meanwhile
+        final long heads = weights && exactKl() ? vocab * c : 0; // of the old policy, meanwhile
         final long ofLayer = (layer + (p.frozen > 0 ? trained : 0)) * gathered + trained * (Float.BYTES + (long) micros * c);
         final long ofVocab = vocab * gathered + (p.frozen > 0 ? 0 : vocab * Float.BYTES * (1L + micros));
-        final long measuring = weights && finer ? vocab * (2L * Float.BYTES + c) : 0;
+        final long measuring = weights && finer(p) ? vocab * (2L * Float.BYTES + c) : 0;
         return Math.max(heads + Math.max(ofLayer, ofVocab), measuring);
     }
 
-    /** {@return what vectors take in the host's memory}, all of one size: libtorch gives page-locked memory in powers of two */
-    private long atHome(long bytes, int vectors) {
-        final long one = bytes / vectors;
-        return !config.hardware().memory().pinned() || one == 0 ? bytes : vectors * (Long.highestOneBit(2 * one - 1));
+    /**
+     * Adds the rows of one device. Of what only the learning policy or a batch has, the largest of its policies counts.
+     *
+     * @param suffix appended to the names of this device's rows where there are several devices
+     */
+    private void count(String on, String suffix) {
+        final List<PlannedPolicy> there = policies.stream().filter(p -> p.on().equals(on)).toList();
+        final List<PlannedPolicy> learners = there.stream().filter(PlannedPolicy::learns).toList();
+        final boolean offload = offloads(on);
+        final boolean byLayer = divides(Sharding.GRADIENTS);
+        final boolean dividesWeights = divides(Sharding.WEIGHTS);
+        final Set<String> bases = new HashSet<>();
+        final long weights = there.stream().mapToLong(p -> addState(p, bases)).sum();
+        if (dividesWeights) {
+            add("learning: weights, a rank's part" + suffix, on, weights - learners.stream().mapToLong(this::elsewhere).min().orElse(0), 0,
+                    When.LEARNING);
+        }
+        if (offload && !dividesWeights) {
+            final long state = largest(learners, p -> masters(p) + moments(p));
+            add("learning: f32 weights, optimiser of one" + suffix, on, state, -state, When.LEARNING);
+        }
+        add("learning: gradient" + suffix, on, largest(learners, p -> part(p.trained, Sharding.GRADIENTS) * Float.BYTES), 0, When.LEARNING);
+        final long microGradients = largest(learners, this::microGradients);
+        add((!byLayer ? "learning: gradients of a micro-batch" : dividesWeights ? "learning: weights, gradients of a layer"
+                : "learning: gradients of a layer") + suffix, on, microGradients, 0, When.LEARNING);
+        final long inputs = byLayer ? largest(learners, this::layerInputs) : 0;
+        add("learning: inputs of the layers" + suffix, on, offload ? 0 : inputs, offload ? inputs : 0, When.LEARNING);
+        add("learning: the old policy" + suffix, on, largest(learners, this::oldPolicy), 0, When.LEARNING);
+        final long copies = largest(learners, p -> copies(p, microGradients));
+        add("learning: copies for roll-back" + suffix, on, offload ? 0 : copies, offload ? copies : 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, largest(learners, this::activations), 0,
+                When.LEARNING);
+        add("learning: chunks of logits, hidden states" + suffix, on, largest(learners, this::chunks), 0, When.LEARNING);
+        add("learning: logits of the old policy" + suffix, on, on.equals("cpu") ? largest(learners, this::keptLogits) : 0, 0, When.LEARNING);
+        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on,
+                largest(there, this::cache), 0, When.GENERATING);
+        add("generating: activations, logits of a step" + suffix, on, largest(there, this::prefill), 0, When.GENERATING);
     }
 
-    /** @param suffix appended to the names of this device's rows where there are several devices */
-    private void count(String on, String suffix) {
-        final boolean offload = !on.equals("cpu") && config.hardware().memory().offload();
-        final Set<String> bases = new HashSet<>();
-        long learning = 0; // f32 weights and moments that come to the device with a gradient
-        long gradient = 0;
-        long microGradients = 0;
-        long oldPolicy = 0;
-        long oldLogits = 0;
-        long rollBack = 0;
-        long chunks = 0;
-        long weights = 0; // of all policies, and what of one that learns other ranks have meanwhile, at least
-        long elsewhere = Long.MAX_VALUE;
-        long activations = 0;
-        long waiting = 0; // the input of each layer, for the backward pass
-        long cache = 0;
-        long prefill = 0;
-        for (Of p : policies.stream().filter(p -> p.on().equals(on)).toList()) {
-            final int c = p.width();
-            final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
-                    Boolean.toString(p.model.random())));
-            final long whole = (p.trained + (shared ? 0 : p.frozen)) * c;
-            add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), on, whole, 0,
-                    divides(Sharding.WEIGHTS) ? When.GENERATING : When.ALWAYS);
-            weights += whole;
-            final long masters = c == Float.BYTES ? 0 : part(p.trained, Sharding.STATE) * Float.BYTES;
-            final long moments = p.learns ? part(p.trained, Sharding.STATE) * 2 * Float.BYTES : 0; // made at the first step
-            final String state = p.name + (p.learns ? ": f32 weights, optimiser" : ": f32 weights");
-            if (offload) {
-                add(state, on, 0, atHome(masters, 1) + atHome(moments, 2), When.ALWAYS);
-            } else {
-                add(state, on, masters + moments, 0, When.ALWAYS);
-            }
-            if (p.learns) {
-                final int micros = TorchPolicy.micros(p.size, p.settings);
-                final boolean finer = c != Float.BYTES && config.trustRegion().monitorDtype() != Policy.Precision.SAME;
-                final boolean exact = config.trustRegion().monitor() == Config.KlEstimator.EXACT
-                        || config.loss().klTerm() == SurrogateConfig.KlTerm.EXACT;
-                final boolean byLayer = divides(Sharding.GRADIENTS);
-                elsewhere = Math.min(elsewhere, (p.trained + p.frozen - part(p.trained, Sharding.WEIGHTS) - part(p.frozen, Sharding.WEIGHTS)) * c);
-                learning = Math.max(learning, offload && !divides(Sharding.WEIGHTS) ? masters + moments : 0);
-                gradient = Math.max(gradient, part(p.trained, Sharding.GRADIENTS) * Float.BYTES);
-                final long head = p.frozen > 0 ? 0 : (long) p.size.embedding().vocab() * p.size.hidden() * Float.BYTES;
-                microGradients = Math.max(microGradients, byLayer ? ofALayer(p, micros, exact, finer) : micros * (p.trained * c + head));
-                final long computed = part(p.trained, Sharding.WEIGHTS);
-                oldPolicy = Math.max(oldPolicy, !exact ? 0 : offload ? computed * (c + (finer && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
-                        : c == Float.BYTES ? computed * Float.BYTES : masters + computed * c);
-                final long copy = c == Float.BYTES ? computed * Float.BYTES : masters;
-                rollBack = Math.max(rollBack, copies(exact, offload, offload ? atHome(copy, 1) : copy, offload ? atHome(moments, 2) : moments,
-                        microGradients));
-                final long all = micros * microTokens() * kept(p.size, c, c != Float.BYTES);
-                activations = Math.max(activations, byLayer ? all / (p.size.layers() + 1) : all);
-                waiting = Math.max(waiting, !byLayer ? 0 : batchTokens() / config.rollout().maxNewTokens()
-                        * length() * (p.size.layers() + 2L) * p.size.hidden() * c);
-                oldLogits = Math.max(oldLogits, exact && on.equals("cpu") ? keptLogits(p) : 0);
-                chunks = Math.max(chunks, micros * chunks(p, exact) + (exact ? batchTokens() * p.size.hidden() * c : 0));
-            }
-            cache = Math.max(cache, (long) (2.0 * p.size.layers() * p.size.attention().kvWidth() * c * generated()
-                    * Math.min(length(), p.size.rope().positions())));
-            final long through = Math.min((long) config.optimiser().microBatchTokens(), (long) generated() * longest);
-            prefill = Math.max(prefill, through * (longest + 4L * p.size.hidden() + 4 * p.size.attention().qWidth()
-                    + 3L * p.size.feedForward().width()) * c + (long) generated() * p.size.embedding().vocab() * Float.BYTES);
-        }
-        if (divides(Sharding.WEIGHTS)) {
-            add("learning: weights, a rank's part" + suffix, on, weights - (elsewhere == Long.MAX_VALUE ? 0 : elsewhere), 0, When.LEARNING);
-        }
-        if (offload && !divides(Sharding.WEIGHTS)) {
-            add("learning: f32 weights, optimiser of one" + suffix, on, learning, -learning, When.LEARNING);
-        }
-        add("learning: gradient" + suffix, on, gradient, 0, When.LEARNING);
-        add((!divides(Sharding.GRADIENTS) ? "learning: gradients of a micro-batch" : divides(Sharding.WEIGHTS)
-                ? "learning: weights, gradients of a layer" : "learning: gradients of a layer") + suffix, on, microGradients, 0, When.LEARNING);
-        add("learning: inputs of the layers" + suffix, on, offload ? 0 : waiting, offload ? waiting : 0, When.LEARNING);
-        add("learning: the old policy" + suffix, on, oldPolicy, 0, When.LEARNING);
-        add("learning: copies for roll-back" + suffix, on, offload ? 0 : rollBack, offload ? rollBack : 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "learning: activations of %,d tokens%s", microTokens(), suffix), on, activations, 0, When.LEARNING);
-        add("learning: chunks of logits, hidden states" + suffix, on, chunks, 0, When.LEARNING);
-        add("learning: logits of the old policy" + suffix, on, oldLogits, 0, When.LEARNING);
-        add(String.format(Locale.ROOT, "generating: keys and values of %,d x %,d tokens%s", generated(), length(), suffix), on, cache, 0,
-                When.GENERATING);
-        add("generating: activations, logits of a step" + suffix, on, prefill, 0, When.GENERATING);
+    private static long largest(List<PlannedPolicy> some, ToLongFunction<PlannedPolicy> bytes) {
+        return some.stream().mapToLong(bytes).max().orElse(0);
+    }
+
+    private boolean offloads(String on) {
+        return !on.equals("cpu") && config.hardware().memory().offload();
+    }
+
+    /**
+     * Adds a policy's rows: its weights, f32 weights and optimiser. {@return the bytes of its weights in its dtype}
+     *
+     * @param bases the frozen weights that are counted already
+     */
+    private long addState(PlannedPolicy p, Set<String> bases) {
+        final boolean shared = p.frozen > 0 && !bases.add(String.join("|", p.model.model(), p.model.dtype().toString(),
+                Boolean.toString(p.model.random())));
+        final long weights = (p.trained + (shared ? 0 : p.frozen)) * p.width();
+        add(p.name + ": weights" + (shared ? " (the frozen ones are another's)" : ""), p.on(), weights, 0,
+                divides(Sharding.WEIGHTS) ? When.GENERATING : When.ALWAYS);
+        final boolean offload = offloads(p.on());
+        final long state = atRest(p, masters(p), 1) + atRest(p, moments(p), 2);
+        add(p.name + (p.learns ? ": f32 weights, optimiser" : ": f32 weights"), p.on(), offload ? 0 : state, offload ? state : 0, When.ALWAYS);
+        return weights;
+    }
+
+    // ---- the parts of a policy, in bytes ----
+
+    /** The f32 weights beside those in 16 bits. */
+    private long masters(PlannedPolicy p) {
+        return p.width() == Float.BYTES ? 0 : part(p.trained, Sharding.STATE) * Float.BYTES;
+    }
+
+    /** AdamW's, which are made at the first step. */
+    private long moments(PlannedPolicy p) {
+        return p.learns ? part(p.trained, Sharding.STATE) * 2 * Float.BYTES : 0;
+    }
+
+    /** What vectors take that are kept where a policy is at rest: libtorch gives page-locked memory in powers of two. */
+    private long atRest(PlannedPolicy p, long bytes, int vectors) {
+        final long one = bytes / vectors;
+        return !offloads(p.on()) || !config.hardware().memory().pinned() || one == 0 ? bytes : vectors * Long.highestOneBit(2 * one - 1);
+    }
+
+    /** The weights of a learning policy that other ranks have. */
+    private long elsewhere(PlannedPolicy p) {
+        return (p.trained + p.frozen - part(p.trained, Sharding.WEIGHTS) - part(p.frozen, Sharding.WEIGHTS)) * p.width();
+    }
+
+    /** Autograd's gradients of the micro-batches that are computed at once, and the f32 gradient of their heads. */
+    private long microGradients(PlannedPolicy p) {
+        final int micros = TorchPolicy.micros(p.size, p.settings);
+        final long head = p.frozen > 0 ? 0 : (long) p.size.embedding().vocab() * p.size.hidden() * Float.BYTES;
+        return divides(Sharding.GRADIENTS) ? ofALayer(p, micros) : micros * (p.trained * p.width() + head);
+    }
+
+    /** The copy of the parameters from which the exact KL is measured. */
+    private long oldPolicy(PlannedPolicy p) {
+        final long computed = part(p.trained, Sharding.WEIGHTS);
+        final int c = p.width();
+        return !exactKl() ? 0 : offloads(p.on()) ? computed * (c + (finer(p) && !divides(Sharding.WEIGHTS) ? Float.BYTES : 0))
+                : c == Float.BYTES ? computed * Float.BYTES : masters(p) + computed * c;
+    }
+
+    /** The input of each layer, which is kept for the backward pass where that goes layer by layer. */
+    private long layerInputs(PlannedPolicy p) {
+        return batchTokens() / config.rollout().maxNewTokens() * length() * (p.size.layers() + 2L) * p.size.hidden() * p.width();
+    }
+
+    private long activations(PlannedPolicy p) {
+        final long all = TorchPolicy.micros(p.size, p.settings) * microTokens() * kept(p.size, p.width(), p.width() != Float.BYTES);
+        return divides(Sharding.GRADIENTS) ? all / (p.size.layers() + 1) : all;
+    }
+
+    private long chunks(PlannedPolicy p) {
+        final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.embedding().vocab() * Float.BYTES);
+        final long each = chunk * (exactKl() ? 2 : 1) + chunk / 2;
+        return TorchPolicy.micros(p.size, p.settings) * each + (exactKl() ? batchTokens() * p.size.hidden() * p.width() : 0);
+    }
+
+    /** On the CPU, of the old policy. */
+    private long keptLogits(PlannedPolicy p) {
+        return !exactKl() ? 0
+                : Math.min((long) (config.hardware().memory().logits() * 1e9), batchTokens() * p.size.embedding().vocab() * Float.BYTES);
+    }
+
+    /** Keys and values. */
+    private long cache(PlannedPolicy p) {
+        return (long) (2.0 * p.size.layers() * p.size.attention().kvWidth() * p.width() * generated()
+                * Math.min(length(), p.size.rope().positions()));
+    }
+
+    /** Activations and masks of prompts, and the f32 logits of a step. */
+    private long prefill(PlannedPolicy p) {
+        final long through = Math.min((long) config.optimiser().microBatchTokens(), (long) generated() * longest);
+        return through * (longest + 4L * p.size.hidden() + 4 * p.size.attention().qWidth() + 3L * p.size.feedForward().width()) * p.width()
+                + (long) generated() * p.size.embedding().vocab() * Float.BYTES;
+    }
+
+    /** Whether the KL over the full vocabulary is needed, and so the old policy. */
+    private boolean exactKl() {
+        return config.trustRegion().monitor() == Config.KlEstimator.EXACT || config.loss().klTerm() == SurrogateConfig.KlTerm.EXACT;
+    }
+
+    /** Whether the monitor evaluates the f32 weights of a policy in 16 bits. */
+    private boolean finer(PlannedPolicy p) {
+        return p.width() != Float.BYTES && config.trustRegion().monitorDtype() != Policy.Precision.SAME;
     }
 
     /**
      * The copies that an update makes besides the old policy of the exact KL, which on the device has a line of its own.
      *
-     * @param weights bytes of a copy of the parameters
-     * @param moments bytes of a copy of AdamW's moments
      * @param microGradients bytes that are free while the KL floor is measured
      */
-    private long copies(boolean exact, boolean offload, long weights, long moments, long microGradients) {
+    private long copies(PlannedPolicy p, long microGradients) {
+        final boolean offload = offloads(p.on());
+        final boolean exact = exactKl();
+        final long weights = atRest(p, p.width() == Float.BYTES ? part(p.trained, Sharding.WEIGHTS) * Float.BYTES : masters(p), 1);
+        final long moments = atRest(p, moments(p), 2);
         // To bound an update's gain, the policy before it is restored with its optimiser to score episodes; the one after it is kept.
         final boolean bounded = config.certificate().bound() == Config.BoundKind.HORIZON;
         final boolean oneStep = config.optimiser().steps() == 1; // then the policy before the update is that before its last step
@@ -353,13 +414,13 @@ public final class MemoryPlan {
     }
 
     private int episodes() {
-        final int learners = config.train().joint() ? 1 : (int) policies.stream().filter(Of::learns).count();
+        final int learners = config.train().joint() ? 1 : (int) policies.stream().filter(PlannedPolicy::learns).count();
         return (int) ((config.rollout().promptsEach(learners) + processes - 1L) / processes) * config.rollout().group();
     }
 
     /** Of one learner's messages of a batch; agents that share a policy are assumed to write one after the other. */
     private long batchTokens() {
-        final int turns = Math.max(1, config.team().turns() / Math.max(1, (int) policies.stream().filter(Of::learns).count()));
+        final int turns = Math.max(1, config.team().turns() / Math.max(1, (int) policies.stream().filter(PlannedPolicy::learns).count()));
         return (long) Math.min(1e12, (double) episodes() * turns * config.rollout().maxNewTokens());
     }
 
@@ -383,15 +444,6 @@ public final class MemoryPlan {
         final long repeated = a.kvHeads() == a.heads() ? kv : q;
         return (c.layers() + 1L) * width * (2 * normed * h + (1 + headNorms) * q + headNorms * kv + 2 * repeated + 2 * q
                 + 4L * c.feedForward().width());
-    }
-
-    private long chunks(Of p, boolean exact) {
-        final long chunk = Math.min(LinearLogProbs.CHUNK_BYTES, microTokens() * p.size.embedding().vocab() * Float.BYTES);
-        return chunk * (exact ? 2 : 1) + chunk / 2;
-    }
-
-    private long keptLogits(Of p) {
-        return Math.min((long) (config.hardware().memory().logits() * 1e9), batchTokens() * p.size.embedding().vocab() * Float.BYTES);
     }
 
     // ---- sums and the table ----
