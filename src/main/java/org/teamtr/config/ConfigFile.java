@@ -125,7 +125,7 @@ public final class ConfigFile {
             ranks.put("shard", (ranks.get("shard").asBoolean() ? Sharding.STATE : Sharding.NONE).name().toLowerCase(Locale.ROOT));
         }
         final Config config = MAPPER.convertValue(ConfigRules.values(tree, root, known), Config.class);
-        ConfigRules.conflicts(tree, config);
+        ConfigConflicts.check(tree, config);
         tree.check();
         tree.warnings().forEach(warning -> LOGGER.log(System.Logger.Level.WARNING, warning));
         return config;
