@@ -92,11 +92,11 @@ public record Certificate(double gamma, double aMax) {
      * {@return the bound of one update, Thm 3.4; summed over a stage's updates, that of the stage, Thm 3.6}
      *
      * @param lSeq the surrogate
-     * @param roots sqrt(δ) of the update. For old rollouts Prop. 3.3 adds those of the updates since they were made
+     * @param sumSqrt sqrt(δ) of the update. For old rollouts Prop. 3.3 adds those of the updates since they were made
      * @param zeta ζ
      */
-    public double bound(double lSeq, double roots, double zeta) {
-        return lSeq - c() * roots - zeta / (1 - gamma);
+    public double bound(double lSeq, double sumSqrt, double zeta) {
+        return lSeq - c() * sumSqrt - zeta / (1 - gamma);
     }
 
     /**
@@ -105,20 +105,20 @@ public record Certificate(double gamma, double aMax) {
      * @param surrogate as in {@link #lSeq}
      * @param turns as in {@link #lSeq}
      * @param zetas of the update
-     * @param roots as in {@link #bound}, of the KL that was measured, its positive part
-     * @param radii the same of the radius δ
+     * @param sumSqrtKl as in {@link #bound}, of the KL that was measured, its positive part
+     * @param sumSqrtDelta the same of the radius δ
      * @param advantageScale units of return in a unit of advantage
      */
-    Terms terms(double surrogate, double turns, Zetas zetas, double roots, double radii, double advantageScale) {
+    Terms terms(double surrogate, double turns, Zetas zetas, double sumSqrtKl, double sumSqrtDelta, double advantageScale) {
         final double lSeq = lSeq(surrogate, turns);
-        return new Terms(gamma, c(), lSeq, zetas, new Bounds(bound(lSeq, roots, zetas.sum()), bound(lSeq, radii, zetas.sum()),
-                vacuous(roots)), advantageScale, GainBound.NONE);
+        return new Terms(gamma, c(), lSeq, zetas, new Bounds(bound(lSeq, sumSqrtKl, zetas.sum()), bound(lSeq, sumSqrtDelta, zetas.sum()),
+                vacuous(sumSqrtKl)), advantageScale, GainBound.NONE);
     }
 
     /**
-     * {@return whether the penalty c {@code roots} is larger than the largest gain: the bound is then vacuous}
+     * {@return whether the penalty c {@code sumSqrt} is larger than the largest gain: the bound is then vacuous}
      */
-    public boolean vacuous(double roots) {
-        return c() * roots > largestGain();
+    public boolean vacuous(double sumSqrt) {
+        return c() * sumSqrt > largestGain();
     }
 }

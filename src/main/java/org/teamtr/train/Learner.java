@@ -67,7 +67,7 @@ public final class Learner {
     }
 
     /** An update has changed the policy by this KL. */
-    void moved(double kl) {
+    void addUpdate(double kl) {
         floor = floor == null ? null : new Floor(floor.kl, floor.length, floor.moved + Math.max(0, kl));
     }
 

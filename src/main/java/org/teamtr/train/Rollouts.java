@@ -29,8 +29,8 @@ final class Rollouts {
     /** Log of the weight W of each episode: the ratio, new over old, of the messages of learners that were updated since. */
     private final double[] logWeights;
     /** Sums of sqrt(KL) and sqrt(δ) of the updates since, for Prop. 3.3. */
-    private double roots;
-    private double radii;
+    private double sumSqrtKl;
+    private double sumSqrtDelta;
 
     /**
      * @param learnt how many of the episodes are learnt from
@@ -135,7 +135,7 @@ final class Rollouts {
     }
 
     /** {@return whether the weights are kept up to date}: where episodes are weighted by them, or reused while they are near 1. */
-    boolean metered() {
+    boolean tracksWeights() {
         return weighs() || config.rollout().reuseShift() > 0;
     }
 
@@ -150,7 +150,7 @@ final class Rollouts {
     }
 
     /** Multiplies the weights of all episodes, or of the validation episodes, by the ratio of the learner that was just updated. */
-    void reweigh(Learner learner) {
+    void updateWeights(Learner learner) {
         final int from = weighs() ? 0 : firstMeasured();
         final double[] ratios = SpokenMessages.logRatios(learner, episodes.subList(from, episodes.size()), config.rollout().temperature());
         for (int e = 0; e < ratios.length; e++) {
@@ -159,19 +159,19 @@ final class Rollouts {
     }
 
     /** Records an update with this KL and radius, both of whole messages. */
-    void moved(double kl, double radius) {
-        roots += Math.sqrt(Math.max(0, kl));
-        radii += Math.sqrt(radius);
+    void addUpdate(double kl, double radius) {
+        sumSqrtKl += Math.sqrt(Math.max(0, kl));
+        sumSqrtDelta += Math.sqrt(radius);
     }
 
     /** {@return the sum of sqrt(KL) over the updates since they were played} */
-    double roots() {
-        return roots;
+    double sumSqrtKl() {
+        return sumSqrtKl;
     }
 
     /** {@return the sum of sqrt(δ) over the updates since they were played} */
-    double radii() {
-        return radii;
+    double sumSqrtDelta() {
+        return sumSqrtDelta;
     }
 
     // ---- what they say of the team ----

@@ -67,8 +67,8 @@ public final class Trainer {
     private final Certifier certifier; // null unless configured, and where the range of returns is not known
     private final TrustRegionUpdate update;
     private final HeldOut heldOut;
-    private List<Verifier.Score> checked; // of held-out episodes after the latest update
-    private List<Verifier.Score> latest; // of the held-out episodes
+    private List<Verifier.Score> afterUpdate; // scores of held-out episodes after the latest update, where each is measured
+    private List<Verifier.Score> latest; // the latest scores of held-out episodes
 
     /**
      * @param learners the policies to train; other policies of the team are not trained
@@ -144,7 +144,7 @@ public final class Trainer {
             final List<RunLog.Update> updates = new ArrayList<>();
             Rollouts episodes = null;
             final Probe probe = config.diagnostics().ofUpdates() ? probe(b, stage) : null;
-            checked = before.scores();
+            afterUpdate = before.scores();
             if (certifier != null) {
                 certifier.begin(stage, sigma.size());
             }
@@ -226,9 +226,9 @@ public final class Trainer {
 
     /** The gain of the latest update. */
     private Estimate gainOfUpdate() {
-        final List<Verifier.Score> before = checked;
-        checked = evaluate().scores();
-        return heldOut.gain(checked, before);
+        final List<Verifier.Score> before = afterUpdate;
+        afterUpdate = evaluate().scores();
+        return heldOut.gain(afterUpdate, before);
     }
 
     private RunLog.Stage stageLog(int stage, List<String> order, List<RunLog.Update> updates, Evaluation after, Evaluation before,

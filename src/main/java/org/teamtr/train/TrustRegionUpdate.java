@@ -46,7 +46,7 @@ final class TrustRegionUpdate {
             update(stage, i, learner, rollouts, batch, probe, log);
         }
         log.betaNext = learner.beta;
-        log.shift = rollouts.metered() ? rollouts.shift() : Double.NaN;
+        log.shift = rollouts.tracksWeights() ? rollouts.shift() : Double.NaN;
         return log.build();
     }
 
@@ -105,9 +105,9 @@ final class TrustRegionUpdate {
             log.bound = certify(now, log.delta, rollouts, batch).with(gain);
             log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), ascent.overflows, ascent.unchanged);
             adapt(learner, log.klReached, log.kl);
-            learner.moved(log.kl);
-            if (rollouts.metered()) {
-                rollouts.reweigh(learner);
+            learner.addUpdate(log.kl);
+            if (rollouts.tracksWeights()) {
+                rollouts.updateWeights(learner);
             }
             if (probe != null) {
                 probe.updated(learner, batch, before, rollouts.madeFor);
@@ -338,7 +338,7 @@ final class TrustRegionUpdate {
     /** Theorem 3.4. For old rollouts the updates since they were made count too: Prop. 3.3. */
     private Certificate.Terms certify(Monitor.Measure now, double delta, Rollouts rollouts, Batch batch) {
         // The bound is on messages. Of a mean over tokens, one has at most as many times that as the longest has tokens.
-        rollouts.moved(now.klMessage(), delta * (config.trustRegion().unit() == Config.Unit.TOKEN ? batch.longest() : 1));
+        rollouts.addUpdate(now.klMessage(), delta * (config.trustRegion().unit() == Config.Unit.TOKEN ? batch.longest() : 1));
         if (certificate == null) {
             return Certificate.Terms.NONE;
         }
@@ -347,7 +347,7 @@ final class TrustRegionUpdate {
             squares += (double) a0 * a0;
         }
         final double scale = config.loss().normalise() ? Math.sqrt(squares / Math.max(1, batch.size())) : 1;
-        return certificate.terms(now.surrogate(), rollouts.meanTurns(), now.zetas(), rollouts.roots(), rollouts.radii(), scale);
+        return certificate.terms(now.surrogate(), rollouts.meanTurns(), now.zetas(), rollouts.sumSqrtKl(), rollouts.sumSqrtDelta(), scale);
     }
 
     private static double messagesPerEpisode(Batch batch, Rollouts rollouts) {
