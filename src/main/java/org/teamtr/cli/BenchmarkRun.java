@@ -1,5 +1,9 @@
 package org.teamtr.cli;
 
+import static org.teamtr.report.BenchmarkTable.Mode.Kind.BEST_OF;
+import static org.teamtr.report.BenchmarkTable.Mode.Kind.JUDGE;
+import static org.teamtr.report.BenchmarkTable.Mode.Kind.SINGLE;
+
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.io.Writer;
@@ -52,7 +56,6 @@ final class BenchmarkRun {
     private static final ObjectMapper JSON = new ObjectMapper();
     /** Episodes that are played at once; what is sampled depends on it. */
     private static final int AT_ONCE = 256;
-    private static final long JUDGE = 0x6A7564;
     private static final Pattern NUMBER = Pattern.compile("(?<![0-9.])[0-9]{1,6}(?![0-9])");
     private static final List<String> PARTS = List.of("level", "subject", "size", "task", "lang");
     /** Figures of episodes that are counts; the others are shares, 0 to 1. */
@@ -61,15 +64,13 @@ final class BenchmarkRun {
 
     private final Setup setup;
     private final Generation generation;
-    private final String mode;
+    private final BenchmarkTable.Mode mode;
     private final Path failures; // null for none
 
     /**
-     * @param mode chain: the team as it is; single:ROLE: that agent alone, once; best-of: the best message of an episode counts;
-     *     judge:ROLE: that which the agent of the role chooses, who is asked when the episode is over
      * @param failures where transcripts of wrong episodes are added; null for nowhere
      */
-    BenchmarkRun(Setup setup, Generation generation, String mode, Path failures) {
+    BenchmarkRun(Setup setup, Generation generation, BenchmarkTable.Mode mode, Path failures) {
         this.setup = setup;
         this.generation = generation;
         this.mode = mode;
@@ -115,7 +116,7 @@ final class BenchmarkRun {
     BenchmarkTable.Result play(Benchmark benchmark, Path file, int k, int seeds) throws IOException {
         final Prompts prompts = PromptFile.read(file, new PromptFile.Columns("prompt", "answer", "id", "source", true));
         final boolean game = setup.verifier instanceof Environment;
-        if (game && !mode.equals("chain") && !mode.startsWith("single:")) {
+        if (game && (is(BEST_OF) || is(JUDGE))) {
             throw new IllegalArgumentException("--mode: expected chain or single:ROLE with an environment, whose episodes are worth what their end"
                     + " is, given " + mode);
         }
@@ -143,7 +144,7 @@ final class BenchmarkRun {
             counts.put(name, 0L);
         }
         counts.put("items", (long) prompts.size());
-        if (!mode.startsWith("judge:")) {
+        if (!is(JUDGE)) {
             counts.remove("without a choice of the judge");
         }
         for (int i = 0; i < prompts.size(); i++) {
@@ -160,7 +161,7 @@ final class BenchmarkRun {
                 }
                 final long seed = KeyedRandom.seed(setup.config.seed(), Draw.BENCHMARK, s, from);
                 final List<Episode> played = Rollout.play(team, some, k, generation, verifier, seed);
-                final List<Episode> episodes = mode.startsWith("judge:") ? judged(played, verifier, seed, counts) : played;
+                final List<Episode> episodes = is(JUDGE) ? judged(played, verifier, seed, counts) : played;
                 for (int i = 0; i < some.size(); i++) {
                     final List<Episode> own = episodes.subList(i * k, (i + 1) * k);
                     count(benchmark, some.get(i), own, right.get(from + i), measured.get(from + i), verifier, counts);
@@ -178,21 +179,23 @@ final class BenchmarkRun {
         return new Verifiers.Settings(1, 0, false, setup.config.task().files().lenient(), setup.config.task().files().python());
     }
 
+    private boolean is(BenchmarkTable.Mode.Kind kind) {
+        return mode.kind() == kind;
+    }
+
     private Team team() {
-        if (mode.startsWith("judge:")) {
+        if (is(JUDGE)) {
             agent();
         }
-        return mode.startsWith("single:") ? new Team(setup.team.agents(), Router.sequence(setup.team.agents().indexOf(agent())), 1, context -> false)
+        return is(SINGLE) ? new Team(setup.team.agents(), Router.sequence(setup.team.agents().indexOf(agent())), 1, context -> false)
                 : setup.team;
     }
 
     /** Whom the mode names. */
     private Agent agent() {
-        final String role = mode.substring(mode.indexOf(':') + 1);
-        return setup.team.agents().stream().filter(agent -> agent.role().equals(role)).findFirst().orElseThrow(() -> new IllegalArgumentException(
-                "--mode: expected " + mode.substring(0, mode.indexOf(':') + 1) + " and one of "
-                        + setup.team.agents().stream().map(Agent::role).toList()
-                        + ", given " + role));
+        return setup.team.agents().stream().filter(agent -> agent.role().equals(mode.role())).findFirst()
+                .orElseThrow(() -> new IllegalArgumentException("--mode: expected " + (is(JUDGE) ? "judge:" : "single:") + " and one of "
+                        + setup.team.agents().stream().map(Agent::role).toList() + ", given " + mode.role()));
     }
 
     /**
@@ -212,7 +215,8 @@ final class BenchmarkRun {
             final int room = judge.contextLength() - generation.maxNewTokens();
             asked.add(tokens.length <= room ? tokens : Truncation.MIDDLE.cut(tokens, room));
         }
-        final List<Utterance> said = judge.generate(asked, generation, KeyedRandom.seed(seed, JUDGE), LongStream.range(0, episodes.size()).toArray());
+        final List<Utterance> said = judge.generate(asked, generation, KeyedRandom.seed(seed, Draw.JUDGE),
+                LongStream.range(0, episodes.size()).toArray());
         final List<Episode> judged = new ArrayList<>();
         for (int i = 0; i < episodes.size(); i++) {
             final Episode e = episodes.get(i);
@@ -254,7 +258,7 @@ final class BenchmarkRun {
                 continue;
             }
             boolean correct = e.score().correct();
-            if (mode.equals("best-of")) {
+            if (is(BEST_OF)) {
                 for (int t = 1; t < e.context().turn() && !correct; t++) {
                     correct = verifier.score(e.context().before(t)).correct();
                 }
@@ -341,10 +345,10 @@ final class BenchmarkRun {
         if (!voted) {
             gameCaveats(caveats);
         }
-        if (mode.startsWith("judge:")) {
+        if (is(JUDGE)) {
             caveats.add("an agent of the team chooses among the messages of an episode");
         }
-        if (mode.equals("best-of")) {
+        if (is(BEST_OF)) {
             caveats.add("the best message of an episode is chosen by the reference answer");
         }
         final String judge = voted ? benchmark.verifier() : "the environment " + setup.config.task().environment().name();

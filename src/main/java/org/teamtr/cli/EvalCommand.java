@@ -60,7 +60,9 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--mode", paramLabel = "MODE", description = "For benchmarks. chain: the whole team. single:ROLE: that agent alone."
             + " judge:ROLE: that agent chooses one of an episode's messages. best-of: the best of them, chosen by the reference answer. Default:"
             + " chain.")
-    private String mode = "chain";
+    private String givenMode = "chain";
+
+    private BenchmarkTable.Mode mode;
 
     @Option(names = "--seeds", paramLabel = "N", description = "For benchmarks: how often all items are played, 1 or more. Default: 1.")
     private int seeds = 1;
@@ -104,31 +106,29 @@ final class EvalCommand implements Callable<Integer> {
     public Integer call() throws IOException, ConfigException {
         final boolean isRun = Files.isDirectory(what);
         if (isRun && variant != null) {
-            throw new CommandLine.ParameterException(spec.commandLine(),
-                    "--variant: expected a configuration, given the run " + what);
+            throw wrong("--variant: expected a configuration, given the run " + what);
         }
         final Config config = Setup.resolved(ConfigFile.load(isRun ? what.resolve(RunFiles.CONFIG) : what, variant, sets));
         if (episodeTokens != null && episodeTokens < config.team().turns()) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--episode-tokens: expected one for each of the "
-                    + config.team().turns() + " turns or more, given " + episodeTokens);
+            throw wrong("--episode-tokens: expected one for each of the " + config.team().turns() + " turns or more, given " + episodeTokens);
         }
         k = givenK == null ? 1 : givenK;
         if (k < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--k: expected 1 or more, given " + k);
+            throw wrong("--k: expected 1 or more, given " + k);
         }
         if (seeds < 1) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--seeds: expected 1 or more, given " + seeds);
+            throw wrong("--seeds: expected 1 or more, given " + seeds);
         }
-        if (!mode.matches("chain|best-of|single:.+|judge:.+")) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--mode: expected chain, best-of, single:ROLE or judge:ROLE, given " + mode);
+        try {
+            mode = BenchmarkTable.Mode.of(givenMode);
+        } catch (IllegalArgumentException e) {
+            throw wrong(e.getMessage());
         }
         if (!benchmarks.isEmpty() && Setup.isBudget(config)) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--benchmark: expected a team whose task.name is files, given "
-                    + config.task().name());
+            throw wrong("--benchmark: expected a team whose task.name is files, given " + config.task().name());
         }
         if (data != null && Setup.isBudget(config)) {
-            throw new CommandLine.ParameterException(spec.commandLine(), "--data: expected a team whose task.name is files, given "
-                    + config.task().name());
+            throw wrong("--data: expected a team whose task.name is files, given " + config.task().name());
         }
         final Path latest = isRun ? new Checkpoints(what, 1).latest() : null;
         if (isRun && latest == null) {
@@ -162,6 +162,10 @@ final class EvalCommand implements Callable<Integer> {
             }
         }
         return 0;
+    }
+
+    private CommandLine.ParameterException wrong(String message) {
+        return new CommandLine.ParameterException(spec.commandLine(), message);
     }
 
     private void evaluateBenchmarks(Setup setup) throws IOException {

@@ -1,6 +1,7 @@
 package org.teamtr.report;
 
 import com.fasterxml.jackson.annotation.JsonUnwrapped;
+import com.fasterxml.jackson.annotation.JsonValue;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -14,6 +15,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.teamtr.train.PassRates;
 
 /** Results of benchmarks as a text, as CSV and as one HTML page, beside what the paper prints. */
@@ -54,13 +57,68 @@ public final class BenchmarkTable {
     }
 
     /**
+     * Who writes, and which message of an episode counts.
+     *
+     * @param role of the agent that writes alone or judges; null for none
+     */
+    public record Mode(Kind kind, String role) {
+        private static final Pattern TEXT = Pattern.compile("(chain|best-of|single|judge)(?::(.+))?");
+
+        /** Of modes. */
+        public enum Kind {
+            /** The team as it is; its last message counts. */
+            CHAIN,
+            /** The best message of an episode counts, chosen by the reference answer. */
+            BEST_OF,
+            /** One agent writes, once. */
+            SINGLE,
+            /** The message counts that an agent chooses when the episode is over. */
+            JUDGE
+        }
+
+        /**
+         * {@return a mode}
+         *
+         * @param text chain, best-of, single:ROLE or judge:ROLE
+         * @throws IllegalArgumentException if it is none of these
+         */
+        public static Mode of(String text) {
+            final Matcher m = TEXT.matcher(text);
+            final Kind kind = m.matches() ? Kind.valueOf(m.group(1).replace('-', '_').toUpperCase(Locale.ROOT)) : null;
+            if (kind == null || (kind == Kind.SINGLE || kind == Kind.JUDGE) != (m.group(2) != null)) {
+                throw new IllegalArgumentException("--mode: expected chain, best-of, single:ROLE or judge:ROLE, given " + text);
+            }
+            return new Mode(kind, m.group(2));
+        }
+
+        /** {@return the text of which {@link #of} makes it} */
+        @Override
+        @JsonValue
+        public String toString() {
+            return kind.name().toLowerCase(Locale.ROOT).replace('_', '-') + (role == null ? "" : ":" + role);
+        }
+
+        private String named() {
+            return kind == Kind.BEST_OF ? "best of an episode's messages (chosen by the reference answer: an oracle)" : toString();
+        }
+
+        private String sentence() {
+            return switch (kind) {
+                case CHAIN -> "The team as it is; its last message counts.";
+                case BEST_OF -> "The best message of each episode counts, chosen by the reference answer: an oracle.";
+                case SINGLE -> role + " alone, with one message.";
+                case JUDGE -> "The message counts that " + role + " chooses when the episode is over.";
+            };
+        }
+    }
+
+    /**
      * How a benchmark was played.
      *
-     * @param mode chain, single:ROLE, judge:ROLE or best-of
      * @param k episodes of each item
      * @param seeds how often all of them were played
      */
-    public record Setting(String mode, String verifier, int k, int seeds) {
+    public record Setting(Mode mode, String verifier, int k, int seeds) {
     }
 
     /**
@@ -85,7 +143,7 @@ public final class BenchmarkTable {
     public static String text(List<Result> results) {
         final StringBuilder out = new StringBuilder();
         for (Result r : results) {
-            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), modeName(r.setting().mode()),
+            out.append(String.format(Locale.ROOT, "%s, %s, judged by %s, %d episodes for each item%s%n", r.benchmark(), r.setting().mode().named(),
                     r.setting().verifier(), r.setting().k(),
                     r.setting().seeds() > 1 ? ", " + r.setting().seeds() + " times" : ""));
             for (Figure f : r.figures()) {
@@ -100,19 +158,6 @@ public final class BenchmarkTable {
             }
         }
         return out.toString();
-    }
-
-    private static String modeName(String mode) {
-        return mode.equals("best-of") ? "best of an episode's messages (chosen by the reference answer: an oracle)" : mode;
-    }
-
-    private static String modeSentence(String mode) {
-        final String role = mode.substring(mode.indexOf(':') + 1);
-        return mode.equals("best-of") ? "The best message of each episode counts, chosen by the reference answer: an oracle." : mode.equals("chain")
-                ? "The team as it is; its last message counts."
-                : mode.startsWith("judge:")
-                        ? "The message counts that " + role + " chooses when the episode is over."
-                : role + " alone, with one message.";
     }
 
     /**
@@ -203,7 +248,7 @@ public final class BenchmarkTable {
         }
 
         private void benchmark(Result r) {
-            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(modeSentence(r.setting().mode())))
+            out.append("<h2>").append(Html.escape(r.title())).append("</h2>\n<p>").append(Html.escape(r.setting().mode().sentence()))
                     .append(" Judged by <code>")
                     .append(Html.escape(r.setting().verifier())).append("</code>, ").append(r.setting().k())
                     .append(r.setting().k() == 1 ? " episode" : " episodes").append(" for each item")

@@ -24,6 +24,8 @@ public final class Draw {
     public static final int EVALUATION = -1;
     /** The episodes of {@code eval --benchmark}. */
     public static final int BENCHMARK = -2;
+    /** What a judge of {@code eval --mode judge:ROLE} says. */
+    public static final int JUDGE = 0x6A7564;
 
     private Draw() {
     }

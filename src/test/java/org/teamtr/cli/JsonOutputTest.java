@@ -27,7 +27,8 @@ class JsonOutputTest {
     void benchmarks() throws IOException {
         assertEquals("{'benchmark':'aime24','title':'AIME 24','mode':'chain','verifier':'math','k':4,'seeds':1,'counts':{'items':30},'figures':[],"
                 + "'published':{'Single':10.0},'printed':'avg@4','caveat':['other items']}",
-                json(new BenchmarkTable.Result("aime24", "AIME 24", new BenchmarkTable.Setting("chain", "math", 4, 1), Map.of("items", 30L),
+                json(new BenchmarkTable.Result("aime24", "AIME 24", new BenchmarkTable.Setting(BenchmarkTable.Mode.of("chain"), "math", 4, 1),
+                        Map.of("items", 30L),
                         List.of(),
                         new BenchmarkTable.Paper(Map.of("Single", 10.0), "avg@4", List.of("other items")))));
     }
