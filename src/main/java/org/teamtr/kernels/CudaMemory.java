@@ -28,7 +28,11 @@ public final class CudaMemory extends Pointer {
         this.device = device;
         this.address = Cudart.malloc(device, Math.max(bytes, 1));
         // While the capacity is 0: JavaCPP counts it against the Java heap's limit, which is none of the device's.
-        deallocator(new Free(device.index(), address));
+        try {
+            deallocator(new Free(device.index(), address));
+        } catch (OutOfMemoryError e) { // of the host
+            throw Memory.outOfMemory(bytes, e);
+        }
         this.limit = bytes;
         this.capacity = bytes;
     }

@@ -26,7 +26,7 @@ final class Cudart {
 
         private static LinkageError load() {
             try {
-                Loader.load(cudart.class);
+                Natives.uninterrupted(() -> Loader.load(cudart.class));
                 return null;
             } catch (LinkageError e) {
                 return e;

@@ -9,9 +9,11 @@ import org.bytedeco.javacpp.Pointer;
  * A view of a contiguous f32 vector: log-probs, advantages, gradients, anything per token or per message.
  *
  * <p><b>Memory.</b> {@code of} and {@code ofAddress} view memory that another object owns, keep this owner reachable and never free
- * it; a Pointer that is closed makes the view throw {@link IllegalStateException}. {@link #allocate} and {@link #ofFloats}
+ * it; a Pointer or an Arena that is closed makes the view throw {@link IllegalStateException}. {@link #allocate} and {@link #ofFloats}
  * own new memory, freed by {@link #close()} or, failing that, by the collector. Inside a JavaCPP {@code PointerScope} it
- * belongs to the scope, as every Pointer made there. A {@link #slice} is a view of the same memory.
+ * belongs to the scope, as every Pointer made there. JavaCPP limits such memory, and all native memory of the process, in proportion to
+ * the Java heap ({@code org.bytedeco.javacpp.maxBytes}, {@code maxPhysicalBytes}; 0 for no limit); beyond that it is an
+ * {@link OutOfMemoryError}. A {@link #slice} is a view of the same memory.
  *
  * <p><b>Device.</b> Host memory, or with a {@link Device} as the first argument a CUDA device's. Java reaches single elements in
  * host memory only: elsewhere {@code get}, {@code set} and arrays are an {@link IllegalStateException}, and

@@ -129,9 +129,25 @@ final class Memory {
             final CudaMemory memory = CudaMemory.allocate(device, bytes);
             return new Memory(device, memory.address(), bytes, true, memory, true);
         }
-        final BytePointer memory = new BytePointer(Math.max(bytes, elementBytes));
+        final BytePointer memory;
+        try {
+            memory = new BytePointer(Math.max(bytes, elementBytes));
+        } catch (OutOfMemoryError e) {
+            throw outOfMemory(bytes, e);
+        }
         memory.zero();
         return new Memory(null, memory.address(), bytes, true, memory, true);
+    }
+
+    /** The same with what to do about it: JavaCPP limits itself, and the whole process, by the size of the Java heap. */
+    static OutOfMemoryError outOfMemory(long bytes, OutOfMemoryError error) {
+        final String words = String.valueOf((error.getCause() == null ? error : error.getCause()).getMessage());
+        final String remedy = !words.contains("maxBytes") && !words.contains("maxPhysicalBytes") ? ""
+                : "; JavaCPP has these limits from the Java heap: raise -Xmx, or set -Dorg.bytedeco.javacpp.maxBytes=0 and"
+                        + " -Dorg.bytedeco.javacpp.maxPhysicalBytes=0 for none";
+        final OutOfMemoryError named = new OutOfMemoryError(bytes + " bytes of native memory: " + words + remedy);
+        named.initCause(error);
+        return named;
     }
 
     private static Memory aligned(Memory memory, int elementBytes) {

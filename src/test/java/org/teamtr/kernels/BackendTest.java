@@ -21,6 +21,7 @@ import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
+import org.bytedeco.javacpp.Loader;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.teamtr.kernels.internal.Natives;
@@ -81,6 +82,13 @@ class BackendTest {
                     return "kernel " + one.get(0);
                 }
             }));
+            System.out.println("memory " + answer(() -> {
+                try (Floats many = Floats.allocate(100_000)) {
+                    return many.toString();
+                } catch (OutOfMemoryError e) {
+                    return e.getMessage();
+                }
+            }));
             System.out.println("device " + answer(() -> {
                 try (Floats memory = Floats.allocate(Device.cuda(0), 1)) {
                     return memory.toString();
@@ -91,10 +99,17 @@ class BackendTest {
         }
 
         private static String answer(Supplier<String> call) {
+            if (Boolean.getBoolean("interrupted")) {
+                Thread.currentThread().interrupt();
+            }
             try {
                 return call.get();
             } catch (IllegalStateException e) {
                 return "refused " + e.getMessage() + (e.getCause() instanceof LinkageError ? " (with its cause)" : "");
+            } finally {
+                if (Thread.interrupted() != Boolean.getBoolean("interrupted")) {
+                    System.out.println("the interrupt was lost");
+                }
             }
         }
     }
@@ -250,6 +265,42 @@ class BackendTest {
         missing(kernels, "TeamTR kernels: the native library could not be loaded (");
         final List<String> javaCpp = run(without(entry -> entry.matches(".*javacpp-[^/]*-linux-x86_64\\.jar")), Map.of());
         missing(javaCpp, "JavaCPP: the native library could not be loaded (");
+    }
+
+    /** A small Java heap and a large model in native memory are common: JavaCPP's limits are named. */
+    @Test
+    void theLimitsOfJavaCppAreNamed() throws Exception {
+        final List<String> lines = run("-Dorg.bytedeco.javacpp.maxBytes=100k", "-Dorg.bytedeco.javacpp.maxRetries=1");
+        final String words = lines.stream().filter(line -> line.startsWith("memory ")).findFirst().orElseThrow();
+        assertTrue(words.startsWith("memory 400000 bytes of native memory: ") && words.contains("maxBytes") && words.endsWith(
+                "raise -Xmx, or set -Dorg.bytedeco.javacpp.maxBytes=0 and -Dorg.bytedeco.javacpp.maxPhysicalBytes=0 for none"), words);
+    }
+
+    /** A thread that was interrupted cannot lock a file, and a library is loaded once or never: JavaCPP's is unpacked into an empty folder. */
+    @Test
+    void aThreadThatWasInterruptedLoadsThemToo() throws Exception {
+        final List<String> lines = run("-Dinterrupted=true", "-Dorg.teamtr.threads=1", "-Dorg.bytedeco.javacpp.cachedir=" + folder.resolve("cache"));
+        accepted(lines, "cpu " + BEST + ", 1 thread");
+        assertEquals(0, count(lines, "the interrupt was lost"), String.join("\n", lines));
+    }
+
+    /** Where the jars are there, the folder that they are unpacked to is what is wrong, and is named. */
+    @Test
+    void nativesThatCannotBeUnpackedAreNotMissing() throws IOException {
+        final String folder = Loader.getCacheDir().toString();
+        final String starts = "TeamTR kernels: the native library cannot be unpacked to " + folder + " and loaded from there: ";
+        final String ends = "name another folder with the Java option -Dorg.bytedeco.javacpp.cachedir=DIR (of ./teamtr: in TEAMTR_JAVA_OPTS)";
+        final Throwable noexec = notLoaded(new UnsatisfiedLinkError(folder + "/a.so: failed to map segment from shared object"));
+        assertEquals(starts + "programs may not be run from there (mounted noexec); " + ends, Natives.missing("TeamTR kernels", noexec));
+        final Throwable full = notLoaded(new IOException("No space left on device"));
+        assertTrue(Natives.missing("TeamTR kernels", full).startsWith(starts + "no space left on the device"));
+        final Throwable other = notLoaded(new UnsatisfiedLinkError(folder + "/a.so: undefined symbol"));
+        assertEquals(starts + folder + "/a.so: undefined symbol", Natives.missing("TeamTR kernels", other));
+    }
+
+    /** As JavaCPP says it. */
+    private static Throwable notLoaded(Throwable cause) {
+        return new UnsatisfiedLinkError("no jniteamtr in java.library.path: /lib:/usr/lib").initCause(cause);
     }
 
     private static String without(Predicate<String> natives) {

@@ -77,7 +77,8 @@ class LibtorchTest {
     @Test
     void aFolderThatDoesNotServeIsNamed() throws IOException {
         final String folder = Loader.getCacheDir().toString();
-        final String another = "; name another folder with TEAMTR_JAVA_OPTS=-Dorg.bytedeco.javacpp.cachedir=DIR";
+        final String another = "; name another folder with the Java option -Dorg.bytedeco.javacpp.cachedir=DIR (of ./teamtr: in"
+                + " TEAMTR_JAVA_OPTS)";
         final String missing = assertThrows(UnsatisfiedLinkError.class, () -> System.loadLibrary("jnitorch")).getMessage();
         final Throwable noexec = new UnsatisfiedLinkError(missing).initCause(
                 new UnsatisfiedLinkError(folder + "/libc10.so: failed to map segment from shared object"));

@@ -2,6 +2,7 @@ package org.teamtr.kernels.internal;
 
 import java.io.IOException;
 import java.util.Locale;
+import java.util.function.Supplier;
 import org.bytedeco.javacpp.Loader;
 import org.teamtr.kernels.internal.global.teamtr;
 
@@ -27,7 +28,7 @@ public final class Natives {
         requireJavaCpp();
         final int abi;
         try {
-            abi = teamtr.teamtr_abi(); // the first touch of the generated class, which loads the library
+            abi = uninterrupted(teamtr::teamtr_abi); // the first touch of the generated class, which loads the library
         } catch (LinkageError e) {
             throw new IllegalStateException(missing("TeamTR kernels", e), e);
         }
@@ -111,7 +112,7 @@ public final class Natives {
         static {
             Throwable cause = null;
             try {
-                Loader.load(org.bytedeco.javacpp.presets.javacpp.class);
+                uninterrupted(() -> Loader.load(org.bytedeco.javacpp.presets.javacpp.class));
             } catch (LinkageError e) {
                 cause = e;
             }
@@ -120,13 +121,38 @@ public final class Natives {
         }
     }
 
-    private static String missing(String what, Throwable cause) {
+    /**
+     * {@return what {@code load} returns} JavaCPP locks the folder that it unpacks libraries to, which fails in a thread that was interrupted, and
+     * a library that could not be loaded cannot be loaded again: so the thread is interrupted again only after it.
+     */
+    public static <T> T uninterrupted(Supplier<T> load) {
+        final boolean interrupted = Thread.interrupted();
+        try {
+            return load.get();
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    /** {@return why a library was not loaded: it is not there, or cannot be unpacked, or has another class loader than JavaCPP} */
+    public static String missing(String what, Throwable cause) {
+        final String reason = NativeFolders.words(cause);
+        final boolean notThere = reason.startsWith("Could not find ");
+        if (!notThere && Loader.class.getClassLoader() != Natives.class.getClassLoader()) {
+            return what + ": the native library could not be loaded (" + reason + "): JavaCPP has another class loader than TeamTR; put both and"
+                    + " their natives into the same";
+        } else if (!notThere) {
+            return NativeFolders.reason(what + ": the native library", cause);
+        }
         final String machine = Loader.Detector.getPlatform();
-        final String reason = String.valueOf(cause.getMessage()).replaceFirst("(java\\S*path): \\S+", "$1"); // the path is long
+        final boolean module = Natives.class.getModule().isNamed();
         return what + ": the native library could not be loaded (" + reason + "). "
                 + (machine.equals(PLATFORM) ? "" : "This machine is " + machine + ", TeamTR has natives for " + PLATFORM + " only. ")
-                + "The class path needs both org.teamtr:teamtr:" + version("org.teamtr", "teamtr", "<its version>") + ":" + PLATFORM
-                + " and org.bytedeco:javacpp:" + version("org.bytedeco", "javacpp", "1.5.13") + ":" + PLATFORM;
+                + "The " + (module ? "module" : "class") + " path needs both org.teamtr:teamtr:" + version("org.teamtr", "teamtr", "<its version>")
+                + ":" + PLATFORM + " and org.bytedeco:javacpp:" + version("org.bytedeco", "javacpp", "1.5.13") + ":" + PLATFORM
+                + (module ? ", and the JVM the option --add-modules ALL-MODULE-PATH" : "");
     }
 
     private static String version(String group, String artifact, String otherwise) {
