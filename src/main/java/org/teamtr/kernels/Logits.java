@@ -15,8 +15,8 @@ import org.bytedeco.javacpp.Pointer;
  * <p><b>Device.</b> Host memory, or with a {@link Device} as the first argument a CUDA device's, and then on one of its streams.
  *
  * <p><b>Memory.</b> The view keeps the Pointer, buffer or owner it was made from reachable. It never frees it. If a Pointer
- * is closed, the next kernel that is handed the view throws {@link IllegalStateException}. A Pointer's position and limit
- * count as they are when the view is made. Closing memory while a kernel runs on another thread is not guarded against.
+ * is closed, or a buffer's Arena, the next kernel that is handed the view throws {@link IllegalStateException}. A Pointer's position and
+ * limit count as they are when the view is made. Closing memory while a kernel runs on another thread is not guarded against.
  *
  * <p><b>Threads.</b> Immutable; any number of threads may use it as long as the memory lives.
  *

@@ -1,7 +1,11 @@
 package org.teamtr.kernels;
 
 import java.nio.Buffer;
+import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+import java.nio.LongBuffer;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 import org.teamtr.kernels.internal.Natives;
@@ -28,6 +32,8 @@ final class Memory {
     /** The owner if it is a Pointer: closing it sets its address to 0, by which a closed owner is recognised. */
     private final Pointer guard;
     private final long guardAddress;
+    /** The elements of the owner if it is a buffer: reading one tells whether it is that of an Arena that was closed. */
+    private final Buffer buffer;
     private final boolean owned;
 
     /** @param device null for host memory */
@@ -40,6 +46,7 @@ final class Memory {
         this.owner = owner;
         this.guard = owner instanceof Pointer pointer ? pointer : null;
         this.guardAddress = guard == null ? 0 : guard.address();
+        this.buffer = owner instanceof Buffer elements ? elements.slice() : null; // its limit cannot be changed
         this.owned = owned;
     }
 
@@ -88,10 +95,12 @@ final class Memory {
         Natives.requireJavaCpp();
         final Buffer rest = data.slice(); // its address is that of the position, on every JavaCPP version
         // A typed buffer is not a Pointer: its elements' width follows from the view that asked.
-        final int width = data instanceof java.nio.ByteBuffer ? 1 : elementBytes;
+        final int width = data instanceof ByteBuffer ? 1 : elementBytes;
         final long bytes = Math.multiplyExact((long) rest.capacity(), width);
         final long address = bytes == 0 ? NOWHERE : new Pointer(rest).address();
-        return aligned(new Memory(null, address, bytes, !data.isReadOnly(), data, false), elementBytes);
+        final Memory memory = new Memory(null, address, bytes, !data.isReadOnly(), data, false);
+        memory.check("data");
+        return aligned(memory, elementBytes);
     }
 
     static Memory at(Device device, long address, long capacityBytes, int elementBytes, Object owner) {
@@ -162,6 +171,28 @@ final class Memory {
     void check(String name) {
         if (guard != null && guard.address() != guardAddress) {
             throw new IllegalStateException(name + ": its memory was closed");
+        }
+        if (buffer != null) {
+            checkOpen(name);
+        }
+    }
+
+    /** Throws if the memory is that of an Arena (Java 22) that was closed. */
+    private void checkOpen(String name) {
+        try {
+            if (buffer instanceof FloatBuffer floats) {
+                floats.get(0);
+            } else if (buffer instanceof IntBuffer ints) {
+                ints.get(0);
+            } else if (buffer instanceof LongBuffer longs) {
+                longs.get(0);
+            } else if (buffer instanceof ByteBuffer bytes) {
+                bytes.get(0);
+            }
+        } catch (IllegalStateException e) {
+            throw new IllegalStateException(name + ": its memory was closed", e);
+        } catch (RuntimeException e) {
+            // No element, or of an Arena of another thread, which that thread alone may read by Java's means, and close.
         }
     }
 

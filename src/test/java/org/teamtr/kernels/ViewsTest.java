@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.lang.ref.WeakReference;
 import java.nio.ByteBuffer;
@@ -14,6 +15,7 @@ import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
 import java.nio.LongBuffer;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.BoolPointer;
@@ -331,6 +333,38 @@ class ViewsTest {
         mask.close();
         for (Executable call : new Executable[] {mask::address, () -> mask.get(0), () -> mask.set(0, true), mask::toArray}) {
             closed("mask", call);
+        }
+    }
+
+    /** The buffers of an Arena, which Java has had since 22, here by reflection; another thread may use them until it is closed. */
+    @Test
+    void aClosedArenaIsToldAsAClosedPointerIs() throws Exception {
+        assumeTrue(Runtime.version().feature() >= 22, "no Arena in this Java");
+        final Class<?> type = Class.forName("java.lang.foreign.Arena");
+        for (String kind : new String[] {"ofConfined", "ofShared"}) {
+            final AutoCloseable arena = (AutoCloseable) type.getMethod(kind).invoke(null);
+            final Object segment = type.getMethod("allocate", long.class, long.class).invoke(arena, 64L, 8L);
+            final ByteBuffer bytes = ((ByteBuffer) Class.forName("java.lang.foreign.MemorySegment").getMethod("asByteBuffer").invoke(segment))
+                    .order(ByteOrder.nativeOrder());
+            final Logits logits = Logits.of(bytes, DType.F32, 2, 2);
+            final Floats floats = Floats.of(bytes.asFloatBuffer());
+            final Indices ints = Indices.of(bytes.asIntBuffer());
+            final Indices longs = Indices.of(bytes.asLongBuffer());
+            final Mask mask = Mask.of(bytes);
+            final List<Float> elsewhere = new ArrayList<>();
+            final Thread thread = new Thread(() -> elsewhere.add(firstColumn(logits)[1]));
+            thread.start();
+            thread.join();
+            assertEquals(List.of(-(float) Math.log(2)), elsewhere);
+            arena.close();
+            closed("logits", () -> firstColumn(logits));
+            closed("logits", () -> firstColumn(logits.rows(0, 1)));
+            closed("floats", floats::toArray);
+            closed("floats", () -> floats.slice(1, 2).set(0, 1));
+            closed("indices", ints::toArray);
+            closed("indices", longs::toArray);
+            closed("mask", mask::toArray);
+            assertThrows(IllegalStateException.class, () -> Logits.of(bytes, DType.F32, 2, 2));
         }
     }
 
