@@ -72,6 +72,9 @@ public final class Decoding {
         output(y, "y", x, "x", weight, "weight");
         output(y, "y", loraA, "loraA", loraB, "loraB");
         output(y, "y", bias, "bias", work, "work");
+        output(work, "work", x, "x", weight, "weight");
+        output(work, "work", loraA, "loraA", loraB, "loraB");
+        output(work, "work", bias, "bias", null, null);
         Backend.current();
         final int status = teamtr.teamtr_linear(dtype.code, host(x, "x"), x.rows(), x.vocab(), x.rowStride(), host(weight, "weight"), out,
                 host(bias, "bias"), host(loraA, "loraA"), host(loraB, "loraB"), rank, loraScale, host(y, "y"), y.dtype().code,
@@ -99,6 +102,7 @@ public final class Decoding {
         work(work, device.isCuda() ? 0 : x.rows() * x.vocab());
         Check.apartOrSame(y, "y", x, "x");
         output(y, "y", weight, "weight", work, "work");
+        output(work, "work", x, "x", weight, "weight");
         Backend.current();
         final int status = teamtr.teamtr_rms_norm(device.index(), device.stream(), dtype.code, Check.address(x, "x", device), x.rows(),
                 x.vocab(), x.rowStride(), Check.address(weight, "weight", device), eps, Check.address(y, "y", device), y.rowStride(),
@@ -164,8 +168,6 @@ public final class Decoding {
         matrix(y, "y", dtype, rows, out);
         whole(keys, "keys", dtype, rows * kvHeads * room, d);
         whole(values, "values", dtype, keys.rows(), d);
-        Check.writable(keys, "keys");
-        Check.writable(values, "values");
         if (qNorm != null) {
             whole(qNorm, "qNorm", dtype, 1, d);
         }
@@ -173,17 +175,20 @@ public final class Decoding {
             whole(kNorm, "kNorm", dtype, 1, d);
         }
         final long table = Check.given(cosine, "cosine").length();
+        if (table % d != 0) {
+            throw new IllegalArgumentException("cosine: expected a length that is a multiple of headDim = " + d + ", given " + table);
+        }
         Check.length(Check.given(sine, "sine"), "sine", table, "that of cosine");
         Check.length(Check.given(positions, "positions"), "positions", rows, "the rows of qkv");
         Check.length(Check.given(starts, "starts"), "starts", rows, "the rows of qkv");
         longs(positions, "positions");
         longs(starts, "starts");
         Check.notNegative(window, "window");
-        output(y, "y", qkv, "qkv", keys, "keys");
-        output(y, "y", values, "values", positions, "positions");
-        output(y, "y", starts, "starts", null, null);
-        output(keys, "keys", qkv, "qkv", values, "values");
-        output(values, "values", qkv, "qkv", null, null);
+        output(y, "y", keys, "keys", values, "values");
+        output(keys, "keys", values, "values", null, null);
+        apart(y, "y", qkv, qNorm, kNorm, cosine, sine, positions, starts);
+        apart(keys, "keys", qkv, qNorm, kNorm, cosine, sine, positions, starts);
+        apart(values, "values", qkv, qNorm, kNorm, cosine, sine, positions, starts);
         Backend.current();
         final Device device = qkv.device();
         final int status = teamtr.teamtr_attend(device.index(), device.stream(), dtype.code, Check.address(qkv, "qkv", device), rows,
@@ -231,6 +236,14 @@ public final class Decoding {
                     + (work == null ? "null" : work.length()));
         }
         Check.writable(work, "work");
+    }
+
+    private static void apart(NativeView output, String name, Logits qkv, Logits qNorm, Logits kNorm, Floats cosine, Floats sine,
+            Indices positions, Indices starts) {
+        output(output, name, qkv, "qkv", qNorm, "qNorm");
+        output(output, name, kNorm, "kNorm", cosine, "cosine");
+        output(output, name, sine, "sine", positions, "positions");
+        output(output, name, starts, "starts", null, null);
     }
 
     private static void output(NativeView output, String name, NativeView a, String aName, NativeView b, String bName) {

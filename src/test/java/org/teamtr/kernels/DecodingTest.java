@@ -7,6 +7,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.function.Function;
+import java.util.function.ToLongFunction;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -417,6 +420,61 @@ class DecodingTest extends TestData.Scoped {
                 a.sine, Indices.ofLongs(1, 2), Indices.ofLongs(0), 0, a.keys.logits, a.values.logits, a.y.logits));
         assertMessage("positions: expected int64, given int32", () -> Decoding.attend(a.qkv.logits, null, null, EPS, a.cosine,
                 a.sine, Indices.ofInts(1, 2), Indices.ofLongs(0, 0), 0, a.keys.logits, a.values.logits, a.y.logits));
+        assertMessage("cosine: expected a length that is a multiple of headDim = 4, given 9999", () -> Decoding.attend(a.qkv.logits, null, null,
+                EPS, a.cosine.slice(0, 9_999), a.sine.slice(0, 9_999), Indices.ofLongs(1, 2), Indices.ofLongs(0, 0), 0, a.keys.logits,
+                a.values.logits, a.y.logits));
+    }
+
+    /** Every output over every other argument: at its start, and one element into it. A norm alone may lie exactly on its x. */
+    @Test
+    @CpuOnly("of products too")
+    void anOutputOverAnotherArgumentIsRefused() {
+        final Map<String, List<String>> calls = Map.of("linear", List.of("y", "work", "x", "weight", "bias", "loraA", "loraB"),
+                "rmsNorm", List.of("y", "work", "x", "weight"), "swiglu", List.of("y", "gateUp"),
+                "attend", List.of("y", "keys", "values", "qkv", "qNorm", "kNorm", "cosine", "sine", "positions", "starts"));
+        final Map<String, Integer> outputs = Map.of("linear", 2, "rmsNorm", 2, "swiglu", 1, "attend", 3);
+        calls.forEach((kernel, names) -> {
+            call(kernel, names, "", "", 0);
+            for (String output : names.subList(0, outputs.get(kernel))) {
+                for (String other : names) {
+                    for (int shift : new int[] {0, 4}) {
+                        final String what = kernel + ", " + output + " over " + other + " + " + shift;
+                        if (kernel.equals("rmsNorm") && output.equals("y") && other.equals("x") && shift == 0) {
+                            call(kernel, names, output, other, shift);
+                        } else if (!other.equals(output)) {
+                            final String message = assertThrows(IllegalArgumentException.class, () -> call(kernel, names, output, other, shift),
+                                    what).getMessage();
+                            assertTrue(message.contains("expected memory apart from") && message.contains(output) && message.contains(other),
+                                    what + ": " + message);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /** A call of f32 views in one piece of memory, each in 128 bytes of its own, but for one that lies over another. */
+    private static void call(String kernel, List<String> names, String moved, String over, int shift) {
+        final Floats memory = Floats.allocate(32L * names.size());
+        final ToLongFunction<String> at = name -> memory.address() + (name.equals(moved) ? 128L * names.indexOf(over) + shift
+                : 128L * names.indexOf(name));
+        final TriFunction matrix = (name, rows, columns) -> Logits.ofAddress(at.applyAsLong(name), 128, DType.F32, 1, rows, columns, 0, columns,
+                memory);
+        final Function<String, Floats> eight = name -> Floats.ofAddress(at.applyAsLong(name), 128, 8, memory);
+        final Function<String, Indices> longs = name -> Indices.ofAddress(at.applyAsLong(name), 128, 8, 2, memory);
+        switch (kernel) {
+            case "linear" -> Decoding.linear(matrix.of("x", 2, 4), matrix.of("weight", 3, 4), matrix.of("bias", 1, 3), matrix.of("loraA", 2, 4),
+                    matrix.of("loraB", 3, 2), 1, matrix.of("y", 2, 3), false, eight.apply("work"));
+            case "rmsNorm" -> Decoding.rmsNorm(matrix.of("x", 2, 4), matrix.of("weight", 1, 4), EPS, matrix.of("y", 2, 4), eight.apply("work"));
+            case "swiglu" -> Decoding.swiglu(matrix.of("gateUp", 2, 6), matrix.of("y", 2, 3));
+            default -> Decoding.attend(matrix.of("qkv", 2, 6), matrix.of("qNorm", 1, 2), matrix.of("kNorm", 1, 2), EPS, eight.apply("cosine"),
+                    eight.apply("sine"), longs.apply("positions"), longs.apply("starts"), 0, matrix.of("keys", 6, 2), matrix.of("values", 6, 2),
+                    matrix.of("y", 2, 2));
+        }
+    }
+
+    private interface TriFunction {
+        Logits of(String name, long rows, long columns);
     }
 
     /** The CPU says so; a device, which does not look before it computes, gives such rows NaN. */
