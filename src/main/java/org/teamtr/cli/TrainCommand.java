@@ -330,7 +330,7 @@ final class TrainCommand implements Callable<Integer> {
                 @Override
                 public void staged(RunLog.Stage stage, List<RunLog.Transcript> transcripts) {
                     if (saves(config, stage)) {
-                        Checkpoints.give(setup.learners);
+                        Checkpoints.sendParts(setup.learners);
                     }
                 }
             });

@@ -265,7 +265,7 @@ final class ModelFiles {
         }
     }
 
-    /** Writes what a policy needs to resume; for vectors that are divided among ranks, the other ranks must call {@link #give}. */
+    /** Writes what a policy needs to resume; for vectors that are divided among ranks, the other ranks must call {@link #sendParts}. */
     static void writeTraining(Path folder, TrainingState state) throws IOException {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
@@ -287,7 +287,7 @@ final class ModelFiles {
     }
 
     /** Sends this rank's parts to the rank that writes the files. */
-    static void give(TrainingState state) {
+    static void sendParts(TrainingState state) {
         if (state.divided()) {
             try (WritableByteChannel nowhere = Channels.newChannel(OutputStream.nullOutputStream())) {
                 for (SafeTensorsWriter.Tensor tensor : SafeTensorsWriter.order(tensors("", state.weights),

@@ -373,9 +373,9 @@ public final class TorchPolicy implements Policy {
     }
 
     @Override
-    public void give() {
+    public void sendParts() {
         if (state.shard != null) {
-            ModelFiles.give(state);
+            ModelFiles.sendParts(state);
             fingerprint();
         }
     }

@@ -95,8 +95,8 @@ public final class Checkpoints {
     }
 
     /** Called on the other ranks while one of them saves. */
-    public static void give(List<Learner> learners) {
-        learners.forEach(learner -> learner.policy.give());
+    public static void sendParts(List<Learner> learners) {
+        learners.forEach(learner -> learner.policy.sendParts());
     }
 
     /** {@return where they are} */

@@ -174,7 +174,7 @@ public interface Policy extends Speaker, AutoCloseable {
      * Called on the other ranks while one of them saves and takes the {@link #fingerprint}: they send it their part, where state is divided
      * among ranks.
      */
-    default void give() {
+    default void sendParts() {
     }
 
     /**

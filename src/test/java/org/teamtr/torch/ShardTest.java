@@ -153,7 +153,7 @@ class ShardTest {
             policy.save(save);
             seen.add(policy.fingerprint());
         } else {
-            policy.give();
+            policy.sendParts();
         }
         return seen;
     }
