@@ -72,7 +72,7 @@ public final class TorchRanks implements Ranks {
     private ProcessGroupGloo gloo;
     private Backend nccl;
     private volatile boolean leaving;
-    private volatile boolean told;
+    private volatile boolean reported;
     private volatile String doing = "starting";
     private volatile long calls;
     private long bytes;
@@ -98,7 +98,7 @@ public final class TorchRanks implements Ranks {
         try {
             return new TorchRanks(environment, patience, facts, lost, serves, until);
         } catch (RuntimeException e) {
-            throw e instanceof RanksException ? e : new RanksException("rank " + environment.rank() + ": " + words(e), e);
+            throw e instanceof RanksException ? e : new RanksException("rank " + environment.rank() + ": " + firstLine(e), e);
         }
     }
 
@@ -115,11 +115,11 @@ public final class TorchRanks implements Ranks {
         this.watch = new Thread(this::watch, "teamtr-ranks");
         watch.setDaemon(true);
         try {
-            greet(facts, until);
+            handshake(facts, until);
             watch.start();
             gloo = connected();
         } catch (RuntimeException e) {
-            fail(words(e));
+            fail(firstLine(e));
             leaving = true;
             throw e;
         }
@@ -168,8 +168,8 @@ public final class TorchRanks implements Ranks {
     }
 
     /** Rank 0 checks that all ranks have the same facts, and tells the others the result. */
-    private void greet(Map<String, String> facts, long until) {
-        final StringBuilder hello = new StringBuilder(own()).append('\n');
+    private void handshake(Map<String, String> facts, long until) {
+        final StringBuilder hello = new StringBuilder(ownName()).append('\n');
         all(facts).forEach((key, value) -> hello.append(key).append('\t').append(value.replace("\n", "\\n")).append('\n'));
         set(store, HELLO + rank(), hello.toString());
         if (rank() == 0) {
@@ -208,7 +208,7 @@ public final class TorchRanks implements Ranks {
         return all;
     }
 
-    private String own() {
+    private String ownName() {
         String machine;
         try {
             machine = InetAddress.getLocalHost().getHostName();
@@ -295,7 +295,7 @@ public final class TorchRanks implements Ranks {
         try {
             return gloo();
         } catch (RuntimeException e) {
-            throw why("the start", e);
+            throw failureOf("the start", e);
         }
     }
 
@@ -332,12 +332,12 @@ public final class TorchRanks implements Ranks {
                     set(watched, FAILED, failed);
                 }
                 if (failed != null) {
-                    tell(failed);
+                    reportLoss(failed);
                     return;
                 }
             } catch (RuntimeException e) {
                 if (!leaving) {
-                    tell(gone());
+                    reportLoss(storeIsGone());
                 }
                 return;
             }
@@ -346,24 +346,24 @@ public final class TorchRanks implements Ranks {
     }
 
     /** The message for a store that no longer answers. */
-    private String gone() {
+    private String storeIsGone() {
         return (environment.served() ? "the launcher" : name(0)) + " is gone: it no longer answers at " + environment.host() + ":"
                 + environment.port();
     }
 
-    private void tell(String failed) {
-        if (!told && !leaving) {
-            told = true;
+    private void reportLoss(String failed) {
+        if (!reported && !leaving) {
+            reported = true;
             lost.accept(failed);
         }
     }
 
     /** Tells the other ranks in a sentence why this one ends. */
     public void fail(String words) {
-        if (size() == 1 || told) {
+        if (size() == 1 || reported) {
             return;
         }
-        told = true;
+        reported = true;
         try {
             if (read(store, FAILED) == null) {
                 set(store, FAILED, name(rank()) + ": " + String.valueOf(words).lines().findFirst().orElse(""));
@@ -406,7 +406,7 @@ public final class TorchRanks implements Ranks {
         try (PointerScope scope = new PointerScope(); NoGradGuard guard = new NoGradGuard()) {
             collective.start(group(tensor))._wait();
         } catch (RuntimeException e) {
-            throw why(what, e);
+            throw failureOf(what, e);
         }
         doing = "working, after: " + what;
         seconds += (System.nanoTime() - started) * 1e-9;
@@ -414,8 +414,8 @@ public final class TorchRanks implements Ranks {
     }
 
     /** {@return the reason why an operation failed, with the rank that caused it} */
-    private RanksException why(String what, RuntimeException e) {
-        final boolean late = words(e).matches("(?is).*time.?out.*|.*timed out.*");
+    private RanksException failureOf(String what, RuntimeException e) {
+        final boolean late = firstLine(e).matches("(?is).*time.?out.*|.*timed out.*");
         String failed = null;
         try {
             final List<String> beats = late ? null : beats();
@@ -435,16 +435,16 @@ public final class TorchRanks implements Ranks {
                 }
             }
         } catch (RuntimeException again) {
-            failed = gone();
+            failed = storeIsGone();
         }
-        if (told) {
+        if (reported) {
             sleep(5_000); // the process is being ended
         }
-        told = true;
+        reported = true;
         if (rank() == 0 && !environment.served()) {
             sleep(2_500); // as in fail
         }
-        return new RanksException(failed != null ? failed : what + ": " + words(e), e);
+        return new RanksException(failed != null ? failed : what + ": " + firstLine(e), e);
     }
 
     private List<String> beats() {
@@ -590,7 +590,7 @@ public final class TorchRanks implements Ranks {
     @Override
     public void close() {
         try {
-            if (!told) {
+            if (!reported) {
                 barrier("the end");
                 leaving = true;
                 set(store, LEFT, "all");
@@ -614,7 +614,7 @@ public final class TorchRanks implements Ranks {
     // ---- helpers ----
 
     /** {@return libtorch's message, without the C++ stack trace that follows it} */
-    private static String words(Throwable e) {
+    private static String firstLine(Throwable e) {
         return e.getMessage() == null ? e.toString() : e.getMessage().lines().findFirst().orElse("").trim();
     }
 
