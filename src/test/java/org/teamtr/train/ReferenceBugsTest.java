@@ -28,7 +28,10 @@ import org.teamtr.team.Team;
 import org.teamtr.team.Verifier;
 import org.teamtr.team.View;
 
-/** Critical defects of the published reference implementation of TeamTR, each with a test that it is not here. */
+/**
+ * Critical defects of the published reference implementation of TeamTR, each with a test that it is not here. For 4, episodes that are thrown
+ * away, it is {@code TrainerTest.everyEpisodeIsGeneratedOnce}; for 5, a round robin of one agent, {@code RouterTest}.
+ */
 class ReferenceBugsTest {
     private static final int PROMPTS = 3;
     private static final int GROUP = 4;
@@ -149,28 +152,6 @@ class ReferenceBugsTest {
             assertTrue(game.updates.get(u).gradNorm() > 0, "a group of equal rows would teach nothing");
         }
         assertTrue(different > 3 * AGENTS * 3, different + " different messages in " + AGENTS * AGENTS + " batches");
-    }
-
-    /** 4: the reference generated prompts x group x group episodes and threw most of them away. */
-    @Test
-    void defect4NoEpisodeIsGeneratedInVain() {
-        final Game game = new Game(2);
-        final int heldOut = 2;
-        assertEquals(2 * heldOut + 2 * AGENTS * PROMPTS * GROUP, game.seen.size());
-        for (TabularPolicy policy : game.policies) {
-            assertEquals(game.seen.size(), policy.generated.stream().mapToInt(i -> i).sum());
-        }
-        for (RunLog.Update u : game.updates) {
-            assertEquals(PROMPTS * GROUP, u.episodes());
-        }
-    }
-
-    /** 5: the reference's round robin let agent 0 do everything. */
-    @Test
-    void defect5RoundRobinLetsEverybodySpeak() {
-        for (Context episode : new Game(1).seen) {
-            assertEquals(List.of(0, 1, 2), episode.messages().stream().map(Message::agent).toList());
-        }
     }
 
     /** 6: in the reference no agent read another's message, and all were updated from one batch of the old team. */
