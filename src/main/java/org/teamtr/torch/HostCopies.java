@@ -1,6 +1,7 @@
 package org.teamtr.torch;
 
 import java.util.concurrent.atomic.LongAdder;
+import java.util.function.Consumer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
@@ -35,47 +36,39 @@ final class HostCopies {
         return tensor.to(device, dtype);
     }
 
-    private static Tensor here(Tensor tensor) {
-        WAITS.increment();
-        return tensor.cpu().contiguous();
-    }
-
     /** {@return the element of a tensor that has one} */
     static double number(Tensor tensor) {
         WAITS.increment();
         return tensor.item().toDouble();
     }
 
-    /** {@return the numbers of a contiguous float32 tensor, in row-major order} */
+    /** {@return the numbers of a float32 tensor, in row-major order} */
     static float[] floats(Tensor tensor) {
         final float[] values = new float[Math.toIntExact(tensor.numel())];
-        if (values.length > 0) { // an empty tensor has no memory
-            try (PointerScope scope = new PointerScope()) {
-                new FloatPointer(here(tensor).data_ptr_float()).get(values);
-            }
-        }
+        read(tensor, here -> new FloatPointer(here.data_ptr_float()).get(values));
         return values;
     }
 
     /** {@return the numbers of an int32 tensor, in row-major order} */
     static int[] ints(Tensor tensor) {
         final int[] values = new int[Math.toIntExact(tensor.numel())];
-        if (values.length > 0) {
-            try (PointerScope scope = new PointerScope()) {
-                new IntPointer(here(tensor).data_ptr_int()).get(values);
-            }
-        }
+        read(tensor, here -> new IntPointer(here.data_ptr_int()).get(values));
         return values;
     }
 
     /** {@return the numbers of an int64 tensor, in row-major order} */
     static long[] longs(Tensor tensor) {
         final long[] values = new long[Math.toIntExact(tensor.numel())];
-        if (values.length > 0) {
+        read(tensor, here -> new LongPointer(here.data_ptr_long()).get(values));
+        return values;
+    }
+
+    private static void read(Tensor tensor, Consumer<Tensor> into) {
+        if (tensor.numel() > 0) { // an empty tensor has no memory
+            WAITS.increment();
             try (PointerScope scope = new PointerScope()) {
-                new LongPointer(here(tensor).data_ptr_long()).get(values);
+                into.accept(tensor.cpu().contiguous());
             }
         }
-        return values;
     }
 }
