@@ -102,7 +102,8 @@ final class TrustRegionUpdate {
             log.ess = now.stats().ess();
             log.ratioMax = now.stats().ratioMax();
             log.entropy = now.stats().entropy();
-            log.bound = certify(now, log.delta, rollouts, batch).with(gain);
+            rollouts.addUpdate(now.klMessage(), radiusOfMessage(log.delta, batch));
+            log.bound = certify(now, rollouts, batch).with(gain);
             log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), ascent.overflows, ascent.unchanged);
             adapt(learner, log.klReached, log.kl);
             learner.addUpdate(log.kl);
@@ -126,7 +127,8 @@ final class TrustRegionUpdate {
                 probe.updated(learner, batch, before, rollouts.madeFor);
             }
         }
-        log.bound = certify(same, log.delta, rollouts, batch)
+        rollouts.addUpdate(0, radiusOfMessage(log.delta, batch));
+        log.bound = certify(same, rollouts, batch)
                 .with(certifier == null ? GainBound.NONE : GainBound.unchanged(config.certificate().check()));
         log.outcome = new RunLog.Outcome(config.trustRegion().unit(), klFloor(learner), 0,
                 batch.size() == 0 ? UnchangedReason.SILENT : UnchangedReason.EQUAL_RETURNS);
@@ -335,10 +337,13 @@ final class TrustRegionUpdate {
         return some;
     }
 
+    /** δ of a whole message: of a mean over tokens, a message has at most as many times that as the longest has tokens. */
+    private double radiusOfMessage(double delta, Batch batch) {
+        return config.trustRegion().unit() == Config.Unit.TOKEN ? delta * batch.longest() : delta;
+    }
+
     /** Theorem 3.4. For old rollouts the updates since they were made count too: Prop. 3.3. */
-    private Certificate.Terms certify(Monitor.Measure now, double delta, Rollouts rollouts, Batch batch) {
-        // The bound is on messages. Of a mean over tokens, one has at most as many times that as the longest has tokens.
-        rollouts.addUpdate(now.klMessage(), delta * (config.trustRegion().unit() == Config.Unit.TOKEN ? batch.longest() : 1));
+    private Certificate.Terms certify(Monitor.Measure now, Rollouts rollouts, Batch batch) {
         if (certificate == null) {
             return Certificate.Terms.NONE;
         }
