@@ -48,7 +48,7 @@ final class Weights implements AutoCloseable {
     /**
      * Makes weights that are zeros.
      *
-     * @param placement where the f32 vector is until {@link #moveMaster}; for f32 weights it is always on the device
+     * @param masters the device of the f32 vector until {@link #moveMaster}; for f32 weights it is always on the device
      */
     Weights(Layout layout, torch.ScalarType dtype, Device device, Device masters, boolean trained) {
         this(layout, dtype, device, new Placement(masters), trained, null, false);
