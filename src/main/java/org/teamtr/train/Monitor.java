@@ -55,7 +55,7 @@ final class Monitor {
     }
 
     /** The measurements of one update. */
-    final class Watched {
+    final class UpdateMonitor {
         private final Policy policy;
         private final SurrogateConfig loss;
         private final Policy.Snapshot anchor;
@@ -64,7 +64,7 @@ final class Monitor {
         private final Batch batch;
         private final Batch some;
         /** Whether every measurement needs a separate pass, since gradients are computed in another format. */
-        final boolean apart;
+        final boolean separate;
         /** Time of separate passes. */
         double seconds;
 
@@ -75,16 +75,16 @@ final class Monitor {
          * @param indices of the monitored messages
          * @param perEpisode messages of the batch in an episode
          */
-        Watched(Policy policy, Batch batch, int[] indices, SurrogateConfig loss, Policy.Snapshot before, double perEpisode) {
+        UpdateMonitor(Policy policy, Batch batch, int[] indices, SurrogateConfig loss, Policy.Snapshot before, double perEpisode) {
             this.policy = policy;
             this.loss = loss;
             this.anchor = exact() || loss.klTerm() == SurrogateConfig.KlTerm.EXACT ? before : null;
             this.indices = indices;
             this.perEpisode = perEpisode;
             this.batch = batch;
-            this.apart = !policy.computesIn(config.trustRegion().monitorDtype());
+            this.separate = !policy.computesIn(config.trustRegion().monitorDtype());
             final Batch sampled = indices.length == batch.size() ? batch : batch.subset(indices);
-            if (apart) { // the recorded log-probs were computed in another format
+            if (separate) { // the recorded log-probs were computed in another format
                 final long started = System.nanoTime();
                 some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
                 seconds += (System.nanoTime() - started) * 1e-9;
@@ -174,7 +174,7 @@ final class Monitor {
         final int[] few = Arrays.copyOf(order, Math.min(FEW, batch.size()));
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
-        final double watched = Math.ceil(config.trustRegion().fraction() * batch.size());
+        final double monitored = Math.ceil(config.trustRegion().fraction() * batch.size());
         final double[] step = klOfStep(policy, some, NOTHING * config.optimiser().learningRate(), config.trustRegion().monitorDtype(), keys);
         final float[] alone = new float[some.tokens()];
         for (int m = 0; m < some.size(); m++) {
@@ -184,7 +184,7 @@ final class Monitor {
         final boolean k1 = estimator() == Config.KlEstimator.K1;
         final double[] other = perMessage(some, alone, null, k1 ? Config.KlEstimator.K1 : Config.KlEstimator.K3);
         final double rounding = Math.max(size(step), Math.max(size(other), excessOverF32(policy, some, delta, keys)));
-        return k1 ? rounding / Math.sqrt(watched) : rounding;
+        return k1 ? rounding / Math.sqrt(monitored) : rounding;
     }
 
     /** The mean over messages; for k1 the root of the mean square, since the mean of rounding errors is 0. */

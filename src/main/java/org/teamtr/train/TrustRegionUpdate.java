@@ -87,9 +87,9 @@ final class TrustRegionUpdate {
                         KeyedRandom.permutation(ascent.now.perMessage().length, config.seed(), Draw.MONITOR, stage, i, Draw.PROBE));
             }
             ascent.rollBack();
-            final long apart = System.nanoTime(); // diagnoses are not part of the update's time
+            final long bounding = System.nanoTime(); // the bound is not part of the update's time
             final GainBound gain = certifier == null ? GainBound.NONE : boundGain(ascent, i, rollouts);
-            final double beside = certifier == null ? 0 : seconds(apart);
+            final double secondsBound = certifier == null ? 0 : seconds(bounding);
             final Monitor.Measure now = ascent.now;
             log.trainedTokens = batch.tokens();
             log.surrogate = now.surrogate();
@@ -113,8 +113,8 @@ final class TrustRegionUpdate {
             if (probe != null) {
                 probe.updated(learner, batch, before, rollouts.madeFor);
             }
-            log.secondsKl = ascent.watched.seconds;
-            log.secondsUpdate = seconds(started) - log.secondsKl - beside;
+            log.secondsKl = ascent.monitored.seconds;
+            log.secondsUpdate = seconds(started) - log.secondsKl - secondsBound;
         }
     }
 
@@ -146,7 +146,7 @@ final class TrustRegionUpdate {
         /** The policy before the update; null where it is not needed. */
         private final Policy.Snapshot before;
         private final Policy.Snapshot anchor; // of gradients
-        final Monitor.Watched watched;
+        final Monitor.UpdateMonitor monitored;
         /** Of the current parameters; null where they have not been measured. */
         Monitor.Measure now;
         private Policy.Snapshot inside; // the latest parameters within the region, and of them
@@ -167,23 +167,24 @@ final class TrustRegionUpdate {
             this.delta = learner.delta;
             this.before = before;
             this.log = log;
-            this.watched = monitor.new Watched(policy, batch, watched(batch, stage, i), loss, before, messagesPerEpisode(batch, rollouts));
+            this.monitored = monitor.new UpdateMonitor(policy, batch, monitoredMessages(batch, stage, i), loss, before,
+                    messagesPerEpisode(batch, rollouts));
             final boolean exactTerm = loss.klTerm() == SurrogateConfig.KlTerm.EXACT;
-            this.anchor = monitor.exact() && !watched.apart || exactTerm ? before : null;
+            this.anchor = monitor.exact() && !monitored.separate || exactTerm ? before : null;
         }
 
         /** Ascends the surrogate until the KL leaves the region or there are no steps left; the step that left it is kept here. */
         void ascend() {
             final Config.TrustRegion region = config.trustRegion();
             while (log.innerSteps < config.optimiser().steps()) {
-                if (watched.apart && log.innerSteps > 0 && now == null && region.earlyStop()) {
-                    now = watched.measure();
+                if (monitored.separate && log.innerSteps > 0 && now == null && region.earlyStop()) {
+                    now = monitored.measure();
                     if (isOutside()) {
                         break;
                     }
                 }
                 final Policy.Gradient gradient = policy.gradient(batch, config.rollout().temperature(), loss, anchor); // Eq. 10
-                now = watched.apart ? now : watched.of(gradient); // Eq. 11
+                now = monitored.separate ? now : monitored.of(gradient); // Eq. 11
                 if (log.innerSteps == 0) {
                     log.scoreGap = gap(batch, gradient.scores());
                 }
@@ -204,7 +205,7 @@ final class TrustRegionUpdate {
                 now = null;
             }
             if (now == null) { // the last step has not been measured yet
-                now = watched.measure();
+                now = monitored.measure();
             }
             unchanged = largestNorm == 0 ? UnchangedReason.ZERO_GRADIENT : null;
         }
@@ -235,11 +236,11 @@ final class TrustRegionUpdate {
             while (isOutside() && log.halvings < region.halvings()) {
                 policy.shorten(inside, region.stepLength().share(klInside, now.kl(), delta, learner.floor == null ? 0 : learner.floor.kl()));
                 log.halvings++;
-                now = watched.measure();
+                now = monitored.measure();
             }
             if (isOutside()) {
                 policy.restore(inside);
-                now = watched.measure();
+                now = monitored.measure();
                 unchanged = stepsInside == 0 ? UnchangedReason.ROLLED_BACK : unchanged;
             }
         }
@@ -257,7 +258,7 @@ final class TrustRegionUpdate {
         final GainBound gain = certifier.judge(ascent.learner, i, ascent.before, rollouts.meanReturnLearnt());
         final boolean skipped = gain.decision() == GainBound.Decision.SKIPPED;
         if (skipped || gain.decision() == GainBound.Decision.SHORTENED) {
-            ascent.now = ascent.watched.measure();
+            ascent.now = ascent.monitored.measure();
             ascent.unchanged = skipped && ascent.unchanged == null ? UnchangedReason.NOT_CERTIFIED : ascent.unchanged;
         }
         return config.certificate().check() ? gain.realised(realised.get()) : gain;
@@ -330,7 +331,7 @@ final class TrustRegionUpdate {
     // ---- Eq. 11 and what else there is to know about an update ----
 
     /** The monitored messages: all, or a random share. */
-    private int[] watched(Batch batch, int stage, int i) {
+    private int[] monitoredMessages(Batch batch, int stage, int i) {
         final int count = (int) Math.ceil(config.trustRegion().fraction() * batch.size());
         final int[] some = Arrays.copyOf(KeyedRandom.permutation(batch.size(), config.seed(), Draw.MONITOR, stage, i), count);
         Arrays.sort(some);
