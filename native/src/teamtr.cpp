@@ -96,13 +96,13 @@ int32_t check_targets(const Device& dev, Ids targets, int64_t rows, int64_t voca
 }
 
 int32_t check_temperature(const Device& dev, float scalar, const float* per_row, int64_t rows, bool zero_allowed) {
-  const auto good = [&](float t) { return (t > 0 && t < INFINITY) || (zero_allowed && t == 0); };
-  const char* range = zero_allowed ? "finite and not negative" : "finite and positive";
-  if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not %s", (double)scalar, range);
+  const auto good = [&](float t) { return good_temperature(t) || (zero_allowed && t == 0); };
+  const char* range = zero_allowed ? "0..1e30" : "0..1e30, 0 excluded";
+  if (!per_row) return good(scalar) ? TEAMTR_OK : fail(TEAMTR_INVALID, "temperature %g is not in %s", (double)scalar, range);
   if (!dev.on_cpu()) return TEAMTR_OK;
   for (int64_t r = 0; r < rows; r++)
     if (!good(per_row[r]))
-      return fail(TEAMTR_INVALID, "temperature[%lld] is %g: not %s", (long long)r, (double)per_row[r], range);
+      return fail(TEAMTR_INVALID, "temperature[%lld] is %g: not in %s", (long long)r, (double)per_row[r], range);
   return TEAMTR_OK;
 }
 

@@ -3,7 +3,7 @@ package org.teamtr.kernels;
 /**
  * The T of softmax(logits / T): one number for all rows, or one per row.
  *
- * <p>Finite and more than 0. {@link Sampling} alone also takes 0, for all rows or for single ones: the largest logit. Gradients
+ * <p>More than 0 and at most 1e30. {@link Sampling} alone also takes 0, for all rows or for single ones: the largest logit. Gradients
  * carry their 1/T. A per-row vector is read by the kernels, so its numbers are checked there and may change between calls.
  *
  * <p>Immutable; a per-row vector stays the caller's.
@@ -21,6 +21,9 @@ public final class Temperature {
     /** 0: sampling takes the largest logit. No other kernel accepts it. */
     public static final Temperature GREEDY = new Temperature(0, null);
 
+    /** The KL takes the logits of masked tokens for a large negative number, which has to be large after the division too. */
+    private static final float MOST = 1e30f;
+
     private final float scalar;
     private final Floats vector;
 
@@ -32,11 +35,11 @@ public final class Temperature {
     /**
      * One temperature for all rows.
      *
-     * @throws IllegalArgumentException if it is negative, infinite or NaN
+     * @throws IllegalArgumentException if it is negative, more than 1e30 or NaN
      */
     public static Temperature of(float temperature) {
-        if (!(temperature >= 0 && temperature < Float.POSITIVE_INFINITY)) {
-            throw new IllegalArgumentException("temperature: expected 0 or more and finite, given " + temperature);
+        if (!(temperature >= 0 && temperature <= MOST)) {
+            throw new IllegalArgumentException("temperature: expected 0 to 1e30, given " + temperature);
         }
         return new Temperature(temperature, null);
     }

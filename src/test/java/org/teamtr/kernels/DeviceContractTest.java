@@ -95,7 +95,7 @@ class DeviceContractTest {
         for (Kernel kernel : KERNELS) {
             if (kernel.args().contains(KernelTable.TEMPERATURE)) {
                 kernels++;
-                for (float bad : new float[] {-1, Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, -0x1p-140f, 0}) {
+                for (float bad : new float[] {-1, Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, 2e30f, -0x1p-140f, 0}) {
                     if (bad != 0 || !kernel.name().equals("Sampling")) {
                         rowIsNaN(kernel, 1, "temperature " + bad, args -> args.floats("temperature").set(1, bad));
                     }

@@ -435,6 +435,24 @@ class TokenKlTest extends TestData.Scoped {
         }
     }
 
+    /** The rows have four and five tokens, of 64 places: neither the masked one nor the places behind the row are taken for tokens. */
+    @Test
+    void masksAtTheHighestTemperature() {
+        final double[] x = {1, 2, TestData.MASKED, 3, 4};
+        final double[] y = {4, 3, 2, 1, 0};
+        final Matrix old = TestData.matrix(DType.F32, x, y, x);
+        final Matrix fresh = TestData.matrix(DType.F32, y, x, x);
+        final Floats entropyOld = Floats.allocate(3);
+        final Floats entropyNew = Floats.allocate(3);
+        final Floats kl = Floats.allocate(3);
+        TokenKl.oldNew(old.logits, fresh.logits, null, Temperature.of(1e30f), kl, null, null, entropyOld, entropyNew);
+        final float four = (float) Math.log(4);
+        final float five = (float) Math.log(5);
+        assertArrayEquals(new float[] {four, five, four}, entropyOld.toArray(), 1e-6f);
+        assertArrayEquals(new float[] {five, four, four}, entropyNew.toArray(), 1e-6f);
+        assertArrayEquals(new float[] {five - four, Float.POSITIVE_INFINITY, 0}, kl.toArray(), 1e-6f);
+    }
+
     // ---- the other outputs ----
 
     @ParameterizedTest

@@ -440,8 +440,8 @@ class ViewsTest {
 
     @Test
     void configurationsRefuse() {
-        for (float bad : new float[] {-1, -0.001f, Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
-            says("temperature: expected 0 or more and finite, given " + bad, () -> Temperature.of(bad));
+        for (float bad : new float[] {-1, -0.001f, 2e30f, Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
+            says("temperature: expected 0 to 1e30, given " + bad, () -> Temperature.of(bad));
         }
         says("temperatures: expected a value, given null", () -> Temperature.perRow(null));
         says("topK: expected 0 or more, given -1", () -> new SamplingConfig(-1, 1, 0));
