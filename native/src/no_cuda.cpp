@@ -5,7 +5,9 @@
 namespace teamtr {
 namespace cuda {
 
-static int32_t none() { return fail(TEAMTR_DEVICE, "this build has no CUDA kernels; build with -Dcmake.cuda=ON where nvcc is"); }
+static int32_t none() {
+  return fail(TEAMTR_DEVICE, "this build has no CUDA kernels; those of the classifier linux-x86_64-gpu have (./mvnw makes them where nvcc is)");
+}
 
 int32_t count() {
   none();

@@ -1,6 +1,7 @@
 package org.teamtr.kernels;
 
 import java.util.List;
+import java.util.ServiceConfigurationError;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.teamtr.kernels.internal.Natives;
@@ -171,7 +172,11 @@ public final class Backend {
         if ("cuda".equals(backend) && chosen.cudaDevices.isEmpty()) {
             throw new IllegalStateException("org.teamtr.backend=cuda: " + chosen.whyNoCuda + "; set cpu, or leave it out");
         }
-        chosen.log(Natives.levelName(teamtr.teamtr_cpu_best()));
+        try {
+            chosen.log(Natives.levelName(teamtr.teamtr_cpu_best()));
+        } catch (RuntimeException | ServiceConfigurationError e) {
+            // The program's logging is broken, which is no reason for not computing.
+        }
         return chosen;
     }
 

@@ -179,6 +179,9 @@ class BackendTest {
                 && !Files.exists(Path.of("/proc/driver/nvidia/version"))) {
             assertTrue(backend.whyNoCuda().startsWith("no GPU found"), backend.whyNoCuda());
         }
+        if (backend.whyNoCuda() != null && backend.whyNoCuda().startsWith("this build has no CUDA kernels")) {
+            assertTrue(backend.whyNoCuda().contains("linux-x86_64-gpu"), backend.whyNoCuda());
+        }
         assertEquals("cpu " + backend.level() + ", " + backend.threads() + (backend.threads() == 1 ? " thread" : " threads")
                 + DEVICES, backend.toString());
     }
@@ -255,6 +258,23 @@ class BackendTest {
         assertEquals(1, count(cpu, "device refused device: expected cpu, which org.teamtr.backend=cpu allows alone, given cuda:0"),
                 String.join("\n", cpu));
         refused(run("-Dorg.teamtr.backend=nonsense"), "org.teamtr.backend: expected cpu or cuda, given nonsense");
+    }
+
+    /** As a program may bring one. */
+    public static final class BrokenLogging extends System.LoggerFinder {
+        @Override
+        public System.Logger getLogger(String name, Module module) {
+            throw new IllegalArgumentException("no logger today");
+        }
+    }
+
+    @Test
+    void aBrokenLoggerStopsNothing() throws Exception {
+        final Path services = Files.createDirectories(folder.resolve("META-INF/services"));
+        Files.writeString(services.resolve("java.lang.System$LoggerFinder"), BrokenLogging.class.getName());
+        final List<String> lines = run(folder + File.pathSeparator + CLASS_PATH, Map.of(), "-Dorg.teamtr.threads=1");
+        assertTrue(lines.contains("backend cpu " + BEST + ", 1 thread" + DEVICES), String.join("\n", lines));
+        assertTrue(lines.contains("kernel " + (float) Math.log(2)), String.join("\n", lines));
     }
 
     /** Both jars by their coordinates, the reason, and the LinkageError as the cause; from kernels and, for JavaCPP, from views. */
