@@ -83,6 +83,7 @@ public final class LogProbs {
      *   dLogits_v = ( g * (1[v = target] - p_v) - h * p_v * (log p_v + entropy) ) / T
      * </pre>
      * Reads the logits once. A row whose g and h are both 0 is not read, and its gradient is 0; so is that of an ignored row.
+     * {@code logProbs} and {@code lse} are f32, so exponents may lack 6e-8 times the size of the smaller one.
      *
      * @param logits [rows, vocab], those of the forward call
      * @param targets [rows]; may be null without {@code gradLogProbs}
