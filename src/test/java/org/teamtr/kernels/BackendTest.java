@@ -216,7 +216,7 @@ class BackendTest {
         final int processors = Runtime.getRuntime().availableProcessors();
         final List<String> lines = run();
         accepted(lines, "cpu " + BEST + ", " + processors + (processors == 1 ? " thread" : " threads"));
-        assertEquals(BEST.equals("portable") ? 1 : 0, count(lines, "WARNING: "), String.join("\n", lines));
+        assertEquals(BEST.equals("portable") ? 1 : 0, count(lines, "WARNING: TeamTR"), String.join("\n", lines));
     }
 
     @Test
@@ -224,7 +224,7 @@ class BackendTest {
         for (String level : LEVELS.subList(0, LEVELS.indexOf(BEST) + 1)) {
             final List<String> lines = run("-Dorg.teamtr.cpu=" + level, "-Dorg.teamtr.threads=1");
             accepted(lines, "cpu " + level + ", 1 thread");
-            assertEquals(level.equals(BEST) && !BEST.equals("portable") ? 0 : 1, count(lines, "WARNING: "),
+            assertEquals(level.equals(BEST) && !BEST.equals("portable") ? 0 : 1, count(lines, "WARNING: TeamTR"),
                     String.join("\n", lines));
             if (!level.equals(BEST)) {
                 assertEquals(1, count(lines, level + " is slower than the " + BEST
