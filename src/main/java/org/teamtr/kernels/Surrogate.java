@@ -72,6 +72,17 @@ public final class Surrogate {
         apart(dKl, "dKl", logProbsNew, logProbsOld, advantages, cuSeqlens, mask, kl, entropy, centredReturns);
         apart(dEntropy, "dEntropy", logProbsNew, logProbsOld, advantages, cuSeqlens, mask, kl, entropy, centredReturns);
         Check.allApart(dLogProbs, "dLogProbs", dKl, "dKl", dEntropy, "dEntropy");
+        stats.checkApart(logProbsNew, "logProbsNew");
+        stats.checkApart(logProbsOld, "logProbsOld");
+        stats.checkApart(advantages, "advantages");
+        stats.checkApart(cuSeqlens, "cuSeqlens");
+        stats.checkApart(mask, "mask");
+        stats.checkApart(kl, "kl");
+        stats.checkApart(entropy, "entropy");
+        stats.checkApart(centredReturns, "centredReturns");
+        stats.checkApart(dLogProbs, "dLogProbs");
+        stats.checkApart(dKl, "dKl");
+        stats.checkApart(dEntropy, "dEntropy");
 
         Backend.current();
         final Device device = logProbsNew.device();

@@ -223,6 +223,15 @@ public final class SurrogateStats implements AutoCloseable {
         return value;
     }
 
+    /** Throws if the view lies where calls write, which in memory of another framework it may. */
+    void checkApart(NativeView view, String name) {
+        if (view != null && written != null && view.extent > 0 && view.start < written.address + (long) COUNT * Double.BYTES
+                && written.address < view.start + view.extent) {
+            view.open(name); // memory that was closed may have been reused by now: then that is the error
+            throw new IllegalArgumentException("stats: expected memory apart from " + name + ", given an overlap");
+        }
+    }
+
     /** For a call on that device, whose results the next getter shows. */
     long address(Device device) {
         if (copy != null) {

@@ -1,6 +1,7 @@
 package org.teamtr.kernels;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -172,6 +173,38 @@ class ErrorsTest {
             }
         });
         assertTrue(refusals >= 300, "only " + refusals);
+    }
+
+    /** Of a surrogate, whose statistics may be in memory of another framework: their last number on each argument's first. */
+    @Test
+    @CpuOnly("a device's statistics are in memory of its own")
+    void statisticsOverAnArgument() {
+        final Kernel surrogate = KernelTable.named("Surrogate");
+        for (Arg arg : surrogate.args()) {
+            final Args args = new Args(surrogate);
+            final byte[] before = args.bytes();
+            final int room = SurrogateStats.COUNT * Double.BYTES;
+            final long at = args.address + args.regions.get(arg.name()) + 8;
+            final NativeView view = args.view(arg, arg.length(), args.regions.get(arg.name()) + room);
+            args.views.put(arg.name(), view);
+            if (arg.name().equals("cuSeqlens")) {
+                args.arena.putInt(args.regions.get(arg.name()) + room, 0).putInt(args.regions.get(arg.name()) + room + 4, 1)
+                        .putInt(args.regions.get(arg.name()) + room + 8, ROWS);
+                System.arraycopy(args.bytes(), 0, before, 0, before.length);
+            }
+            for (long shift : new long[] {0, -8}) { // with the shift they end where the argument begins
+                final SurrogateStats stats = SurrogateStats.ofAddress(Memory.hostDevice, at + shift, room, args.arena);
+                final Executable call = () -> Surrogate.compute(CONFIG, args.floats("logProbsNew"), args.floats("logProbsOld"),
+                        args.floats("advantages"), args.ids("cuSeqlens"), args.mask(), args.floats("kl"), args.floats("entropy"),
+                        args.floats("centredReturns"), args.floats("dLogProbs"), args.floats("dKl"), args.floats("dEntropy"), stats);
+                if (shift == 0) {
+                    says("stats: expected memory apart from " + arg.name() + ", given an overlap", call);
+                    assertArrayEquals(before, args.bytes(), arg.name());
+                } else {
+                    assertDoesNotThrow(call, arg.name());
+                }
+            }
+        }
     }
 
     @Test
