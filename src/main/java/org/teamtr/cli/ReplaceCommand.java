@@ -34,6 +34,7 @@ import org.teamtr.train.Checkpoints;
 import org.teamtr.train.Config;
 import org.teamtr.train.Draw;
 import org.teamtr.train.Estimate;
+import org.teamtr.train.HeldOutScores;
 import org.teamtr.train.Learner;
 import org.teamtr.train.Policy;
 import org.teamtr.train.RunLog;
@@ -266,7 +267,7 @@ final class ReplaceCommand implements Callable<Integer> {
             fresh.startOver();
             final RunLog.Replacement log = log(config, k, stage, same, radius, result, old, swapped, now,
                     (System.nanoTime() - started) * 1e-9);
-            write(changed(config, k, kept(name, next, to)), learners, now, log, next);
+            write(changed(config, k, kept(name, next, to)), learners, after.heldOut(now), log, next);
             return log;
         }
     }
@@ -311,7 +312,7 @@ final class ReplaceCommand implements Callable<Integer> {
         return to.resolve("models").resolve(name).toString();
     }
 
-    private void write(Config changed, List<Learner> learners, List<Verifier.Score> heldOut, RunLog.Replacement log, Path next)
+    private void write(Config changed, List<Learner> learners, HeldOutScores heldOut, RunLog.Replacement log, Path next)
             throws IOException {
         ConfigFile.write(changed, next.resolve(RunFiles.CONFIG));
         for (String file : List.of(RunFiles.METRICS, RunFiles.STAGES, RunFiles.TRANSCRIPTS, RunFiles.REPLACEMENTS)) {

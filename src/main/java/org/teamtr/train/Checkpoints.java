@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
@@ -34,7 +35,7 @@ public final class Checkpoints {
     private static final int LONGEST = 100;
 
     /** What {@code state.json} holds. Nothing of the random numbers: they are keyed by the stage. */
-    record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut) {
+    record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut, Long heldOutOf) {
     }
 
     /** One learner's: δ and β, the monitor's floor, null if it was not measured, and the checksum of its parameters. */
@@ -59,7 +60,7 @@ public final class Checkpoints {
      * @param heldOut scores of the latest held-out episodes, see {@link Trainer#heldOut}
      * @throws IOException if it cannot be written, with the latest checkpoint that is complete; nothing that was there is lost
      */
-    public void save(int stage, List<Learner> learners, List<Verifier.Score> heldOut) throws IOException {
+    public void save(int stage, List<Learner> learners, HeldOutScores heldOut) throws IOException {
         final Path next = folder.resolve(".next");
         try {
             Files.createDirectories(folder);
@@ -72,7 +73,7 @@ public final class Checkpoints {
                 force(own);
                 saved.put(learner.name, new Saved(learner.delta, learner.beta, learner.floor, learner.policy.fingerprint()));
             }
-            Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut)));
+            Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut.scores(), heldOut.of())));
             force(next);
             final Path target = folder.resolve(String.format(Locale.ROOT, "%s%04d", PREFIX, stage));
             remove(target); // of a run that was resumed from an earlier stage
@@ -147,13 +148,18 @@ public final class Checkpoints {
      *
      * @throws IOException as {@link #load} does
      */
-    public static List<Verifier.Score> heldOut(Path checkpoint) throws IOException {
-        return state(checkpoint).heldOut();
+    public static HeldOutScores heldOut(Path checkpoint) throws IOException {
+        final State state = state(checkpoint);
+        return new HeldOutScores(state.heldOutOf(), state.heldOut());
     }
 
     private static State state(Path checkpoint) throws IOException {
         try {
-            return JSON.readValue(Files.readAllBytes(checkpoint.resolve(STATE)), State.class);
+            final ObjectNode fields = JSON.readValue(Files.readAllBytes(checkpoint.resolve(STATE)), ObjectNode.class);
+            if (!fields.has("heldOutOf")) { // as earlier versions wrote it
+                fields.putNull("heldOutOf");
+            }
+            return JSON.treeToValue(fields, State.class);
         } catch (IOException e) {
             throw new IOException(checkpoint.resolve(STATE) + ": " + describe(e), e);
         }

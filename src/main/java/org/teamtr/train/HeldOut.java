@@ -1,7 +1,10 @@
 package org.teamtr.train;
 
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import java.util.zip.CRC32C;
 import org.teamtr.distributed.Ranks;
 import org.teamtr.kernels.SamplingConfig;
 import org.teamtr.team.Episode;
@@ -35,9 +38,24 @@ final class HeldOut {
         return Math.min(config.eval().prompts(), prompts.size());
     }
 
-    /** {@return how many episodes an evaluation has} */
-    int episodes() {
-        return size() * config.eval().group();
+    /** {@return the scores of an evaluation, with a checksum of what they depend on} */
+    HeldOutScores kept(List<Verifier.Score> scores) {
+        final Config.Eval e = config.eval();
+        final Config.Rollout r = config.rollout();
+        final CRC32C crc = new CRC32C(); // of nothing in which ranks differ, such as their devices
+        crc.update(Arrays.asList(e.prompts(), e.group(), e.temperature(), e.topP(), r.maxNewTokens(), r.truncation(), config.seed(), config.task(),
+                config.team(), config.policies().values().stream().map(m -> List.of(m.dtype(), m.thinking())).toList()).toString()
+                .getBytes(StandardCharsets.UTF_8));
+        for (int i = 0; i < size(); i++) {
+            final Prompt prompt = prompts.get(i);
+            crc.update(Arrays.asList(prompt.text(), prompt.answer()).toString().getBytes(StandardCharsets.UTF_8));
+        }
+        return new HeldOutScores(crc.getValue(), scores);
+    }
+
+    /** {@return whether the realised gain can be the difference from scores that a checkpoint kept} */
+    boolean compares(HeldOutScores kept) {
+        return kept.scores().size() == size() * config.eval().group() && (kept.of() == null || kept.of().equals(kept(List.of()).of()));
     }
 
     Evaluation evaluate() {

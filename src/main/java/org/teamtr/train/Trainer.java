@@ -126,13 +126,13 @@ public final class Trainer {
     /**
      * Trains from after stage {@code done} (0: from the start) to the last.
      *
-     * @param heldOut what {@link #heldOut} was after that stage; null from the start. Of other prompts than the configuration's, it is
-     *     measured again
+     * @param heldOut what {@link #heldOut} was after that stage; null from the start. Where other prompts, another way to
+     *     sample or another verifier is configured, it is measured again
      */
-    public void train(int done, List<Verifier.Score> heldOut, Listener listener) {
+    public void train(int done, HeldOutScores heldOut, Listener listener) {
         rankWatch.loaded(learners);
-        final boolean known = heldOut != null && heldOut.size() == this.heldOut.episodes();
-        Evaluation before = known ? new Evaluation(heldOut, List.of(), List.of(), 0) : evaluate();
+        final boolean known = heldOut != null && this.heldOut.compares(heldOut);
+        Evaluation before = known ? new Evaluation(heldOut.scores(), List.of(), List.of(), 0) : evaluate();
         latest = before.scores();
         if (done == 0) {
             listener.staged(stageLog(0, List.of(), List.of(), before, null, before.seconds()), before.transcripts(0));
@@ -173,8 +173,13 @@ public final class Trainer {
     }
 
     /** {@return the scores of the latest held-out episodes: what a checkpoint keeps for the next realised gain} */
-    public List<Verifier.Score> heldOut() {
-        return latest;
+    public HeldOutScores heldOut() {
+        return heldOut.kept(latest);
+    }
+
+    /** {@return the same of these scores of {@link #evaluate}} */
+    public HeldOutScores heldOut(List<Verifier.Score> scores) {
+        return heldOut.kept(scores);
     }
 
     private List<Learner> order(int stage) {

@@ -22,6 +22,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.teamtr.distributed.Ranks;
 import org.teamtr.report.Json;
 import org.teamtr.team.Agent;
 import org.teamtr.team.PromptTemplate;
@@ -68,7 +69,7 @@ class CheckpointsTest {
     void loadBringsBackParametersAndDeltaAndBeta() throws IOException {
         change(learners.get(0), 0.25);
         change(learners.get(1), 1.0 / 3);
-        checkpoints.save(3, learners, List.of());
+        checkpoints.save(3, learners, HeldOutScores.NONE);
         final List<Learner> others = learners();
         assertNotEquals(learners.get(1).policy.fingerprint(), others.get(1).policy.fingerprint());
         assertEquals(3, Checkpoints.load(checkpoints.latest(), others));
@@ -83,7 +84,7 @@ class CheckpointsTest {
     @Test
     void infiniteRadiusComesBackToo() throws IOException {
         final Learner free = new Learner("free", new TabularPolicy(4, 1, 1), List.of(0), Double.POSITIVE_INFINITY, 0);
-        checkpoints.save(1, List.of(free), List.of());
+        checkpoints.save(1, List.of(free), HeldOutScores.NONE);
         free.delta = 1;
         Checkpoints.load(checkpoints.latest(), List.of(free));
         assertEquals(Double.POSITIVE_INFINITY, free.delta);
@@ -91,7 +92,7 @@ class CheckpointsTest {
 
     @Test
     void namesOfLearnersAreNamesOfFolders() throws IOException {
-        checkpoints.save(3, learners, List.of());
+        checkpoints.save(3, learners, HeldOutScores.NONE);
         try (Stream<Path> all = Files.list(checkpoints.latest())) {
             assertEquals(List.of("planner", "solver+the_judge_2-b9d6d750", "state.json"), all.map(p -> p.getFileName().toString()).sorted().toList());
         }
@@ -105,7 +106,7 @@ class CheckpointsTest {
         for (int i = 0; i < team.size(); i++) {
             change(team.get(i), i + 1);
         }
-        checkpoints.save(3, team, List.of());
+        checkpoints.save(3, team, HeldOutScores.NONE);
         final List<Learner> others = team.stream().map(l -> new Learner(l.name, new TabularPolicy(4, 1, 1), List.of(0), 0.5, 0.1)).toList();
         assertEquals(3, Checkpoints.load(checkpoints.latest(), others));
         for (int i = 0; i < team.size(); i++) {
@@ -123,19 +124,19 @@ class CheckpointsTest {
     void theNewestAreKept() throws IOException {
         assertNull(checkpoints.latest());
         for (int stage : new int[] {1, 2, 9, 10, 10_000}) {
-            checkpoints.save(stage, learners, List.of());
+            checkpoints.save(stage, learners, HeldOutScores.NONE);
         }
         assertEquals(List.of("stage-0010", "stage-10000"), names());
         assertEquals(run.resolve("checkpoints/stage-10000"), checkpoints.latest());
-        new Checkpoints(run, 1).save(10_001, learners, List.of());
+        new Checkpoints(run, 1).save(10_001, learners, HeldOutScores.NONE);
         assertEquals(List.of("stage-10001"), names());
     }
 
     @Test
     void aStageIsReplaced() throws IOException {
-        checkpoints.save(3, learners, List.of());
+        checkpoints.save(3, learners, HeldOutScores.NONE);
         change(learners.get(0), 1);
-        checkpoints.save(3, learners, List.of());
+        checkpoints.save(3, learners, HeldOutScores.NONE);
         final List<Learner> others = learners();
         Checkpoints.load(checkpoints.latest(), others);
         assertEquals(learners.get(0).policy.fingerprint(), others.get(0).policy.fingerprint());
@@ -145,12 +146,12 @@ class CheckpointsTest {
     /** What a kill leaves half written is no checkpoint, and no obstacle. */
     @Test
     void whatAKillLeavesIsIgnoredAndReplaced() throws IOException {
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path half = Files.createDirectories(run.resolve("checkpoints/.next/planner"));
         Files.writeString(half.resolve("table.json"), "{\"tab");
         Files.writeString(run.resolve("checkpoints/.next/state.json"), "");
         assertEquals(run.resolve("checkpoints/stage-0001"), checkpoints.latest());
-        checkpoints.save(2, learners, List.of());
+        checkpoints.save(2, learners, HeldOutScores.NONE);
         assertEquals(List.of("stage-0001", "stage-0002"), names());
         assertEquals(2, Checkpoints.load(checkpoints.latest(), learners()));
     }
@@ -162,7 +163,7 @@ class CheckpointsTest {
         }
         assertNull(checkpoints.latest());
         for (int stage = 1; stage < 5; stage++) {
-            checkpoints.save(stage, learners, List.of());
+            checkpoints.save(stage, learners, HeldOutScores.NONE);
         }
         assertEquals(List.of("best", "stage-", "stage-0001.bak", "stage-0003", "stage-0004", "stage-x"), names());
     }
@@ -173,7 +174,7 @@ class CheckpointsTest {
         final Locale before = Locale.getDefault();
         try {
             Locale.setDefault(Locale.forLanguageTag("ar-EG-u-nu-arab"));
-            checkpoints.save(12, learners, List.of());
+            checkpoints.save(12, learners, HeldOutScores.NONE);
         } finally {
             Locale.setDefault(before);
         }
@@ -198,22 +199,22 @@ class CheckpointsTest {
     void aFailedSaveLeavesTheEarlierOneAndNamesIt() throws IOException {
         final List<Learner> some = List.of(learners.get(0), full());
         assertEquals("checkpoint of stage 1: No space left on device; there is no earlier one",
-                assertThrows(IOException.class, () -> checkpoints.save(1, some, List.of())).getMessage());
+                assertThrows(IOException.class, () -> checkpoints.save(1, some, HeldOutScores.NONE)).getMessage());
         change(learners.get(0), 1);
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         change(learners.get(0), 1);
         assertEquals("checkpoint of stage 2: No space left on device; " + run.resolve("checkpoints/stage-0001") + " is complete",
-                assertThrows(IOException.class, () -> checkpoints.save(2, some, List.of())).getMessage());
+                assertThrows(IOException.class, () -> checkpoints.save(2, some, HeldOutScores.NONE)).getMessage());
         assertEquals(List.of("stage-0001"), names(), "what was half written takes no room");
         assertEquals(1, Checkpoints.load(checkpoints.latest(), learners()));
-        checkpoints.save(2, learners, List.of());
+        checkpoints.save(2, learners, HeldOutScores.NONE);
         assertEquals(2, Checkpoints.load(checkpoints.latest(), learners()));
     }
 
     @Test
     void parametersThatAreNotThoseThatWereSavedAreFoundOut() throws IOException {
         change(learners.get(1), 0.5);
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path file = run.resolve("checkpoints/stage-0001/solver+the_judge_2-b9d6d750/table.json");
         final String before = Files.readString(file);
         final double row = ((TabularPolicy) learners.get(1).policy).logits(new int[] {7}, new int[0], 0)[1];
@@ -227,7 +228,7 @@ class CheckpointsTest {
     @ParameterizedTest
     @CsvSource({"state.json", "planner/table.json", "solver+the_judge_2-b9d6d750/table.json"})
     void aMissingFileIsNamed(String name) throws IOException {
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path file = checkpoints.latest().resolve(name);
         Files.delete(file);
         final String message = failure(checkpoints.latest()).getMessage();
@@ -237,7 +238,7 @@ class CheckpointsTest {
     @ParameterizedTest
     @CsvSource({"state.json, 0", "state.json, 1", "state.json, 40", "planner/table.json, 5", "planner/table.json, 0"})
     void aTruncatedFileIsNamed(String name, int length) throws IOException {
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path file = checkpoints.latest().resolve(name);
         assertTrue(Files.size(file) > length);
         Files.writeString(file, Files.readString(file).substring(0, length));
@@ -248,7 +249,7 @@ class CheckpointsTest {
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {"{}", "{\"stage\": 3}", "{\"stage\": 1, \"learners\": {\"planner\": {\"delta\": 1}}}", "[]"})
     void aStateThatIsNoneIsNamed(String state) throws IOException {
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path file = checkpoints.latest().resolve("state.json");
         Files.writeString(file, state);
         final String message = failure(checkpoints.latest()).getMessage();
@@ -257,7 +258,7 @@ class CheckpointsTest {
 
     @Test
     void aFileInPlaceOfAFolderIsNamed() throws IOException {
-        checkpoints.save(1, learners, List.of());
+        checkpoints.save(1, learners, HeldOutScores.NONE);
         final Path folder = checkpoints.latest().resolve("planner");
         Checkpoints.remove(folder);
         Files.writeString(folder, "");
@@ -269,14 +270,42 @@ class CheckpointsTest {
 
     @Test
     void aLearnerThatIsNotThereIsNamed() throws IOException {
-        checkpoints.save(1, learners.subList(0, 1), List.of());
+        checkpoints.save(1, learners.subList(0, 1), HeldOutScores.NONE);
         assertEquals(checkpoints.latest() + ": expected a checkpoint of solver+the judge/2, given [planner]",
                 failure(checkpoints.latest()).getMessage());
-        checkpoints.save(2, learners, List.of());
+        checkpoints.save(2, learners, HeldOutScores.NONE);
         assertEquals(2, Checkpoints.load(checkpoints.latest(), learners().subList(0, 1)), "others may be there");
     }
 
     // ---- a run that goes on ----
+
+    /** The realised gain is a difference: scores of another way to sample, or of other prompts, are measured again. */
+    @Test
+    void heldOutScoresAreKeptWithWhatTheyDependOn() throws IOException {
+        final Config config = config(2, 1, 0, 0, "fixed");
+        final HeldOutScores kept = held(config, PROMPTS).kept(List.of(new Verifier.Score(1, true), new Verifier.Score(0, false),
+                new Verifier.Score(1, true), new Verifier.Score(0, false), new Verifier.Score(1, true), new Verifier.Score(0, false),
+                new Verifier.Score(1, true), new Verifier.Score(0, false)));
+        checkpoints.save(1, learners, kept);
+        final HeldOutScores back = Checkpoints.heldOut(checkpoints.latest());
+        assertEquals(kept, back);
+        assertTrue(held(config(9, 2, 0, 1, "adaptive"), PROMPTS).compares(back), "it does not matter how the team is trained");
+        assertFalse(held(config, PROMPTS.part(1, PROMPTS.size())).compares(back), "other prompts");
+        final TrainerTest.Settings greedy = new TrainerTest.Settings();
+        greedy.seed = 3;
+        greedy.eval = new Config.Eval(2, 4, 2, 0, 1, 2);
+        assertFalse(held(greedy.config(), PROMPTS).compares(back), "another temperature");
+        final Path state = checkpoints.latest().resolve("state.json");
+        final ObjectNode earlier = Json.MAPPER.readValue(state.toFile(), ObjectNode.class);
+        earlier.remove("heldOutOf");
+        Json.MAPPER.writeValue(state.toFile(), earlier);
+        assertTrue(held(config, PROMPTS).compares(Checkpoints.heldOut(checkpoints.latest())), "an earlier version did not say of what");
+        assertFalse(held(config, PROMPTS).compares(HeldOutScores.NONE));
+    }
+
+    private static HeldOut held(Config config, Prompts prompts) {
+        return new HeldOut(config, null, prompts, null, 1, Ranks.ONE);
+    }
 
     private static final Prompts PROMPTS = TrainerTest.prompts();
 
