@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.ByteArrayInputStream;
 import java.io.FileNotFoundException;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -23,6 +24,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.zip.CRC32C;
 import org.teamtr.kernels.internal.NativeFolders;
 import org.teamtr.model.LfsPointer;
 import org.teamtr.team.ChatTurn;
@@ -62,6 +64,7 @@ public final class Tokenizer implements AutoCloseable {
     private final int[] endTokens;
     private final String template; // null for none
     private final Path templateFile;
+    private final long checksum;
 
     /**
      * Opens the tokenizer of a model folder: {@code tokenizer.json}, and where they are there {@code tokenizer_config.json},
@@ -110,6 +113,10 @@ public final class Tokenizer implements AutoCloseable {
         final boolean own = Files.isRegularFile(folder.resolve(TEMPLATE));
         templateFile = folder.resolve(own ? TEMPLATE : TOKENIZER_CONFIG);
         template = own ? Files.readString(templateFile) : template(config.path("chat_template"));
+        final CRC32C crc = new CRC32C();
+        crc.update(bytes);
+        crc.update((added + Arrays.toString(endTokens)).getBytes(StandardCharsets.UTF_8));
+        checksum = crc.getValue();
         try {
             // From a stream: from a path, DJL would also read tokenizer_config.json and cut texts at its model_max_length.
             tokenizer = HuggingFaceTokenizer.newInstance(
@@ -129,6 +136,11 @@ public final class Tokenizer implements AutoCloseable {
                         + ", but with " + TOKENIZER + " it is " + Arrays.toString(ids));
             }
         }
+    }
+
+    /** {@return a checksum of all that decides which tokens a text has, and which end a message} The chat template, which is text, is not in it. */
+    public long checksum() {
+        return checksum;
     }
 
     /**

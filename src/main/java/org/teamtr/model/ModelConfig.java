@@ -6,9 +6,11 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 
 /**
  * The sizes of a decoder of the Qwen3, Qwen2.5, Llama or Mistral family, as a Hugging Face {@code config.json} gives them.
@@ -181,8 +183,31 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
      * @param endTokens ids that end a message
      */
     public void write(Path file, String torchDtype, int... endTokens) throws IOException {
-        final ObjectMapper mapper = new ObjectMapper();
-        final ObjectNode json = mapper.createObjectNode();
+        final ObjectNode json = json().put("torch_dtype", torchDtype);
+        if (endTokens.length > 0) {
+            final ArrayNode ends = json.putArray("eos_token_id");
+            for (int end : endTokens) {
+                ends.add(end);
+            }
+        }
+        Files.write(file, new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
+    }
+
+    /** {@return the fields of {@code config.json} in which another model differs from this one, which is expected} */
+    public String differences(ModelConfig given) {
+        final ObjectNode mine = json();
+        final ObjectNode others = given.json();
+        final Set<String> names = new LinkedHashSet<>();
+        mine.fieldNames().forEachRemaining(names::add);
+        others.fieldNames().forEachRemaining(names::add);
+        return names.stream().filter(name -> !name.equals("architectures") && !mine.path(name).equals(others.path(name)))
+                .map(name -> name + ": expected " + (mine.has(name) ? mine.get(name) : "none") + ", given "
+                        + (others.has(name) ? others.get(name) : "none"))
+                .collect(Collectors.joining("; "));
+    }
+
+    private ObjectNode json() {
+        final ObjectNode json = new ObjectMapper().createObjectNode();
         json.putArray("architectures").add(switch (modelType) {
             case "qwen3" -> "Qwen3ForCausalLM";
             case "qwen2" -> "Qwen2ForCausalLM";
@@ -194,7 +219,7 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
                 .put("num_attention_heads", attention.heads()).put("num_key_value_heads", attention.kvHeads())
                 .put("head_dim", attention.headDim()).put("max_position_embeddings", rope.positions())
                 .put("rms_norm_eps", normEps).put("rope_theta", rope.theta()).put("tie_word_embeddings", embedding.tied())
-                .put("hidden_act", "silu").put("torch_dtype", torchDtype);
+                .put("hidden_act", "silu");
         if (modelType.equals("qwen3") || modelType.equals("llama")) {
             json.put("attention_bias", attention.outBias());
         }
@@ -210,15 +235,9 @@ public record ModelConfig(String modelType, Embedding embedding, int hidden, int
             final ArrayNode types = json.putArray("layer_types");
             window.layers().forEach(slides -> types.add(slides ? "sliding_attention" : "full_attention"));
         }
-        if (endTokens.length > 0) {
-            final ArrayNode ends = json.putArray("eos_token_id");
-            for (int end : endTokens) {
-                ends.add(end);
-            }
-        }
         if (rope.scaling() != null) {
             rope.scaling().write(json.putObject("rope_scaling").put("rope_type", rope.scaling().type()));
         }
-        Files.write(file, mapper.writerWithDefaultPrettyPrinter().writeValueAsBytes(json));
+        return json;
     }
 }

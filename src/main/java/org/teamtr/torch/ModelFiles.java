@@ -265,8 +265,12 @@ final class ModelFiles {
         }
     }
 
-    /** Writes what a policy needs to resume; for vectors that are divided among ranks, the other ranks must call {@link #sendParts}. */
-    static void writeTraining(Path folder, TrainingState state) throws IOException {
+    /**
+     * Writes what a policy needs to resume; for vectors that are divided among ranks, the other ranks must call {@link #sendParts}.
+     *
+     * @param outside checksums by name of what the policy also needs and is not in the folder
+     */
+    static void writeTraining(Path folder, TrainingState state, Map<String, String> outside) throws IOException {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
         final List<SafeTensorsWriter.Tensor> vectors = new ArrayList<>();
@@ -283,6 +287,7 @@ final class ModelFiles {
         if (state.lossScale != null) {
             numbers.putAll(state.lossScale.state());
         }
+        numbers.putAll(outside);
         SafeTensorsWriter.write(folder.resolve(TRAINING), vectors, numbers);
     }
 
@@ -308,12 +313,29 @@ final class ModelFiles {
         }
     }
 
-    /** Reads what {@link #writeTraining} has written; of divided vectors only this rank's part. */
-    static void readTraining(Path folder, TrainingState state) throws IOException {
+    /**
+     * Reads what {@link #writeTraining} has written; of divided vectors only this rank's part.
+     *
+     * @throws IOException also if what is not in the folder has changed since; what it has no checksum of is not checked
+     */
+    static void readTraining(Path folder, TrainingState state, Map<String, String> outside) throws IOException {
         final Weights weights = state.weights;
         final long length = weights.layout.length();
         final Path file = folder.resolve(TRAINING);
         try (SafeTensors tensors = SafeTensors.open(file)) {
+            for (Map.Entry<String, String> now : outside.entrySet()) {
+                final String then = tensors.metadata().getOrDefault(now.getKey(), now.getValue());
+                if (!then.equals(now.getValue())) {
+                    throw new IOException(file + ": " + now.getKey() + ": expected the one with which it was trained (checksum " + then
+                            + "), given another (" + now.getValue() + "); the files of the model have changed since");
+                }
+            }
+            final boolean f32 = weights.dtype == torch.ScalarType.Float;
+            if (tensors.entries().containsKey("master") == f32) { // rounding to 16 bits, or from them, would be a change of its own
+                throw new IOException(
+                        file + ": expected a checkpoint of a policy in " + (f32 ? "f32, given one in 16 bits" : "16 bits, given one in f32")
+                                + "; a run goes on with the policies.<name>.dtype that it began with");
+            }
             state.optimiser.clear();
             state.optimiser.steps = Long.parseLong(tensors.metadata().getOrDefault("steps", ""));
             if (state.optimiser.steps > 0) {
@@ -321,7 +343,7 @@ final class ModelFiles {
                 vector(tensors, file, MEAN, length, state.optimiser.mean, state.shard);
                 vector(tensors, file, SQUARE, length, state.optimiser.square, state.shard);
             }
-            if (weights.dtype != torch.ScalarType.Float) {
+            if (!f32) {
                 vector(tensors, file, "master", length, weights.master, weights.shard);
                 weights.refresh();
             }

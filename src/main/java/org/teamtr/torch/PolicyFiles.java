@@ -4,6 +4,8 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 import org.teamtr.chat.Tokenizer;
 import org.teamtr.model.ModelConfig;
 
@@ -95,6 +97,7 @@ final class PolicyFiles {
      */
     static void save(TorchPolicy policy, Path folder, String source) throws IOException {
         final TrainingState state = policy.state;
+        final Map<String, String> outside = outside(policy);
         if (state.base == null) {
             final String dtype = switch (policy.settings.dtype()) {
                 case F32 -> "float32";
@@ -107,7 +110,14 @@ final class PolicyFiles {
         } else {
             ModelFiles.writeAdapter(folder, state.weights, policy.settings, source);
         }
-        ModelFiles.writeTraining(folder, state);
+        ModelFiles.writeTraining(folder, state, outside);
+    }
+
+    /** Checksums of what a checkpoint does not hold, although the policy would be another one with another: the model's own files. */
+    private static Map<String, String> outside(TorchPolicy policy) {
+        final Map<String, String> outside = new TreeMap<>(policy.state.frozenChecksum());
+        outside.put("tokenizer", Long.toHexString(policy.tokenizer.checksum()));
+        return outside;
     }
 
     /** Reads into a policy what {@link #save} has written. */
@@ -115,12 +125,12 @@ final class PolicyFiles {
         if (policy.state.base == null) {
             final ModelConfig given = ModelConfig.read(folder.resolve(ModelFiles.CONFIG));
             if (!given.equals(policy.config)) {
-                throw new IOException(folder.resolve(ModelFiles.CONFIG) + ": expected " + policy.config + ", given " + given);
+                throw new IOException(folder.resolve(ModelFiles.CONFIG) + ": another model than the policy's: " + policy.config.differences(given));
             }
             ModelFiles.readModel(folder, policy.config, policy.state.weights);
         } else {
             ModelFiles.readAdapter(folder, policy.state.weights, policy.settings);
         }
-        ModelFiles.readTraining(folder, policy.state);
+        ModelFiles.readTraining(folder, policy.state, outside(policy));
     }
 }

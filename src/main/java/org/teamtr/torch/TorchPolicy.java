@@ -375,6 +375,7 @@ public final class TorchPolicy implements Policy {
     @Override
     public void sendParts() {
         if (state.shard != null) {
+            state.frozenChecksum();
             ModelFiles.sendParts(state);
             fingerprint();
         }

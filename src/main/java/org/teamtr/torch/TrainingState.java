@@ -338,28 +338,40 @@ final class TrainingState implements AutoCloseable {
     // ---- files ----
 
     long fingerprint() {
+        return checksum(weights.shard, weights.master);
+    }
+
+    /** @param shard this rank's part; null where {@code data} is the whole vector. Otherwise all ranks must make the same call */
+    private static long checksum(Shard shard, Tensor data) {
         final CRC32C castagnoli = new CRC32C();
         final CRC32 ieee = new CRC32();
-        if (weights.shard != null) {
-            weights.shard.stream("fingerprint", weights.master, numbers -> {
-                final ByteBuffer bytes = ModelFiles.bytes(numbers);
-                castagnoli.update(bytes.duplicate());
-                ieee.update(bytes);
-            });
-            return castagnoli.getValue() << 32 | ieee.getValue();
-        }
-        try (PointerScope scope = new PointerScope()) {
-            final Tensor data = weights.master;
+        final Shard.Numbers<RuntimeException> update = numbers -> {
+            final ByteBuffer bytes = ModelFiles.bytes(numbers);
+            castagnoli.update(bytes.duplicate());
+            ieee.update(bytes);
+        };
+        if (shard != null) {
+            shard.stream("fingerprint", data, update);
+        } else {
             final long chunk = 64 << 20;
             for (long from = 0; from < data.numel(); from += chunk) {
                 try (PointerScope part = new PointerScope()) {
-                    final ByteBuffer bytes = ModelFiles.bytes(data.narrow(0, from, Math.min(chunk, data.numel() - from)).cpu());
-                    castagnoli.update(bytes.duplicate());
-                    ieee.update(bytes);
+                    update.accept(data.narrow(0, from, Math.min(chunk, data.numel() - from)).cpu());
                 }
             }
         }
         return castagnoli.getValue() << 32 | ieee.getValue();
+    }
+
+    /** {@return a checksum, by name, of what checkpoints of adapters do not hold: the frozen weights in their dtype; empty without adapters} */
+    Map<String, String> frozenChecksum() {
+        if (base == null) {
+            return Map.of();
+        }
+        if (base.checksum == null) { // once: they never change
+            base.checksum = checksum(base.shard, base.stored());
+        }
+        return Map.of("frozen weights in " + base.dtype, Long.toHexString(base.checksum));
     }
 
     /** {@return the current version, and the number of versions so far} */

@@ -42,6 +42,8 @@ final class Weights implements AutoCloseable {
     /** The master on the device, and its tensors; made when first needed. */
     private Tensor masterThere;
     private Map<String, Tensor> masters;
+    /** Of frozen weights, once it was asked for; see {@link TrainingState#frozenChecksum}. */
+    Long checksum;
     private int owners = 1;
     private long changes;
 

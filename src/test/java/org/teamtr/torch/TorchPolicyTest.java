@@ -830,6 +830,31 @@ class TorchPolicyTest {
 
     // ---- adapters ----
 
+    /** Adapters over other weights, or tokens that are other pieces of text, would be another policy without a word. */
+    @Test
+    void whatACheckpointNeedsBesideItsFilesMustBeTheSame() throws IOException {
+        final TorchPolicy.Settings lora = Tiny.settings("bf16", 1, 4, 8192);
+        final Path saved = Files.createDirectories(folder.resolve("saved"));
+        final Path digits = Files.createDirectories(folder.resolve("digits"));
+        Tokenizer.writeCharacters(digits, "0123456789abcdefghijklmnopqrstuvwxyz .", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        try (TorchPolicy policy = Tiny.policy(folder, Tiny.qwen3(2), lora, 5); TorchPolicy same = Tiny.policy(folder, Tiny.qwen3(2), lora, 5);
+                TorchPolicy other = Tiny.policy(folder, Tiny.qwen3(2), lora, 6);
+                TorchPolicy finer = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f16", 1, 4, 8192), 5);
+                TorchPolicy wider = Tiny.policy(folder, Tiny.qwen3(2), Tiny.settings("f32", 1, 4, 8192), 5);
+                TorchPolicy reads = TorchPolicy.random(Tiny.qwen3(2), Tokenizer.open(digits), lora, 5)) {
+            Tiny.scramble(reads.state.base, 5);
+            policy.save(saved);
+            same.load(saved);
+            finer.load(saved); // of weights in another dtype nothing is known
+            final String dtype = assertThrows(IOException.class, () -> wider.load(saved)).getMessage();
+            assertTrue(dtype.contains(": expected a checkpoint of a policy in f32, given one in 16 bits; "), dtype);
+            final String weights = assertThrows(IOException.class, () -> other.load(saved)).getMessage();
+            assertTrue(weights.contains("frozen weights in BFloat16: expected the one"), weights);
+            final String tokens = assertThrows(IOException.class, () -> reads.load(saved)).getMessage();
+            assertTrue(tokens.contains("tokenizer: expected the one with which it was trained (checksum "), tokens);
+        }
+    }
+
     @Test
     void freshAdaptersChangeNothing() throws IOException {
         for (String dtype : new String[] {"f32", "bf16"}) {
