@@ -175,7 +175,7 @@ final class Monitor {
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
         final double monitored = Math.ceil(config.trustRegion().fraction() * batch.size());
-        final double[] step = klOfStep(policy, some, NOTHING * config.optimiser().learningRate(), config.trustRegion().monitorDtype(), keys);
+        final double[] step = klOfNothing(policy, some, delta, keys);
         final float[] alone = new float[some.tokens()];
         for (int m = 0; m < some.size(); m++) {
             final float[] one = score(policy, some.subset(m), null).logProbs();
@@ -187,6 +187,27 @@ final class Monitor {
         return k1 ? rounding / Math.sqrt(monitored) : rounding;
     }
 
+    /**
+     * {@return the KL of a step that is too short to change anything} Where a KL shows even so in f32, it is not of rounding, but of a learning
+     * rate far too large or a very sensitive policy: then it is that of a step which is short enough, if there is one.
+     */
+    private double[] klOfNothing(Policy policy, Batch some, double delta, long... keys) {
+        double length = NOTHING * config.optimiser().learningRate();
+        final double[] first = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
+        double[] step = first;
+        for (int i = 0; i < 2 * SHORTER && inF32(policy) && size(step) > WARNED * delta; i++) {
+            length /= 10;
+            step = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
+        }
+        return size(step) > WARNED * delta ? first : step;
+    }
+
+    /** Whether the monitor computes in f32. */
+    private boolean inF32(Policy policy) {
+        final Policy.Precision own = config.trustRegion().monitorDtype();
+        return own == Policy.Precision.F32 || own == Policy.Precision.SAME && policy.computesIn(Policy.Precision.F32);
+    }
+
     /** The mean over messages; for k1 the root of the mean square, since the mean of rounding errors is 0. */
     private double size(double[] perMessage) {
         return estimator() == Config.KlEstimator.K1 ? scatter(perMessage) : mean(perMessage);
@@ -194,9 +215,7 @@ final class Monitor {
 
     /** {@return how much larger the KL of a step is in the monitor's format than in f32}; 0 for policies without frozen weights. */
     private double excessOverF32(Policy policy, Batch some, double delta, long... keys) {
-        final Policy.Precision own = config.trustRegion().monitorDtype();
-        if (!policy.hasFrozenWeights() || own == Policy.Precision.F32
-                || own == Policy.Precision.SAME && policy.computesIn(Policy.Precision.F32)) {
+        if (!policy.hasFrozenWeights() || inF32(policy)) {
             return 0;
         }
         final Batch exactly = some.withLogProbsOld(policy.score(some, temperature, null, Policy.Precision.F32).logProbs());
@@ -206,7 +225,7 @@ final class Monitor {
             length /= 10;
             exact = size(klOfStep(policy, exactly, length, Policy.Precision.F32, keys));
         }
-        return exact > delta ? 0 : size(klOfStep(policy, some, length, own, keys)) - exact;
+        return exact > delta ? 0 : size(klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys)) - exact;
     }
 
     /** {@return the KL of each message after every parameter has moved by this length, up or down at random} The policy is restored. */

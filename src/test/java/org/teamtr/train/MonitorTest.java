@@ -56,6 +56,24 @@ class MonitorTest {
         }
     }
 
+    /** A thousandth of a step of such a rate is no step of nothing, and no dtype would help. */
+    @Test
+    void theFloorInF32IsOfRoundingWhateverTheLearningRate() throws Exception {
+        final int vocab = 24;
+        Tokenizer.writeCharacters(folder, "abcdefghijklmnopqrstuv", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        ModelConfig.qwen3(vocab, 32, 48, 2, 4, 2, 10, 96).write(folder.resolve("config.json"), "float32", 1);
+        final SplittableRandom random = new SplittableRandom(8);
+        final Batch batch = Batch.of(IntStream.range(0, 8).mapToObj(i -> new Utterance(random.ints(5, 2, vocab).toArray(),
+                random.ints(8, 2, vocab).toArray(), new float[8], "", true, 0)).toList(), new float[8], new float[8]);
+        try (TorchPolicy policy = TorchPolicy.random(folder, TorchPolicy.Settings.on("cpu", 1), 3)) {
+            for (double rate : new double[] {1e-6, 0.1, 10}) {
+                final Config config = ConfigFile.load(null, List.of("rollout.temperature=" + TEMPERATURE, "optimiser.learning_rate=" + rate));
+                final double floor = new Monitor(config, TEMPERATURE).floor(policy, batch, 0.01, 1, 2);
+                assertTrue(floor < 1e-3, rate + ": " + floor);
+            }
+        }
+    }
+
     private static double ofAStep(Policy policy, Batch batch, double length, Policy.Precision precision) {
         try (Policy.Snapshot before = policy.snapshot()) {
             policy.nudge(length, 77);
