@@ -108,6 +108,22 @@ digits() { sed -E 's/([0-9]\.[0-9]{3})[0-9]*/\1/g'; } # the last ones differ bet
 expect '^KL' "$java_bin" -cp "$jar.jar:$jar-linux-x86_64.jar:$(< target/runtime-classpath.txt)" "$work/Example.java"
 cmp <(digits < "$work/out") <(grep '^KL(old' README.md | digits) || fail "README.md shows another output of its example"
 
+step "A router of one's own"
+mkdir -p "$work/own/mine"
+cat > "$work/own/mine/Turns.java" << 'JAVA'
+package mine;
+
+public class Turns implements org.teamtr.team.Router {
+    @Override
+    public int next(org.teamtr.team.Context context, int agents, long seed) {
+        return context.turn() % agents;
+    }
+}
+JAVA
+"${java_bin}c" -cp "$jar.jar" "$work/own/mine/Turns.java"
+expect '^report: .*report\.html$' env TEAMTR_CLASSPATH="$work/own" ./teamtr train "${small[@]}" --set train.stages=1 \
+  --set team.router=mine.Turns --out runs/own
+
 step "A project that links the kernels"
 maven=(./mvnw -B -q -ntp)
 install=org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file # what ./mvnw install does, without building again

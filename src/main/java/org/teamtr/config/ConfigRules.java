@@ -166,7 +166,7 @@ public final class ConfigRules {
             entry("checkpoint.every", whole(1)),
             entry("checkpoint.keep", whole(1)),
             entry("hardware.device", oneOf("cpu", "cuda")),
-            entry("hardware.threads", whole(0)),
+            entry("hardware.threads", whole(0, 1024)), // a mistyped number would start as many
             entry("hardware.matmul", oneOf(Matmul.class)),
             entry("hardware.cuda_graphs", flag()),
             entry("hardware.flash_attention", flag()),

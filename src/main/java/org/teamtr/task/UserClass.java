@@ -24,7 +24,10 @@ public final class UserClass {
             }
             return type.cast(own.getConstructor().newInstance());
         } catch (ClassNotFoundException e) {
-            throw new IllegalArgumentException(expected + ", given " + name + ": no such class on the class path", e);
+            throw new IllegalArgumentException(expected + ", given " + name + ": no such class on the class path, to which"
+                    + " ./teamtr adds the folders and jars of the environment variable TEAMTR_CLASSPATH", e);
+        } catch (LinkageError e) { // compiled for a newer Java, or without what it needs
+            throw new IllegalArgumentException(key + ": the class " + name + " cannot be loaded: " + e, e);
         } catch (NoSuchMethodException | InstantiationException | IllegalAccessException e) {
             throw new IllegalArgumentException(expected + " and is public with a public constructor without parameters, given " + name, e);
         } catch (InvocationTargetException e) {

@@ -102,7 +102,7 @@ public final class Verifiers {
         if (name.equals("source")) {
             return new BySource(settings);
         }
-        return name.contains(".") ? UserClass.make(name, Verifier.class, "verifier") : new Grading(grader(name, settings), settings);
+        return name.contains(".") ? UserClass.make(name, Verifier.class, "task.files.verifier") : new Grading(grader(name, settings), settings);
     }
 
     /** {@return the names of ours} */

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.IntUnaryOperator;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
@@ -194,20 +195,24 @@ public final class Rollout {
 
         Verifier.Score score(Context context) {
             final Environment.Course course = courses.get(context);
-            return naming(context, () -> course != null ? course.score(context) : verifier.score(context));
+            return naming(context, () -> Objects.requireNonNull(course != null ? course.score(context) : verifier.score(context),
+                    () -> "no score from " + (course != null ? course : verifier).getClass().getName()));
         }
 
         private static Observation cut(Observation observation) {
             return observation == null ? null : observation.cut(LONGEST_OBSERVATION);
         }
 
-        /** Failures name their prompt. */
-        private static <T> T naming(Context context, Supplier<T> work) {
-            try {
-                return work.get();
-            } catch (RuntimeException e) {
-                throw e instanceof EpisodeException ? e : new EpisodeException(context.prompt().id(), e);
-            }
+    }
+
+    /** Failures of a user's own classes name the prompt. */
+    private static <T> T naming(Context context, Supplier<T> work) {
+        try {
+            return work.get();
+        } catch (EpisodeException e) {
+            throw e;
+        } catch (RuntimeException | AssertionError | LinkageError | StackOverflowError e) {
+            throw new EpisodeException(context.prompt().id(), e);
         }
     }
 
@@ -259,7 +264,7 @@ public final class Rollout {
         final List<Speaker> order = new ArrayList<>(); // that of first appearance: an IdentityHashMap has none of its own
         turns.on(Groups.REST, () -> {
             for (Context context : open) {
-                final int agent = team.router().next(context, team.agents().size(), seed);
+                final int agent = naming(context, () -> team.router().next(context, team.agents().size(), seed));
                 if (agent == Router.STOP) {
                     continue;
                 }

@@ -179,7 +179,8 @@ class ConfigFileTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
-        "task.name | bugdet | one of budget, files", "task.budget.agents | 1001 | from 1 to 1000", "task.budget.width | -1 | 0 or more",
+        "task.name | bugdet | one of budget, files", "task.budget.agents | 1001 | from 1 to 1000", "hardware.threads | 100000 | from 0 to 1024",
+        "task.budget.width | -1 | 0 or more",
         "task.budget.view | all | predecessor", "task.budget.held_out | 0 | 1 or more", "task.files.wrong | 1 | less than 1",
         "task.files.verifier | nubmer | one of number, choice", "task.files.prompt_column | 3 | in quotes",
         "team.router | round-robin | class", "team.turns | -1 | 0 or more", "team.stop | \"\" | text", "policies | 3 | section",

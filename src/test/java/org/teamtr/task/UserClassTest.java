@@ -39,6 +39,16 @@ class UserClassTest {
         }
     }
 
+    /** One that cannot even be loaded. */
+    public static final class Unloadable implements Comparable<String> {
+        static final int SIZE = Integer.parseInt("large");
+
+        @Override
+        public int compareTo(String other) {
+            return SIZE;
+        }
+    }
+
     @Test
     @SuppressWarnings("unchecked")
     void oneIsMadeByItsName() {
@@ -47,7 +57,10 @@ class UserClassTest {
 
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
-        "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path",
+        "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path,"
+                + " to which ./teamtr adds the folders and jars of the environment variable TEAMTR_CLASSPATH",
+        "org.teamtr.task.OwnClassTest$Unloadable | key: the class org.teamtr.task.OwnClassTest$Unloadable cannot be loaded:"
+                + " java.lang.ExceptionInInitializerError",
         "java.lang.Object | key: expected the name of a class that implements java.lang.Comparable, given java.lang.Object, which does not",
         "org.teamtr.task.UserClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
                 + " constructor without parameters, given org.teamtr.task.UserClassTest$Wants",

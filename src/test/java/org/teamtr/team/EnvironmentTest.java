@@ -145,12 +145,21 @@ class EnvironmentTest {
             throw new IllegalStateException("the database is gone");
         };
         assertEquals("p0: the database is gone", assertThrows(IllegalStateException.class, () -> play(broken, 1, View.NONE)).getMessage());
-        final Team team = Team.of(List.of(agent("a", Talker.named("a"), View.NONE)));
+        faults("p0: java.lang.ArithmeticException in org.teamtr.team.EnvironmentTest.", Router.ROUND_ROBIN, context -> {
+            throw new ArithmeticException();
+        });
+        faults("p0: java.lang.StackOverflowError: brackets in org.teamtr.team.EnvironmentTest.", Router.ROUND_ROBIN, context -> {
+            throw new StackOverflowError("brackets");
+        });
+        faults("p0: java.lang.NullPointerException: no score from org.teamtr.team.EnvironmentTest", Router.ROUND_ROBIN, context -> null);
+        faults("p0: java.lang.NullPointerException", (context, agents, seed) -> context.last().agent(), context -> null);
+    }
+
+    private static void faults(String expected, Router router, Verifier verifier) {
+        final Team team = new Team(List.of(agent("a", Talker.named("a"), View.NONE)), router, 1, context -> false);
         final String message = assertThrows(EpisodeException.class, () -> Rollout.play(team,
-                List.of(new Prompt("p0", "q", null)), 1, Talker.generation(Truncation.ERROR), context -> {
-                    throw new ArithmeticException();
-                }, 1)).getMessage();
-        assertTrue(message.startsWith("p0: java.lang.ArithmeticException in org.teamtr.team.EnvironmentTest."), message);
+                List.of(new Prompt("p0", "q", null)), 1, Talker.generation(Truncation.ERROR), verifier, 1)).getMessage();
+        assertTrue(message.startsWith(expected), message);
     }
 
     /** The question that was not answered says which item it is of. */

@@ -57,7 +57,8 @@ public final class Environments {
                     throw new IllegalArgumentException("tools: expected the names of one class or more that implement " + Tool.class.getName()
                             + ", given none");
                 }
-                yield new ToolUse(settings.tools().stream().map(t -> UserClass.make(t, Tool.class, "tools")).toList(), verifier, settings.turns());
+                yield new ToolUse(settings.tools().stream().map(t -> UserClass.make(t, Tool.class, "task.environment.tools")).toList(), verifier,
+                        settings.turns());
             }
             case "detective", "situation", "retail" -> {
                 if (settings.oracle() == null) {
@@ -76,7 +77,7 @@ public final class Environments {
                     throw new IllegalArgumentException("environment: expected one of " + String.join(", ", NAMES)
                             + ", or the full name of a class, given " + name);
                 }
-                yield UserClass.make(name, Environment.class, "environment");
+                yield UserClass.make(name, Environment.class, "task.environment.name");
             }
         };
         return settings.agents().isEmpty() ? environment : new Some(environment, settings.agents());
