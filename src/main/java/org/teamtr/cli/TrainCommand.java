@@ -136,8 +136,15 @@ final class TrainCommand implements Callable<Integer> {
             return;
         }
         writing = run;
-        final Runnable goodbye = () -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run));
         try (FileChannel lock = lock(run)) {
+            trainAlone(config, local, run, goesOn);
+        }
+    }
+
+    /** Failures say how the run can be resumed: nobody else writes it. */
+    private void trainAlone(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
+        final Runnable goodbye = () -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run));
+        try {
             if (!goesOn) {
                 ConfigFile.write(config, run.resolve(RunFiles.CONFIG)); // first, so that a run killed in its warm start can be resumed
             }

@@ -51,9 +51,8 @@ final class UserErrors {
 
     private static String withRemedy(String said) {
         final String reason = withoutSource(said);
-        return reason.endsWith("No space left on device") ? reason + "; make room there, or name another folder with --out"
-                : reason.endsWith("Read-only file system") || reason.endsWith("permission denied")
-                        || reason.endsWith("(Permission denied)") ? reason + "; name a folder that can be written to with --out"
+        return reason.endsWith("No space left on device") ? reason + "; make room there, or use another folder"
+                : reason.endsWith("Read-only file system") ? reason + "; use a folder that can be written to"
                 : reason;
     }
 }

@@ -202,10 +202,10 @@ class MessagesTest {
     @Test
     void whatTheSystemRefusesIsSaidInWords() {
         assertEquals("a: there is no such file or folder", UserErrors.line(new NoSuchFileException("a")));
-        assertEquals("a: permission denied; name a folder that can be written to with --out", UserErrors.line(new AccessDeniedException("a")));
-        assertEquals("a: Read-only file system; name a folder that can be written to with --out",
+        assertEquals("a: permission denied", UserErrors.line(new AccessDeniedException("a")));
+        assertEquals("a: Read-only file system; use a folder that can be written to",
                 UserErrors.line(new FileSystemException("a", null, "Read-only file system")));
-        assertEquals("No space left on device; make room there, or name another folder with --out",
+        assertEquals("No space left on device; make room there, or use another folder",
                 UserErrors.line(new UncheckedIOException("", new IOException("No space left on device"))));
         assertEquals("a (No such file or directory)", UserErrors.line(new FileNotFoundException("a (No such file or directory)")));
         assertEquals("./teamtr train --resume 'runs/it'\\''s here'", CommandLines.resume(Path.of("runs/it's here")));

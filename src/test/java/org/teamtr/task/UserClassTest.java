@@ -59,7 +59,7 @@ class UserClassTest {
     @CsvSource(delimiter = '|', value = {
         "org.nobody.None | key: expected the name of a class that implements java.lang.Comparable, given org.nobody.None: no such class on the class path,"
                 + " to which ./teamtr adds the folders and jars of the environment variable TEAMTR_CLASSPATH",
-        "org.teamtr.task.OwnClassTest$Unloadable | key: the class org.teamtr.task.OwnClassTest$Unloadable cannot be loaded:"
+        "org.teamtr.task.UserClassTest$Unloadable | key: the class org.teamtr.task.UserClassTest$Unloadable cannot be loaded:"
                 + " java.lang.ExceptionInInitializerError",
         "java.lang.Object | key: expected the name of a class that implements java.lang.Comparable, given java.lang.Object, which does not",
         "org.teamtr.task.UserClassTest$Wants | key: expected the name of a class that implements java.lang.Comparable and is public with a public"
