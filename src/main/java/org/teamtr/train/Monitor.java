@@ -194,8 +194,9 @@ final class Monitor {
     private double[] klOfNothing(Policy policy, Batch some, double delta, long... keys) {
         double length = NOTHING * config.optimiser().learningRate();
         final double[] first = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
+        final boolean shows = size(first) > WARNED * delta && inF32(policy);
         double[] step = first;
-        for (int i = 0; i < 2 * SHORTER && inF32(policy) && size(step) > WARNED * delta; i++) {
+        for (int i = 0; i < 2 * SHORTER && shows && size(step) > 0.01 * WARNED * delta; i++) {
             length /= 10;
             step = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
         }
