@@ -362,10 +362,11 @@ final class TrainCommand implements Callable<Integer> {
     /** Describes the training that is about to start, in one line. */
     private static String plan(Config config, Setup setup, Path run) {
         final int updates = setup.learners.size();
-        return String.format(Locale.ROOT, "training %s: %d %s of %s, each on %d prompts x %d episodes", run,
+        final int prompts = config.rollout().promptsEach(config.train().joint() ? 1 : updates);
+        return String.format(Locale.ROOT, "training %s: %d %s of %s, each on %d %s x %d episodes", run,
                 config.train().stages(), config.train().stages() == 1 ? "stage" : "stages",
                 config.train().joint() ? "one joint update" : updates + (updates == 1 ? " update" : " updates"),
-                config.rollout().promptsEach(config.train().joint() ? 1 : updates), config.rollout().group());
+                prompts, prompts == 1 ? "prompt" : "prompts", config.rollout().group());
     }
 
     private static void say(Path run, Path report) throws IOException {

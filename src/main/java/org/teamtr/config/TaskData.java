@@ -133,6 +133,12 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
         final Config.Rollout r = config.rollout();
         final Generation generation = new Generation(r.temperature(), SamplingConfig.ALL, r.maxNewTokens(),
                 r.truncation());
+        for (Agent agent : team.agents()) { // otherwise every prompt would be said to be too long
+            if (generation.maxNewTokens() >= agent.speaker().contextLength()) {
+                throw new IOException("rollout.max_new_tokens: expected less than " + agent.speaker().contextLength() + ", the context of "
+                        + agent.role() + ", given " + generation.maxNewTokens());
+            }
+        }
         final List<Map<String, Object>> tools = verifier instanceof Environment e ? e.tools() : List.of();
         final RowProblems problems = new RowProblems();
         final List<String> cut = new ArrayList<>();
@@ -147,8 +153,8 @@ public record TaskData(Prompts train, Prompts heldOut, Verifier verifier) {
                 try {
                     final int length = agent.speaker().encode(agent.template().render(context, agent.role(), agent.view()), tools).length;
                     isCut |= length > room && generation.truncation() != Truncation.ERROR;
-                    if (length == 0 || room < 1 || length > room && generation.truncation() == Truncation.ERROR) {
-                        problem = "expected 1 to " + Math.max(0, room) + " tokens (the context of " + agent.role() + ", "
+                    if (length == 0 || length > room && generation.truncation() == Truncation.ERROR) {
+                        problem = "expected 1 to " + room + " tokens (the context of " + agent.role() + ", "
                                 + agent.speaker().contextLength() + ", less rollout.max_new_tokens = " + generation.maxNewTokens()
                                 + "), given " + length;
                         tooLong += length > room ? 1 : 0;

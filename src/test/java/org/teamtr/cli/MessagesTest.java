@@ -124,6 +124,9 @@ class MessagesTest {
         assertTrue(failed(1, "train", config, "--out", out.resolveSibling("b")).contains("p.jsonl:6: expected 1 to "));
         assertTrue(failed(1, "eval", config).contains("p.jsonl:6: expected 1 to "));
         assertTrue(failed(1, "eval", config, "--data", folder.resolve("p.jsonl")).contains("p.jsonl:6: expected 1 to "));
+        // Not that every prompt is too long.
+        final String room = failed(2, "check-config", config, "--set", "rollout.max_new_tokens=1000");
+        assertTrue(room.matches("(?s).*rollout.max_new_tokens: expected less than [0-9]+, the context of solver, given 1000\\R.*"), room);
         // Where it is configured they are cut, and it is said how many.
         final Said cut = teamtr("check-config", config, "--set", "rollout.truncation=left");
         final List<String> notes = cut.err().lines().toList();
