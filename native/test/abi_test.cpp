@@ -204,6 +204,7 @@ void refused() {
   call(2, 8, 8, TEAMTR_F32, 0, 0, true);
   call(2, 8, 8, TEAMTR_F32, 0, NAN, true);
   call(2, 8, 8, TEAMTR_F32, 0, INFINITY, true);
+  call(2, 8, 8, TEAMTR_F32, 0, 1.1e30f, true);
   call(2, 8, 8, TEAMTR_F32, 0, 1, false);
   expect(std::strstr((teamtr_threads_set(0), teamtr_last_error()), "threads") != nullptr, "words name the argument");
 }

@@ -575,15 +575,14 @@ static void test_special() {
         for (auto& e : rows[7]) e = rng() % 2 ? -INF : normal();
         rows[7][0] = 1;
         for (int r = 0; r < 8; r++) x.set(r, rows[r]);
-        for (const float t : {1.0f, 0.0f, 1e-30f, 1e30f, 3.4e38f}) {
-          if (t > 1e37f) x.set(5, rows[0]); /* there, x - max is more than f32 holds, and not more than T */
+        for (const float t : {1.0f, 0.0f, 1e-30f, 1e30f}) {
           Call call{&x, t};
           call.filters = f;
           const Sampled s = compare(call, "special row");
           for (int r = 1; r < 4; r++)
             check(s.tokens[r] == -1 && std::isnan(s.log_probs[r]) && std::isnan(s.kept[r]), "no distribution", r);
           check(s.tokens[4] == V - 1 && s.log_probs[4] == 0 && s.kept[4] == 0, "only token", (double)s.tokens[4]);
-          if (t <= (dtype == TEAMTR_F16 ? 1 : 1e30f)) check(s.tokens[5] == V - 1, "overflow", (double)s.tokens[5]);
+          if (dtype != TEAMTR_F16 || t <= 1) check(s.tokens[5] == V - 1, "overflow", (double)s.tokens[5]);
           const std::vector<float> mixed = x.row(7);
           if (t < 1) check(mixed[s.tokens[7]] == *std::max_element(mixed.begin(), mixed.end()), "coldest");
           check(mixed[s.tokens[7]] > -INF, "a masked token was drawn");
