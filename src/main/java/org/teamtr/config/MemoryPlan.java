@@ -79,7 +79,7 @@ public final class MemoryPlan {
     /** CUDA devices that policies are on. */
     private final List<String> devices;
     private final List<Row> rows = new ArrayList<>();
-    /** Bytes of this process, and free ones of the host (null) and of devices: read once, for they change meanwhile. */
+    /** Resident bytes of this process; free bytes of each device, and of the host under the key null. Read once, since they change. */
     private final long resident;
     private final Map<String, Long> free;
 

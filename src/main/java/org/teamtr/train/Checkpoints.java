@@ -35,7 +35,7 @@ public final class Checkpoints {
     private static final int LONGEST = 100;
 
     /** What {@code state.json} holds. Nothing of the random numbers: they are keyed by the stage. */
-    record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut, Long heldOutOf) {
+    record State(int stage, Map<String, Saved> learners, List<Verifier.Score> heldOut, Long heldOutChecksum) {
     }
 
     /** One learner's: δ and β, the monitor's floor, null if it was not measured, and the checksum of its parameters. */
@@ -73,7 +73,7 @@ public final class Checkpoints {
                 force(own);
                 saved.put(learner.name, new Saved(learner.delta, learner.beta, learner.floor, learner.policy.fingerprint()));
             }
-            Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut.scores(), heldOut.of())));
+            Files.write(next.resolve(STATE), JSON.writeValueAsBytes(new State(stage, saved, heldOut.scores(), heldOut.checksum())));
             force(next);
             final Path target = folder.resolve(String.format(Locale.ROOT, "%s%04d", PREFIX, stage));
             remove(target); // of a run that was resumed from an earlier stage
@@ -150,14 +150,14 @@ public final class Checkpoints {
      */
     public static HeldOutScores heldOut(Path checkpoint) throws IOException {
         final State state = state(checkpoint);
-        return new HeldOutScores(state.heldOutOf(), state.heldOut());
+        return new HeldOutScores(state.heldOutChecksum(), state.heldOut());
     }
 
     private static State state(Path checkpoint) throws IOException {
         try {
             final ObjectNode fields = JSON.readValue(Files.readAllBytes(checkpoint.resolve(STATE)), ObjectNode.class);
-            if (!fields.has("heldOutOf")) { // as earlier versions wrote it
-                fields.putNull("heldOutOf");
+            if (!fields.has("heldOutChecksum")) { // as earlier versions wrote it
+                fields.putNull("heldOutChecksum");
             }
             return JSON.treeToValue(fields, State.class);
         } catch (IOException e) {

@@ -55,7 +55,8 @@ final class HeldOut {
 
     /** {@return whether the realised gain can be the difference from scores that a checkpoint kept} */
     boolean compares(HeldOutScores kept) {
-        return kept.scores().size() == size() * config.eval().group() && (kept.of() == null || kept.of().equals(kept(List.of()).of()));
+        return kept.scores().size() == size() * config.eval().group()
+                && (kept.checksum() == null || kept.checksum().equals(kept(List.of()).checksum()));
     }
 
     Evaluation evaluate() {

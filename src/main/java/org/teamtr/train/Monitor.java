@@ -15,7 +15,7 @@ final class Monitor {
     /** Messages that the floor is measured on, at most. */
     private static final int FEW = 8;
     /** The floor's step as a share of an optimiser's, in which every parameter moves by about the learning rate. */
-    private static final double NOTHING = 1e-3;
+    private static final double TINY = 1e-3;
     /** How often, at most, the length of a step is divided by ten until its KL is within the radius. */
     private static final int SHORTER = 3;
 
@@ -159,7 +159,7 @@ final class Monitor {
     /**
      * {@return the monitor's value without a training step, in the unit of the trust region}: the larger of two measurements. In the first,
      * every parameter moves by a thousandth of the learning rate, up or down at random: the true KL of this step is about a millionth of an
-     * optimiser step's, so that the measured value is rounding, which every step has. In the second, the same parameters score messages one
+     * optimiser step's, so that the measured value is rounding, which every step has; in f32 the move is shortened where its KL is larger. In the second, the same parameters score messages one
      * by one and together.
      *
      * <p>k1 of rounding has a mean of 0, so its standard error over the monitored messages is taken.
@@ -175,7 +175,7 @@ final class Monitor {
         final Batch sampled = batch.subset(few);
         final Batch some = sampled.withLogProbsOld(score(policy, sampled, null).logProbs());
         final double monitored = Math.ceil(config.trustRegion().fraction() * batch.size());
-        final double[] step = klOfNothing(policy, some, delta, keys);
+        final double step = klOfTinyStep(policy, some, delta, keys);
         final float[] alone = new float[some.tokens()];
         for (int m = 0; m < some.size(); m++) {
             final float[] one = score(policy, some.subset(m), null).logProbs();
@@ -183,24 +183,37 @@ final class Monitor {
         }
         final boolean k1 = estimator() == Config.KlEstimator.K1;
         final double[] other = perMessage(some, alone, null, k1 ? Config.KlEstimator.K1 : Config.KlEstimator.K3);
-        final double rounding = Math.max(size(step), Math.max(size(other), excessOverF32(policy, some, delta, keys)));
+        final double rounding = Math.max(step, Math.max(size(other), excessOverF32(policy, some, delta, keys)));
         return k1 ? rounding / Math.sqrt(monitored) : rounding;
     }
 
     /**
-     * {@return the KL of a step that is too short to change anything} Where a KL shows even so in f32, it is not of rounding, but of a learning
-     * rate far too large or a very sensitive policy: then it is that of a step which is short enough, if there is one.
+     * {@return the KL of a step that is too short to change the policy} A KL that is large in f32 is not rounding: the learning rate is far too
+     * large, or the policy very sensitive. Then it is the KL of a shorter step, if one of those tried is small.
      */
-    private double[] klOfNothing(Policy policy, Batch some, double delta, long... keys) {
-        double length = NOTHING * config.optimiser().learningRate();
-        final double[] first = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
-        final boolean shows = size(first) > WARNED * delta && inF32(policy);
-        double[] step = first;
-        for (int i = 0; i < 2 * SHORTER && shows && size(step) > 0.01 * WARNED * delta; i++) {
-            length /= 10;
-            step = klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys);
+    private double klOfTinyStep(Policy policy, Batch some, double delta, long... keys) {
+        final Policy.Precision own = config.trustRegion().monitorDtype();
+        final double length = TINY * config.optimiser().learningRate();
+        final double kl = klOfStep(policy, some, length, own, keys);
+        if (!(kl > WARNED * delta) || !inF32(policy)) {
+            return kl;
         }
-        return size(step) > WARNED * delta ? first : step;
+        final Step shorter = stepWithin(0.01 * WARNED * delta, policy, some, length / 10, 2 * SHORTER - 1, own, keys);
+        return shorter.kl > WARNED * delta ? kl : shorter.kl;
+    }
+
+    private record Step(double length, double kl) {
+    }
+
+    /** {@return the first of steps, each a tenth of the one before, whose KL is at most {@code most}; the last if there is none} */
+    private Step stepWithin(double most, Policy policy, Batch some, double length, int shorter, Policy.Precision precision, long... keys) {
+        double at = length;
+        double kl = klOfStep(policy, some, at, precision, keys);
+        for (int i = 0; i < shorter && kl > most; i++) {
+            at /= 10;
+            kl = klOfStep(policy, some, at, precision, keys);
+        }
+        return new Step(at, kl);
     }
 
     /** Whether the monitor computes in f32. */
@@ -220,22 +233,17 @@ final class Monitor {
             return 0;
         }
         final Batch exactly = some.withLogProbsOld(policy.score(some, temperature, null, Policy.Precision.F32).logProbs());
-        double length = config.optimiser().learningRate();
-        double exact = size(klOfStep(policy, exactly, length, Policy.Precision.F32, keys));
-        for (int i = 0; i < SHORTER && exact > delta; i++) {
-            length /= 10;
-            exact = size(klOfStep(policy, exactly, length, Policy.Precision.F32, keys));
-        }
-        return exact > delta ? 0 : size(klOfStep(policy, some, length, config.trustRegion().monitorDtype(), keys)) - exact;
+        final Step exact = stepWithin(delta, policy, exactly, config.optimiser().learningRate(), SHORTER, Policy.Precision.F32, keys);
+        return exact.kl > delta ? 0 : klOfStep(policy, some, exact.length, config.trustRegion().monitorDtype(), keys) - exact.kl;
     }
 
-    /** {@return the KL of each message after every parameter has moved by this length, up or down at random} The policy is restored. */
-    private double[] klOfStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
+    /** {@return the KL after every parameter has moved by this length, up or down at random} The policy is restored. */
+    private double klOfStep(Policy policy, Batch some, double length, Policy.Precision precision, long... keys) {
         try (Policy.Snapshot before = policy.anchor()) {
             policy.nudge(length, KeyedRandom.seed(keys));
             try {
                 final Policy.Scores moved = score(policy, some, exact() ? before : null, precision);
-                return perMessage(some, moved.logProbs(), moved.kl(), estimator());
+                return size(perMessage(some, moved.logProbs(), moved.kl(), estimator()));
             } finally {
                 policy.restore(before);
             }

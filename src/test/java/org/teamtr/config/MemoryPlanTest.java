@@ -27,7 +27,7 @@ class MemoryPlanTest {
     @TempDir
     private Path folder;
 
-    /** Of a process that has nothing yet: this one grows with the tests that ran in it. */
+    /** The plan of a process that has no memory yet. The one that runs the tests grows with them. */
     private static MemoryPlan plan(Config config, int processes) throws IOException {
         return MemoryPlan.of(config, processes, processes, 0);
     }

@@ -320,7 +320,7 @@ class BackendTest {
 
     /** As JavaCPP says it. */
     private static Throwable notLoaded(Throwable cause) {
-        return new UnsatisfiedLinkError("no jniteamtr in java.library.path: /lib:/usr/lib").initCause(cause);
+        return new UnsatisfiedLinkError("no jniteamtr in java.library.path: a:b").initCause(cause);
     }
 
     private static String without(Predicate<String> natives) {

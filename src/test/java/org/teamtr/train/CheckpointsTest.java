@@ -297,7 +297,7 @@ class CheckpointsTest {
         assertFalse(held(greedy.config(), PROMPTS).compares(back), "another temperature");
         final Path state = checkpoints.latest().resolve("state.json");
         final ObjectNode earlier = Json.MAPPER.readValue(state.toFile(), ObjectNode.class);
-        earlier.remove("heldOutOf");
+        earlier.remove("heldOutChecksum");
         Json.MAPPER.writeValue(state.toFile(), earlier);
         assertTrue(held(config, PROMPTS).compares(Checkpoints.heldOut(checkpoints.latest())), "an earlier version did not say of what");
         assertFalse(held(config, PROMPTS).compares(HeldOutScores.NONE));

@@ -3,6 +3,7 @@ package org.teamtr.train;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -27,12 +28,7 @@ class MonitorTest {
     /** Adapters whose steps are lost in the rounding of the weights beside them have the floor of whole steps all the same. */
     @Test
     void theFloorOfAdaptersIsThatOfTheirSteps() throws Exception {
-        final int vocab = 24;
-        Tokenizer.writeCharacters(folder, "abcdefghijklmnopqrstuv", List.of("<pad>", "<end>"), "<pad>", "<end>");
-        ModelConfig.qwen3(vocab, 32, 48, 28, 4, 2, 10, 96).write(folder.resolve("config.json"), "float32", 1);
-        final SplittableRandom random = new SplittableRandom(8);
-        final Batch batch = Batch.of(IntStream.range(0, 8).mapToObj(i -> new Utterance(random.ints(5, 2, vocab).toArray(),
-                random.ints(8, 2, vocab).toArray(), new float[8], "", true, 0)).toList(), new float[8], new float[8]);
+        final Batch batch = modelAndMessages(28);
         final Config config = ConfigFile.load(null, List.of("rollout.temperature=" + TEMPERATURE, "optimiser.learning_rate=" + RATE));
         final TorchPolicy.Settings settings = TorchPolicy.Settings.on("cpu", 1);
         final Config.Lora adapters = new Config.Lora(4, 8, List.of("q_proj", "v_proj", "up_proj", "down_proj"));
@@ -41,30 +37,25 @@ class MonitorTest {
                 final long before = policy.fingerprint();
                 final double floor = new Monitor(config, TEMPERATURE).floor(policy, batch, 0.05, 1, 2);
                 assertEquals(before, policy.fingerprint());
-                final double nothing = ofAStep(policy, batch, 1e-3 * RATE, Policy.Precision.SAME);
+                final double tiny = ofAStep(policy, batch, 1e-3 * RATE, Policy.Precision.SAME);
                 final double step = ofAStep(policy, batch, RATE / 3, Policy.Precision.SAME);
                 final double exact = ofAStep(policy, batch, RATE / 3, Policy.Precision.F32);
-                final String all = dtype + ": floor " + floor + ", step of nothing " + nothing + ", step " + step + ", in f32 " + exact;
+                final String all = dtype + ": floor " + floor + ", tiny step " + tiny + ", step " + step + ", in f32 " + exact;
                 System.out.println(all);
                 if (dtype == DType.F32) {
                     assertTrue(floor < 1e-8 && Math.abs(step - exact) < 1e-3 * exact, all);
                 } else {
-                    assertTrue(exact < 0.1 * step && nothing < 0.1 * step, all); // nearly all of the step is rounding, which nothing does not show
+                    assertTrue(exact < 0.1 * step && tiny < 0.1 * step, all); // nearly all of the KL is rounding, which a tiny step does not show
                     assertTrue(floor > 0.5 * step && floor < 3 * step, all);
                 }
             }
         }
     }
 
-    /** A thousandth of a step of such a rate is no step of nothing, and no dtype would help. */
+    /** With a learning rate of 10 even a thousandth of a step changes the policy. Its KL is not rounding, and no other dtype would lower it. */
     @Test
     void theFloorInF32IsOfRoundingWhateverTheLearningRate() throws Exception {
-        final int vocab = 24;
-        Tokenizer.writeCharacters(folder, "abcdefghijklmnopqrstuv", List.of("<pad>", "<end>"), "<pad>", "<end>");
-        ModelConfig.qwen3(vocab, 32, 48, 2, 4, 2, 10, 96).write(folder.resolve("config.json"), "float32", 1);
-        final SplittableRandom random = new SplittableRandom(8);
-        final Batch batch = Batch.of(IntStream.range(0, 8).mapToObj(i -> new Utterance(random.ints(5, 2, vocab).toArray(),
-                random.ints(8, 2, vocab).toArray(), new float[8], "", true, 0)).toList(), new float[8], new float[8]);
+        final Batch batch = modelAndMessages(2);
         try (TorchPolicy policy = TorchPolicy.random(folder, TorchPolicy.Settings.on("cpu", 1), 3)) {
             for (double rate : new double[] {1e-6, 10}) {
                 final Config config = ConfigFile.load(null, List.of("rollout.temperature=" + TEMPERATURE, "optimiser.learning_rate=" + rate));
@@ -72,6 +63,16 @@ class MonitorTest {
                 assertTrue(floor < 1e-4, rate + ": " + floor);
             }
         }
+    }
+
+    /** Writes a model folder; random messages. */
+    private Batch modelAndMessages(int layers) throws IOException {
+        final int vocab = 24;
+        Tokenizer.writeCharacters(folder, "abcdefghijklmnopqrstuv", List.of("<pad>", "<end>"), "<pad>", "<end>");
+        ModelConfig.qwen3(vocab, 32, 48, layers, 4, 2, 10, 96).write(folder.resolve("config.json"), "float32", 1);
+        final SplittableRandom random = new SplittableRandom(8);
+        return Batch.of(IntStream.range(0, 8).mapToObj(i -> new Utterance(random.ints(5, 2, vocab).toArray(),
+                random.ints(8, 2, vocab).toArray(), new float[8], "", true, 0)).toList(), new float[8], new float[8]);
     }
 
     private static double ofAStep(Policy policy, Batch batch, double length, Policy.Precision precision) {
