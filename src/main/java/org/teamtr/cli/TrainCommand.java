@@ -137,12 +137,12 @@ final class TrainCommand implements Callable<Integer> {
         }
         writing = run;
         try (FileChannel lock = lock(run)) {
-            trainAlone(config, local, run, goesOn);
+            trainLocked(config, local, run, goesOn);
         }
     }
 
-    /** Failures say how the run can be resumed: nobody else writes it. */
-    private void trainAlone(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
+    /** Trains with the run folder locked. Since no other process writes to it, failures say how the run can be resumed. */
+    private void trainLocked(Config config, Config local, Path run, boolean goesOn) throws IOException, ConfigException {
         final Runnable goodbye = () -> System.err.println(System.lineSeparator() + "teamtr: stopped" + goOn(run));
         try {
             if (!goesOn) {

@@ -189,7 +189,7 @@ final class Monitor {
 
     /**
      * {@return the KL of a step that is too short to change the policy} A KL that is large in f32 is not rounding: the learning rate is far too
-     * large, or the policy very sensitive. Then it is the KL of a shorter step, if one of those tried is small.
+     * large, or the policy very sensitive. Then it is the KL of a shorter step, if one of those that are tried has a small one.
      */
     private double klOfTinyStep(Policy policy, Batch some, double delta, long... keys) {
         final Policy.Precision own = config.trustRegion().monitorDtype();

@@ -296,7 +296,7 @@ class BackendTest {
                 "raise -Xmx, or set -Dorg.bytedeco.javacpp.maxBytes=0 and -Dorg.bytedeco.javacpp.maxPhysicalBytes=0 for none"), words);
     }
 
-    /** A thread that was interrupted cannot lock a file, and a library is loaded once or never: JavaCPP's is unpacked into an empty folder. */
+    /** JavaCPP locks a file to unpack a library, which fails in an interrupted thread, and does not try again. An empty folder makes it unpack. */
     @Test
     void aThreadThatWasInterruptedLoadsThemToo() throws Exception {
         final List<String> lines = run("-Dinterrupted=true", "-Dorg.teamtr.threads=1", "-Dorg.bytedeco.javacpp.cachedir=" + folder.resolve("cache"));

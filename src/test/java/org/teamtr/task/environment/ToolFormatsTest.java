@@ -35,7 +35,7 @@ import org.teamtr.team.View;
 class ToolFormatsTest {
     private static final PromptTemplate PLAIN = new PromptTemplate("Be exact.", "{prompt}", "{role}: {text}");
 
-    /** Says what a script says, and is asked by a chat template. */
+    /** A speaker whose messages are given in advance; its prompts are made by a chat template. */
     private static final class Reader extends ScriptedSpeaker {
         private final ChatTemplate template;
 
