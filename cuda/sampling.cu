@@ -663,6 +663,8 @@ struct Halves {
   }
 };
 
+/* ---- what a block decides together: the cut, whether a token is kept, the last draw ---- */
+
 /* The sum over the block's threads, in all threads. */
 __device__ __forceinline__ Tally block_sum(Tally s, Tally* slots) {
   s.count = warp_sum(s.count);
